@@ -1,0 +1,98 @@
+"""What an agent is: something that turns a `ResearchContext` into a `Proposal`, talking while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from msgspec import Struct, field
+
+from loop.events import AgentDelta, CandidateEdited, Usage
+from loop.state import Experiment
+
+Emit = Callable[[AgentDelta | CandidateEdited], None]
+"""Where an agent's transcript and its live edits go."""
+
+
+class Archive(Protocol):
+    """What is kept of past experiments; reading is cheap and never changes anything."""
+
+    def source(self, n: int) -> str:
+        """The editable file of experiment `n`'s candidate; empty when there is none."""
+        ...
+
+    def log(self, n: int) -> str:
+        """What its trainer printed, control characters removed; empty when it never ran."""
+        ...
+
+
+class Failure(Struct, frozen=True):
+    """A crashed candidate that the agent may repair."""
+
+    attempt: int
+    """1 for the first repair."""
+    reason: str
+    log_tail: str
+    source: str
+
+
+class ResearchContext(Struct, frozen=True):
+    """Everything an agent may know when it proposes experiment `n`."""
+
+    n: int
+    tag: str
+    program: str
+    """program.md: the human's instructions."""
+    path: str
+    """The editable file's path."""
+    source: str
+    """The incumbent's editable file."""
+    readonly: dict[str, str]
+    """Other files the agent may read, path to text."""
+    experiments: list[Experiment]
+    incumbent: int
+    """Number of the incumbent experiment."""
+    archive: Archive
+    metric: str = "val_bpb"
+    direction: str = "min"
+    budget_s: float = 300.0
+    notes: str = ""
+    """notes.md: the agent's own memory."""
+    steering: list[str] = field(default_factory=list)
+    """What the human said since the last proposal."""
+    failure: Failure | None = None
+
+
+class Proposal(Struct, frozen=True):
+    """A finished idea: the whole new text of the editable file, and what it is for."""
+
+    description: str
+    source: str
+    hypothesis: str = ""
+    usage: Usage = Usage()
+    notes: str | None = None
+    """New text of notes.md, None when unchanged."""
+
+
+class Agent(Protocol):
+    """Who proposes. One instance lives as long as the engine; `propose` may be cancelled at any await."""
+
+    name: str
+    model: str
+
+    async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
+        """Work out the next experiment.
+
+        Raises `AgentStopped` when a human has to act, `AgentFailed` when this attempt led nowhere.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class AgentFailed(Exception):
+    """This attempt gave no proposal; the next one may. The message is one sentence."""
+
+
+class AgentStopped(Exception):
+    """No proposal can come until a human acts (no key, no credit, no such model): the engine pauses."""

@@ -1,0 +1,146 @@
+"""The client's side of the engine's socket: a `RunState` kept up to date, and commands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from loop import events as ev
+from loop.state import RunState
+
+
+class Refused(Exception):
+    """The engine answered a command with a reason not to follow it."""
+
+
+class ConnectionLost(Exception):
+    """The engine's end of the socket is gone."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
+    """The whole state at the moment of attaching."""
+
+    state: RunState
+
+
+ServerMessage = ev.Hello | Snapshot | ev.Record | ev.Reply
+_decode = msgspec.json.Decoder(ServerMessage).decode
+
+LINE_LIMIT = 256 * 1024 * 1024
+"""asyncio's default of 64 KiB a line is less than one snapshot of a night."""
+
+
+class Connection(Protocol):
+    """What the cockpit needs: a live engine offers it, and so does a recording."""
+
+    state: RunState
+
+    def records(self) -> AsyncIterator[ev.Record]:
+        """Records as they come, each already applied to `state`; ends when the engine is gone."""
+        ...
+
+    async def send(self, command: ev.AnyCommand) -> str:
+        """Send a command; returns what the engine says. Raises `Refused` or `ConnectionLost`."""
+        ...
+
+    async def experiment(self, n: int) -> ev.ExperimentDetail:
+        """Files, log, transcript and curve of experiment `n`. Raises `Refused` or `ConnectionLost`."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Client:
+    """A `Connection` to a live engine."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hello: ev.Hello, state: RunState
+    ) -> None:
+        self.hello = hello
+        self.state = state
+        self._reader = reader
+        self._writer = writer
+        self._next_id = 0
+        self._replies: dict[int, asyncio.Future[ev.Reply]] = {}
+        self._records: asyncio.Queue[ev.Record | None] = asyncio.Queue()
+        self._task = asyncio.create_task(self._receive())
+
+    @classmethod
+    async def connect(cls, socket: Path, timeout_s: float = 10.0) -> Client:
+        """Attach to the engine behind `socket`. Raises OSError or `ConnectionLost`."""
+        reader, writer = await asyncio.open_unix_connection(str(socket), limit=LINE_LIMIT)
+        try:
+            async with asyncio.timeout(timeout_s):
+                hello = await _read(reader)
+                snapshot = await _read(reader)
+        except (TimeoutError, asyncio.IncompleteReadError) as error:
+            writer.close()
+            raise ConnectionLost(f"the engine behind {socket} does not answer") from error
+        if not isinstance(hello, ev.Hello) or not isinstance(snapshot, Snapshot):
+            writer.close()
+            raise ConnectionLost(f"{socket} does not speak this program's protocol")
+        return cls(reader, writer, hello, snapshot.state)
+
+    async def records(self) -> AsyncIterator[ev.Record]:
+        while (record := await self._records.get()) is not None:
+            self.state.apply(record)
+            yield record
+
+    async def send(self, command: ev.AnyCommand) -> str:
+        return (await self._request(command)).text
+
+    async def experiment(self, n: int) -> ev.ExperimentDetail:
+        detail = (await self._request(ev.GetExperiment(n))).detail
+        assert detail is not None, "the engine answers GetExperiment with a detail"
+        return detail
+
+    async def close(self) -> None:
+        self._task.cancel()
+        self._writer.close()
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await self._task
+
+    async def _request(self, command: ev.AnyCommand) -> ev.Reply:
+        if self._task.done():
+            raise ConnectionLost("the engine is gone")
+        self._next_id += 1
+        request_id = self._next_id
+        future: asyncio.Future[ev.Reply] = asyncio.get_running_loop().create_future()
+        self._replies[request_id] = future
+        try:
+            self._writer.write(ev.encode(ev.Request(request_id, command)) + b"\n")
+            await self._writer.drain()
+            reply = await future
+        except OSError as error:
+            raise ConnectionLost("the engine is gone") from error
+        finally:
+            self._replies.pop(request_id, None)
+        if not reply.ok:
+            raise Refused(reply.text)
+        return reply
+
+    async def _receive(self) -> None:
+        try:
+            while True:
+                message = await _read(self._reader)
+                if isinstance(message, ev.Record):
+                    self._records.put_nowait(message)
+                elif isinstance(message, ev.Reply) and message.id in self._replies:
+                    self._replies[message.id].set_result(message)
+        except (asyncio.IncompleteReadError, OSError):
+            pass
+        finally:
+            self._records.put_nowait(None)
+            for future in self._replies.values():
+                if not future.done():
+                    future.set_exception(ConnectionLost("the engine is gone"))
+
+
+async def _read(reader: asyncio.StreamReader) -> ServerMessage:
+    message: ServerMessage = _decode(await reader.readuntil(b"\n"))
+    return message

@@ -1,0 +1,480 @@
+"""Every event and every command, as types: the journal format and the wire format are these classes as JSON.
+
+Two kinds of events share one stream of `Record`s:
+
+- *durable* events are decisions; they are numbered, written to the journal before the side effect they
+  announce, and replay into the same state for ever;
+- *live* events are streams (agent text, training progress, log lines); they have `seq` 0, are shown and
+  dropped, and their full text is kept in the experiment's own files.
+
+Times are seconds since the epoch, durations seconds, memory GB (2**30 bytes), `val_bpb` bits per byte.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+FORMAT = 1
+"""Version of the journal and wire format; an engine refuses a journal with a newer one."""
+
+Outcome = Literal["finished", "crashed", "timeout", "stopped", "doomed"]
+"""How one training process ended."""
+
+Status = Literal["keep", "discard", "crash"]
+"""The verdict's word, as in results.tsv."""
+
+DeltaKind = Literal["text", "thinking", "tool", "result", "retry", "human", "note", "error"]
+"""What a piece of transcript is: agent's words, its thinking, a tool call, the tool's answer, a wait before
+a retry, a human's message, something the engine remarks, a failure."""
+
+
+class Usage(Struct, frozen=True):
+    """What a proposal cost. Tokens are counts; `dollars` is None when the model's price is unknown."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    dollars: float | None = None
+    seconds: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        known = [d for d in (self.dollars, other.dollars) if d is not None]
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.output_tokens + other.output_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            sum(known) if known else None,
+            self.seconds + other.seconds,
+        )
+
+
+class Limits(Struct, frozen=True):
+    """When the engine ends or pauses by itself; None means no limit.
+
+    `max_experiments` counts the run's rows, the baseline included.
+    """
+
+    max_experiments: int | None = None
+    max_hours: float | None = None
+    max_cost: float | None = None
+    max_crashes: int | None = 10
+
+
+# --- durable events -----------------------------------------------------------------------------------------
+
+
+class Event(Struct, frozen=True, tag_field="type"):
+    """Base of all events; the JSON field `type` is the class name."""
+
+
+class RunCreated(Event, frozen=True):
+    """First event of every journal: what is researched, and how."""
+
+    tag: str
+    repository: str
+    base: str
+    """Commit the run started from (40 hex digits)."""
+    editable: str
+    """Path of the one file agents edit, relative to the repository."""
+    train_command: list[str]
+    metric: str = "val_bpb"
+    direction: Literal["min", "max"] = "min"
+    format: int = FORMAT
+
+
+class EngineStarted(Event, frozen=True):
+    """An engine process took the run over."""
+
+    pid: int
+    version: str
+    agent: str
+    model: str = ""
+    budget_s: float = 300.0
+    timeout_s: float = 600.0
+    sandbox: str = "off"
+    approval: bool = False
+    limits: Limits = Limits()
+
+
+class EngineStopped(Event, frozen=True):
+    """The engine left in order; after `kill -9` this is missing."""
+
+    reason: str
+
+
+class ExperimentStarted(Event, frozen=True):
+    """Number `n` is being proposed, against the incumbent commit `parent`."""
+
+    n: int
+    parent: str
+
+
+class CandidateCommitted(Event, frozen=True):
+    """The proposal is a git commit now. A repair or a merge commits again under the same `n`."""
+
+    n: int
+    commit: str
+    parent: str
+    description: str
+    hypothesis: str = ""
+    added: int = 0
+    removed: int = 0
+    usage: Usage = Usage()
+    author: Literal["agent", "human", "engine"] = "agent"
+
+
+class ApprovalRequested(Event, frozen=True):
+    n: int
+
+
+class Approved(Event, frozen=True):
+    n: int
+
+
+class Rejected(Event, frozen=True):
+    """A proposal that will not be trained: refused by the human, or no longer mergeable. It gets no row."""
+
+    n: int
+    reason: str
+    by: Literal["human", "engine"] = "human"
+
+
+class RunStarted(Event, frozen=True):
+    """A training process is about to start; `seed` is what the trainer gets as AUTORESEARCH_SEED."""
+
+    n: int
+    run: int
+    commit: str
+    seed: int
+    budget_s: float
+    slot: int = 0
+
+
+class RunFinished(Event, frozen=True):
+    """A training process ended. `value` is the metric, None when there is none to believe."""
+
+    n: int
+    run: int
+    outcome: Outcome
+    reason: str = ""
+    exit_code: int | None = None
+    value: float | None = None
+    memory_gb: float = 0.0
+    training_seconds: float = 0.0
+    total_seconds: float = 0.0
+    summary: dict[str, float | str] = {}
+    verified: bool = False
+    """The number came through the sealed evaluator's own channel, not only as printed text."""
+
+
+class Judged(Event, frozen=True):
+    """The verdict on experiment `n`. Written before the branch moves and before the row is written."""
+
+    n: int
+    status: Status
+    commit: str
+    value: float | None
+    memory_gb: float
+    reason: str
+    delta: float | None = None
+    """value - incumbent's value of that moment; negative is better when direction is `min`."""
+    incumbent: str = ""
+    """The incumbent commit this was judged against; empty for the baseline."""
+
+
+class Logged(Event, frozen=True):
+    """Branch, note and results.tsv row of experiment `n` are in place."""
+
+    n: int
+
+
+class Overridden(Event, frozen=True):
+    """A human changed a verdict."""
+
+    n: int
+    status: Literal["keep", "discard"]
+    reason: str = ""
+
+
+class Paused(Event, frozen=True):
+    reason: str
+    by: Literal["human", "engine"] = "human"
+
+
+class Resumed(Event, frozen=True):
+    pass
+
+
+class Steered(Event, frozen=True):
+    """A human's message for the agent's next turn."""
+
+    text: str
+
+
+class ModeSet(Event, frozen=True):
+    approval: bool
+
+
+class LimitsSet(Event, frozen=True):
+    limits: Limits
+
+
+# --- live events --------------------------------------------------------------------------------------------
+
+
+class Live(Event, frozen=True):
+    """Base of the events that are shown but not journaled."""
+
+
+class Preparing(Live, frozen=True):
+    """One line of progress of the data preparation; empty when it is done."""
+
+    text: str
+
+
+class AgentDelta(Live, frozen=True):
+    """A piece of the agent's transcript.
+
+    Pieces of one streamed message share `id`; `tool` names the tool of a call or result.
+    """
+
+    n: int
+    kind: DeltaKind
+    text: str
+    id: str = ""
+    tool: str = ""
+    t: float = 0.0
+
+
+class CandidateEdited(Live, frozen=True):
+    """The editable file as the agent sees it now (`after`) and the incumbent's (`before`)."""
+
+    n: int
+    path: str
+    before: str
+    after: str
+
+
+class PhaseChanged(Live, frozen=True):
+    """The training process entered a phase of its own."""
+
+    n: int
+    run: int
+    phase: str
+
+
+class Progress(Live, frozen=True):
+    """One progress line of the trainer, parsed; fields it did not print are None."""
+
+    n: int = 0
+    run: int = 0
+    step: int = 0
+    fraction: float = 0.0
+    loss: float | None = None
+    lrm: float | None = None
+    dt_ms: float | None = None
+    tokens_per_s: float | None = None
+    mfu_percent: float | None = None
+    epoch: float | None = None
+    remaining_s: float | None = None
+    extra: dict[str, str] = {}
+
+
+class LogLines(Live, frozen=True):
+    """New output of the trainer, control characters already removed."""
+
+    n: int
+    run: int
+    text: str
+
+
+class Telemetry(Live, frozen=True):
+    """The machine, every few seconds. GPU fields are None without one."""
+
+    cpu_percent: float
+    memory_gb: float
+    memory_total_gb: float
+    gpu_name: str | None = None
+    gpu_percent: float | None = None
+    gpu_memory_gb: float | None = None
+    gpu_temperature_c: float | None = None
+    gpu_power_w: float | None = None
+
+
+class Notice(Live, frozen=True):
+    """Something the human should see now."""
+
+    level: Literal["info", "warning", "error"]
+    text: str
+
+
+DurableEvent = (
+    RunCreated
+    | EngineStarted
+    | EngineStopped
+    | ExperimentStarted
+    | CandidateCommitted
+    | ApprovalRequested
+    | Approved
+    | Rejected
+    | RunStarted
+    | RunFinished
+    | Judged
+    | Logged
+    | Overridden
+    | Paused
+    | Resumed
+    | Steered
+    | ModeSet
+    | LimitsSet
+)
+LiveEvent = Preparing | AgentDelta | CandidateEdited | PhaseChanged | Progress | LogLines | Telemetry | Notice
+AnyEvent = DurableEvent | LiveEvent
+
+
+class Record(Struct, frozen=True, tag="record"):
+    """One event with its number (0 for live events) and time. A journal line is one of these."""
+
+    seq: int
+    t: float
+    event: AnyEvent
+
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+
+class Command(Struct, frozen=True, tag_field="type"):
+    """Base of what a client may ask. Each is answered by one `Reply`."""
+
+
+class Pause(Command, frozen=True):
+    """Let the run under way end, then start nothing new."""
+
+
+class Resume(Command, frozen=True):
+    pass
+
+
+class Approve(Command, frozen=True):
+    """Train candidate `n` (None: the one that waits longest)."""
+
+    n: int | None = None
+
+
+class Reject(Command, frozen=True):
+    """Do not train candidate `n`; the reason goes to the agent."""
+
+    reason: str
+    n: int | None = None
+
+
+class Edit(Command, frozen=True):
+    """Replace waiting candidate `n`'s editable file by `text`."""
+
+    n: int
+    text: str
+
+
+class StopRun(Command, frozen=True):
+    """End the training process now; the experiment counts as discarded, with this reason."""
+
+    reason: str = "stopped by hand"
+
+
+class StopEngine(Command, frozen=True):
+    """Stop after the run under way, or `now`: it is trained again after the next start."""
+
+    now: bool = False
+
+
+class Steer(Command, frozen=True):
+    text: str
+
+
+class SetMode(Command, frozen=True):
+    approval: bool
+
+
+class SetLimits(Command, frozen=True):
+    limits: Limits
+
+
+class Override(Command, frozen=True):
+    """Change the verdict of a judged experiment."""
+
+    n: int
+    status: Literal["keep", "discard"]
+    reason: str = ""
+
+
+class GetExperiment(Command, frozen=True):
+    """Ask for everything kept about experiment `n`; the reply's `detail` holds it."""
+
+    n: int
+
+
+AnyCommand = (
+    Pause
+    | Resume
+    | Approve
+    | Reject
+    | Edit
+    | StopRun
+    | StopEngine
+    | Steer
+    | SetMode
+    | SetLimits
+    | Override
+    | GetExperiment
+)
+
+
+class CurvePoint(Struct, frozen=True, array_like=True):
+    """Training loss at a share of the budget."""
+
+    fraction: float
+    loss: float
+
+
+class ExperimentDetail(Struct, frozen=True):
+    """What the experiment screen shows besides the state: both files, log, transcript and loss curve."""
+
+    n: int
+    path: str
+    before: str = ""
+    after: str = ""
+    log: str = ""
+    transcript: list[AgentDelta] = []
+    curve: list[CurvePoint] = []
+
+
+class Request(Struct, frozen=True, tag="request"):
+    id: int
+    command: AnyCommand
+
+
+class Reply(Struct, frozen=True, tag="reply"):
+    """Answer to the request `id`; `text` says what happens now, or why not."""
+
+    id: int
+    ok: bool
+    text: str = ""
+    detail: ExperimentDetail | None = None
+
+
+class Hello(Struct, frozen=True, tag="hello"):
+    """First message on every connection."""
+
+    version: str
+    format: int
+    pid: int
+
+
+encode = msgspec.json.Encoder().encode
+decode_record = msgspec.json.Decoder(Record).decode
+decode_request = msgspec.json.Decoder(Request).decode

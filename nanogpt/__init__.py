@@ -1,0 +1,1 @@
+"""What is researched: plain scripts that know nothing of the loop around them."""

@@ -1,0 +1,1 @@
+"""The cockpit: a window on the engine."""
