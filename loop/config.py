@@ -1,0 +1,132 @@
+"""Settings of a run: defaults < autoresearch.toml < environment < flags."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tomllib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from loop.errors import UsageError
+from loop.events import Limits
+from loop.repository import Repository
+
+CONFIG = "autoresearch.toml"
+PYTHON = "{python}"
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that can be set. Field names are the keys of autoresearch.toml."""
+
+    train_command: list[str] = []
+    """How one training run is started in its slot; `{python}` is the interpreter that runs us."""
+    prepare_command: list[str] = []
+    """Run once before the first training, with network; empty when there is nothing to prepare."""
+    editable: list[str] = []
+    """The file agents edit."""
+    readonly: list[str] = []
+    """Files agents may read besides."""
+    program: str = "program.md"
+    metric: str = "val_bpb"
+    direction: Literal["min", "max"] = "min"
+    budget_s: float = 300.0
+    timeout_s: float = 0.0
+    """Seconds after which a run is killed; 0: twice the budget, but at least a minute more than it."""
+    memory_gb: float = 0.0
+    """Resident memory a training run may use; 0: nine tenths of the machine's."""
+    agent: str = "auto"
+    model: str = ""
+    base_url: str = ""
+    api: str = "auto"
+    agent_command: list[str] = []
+    approve: bool = False
+    max_experiments: int | None = None
+    max_hours: float | None = None
+    max_cost: float | None = None
+    max_crashes: int | None = 10
+    fix_attempts: int = 2
+    """How often an agent may repair one crashed idea."""
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.max_experiments, self.max_hours, self.max_cost, self.max_crashes)
+
+    @property
+    def timeout(self) -> float:
+        return self.timeout_s or max(2 * self.budget_s, self.budget_s + 60)
+
+    @property
+    def path(self) -> str:
+        """The editable file."""
+        return self.editable[0]
+
+    def command(self, words: list[str]) -> list[str]:
+        return [word.replace(PYTHON, sys.executable) for word in words]
+
+
+ENVIRONMENT = {
+    "AUTORESEARCH_AGENT": "agent",
+    "AUTORESEARCH_MODEL": "model",
+    "AUTORESEARCH_BUDGET_S": "budget_s",
+    "OPENAI_BASE_URL": "base_url",
+}
+
+
+def load(
+    repository: Repository, commit: str, flags: Mapping[str, Any], environ: Mapping[str, str]
+) -> Settings:
+    """The settings for a repository. Raises `UsageError` with the key and what is wrong with it."""
+    values: dict[str, Any] = {}
+    path = repository.root / CONFIG
+    if path.exists():
+        try:
+            values |= tomllib.loads(path.read_text("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path}: {error}") from error
+    values |= {key: environ[name] for name, key in ENVIRONMENT.items() if environ.get(name)}
+    values |= {key: value for key, value in flags.items() if value is not None}
+    try:
+        settings = msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"settings ({path.name}, environment or flags): {error}") from error
+    return _check(_fill(repository, commit, settings), repository, commit)
+
+
+def _fill(repository: Repository, commit: str, settings: Settings) -> Settings:
+    """What the repository's own conventions say where nothing was set."""
+    known = ("nanogpt/train.py", "train.py", "nanogpt/prepare.py", "prepare.py")
+    has = {path for path in known if repository.read(commit, path) is not None}
+    editable = settings.editable or [p for p in ("nanogpt/train.py", "train.py") if p in has][:1]
+    if not editable:
+        raise UsageError(
+            f"{repository.root} has no committed train.py: set `editable` and `train_command` in {CONFIG}"
+        )
+    train = settings.train_command or _train_command(repository, commit, editable[0])
+    prepare = settings.prepare_command
+    if not prepare and not settings.train_command and "nanogpt/prepare.py" in has:
+        prepare = [PYTHON, "nanogpt/prepare.py"]
+    readonly = settings.readonly or sorted(p for p in has if p.endswith("prepare.py"))
+    return msgspec.structs.replace(
+        settings, editable=editable, train_command=train, prepare_command=prepare, readonly=readonly
+    )
+
+
+def _train_command(repository: Repository, commit: str, path: str) -> list[str]:
+    """autoresearch's own way, `uv run train.py`, where uv and the repository's pyproject are there."""
+    foreign = path == "train.py" and repository.read(commit, "pyproject.toml") is not None
+    return ["uv", "run", path] if foreign and shutil.which("uv") else [PYTHON, path]
+
+
+def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
+    if len(settings.editable) != 1:
+        raise UsageError(f"`editable` must name one file, not {len(settings.editable)}")
+    if repository.read(commit, settings.path) is None:
+        raise UsageError(f"{settings.path} is not committed in {repository.root}: commit it first")
+    if settings.budget_s <= 0:
+        raise UsageError("the budget must be more than 0 seconds")
+    if settings.max_experiments is not None and settings.max_experiments < 1:
+        raise UsageError("--max-experiments must be at least 1")
+    return settings

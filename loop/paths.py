@@ -1,0 +1,85 @@
+"""Where a run keeps its things."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from datetime import date
+from pathlib import Path
+
+import platformdirs
+
+from loop.errors import UsageError
+
+HOME = ".autoresearch"
+
+
+class RunPaths:
+    """The folder of one run: `.autoresearch/<tag>/`."""
+
+    def __init__(self, root: Path, tag: str) -> None:
+        self.root = root
+        self.tag = tag
+        self.folder = root / HOME / tag
+        self.journal = self.folder / "journal.jsonl"
+        self.lock = self.folder / "engine.lock"
+        self.info = self.folder / "engine.json"
+        self.log = self.folder / "engine.log"
+        self.notes = self.folder / "notes.md"
+        self.results = root / "results.tsv"
+
+    def create(self) -> None:
+        """Make the folder, invisible to git without touching the user's own ignore files."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            ignore = self.root / HOME / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*\n")
+        except OSError as error:
+            raise UsageError(f"cannot write {self.folder}: {error.strerror}") from error
+
+    def slot(self, number: int) -> Path:
+        return self.folder / "slots" / str(number)
+
+    def experiment(self, n: int) -> Path:
+        return self.folder / "experiments" / f"{n:04d}"
+
+    def transcript(self, n: int) -> Path:
+        return self.experiment(n) / "transcript.jsonl"
+
+    def run(self, n: int, run: int) -> Path:
+        return self.experiment(n) / f"run-{run}"
+
+    def socket(self) -> Path:
+        """The engine's socket: in a private directory and short, as the system allows 107 bytes."""
+        name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
+        folder = Path(platformdirs.user_runtime_dir("autoresearch-tui"))
+        if not os.access(folder.parent, os.W_OK):
+            folder = Path("/tmp") / f"autoresearch-tui-{os.getuid()}"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise UsageError(f"{folder} belongs to someone else: set XDG_RUNTIME_DIR to a private directory")
+        folder.chmod(0o700)
+        return folder / f"{name}.sock"
+
+
+def tags(root: Path) -> list[str]:
+    """Tags of the runs kept here, the newest last."""
+    journals = (root / HOME).glob("*/journal.jsonl")
+    return [j.parent.name for j in sorted(journals, key=lambda j: j.stat().st_mtime)]
+
+
+def check_tag(tag: str) -> str:
+    """A tag is part of a branch and a folder name. Raises `UsageError`."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", tag):
+        raise UsageError(f"--tag {tag!r} must be letters, digits, - or _ (at most 64)")
+    return tag
+
+
+def new_tag(today: date, taken: set[str]) -> str:
+    """`nov23`, or `nov23-2` when that is taken."""
+    base = f"{today:%b%d}".lower()
+    return next(t for t in [base, *(f"{base}-{i}" for i in range(2, 10_000))] if t not in taken)

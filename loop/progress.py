@@ -1,0 +1,96 @@
+"""What a trainer prints, understood. Pure: text in, typed values out; bytes from outside are data."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+
+from msgspec import structs
+
+from loop.events import Progress
+
+_STEP = re.compile(r"^\s*step\s+(\d+)\s*(?:\(\s*([\d.]+)\s*%\s*\))?", re.IGNORECASE)
+_PHASE = re.compile(r"^phase:\s*([a-z][a-z ]{0,30})$")
+_SUMMARY = re.compile(r"^([A-Za-z_][\w.]{0,60}):\s+(\S.{0,200})$")
+_NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
+
+_NAMES = {
+    "loss": "loss",
+    "lrm": "lrm",
+    "dt": "dt_ms",
+    "tok/sec": "tokens_per_s",
+    "mfu": "mfu_percent",
+    "epoch": "epoch",
+    "remaining": "remaining_s",
+}
+
+
+def clean(text: str) -> str:
+    """Text without escape sequences, control characters and bidi overrides; newlines and tabs stay."""
+    text = _ESCAPE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return "".join(
+        c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    )
+
+
+def number(text: str) -> float | None:
+    """The leading number of `1,690,000`, `310ms`, `39.8%`, `nan`; None when there is none."""
+    text = text.strip()
+    if text.lower().lstrip("+-").startswith(("nan", "inf")):
+        return float(text[:4].rstrip() if text[0] in "+-" else text[:3])
+    match = _NUMBER.match(text)
+    return float(match.group().replace(",", "")) if match else None
+
+
+def parse(line: str) -> Progress | None:
+    """A progress line (docs/trainer-contract.md), or None. Unknown fields are kept, missing ones None."""
+    match = _STEP.match(line)
+    if not match or "|" not in line:
+        return None
+    values: dict[str, float] = {}
+    extra: dict[str, str] = {}
+    for part in line.split("|")[1:]:
+        name, separator, text = part.partition(":")
+        name, text = name.strip(), text.strip()
+        value = number(text) if separator else None
+        if name in _NAMES and value is not None:
+            values[_NAMES[name]] = value * 1000 if name == "dt" and re.search(r"\d\s*s$", text) else value
+        elif separator and name and len(extra) < 20:
+            extra[name[:40]] = text[:80]
+    percent = float(match.group(2)) if match.group(2) else 0.0
+    progress = Progress(step=int(match.group(1)), fraction=min(percent / 100, 1.0), extra=extra)
+    return structs.replace(progress, **values)
+
+
+def parse_phase(line: str) -> str | None:
+    """`evaluating` for the line `phase: evaluating`."""
+    match = _PHASE.match(line.strip())
+    return match.group(1) if match else None
+
+
+def parse_summary(log: str) -> dict[str, float | str]:
+    """The `key: value` lines after the last line `---`; empty when the trainer never got there."""
+    _, separator, tail = ("\n" + clean(log)).rpartition("\n---\n")
+    if not separator:
+        return {}
+    summary: dict[str, float | str] = {}
+    for line in tail.splitlines():
+        match = _SUMMARY.match(line.strip())
+        if match and len(summary) < 64:
+            text = match.group(2).strip()
+            value = number(text)
+            summary[match.group(1)] = text if value is None else value
+    return summary
+
+
+def metric(summary: dict[str, float | str], name: str) -> float | None:
+    """The finite metric of a summary, or None."""
+    value = summary.get(name)
+    return value if isinstance(value, float) and math.isfinite(value) else None
+
+
+def tail(text: str, lines: int = 50) -> str:
+    """The last lines of a log, cleaned, long lines cut."""
+    return "\n".join(line[:500] for line in clean(text).splitlines()[-lines:])

@@ -1,0 +1,217 @@
+"""Git through dulwich: objects and refs only. The user's checkout, index and HEAD are never written.
+
+refs/heads/autoresearch/<tag>        the incumbent
+refs/autoresearch/<tag>/0007         candidate 7, kept or not: nothing that was tried is ever lost
+refs/notes/autoresearch              each candidate's result
+"""
+
+from __future__ import annotations
+
+import contextlib
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from dulwich.errors import NotGitRepository
+from dulwich.file import FileLocked
+from dulwich.notes import Notes
+from dulwich.object_store import commit_tree_changes, iter_tree_contents, tree_lookup_path
+from dulwich.objects import Blob, Commit, ObjectID
+from dulwich.refs import Ref
+from dulwich.repo import Repo
+
+from loop.errors import BranchMoved, UsageError
+
+IDENTITY = b"autoresearch-tui <autoresearch-tui@localhost>"
+NOTES = b"refs/notes/autoresearch"
+
+T = TypeVar("T")
+
+
+class Repository:
+    """One user repository. Writing is safe beside the user's own git commands."""
+
+    def __init__(self, repo: Repo) -> None:
+        self._repo = repo
+        self.root = Path(repo.path).resolve()
+
+    @classmethod
+    def discover(cls, start: Path) -> Repository:
+        """The repository that holds `start`. Raises `UsageError` when there is none or it is bare."""
+        try:
+            repo = Repo.discover(str(start))
+        except NotGitRepository as error:
+            raise UsageError(
+                f"{start} is not in a git repository: run `git init` and commit first"
+            ) from error
+        if repo.bare:
+            repo.close()
+            raise UsageError(f"{repo.path} is a bare repository: clone it and start there")
+        return cls(repo)
+
+    def close(self) -> None:
+        self._repo.close()
+
+    # --- reading ---
+
+    def head(self) -> str:
+        """The commit HEAD is at. Raises `UsageError` before the first commit."""
+        try:
+            return self._repo.head().decode()
+        except KeyError as error:
+            raise UsageError(f"{self.root} has no commit yet: commit train.py first") from error
+
+    def read(self, commit: str, path: str) -> str | None:
+        """The text of `path` at `commit`, None when it is not there."""
+        tree = self._commit(commit).tree
+        try:
+            mode, sha = tree_lookup_path(self._repo.__getitem__, tree, path.encode())
+        except (KeyError, NotADirectoryError):
+            return None
+        blob = self._repo[sha]
+        return blob.data.decode("utf-8", "replace") if isinstance(blob, Blob) and stat.S_ISREG(mode) else None
+
+    def files(self, commit: str) -> Iterator[tuple[str, int, bytes]]:
+        """Path, mode and blob id of every file of a commit; submodules are left out."""
+        for entry in iter_tree_contents(self._repo.object_store, self._commit(commit).tree):
+            if entry.path and entry.mode and entry.sha and stat.S_IFMT(entry.mode) != 0o160000:
+                yield entry.path.decode("utf-8", "surrogateescape"), entry.mode, entry.sha
+
+    def blob(self, sha: bytes) -> bytes:
+        blob = self._repo[ObjectID(sha)]
+        if not isinstance(blob, Blob):
+            raise ValueError(f"{sha.decode()} is not a file")
+        return blob.data
+
+    def resolve(self, ref: str) -> str | None:
+        """The commit a ref is at, None when there is no such ref."""
+        try:
+            return self._repo.refs[Ref(ref.encode())].decode()
+        except KeyError:
+            return None
+
+    def checked_out(self, branch: str) -> Path | None:
+        """The working tree that has `branch` checked out, None when no one has."""
+        control = Path(self._repo.commondir())
+        heads = [(control / "HEAD", self.root)]
+        for gitdir in control.glob("worktrees/*/gitdir"):
+            heads.append((gitdir.with_name("HEAD"), Path(gitdir.read_text().strip()).parent))
+        for head, tree in heads:
+            with contextlib.suppress(OSError):
+                if head.read_text().strip() == f"ref: refs/heads/{branch}":
+                    return tree
+        return None
+
+    def dirty(self, path: str) -> bool:
+        """The user's copy of `path` differs from the committed one (it would not be what is researched)."""
+        here, committed = self.root / path, self.read(self.head(), path)
+        return here.exists() and committed is not None and here.read_text("utf-8", "replace") != committed
+
+    # --- writing ---
+
+    def commit(self, parent: str, path: str, text: str, message: str) -> str:
+        """A commit on `parent` in which only `path` differs; nothing refers to it yet."""
+
+        def write() -> str:
+            store = self._repo.object_store
+            blob = Blob.from_string(text.encode())
+            store.add_object(blob)
+            tree = self._repo[self._commit(parent).tree]
+            mode, _ = tree_lookup_path(self._repo.__getitem__, tree.id, path.encode())
+            commit = Commit()
+            commit.tree = commit_tree_changes(store, tree.id, [(path.encode(), mode, blob.id)])
+            commit.parents = [ObjectID(parent.encode())]
+            commit.author = commit.committer = IDENTITY
+            commit.author_time = commit.commit_time = int(time.time())
+            commit.author_timezone = commit.commit_timezone = 0
+            commit.encoding = b"UTF-8"
+            commit.message = message.encode()
+            store.add_object(commit)
+            return commit.id.decode()
+
+        return _retry(write)
+
+    def set_ref(self, ref: str, commit: str) -> None:
+        """Point `ref` at `commit` whatever it was before (only for refs that are ours alone)."""
+
+        def write() -> None:
+            if self.resolve(ref) != commit:
+                self._repo.refs[Ref(ref.encode())] = ObjectID(commit.encode())
+
+        _retry(write)
+
+    def advance(self, branch: str, old: str | None, new: str) -> None:
+        """Move a branch by compare-and-swap; done already is fine. Raises `BranchMoved`."""
+        ref = Ref(b"refs/heads/" + branch.encode())
+
+        def write() -> bool:
+            if old is None:
+                return self._repo.refs.add_if_new(ref, ObjectID(new.encode()))
+            return self._repo.refs.set_if_equals(ref, ObjectID(old.encode()), ObjectID(new.encode()))
+
+        now = self.resolve(ref.decode())
+        if now != new and (now != old or not _retry(write)):
+            at = (self.resolve(ref.decode()) or "nothing")[:7]
+            raise BranchMoved(
+                f"branch {branch} is at {at}, not at {(old or 'nothing')[:7]} where this run left it: "
+                "put it back, or start another --tag"
+            )
+
+    def note(self, commit: str, text: str) -> None:
+        """Attach a git note to a commit (`git log --notes=autoresearch`)."""
+
+        def write() -> None:
+            Notes(self._repo.object_store, self._repo.refs).set_note(
+                commit.encode(), text.encode(), notes_ref=NOTES, author=IDENTITY, committer=IDENTITY
+            )
+
+        _retry(write)
+
+    def clear_stale_locks(self, tag: str) -> list[Path]:
+        """Remove lock files a killed engine left on refs of ours and on objects; call with engine.lock held.
+
+        Only locks older than a minute go: a younger one may belong to a git command that runs now.
+        """
+        control = Path(self._repo.commondir())
+        names = [
+            control / f"refs/heads/autoresearch/{tag}.lock",
+            control / "refs/notes/autoresearch.lock",
+            *control.glob(f"refs/autoresearch/{tag}/*.lock"),
+            *control.glob("objects/[0-9a-f][0-9a-f]/*.lock"),
+        ]
+        gone = []
+        for lock in names:
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - lock.stat().st_mtime > 60:
+                    lock.unlink()
+                    gone.append(lock)
+        return gone
+
+    def _commit(self, commit: str) -> Commit:
+        found = self._repo[ObjectID(commit.encode())]
+        if not isinstance(found, Commit):
+            raise ValueError(f"{commit} is not a commit")
+        return found
+
+
+def candidate_ref(tag: str, n: int) -> str:
+    return f"refs/autoresearch/{tag}/{n:04d}"
+
+
+def branch_of(tag: str) -> str:
+    return f"autoresearch/{tag}"
+
+
+def _retry(action: Callable[[], T], seconds: float = 5.0) -> T:
+    """Run `action` again while another git process (gc, the user's commit) holds a lock."""
+    deadline, wait = time.monotonic() + seconds, 0.01
+    while True:
+        try:
+            return action()
+        except FileLocked:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(wait)
+            wait = min(wait * 2, 0.5)

@@ -1,0 +1,97 @@
+"""results.tsv: five columns, exactly autoresearch's, shared with whatever other tool writes there.
+
+    commit	val_bpb	memory_gb	status	description
+
+Rows that are there stay as they are, byte for byte. Writing is atomic.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loop.progress import clean
+
+if TYPE_CHECKING:
+    import polars as pl
+
+COLUMNS = ("commit", "val_bpb", "memory_gb", "status", "description")
+HEADER = "\t".join(COLUMNS)
+
+
+def format_row(commit: str, value: float | None, memory_gb: float, status: str, description: str) -> str:
+    """One line without its newline; a crash's value is 0.000000, tabs and newlines become spaces."""
+    words = " ".join(clean(description).split())
+    return f"{commit[:7]}\t{0.0 if value is None else value:.6f}\t{memory_gb:.1f}\t{status}\t{words}"
+
+
+def lines(path: Path) -> list[str]:
+    """The file's lines, header included; empty when there is no file."""
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+
+
+def append(path: Path, row: str, copies: int) -> bool:
+    """Add `row` unless more than `copies` lines like it are there already; True when it was added.
+
+    `copies` is what `lines(path).count(row)` was before the row was first due: so a row is written once
+    even if the writer was killed after the rename and before it could say so.
+    """
+    present = lines(path)
+    if present.count(row) > copies:
+        return False
+    if not present:
+        present = [HEADER]
+    _replace(path, "\n".join([*present, row]) + "\n")
+    return True
+
+
+def change_status(path: Path, row: str, new_row: str) -> bool:
+    """Replace the last line equal to `row` (a verdict changed by hand); False when there is none."""
+    present = lines(path)
+    if row not in present:
+        return False
+    index = len(present) - 1 - present[::-1].index(row)
+    present[index] = new_row
+    _replace(path, "\n".join(present) + "\n")
+    return True
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: Path) -> pl.DataFrame:
+    """All rows as a table: five columns of fixed types; a crash's `val_bpb` is null.
+
+    The schema is given, not inferred: inference reads commit `12e4567` as a number.
+    """
+    import polars as pl
+
+    if not path.exists() or path.stat().st_size == 0:
+        return pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String)).with_columns(
+            pl.col("val_bpb", "memory_gb").cast(pl.Float64)
+        )
+    frame = pl.read_csv(
+        path,
+        separator="\t",
+        quote_char=None,
+        schema=dict.fromkeys(COLUMNS, pl.String),
+        truncate_ragged_lines=True,
+        encoding="utf8-lossy",
+    )
+    frame = frame.filter(pl.col("commit").is_not_null() & pl.col("status").is_not_null())
+    number = pl.col("val_bpb").cast(pl.Float64, strict=False)
+    return frame.with_columns(
+        pl.when(pl.col("status") != "crash").then(number).alias("val_bpb"),
+        pl.col("memory_gb").cast(pl.Float64, strict=False),
+        pl.col("description").fill_null(""),
+    )

@@ -1,0 +1,174 @@
+"""The process between the engine and a trainer. Standard library only: it starts in milliseconds.
+
+    python -I loop/supervise.py SPEC.json
+
+It starts the command in a session of its own, waits, and writes `exit.json`, so that a result is not lost
+when the engine dies first. It enforces the time-out and the memory limit itself for the same reason, and on
+SIGTERM, time-out or the trainer's end it kills every process the trainer left, also those that called
+setsid: as a subreaper it is the parent of all orphans below it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+PR_SET_CHILD_SUBREAPER = 36
+POLL_S = 0.5
+GRACE_S = 2.0
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def main(spec_path: str) -> int:
+    """Run the command of the specification file; see `loop.trainer.Spec` for its fields."""
+    spec: dict[str, Any] = json.loads(Path(spec_path).read_text())
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    stopped: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda n, _frame: stopped.append(n))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    started = time.time()
+    try:
+        child = start(spec)
+    except OSError as error:
+        finish(spec, started, 127, "crashed", f"cannot start {spec['command'][0]}: {error.strerror}")
+        return 0
+    outcome, reason = watch(child, spec, stopped)
+    end_tree(child.pid)
+    code = child.wait()
+    finish(spec, started, code, outcome, reason)
+    return 0
+
+
+def start(spec: dict[str, Any]) -> subprocess.Popen[bytes]:
+    with open(spec["log"], "ab", buffering=0) as log:
+        return subprocess.Popen(
+            spec["command"],
+            cwd=spec["cwd"],
+            env=spec["env"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def watch(child: subprocess.Popen[bytes], spec: dict[str, Any], stopped: list[int]) -> tuple[str, str]:
+    """Wait for the end; returns the outcome and its reason."""
+    deadline = time.monotonic() + float(spec["timeout_s"])
+    limit = float(spec["memory_gb"]) * 2**30
+    while True:
+        try:
+            code = child.wait(timeout=0.02 if stopped else POLL_S)
+            return ("finished", "") if code == 0 else ("crashed", describe(code))
+        except subprocess.TimeoutExpired:
+            pass
+        if stopped:
+            return "stopped", "stopped by the engine"
+        if time.monotonic() > deadline:
+            return "timeout", f"still running after {float(spec['timeout_s']):.0f} s"
+        if limit and (used := tree_memory(child.pid)) > limit:
+            return "crashed", f"used {used / 2**30:.1f} GB of memory, limit {limit / 2**30:.1f} GB"
+        if os.path.getsize(spec["log"]) > spec["log_bytes"]:
+            return "crashed", f"printed more than {spec['log_bytes'] // 2**20} MB"
+
+
+def describe(code: int) -> str:
+    """An exit code in words."""
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+def descendants(root: int) -> list[int]:
+    """Every process below this one: the trainer's tree and orphans that came to us as the subreaper."""
+    parents: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                after_name = Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()
+                parents.setdefault(int(after_name[1]), []).append(int(entry))
+    found, waiting = [], [root]
+    while waiting:
+        children = parents.get(waiting.pop(), [])
+        found += children
+        waiting += children
+    return found
+
+
+def tree_memory(pid: int) -> float:
+    """Resident bytes of the trainer and everything below it; shared pages are counted once per process."""
+    total = 0
+    for process in [pid, *descendants(pid)]:
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            total += int(Path("/proc", str(process), "statm").read_text().split()[1]) * PAGE
+    return total
+
+
+def end_tree(pid: int) -> None:
+    """Ask the trainer's process group to end, then kill whatever is left below us, however it hid."""
+    with contextlib.suppress(OSError):
+        os.killpg(pid, signal.SIGTERM)
+    if not Path("/proc").is_dir():
+        time.sleep(0.1)
+        with contextlib.suppress(OSError):
+            os.killpg(pid, signal.SIGKILL)
+        return
+    patience = time.monotonic() + GRACE_S
+    while left := living(os.getpid()):
+        if time.monotonic() > patience:
+            for process in left:
+                with contextlib.suppress(OSError):
+                    os.kill(process, signal.SIGKILL)
+        reap(pid)
+        time.sleep(0.01)
+
+
+def living(root: int) -> list[int]:
+    """Descendants that are not zombies."""
+    alive = []
+    for process in descendants(root):
+        with contextlib.suppress(OSError, IndexError):
+            state = Path("/proc", str(process), "stat").read_text().rpartition(")")[2].split()[0]
+            if state not in "ZX":
+                alive.append(process)
+    return alive
+
+
+def reap(trainer: int) -> None:
+    """Collect adopted orphans; the trainer itself is left to `Popen.wait`."""
+    for process in descendants(os.getpid()):
+        if process != trainer:
+            with contextlib.suppress(OSError):
+                os.waitpid(process, os.WNOHANG)
+
+
+def finish(spec: dict[str, Any], started: float, code: int, outcome: str, reason: str) -> None:
+    """Write exit.json, whole or not at all."""
+    report = {
+        "outcome": outcome,
+        "reason": reason,
+        "exit_code": code,
+        "started": started,
+        "ended": time.time(),
+    }
+    temporary = Path(spec["exit"] + ".tmp")
+    with temporary.open("w") as file:
+        json.dump(report, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(spec["exit"])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
