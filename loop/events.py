@@ -126,6 +126,8 @@ class CandidateCommitted(Event, frozen=True):
     removed: int = 0
     usage: Usage = Usage()
     author: Literal["agent", "human", "engine"] = "agent"
+    steered: int = 0
+    """How many of the human's waiting messages this proposal has seen."""
 
 
 class ApprovalRequested(Event, frozen=True):
@@ -185,6 +187,8 @@ class Judged(Event, frozen=True):
     """value - incumbent's value of that moment; negative is better when direction is `min`."""
     incumbent: str = ""
     """The incumbent commit this was judged against; empty for the baseline."""
+    copies: int = 0
+    """Rows like this one that results.tsv held before: so that a restart knows whether it was written."""
 
 
 class Logged(Event, frozen=True):

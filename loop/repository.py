@@ -92,6 +92,11 @@ class Repository:
         except KeyError:
             return None
 
+    def tags(self) -> list[str]:
+        """Tags of the runs that have a branch here."""
+        prefix = b"refs/heads/autoresearch/"
+        return [name.decode() for name in self._repo.refs.subkeys(Ref(prefix))]
+
     def checked_out(self, branch: str) -> Path | None:
         """The working tree that has `branch` checked out, None when no one has."""
         control = Path(self._repo.commondir())

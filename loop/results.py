@@ -46,7 +46,7 @@ def append(path: Path, row: str, copies: int) -> bool:
     return True
 
 
-def change_status(path: Path, row: str, new_row: str) -> bool:
+def change(path: Path, row: str, new_row: str) -> bool:
     """Replace the last line equal to `row` (a verdict changed by hand); False when there is none."""
     present = lines(path)
     if row not in present:

@@ -65,6 +65,9 @@ class Experiment(Struct):
     delta: float | None = None
     reason: str = ""
     incumbent: str = ""
+    copies: int = 0
+    replaced: str = ""
+    """The status that results.tsv may still show after a human changed the verdict."""
     approved: bool = False
     logged: bool = False
     usage: ev.Usage = ev.Usage()
@@ -270,8 +273,7 @@ def _apply_proposal(
             e.added, e.removed, e.phase = event.added, event.removed, "queued"
             e.usage = e.usage + event.usage
             s.usage = s.usage + event.usage
-            if event.author == "agent" and event.n > 1:
-                s.steering.clear()
+            del s.steering[: event.steered]
         case ev.ApprovalRequested(n=n):
             s.experiment(n).phase = "waiting"
         case ev.Approved(n=n):
@@ -302,7 +304,7 @@ def _apply_verdict(s: RunState, event: ev.Judged | ev.Logged | ev.Overridden, t:
         case ev.Judged():
             e.phase, e.commit, e.value = event.status, event.commit, event.value
             e.memory_gb, e.delta, e.reason = event.memory_gb, event.delta, event.reason
-            e.incumbent, e.finished_at = event.incumbent, t
+            e.incumbent, e.copies, e.finished_at = event.incumbent, event.copies, t
             if event.status == "keep":
                 s.incumbent = event.n
                 if s.baseline is None:
@@ -310,6 +312,7 @@ def _apply_verdict(s: RunState, event: ev.Judged | ev.Logged | ev.Overridden, t:
         case ev.Logged():
             e.logged = True
         case ev.Overridden(status=status, reason=reason):
+            e.replaced = e.phase if e.logged else e.replaced
             e.phase, e.logged = status, False
             e.reason = f"{status} by hand" + (f": {reason}" if reason else "")
             if status == "keep":

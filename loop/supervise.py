@@ -1,6 +1,6 @@
 """The process between the engine and a trainer. Standard library only: it starts in milliseconds.
 
-    python -I loop/supervise.py SPEC.json
+    python -I -S loop/supervise.py SPEC.json
 
 It starts the command in a session of its own, waits, and writes `exit.json`, so that a result is not lost
 when the engine dies first. It enforces the time-out and the memory limit itself for the same reason, and on
@@ -21,7 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 POLL_S = 0.5
 GRACE_S = 2.0
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -30,8 +32,9 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 def main(spec_path: str) -> int:
     """Run the command of the specification file; see `loop.trainer.Spec` for its fields."""
     spec: dict[str, Any] = json.loads(Path(spec_path).read_text())
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    write(Path(spec["supervisor"]), {"pid": os.getpid(), "ticks": ticks(os.getpid())})
+    if LIBC:
+        LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     stopped: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda n, _frame: stopped.append(n))
@@ -59,7 +62,21 @@ def start(spec: dict[str, Any]) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=die_with_parent,
         )
+
+
+def die_with_parent() -> None:
+    """In the child: a trainer must not outlive a supervisor that was killed."""
+    if LIBC:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def ticks(pid: int) -> int:
+    """When a process was started, in clock ticks since boot: with the pid, its identity. 0 off Linux."""
+    with contextlib.suppress(OSError):
+        return int(Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[19])
+    return 0
 
 
 def watch(child: subprocess.Popen[bytes], spec: dict[str, Any], stopped: list[int]) -> tuple[str, str]:
@@ -162,12 +179,16 @@ def finish(spec: dict[str, Any], started: float, code: int, outcome: str, reason
         "started": started,
         "ended": time.time(),
     }
-    temporary = Path(spec["exit"] + ".tmp")
+    write(Path(spec["exit"]), report)
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
     with temporary.open("w") as file:
-        json.dump(report, file)
+        json.dump(content, file)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(spec["exit"])
+    temporary.replace(path)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import msgspec
 import psutil
 
 from loop import events as ev
-from loop import progress
+from loop import progress, supervise
 
 FOLLOW_S = 0.1
 """How often the log file is looked at."""
@@ -47,6 +47,7 @@ class Spec(msgspec.Struct, frozen=True):
     env: dict[str, str]
     log: str
     exit: str
+    supervisor: str
     timeout_s: float
     memory_gb: float = 0.0
     log_bytes: int = 64 * 2**20
@@ -66,7 +67,7 @@ class Supervisor(msgspec.Struct, frozen=True):
     """How to find a supervisor again: a pid alone may have been given to another process."""
 
     pid: int
-    created: float
+    ticks: int
 
 
 class RunFiles:
@@ -79,6 +80,7 @@ class RunFiles:
         self.spec = folder / "spec.json"
         self.supervisor = folder / "supervisor.json"
         self.result = folder / "result.json"
+        self.metrics = folder / "metrics.jsonl"
 
     def reset(self) -> None:
         """An empty folder for a run that starts (again)."""
@@ -117,32 +119,52 @@ def environment(base: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, 
     return {**fast, **passed, **extra}
 
 
-def start(files: RunFiles, spec: Spec) -> Supervisor:
-    """Start a supervisor that outlives us, and write down how to find it."""
-    files.reset()
-    files.spec.write_bytes(msgspec.json.encode(spec))
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(Path(__file__).with_name("supervise.py")), str(files.spec)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    found = Supervisor(process.pid, psutil.Process(process.pid).create_time())
-    temporary = files.supervisor.with_suffix(".tmp")
-    temporary.write_bytes(msgspec.json.encode(found))
-    temporary.replace(files.supervisor)
-    return found
+def start(files: RunFiles, spec: Spec, lock: Path) -> None:
+    """Start a supervisor that outlives us.
+
+    It inherits `lock`, held: while it lives, even if we are killed in this very moment, no other engine can
+    start a run in the same slot. Raises BlockingIOError when one is there already.
+    """
+    with lock.open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        files.reset()
+        files.spec.write_bytes(msgspec.json.encode(spec))
+        subprocess.Popen(
+            [sys.executable, "-I", "-S", str(Path(__file__).with_name("supervise.py")), str(files.spec)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=[held.fileno()],
+        )
 
 
-def find(files: RunFiles) -> Supervisor | None:
-    """The supervisor of this run if it is still alive: a trainer to adopt."""
+async def locate(files: RunFiles, lock: Path) -> Supervisor | None:
+    """The live supervisor of this run: the one just started, or one to adopt. None when none lives."""
+    while True:
+        if found := _find(files):
+            return found
+        if _free(lock):
+            return None
+        await asyncio.sleep(0.01)
+
+
+def _find(files: RunFiles) -> Supervisor | None:
     with contextlib.suppress(OSError, msgspec.DecodeError, psutil.Error):
         found = msgspec.json.decode(files.supervisor.read_bytes(), type=Supervisor)
-        process = psutil.Process(found.pid)
-        if abs(process.create_time() - found.created) < 0.05 and process.status() != psutil.STATUS_ZOMBIE:
+        alive = psutil.Process(found.pid).status() != psutil.STATUS_ZOMBIE
+        if alive and supervise.ticks(found.pid) == found.ticks:
             return found
     return None
+
+
+def _free(lock: Path) -> bool:
+    with lock.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
 
 async def ended(supervisor: Supervisor) -> None:
@@ -174,7 +196,6 @@ async def stop(files: RunFiles, supervisor: Supervisor) -> None:
             for process in [*tree, psutil.Process(supervisor.pid)]:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
-    files.supervisor.unlink(missing_ok=True)
 
 
 class Follower:
@@ -184,9 +205,7 @@ class Follower:
         self._files, self._n, self._run, self._publish = files, n, run, publish
         self._offset = 0
         self._rest = ""
-        self._metrics = (files.folder / "metrics.jsonl").open("ab")
-        self.training_since: float | None = None
-        """When the first line of phase `training`, or the first step, was seen."""
+        self._metrics = files.metrics.open("wb")
 
     async def follow(self) -> None:
         """Read until cancelled."""
@@ -194,17 +213,19 @@ class Follower:
             self.read()
             await asyncio.sleep(FOLLOW_S)
 
-    def read(self) -> None:
-        """Take in what is new."""
+    def read(self) -> bool:
+        """Take in what is new, at most a megabyte; False when there is nothing."""
         with contextlib.suppress(OSError), self._files.log.open("rb") as file:
             file.seek(self._offset)
             data = file.read(1 << 20)
             self._offset += len(data)
-            if data:
-                self._take(data.decode("utf-8", "replace"))
+            self._take(data.decode("utf-8", "replace"))
+            return bool(data)
+        return False
 
     def close(self) -> None:
-        self.read()
+        while self.read():
+            pass
         if self._rest:
             self._take("\n")
         self._metrics.close()
@@ -219,7 +240,6 @@ class Follower:
             if step := progress.parse(line):
                 latest = msgspec.structs.replace(step, n=self._n, run=self._run)
                 self._metrics.write(ev.encode(latest) + b"\n")
-                self.training_since = self.training_since or time.time()
             elif phase := progress.parse_phase(line):
                 self._publish(ev.PhaseChanged(self._n, self._run, phase))
             elif line.strip():

@@ -1,0 +1,70 @@
+"""What is kept of every experiment beside the journal: sources in git, logs and transcripts in files."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import msgspec
+
+from loop import events as ev
+from loop import progress, trainer
+from loop.paths import RunPaths
+from loop.repository import Repository
+from loop.state import RunState
+
+LOG_SHOWN = 256 * 1024
+"""Bytes of a log's end that a client gets."""
+
+
+class KeptArchive:
+    """Past experiments of one run, read when asked for (`loop.agents.base.Archive`)."""
+
+    def __init__(self, repository: Repository, paths: RunPaths, state: RunState) -> None:
+        self._repository, self._paths, self._state = repository, paths, state
+
+    def source(self, n: int) -> str:
+        commit = self._state.experiment(n).commit
+        return (self._repository.read(commit, self._state.editable) or "") if commit else ""
+
+    def log(self, n: int) -> str:
+        run = self._state.experiment(n).last_run
+        if run is None:
+            return ""
+        return progress.clean(_tail(trainer.RunFiles(self._paths.run(n, run.run)).log))
+
+    def detail(self, n: int) -> ev.ExperimentDetail:
+        """Everything about experiment `n` for its screen."""
+        e = self._state.experiment(n)
+        metrics = trainer.RunFiles(self._paths.run(n, e.last_run.run if e.last_run else 1)).metrics
+        path = self._state.editable
+        return ev.ExperimentDetail(
+            n,
+            path,
+            before=self._repository.read(e.parent, path) or "",
+            after=self.source(n),
+            log=self.log(n),
+            transcript=read_transcript(self._paths.transcript(n)),
+            curve=trainer.read_curve(metrics),
+        )
+
+
+def read_transcript(path: Path) -> list[ev.AgentDelta]:
+    """The whole transcript, streamed pieces of one message joined; a torn last line is left out."""
+    whole = RunState()
+    pieces: list[ev.AgentDelta] = []
+    with contextlib.suppress(OSError):
+        for line in path.read_bytes().splitlines():
+            with contextlib.suppress(msgspec.DecodeError):
+                whole.apply(ev.Record(0, 0.0, msgspec.json.decode(line, type=ev.AgentDelta)))
+                if len(whole.live.transcript) == 2:
+                    pieces.append(whole.live.transcript.pop(0))
+    return pieces + whole.live.transcript
+
+
+def _tail(path: Path) -> str:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - LOG_SHOWN))
+        return file.read().decode("utf-8", "replace")
+    return ""

@@ -1,0 +1,295 @@
+"""The `autoresearch-tui` command."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from datetime import date
+from pathlib import Path
+from typing import Any, NoReturn
+
+from loop import __version__, config, journal, launch, report
+from loop import events as ev
+from loop.client import Client, Connection, ConnectionLost, Refused
+from loop.errors import JournalError, UsageError
+from loop.paths import RunPaths, check_tag, new_tag, tags
+from loop.repository import Repository
+from loop.state import RunState, fold
+
+AGENTS = "auto, search, claude, gpt, acp, claude-code, codex or gemini"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit code. What the user can mend is one sentence and exit code 2."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.action(arguments)
+        return code
+    except (UsageError, JournalError, ConnectionLost, Refused) as error:
+        print(f"autoresearch-tui: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+# --- the run ---
+
+
+def _open(arguments: argparse.Namespace) -> int:
+    """Attach to the run's engine, or start one, and show the cockpit."""
+    if not sys.stdout.isatty() or not sys.stdin.isatty():
+        raise UsageError("no terminal here: use `autoresearch-tui run --headless`")
+    paths, repository = _begin(arguments)
+    if not launch.alive(paths):
+        config.load(repository, repository.head(), _flags(arguments), os.environ)  # say what is wrong here
+        _warn_about_logout()
+    return _cockpit(paths, lambda: launch.start_detached(paths, _forward(arguments, paths.tag)))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """The engine in the foreground."""
+    paths, repository = _begin(arguments)
+    settings = config.load(repository, repository.head(), _flags(arguments), os.environ)
+    lines = report.Lines(sys.stdout)
+    try:
+        return launch.run_engine(settings, paths, repository, headless=arguments.headless, say=lines.say)
+    finally:
+        repository.close()
+
+
+def _begin(arguments: argparse.Namespace) -> tuple[RunPaths, Repository]:
+    """The run that is meant: the given tag, else the newest one that runs, else a new one."""
+    repository = Repository.discover(Path.cwd())
+    repository.head()
+    if arguments.tag:
+        return RunPaths(repository.root, check_tag(arguments.tag)), repository
+    known = tags(repository.root)
+    running = [tag for tag in known if launch.alive(RunPaths(repository.root, tag))]
+    if running and arguments.action is _open:
+        return RunPaths(repository.root, running[-1]), repository
+    return RunPaths(repository.root, new_tag(date.today(), {*known, *repository.tags()})), repository
+
+
+def _cockpit(paths: RunPaths, start: Callable[[], None] | None) -> int:
+    first = True
+
+    async def connect() -> Connection:
+        nonlocal first
+        if start and first and not launch.alive(paths):
+            await asyncio.to_thread(start)
+        first = False
+        return await launch.connect(paths)
+
+    os.environ.setdefault("TEXTUAL_FPS", "15")
+    from tui.app import run_cockpit
+
+    run: Callable[[Callable[[], Awaitable[Connection]]], int] = run_cockpit
+    return run(connect)
+
+
+def _attach(arguments: argparse.Namespace) -> int:
+    paths = _known(arguments)
+    if not launch.alive(paths):
+        raise UsageError(
+            f"no engine runs for {paths.tag}: start one with `autoresearch-tui --tag {paths.tag}`"
+        )
+    return _cockpit(paths, None)
+
+
+# --- questions and commands from another shell ---
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    paths = _known(arguments)
+    state = asyncio.run(_state(paths))
+    summary = report.summary(state, time.time(), running=launch.alive(paths))
+    print(json.dumps(summary, indent=2) if arguments.json else report.words(summary))
+    return 0
+
+
+async def _state(paths: RunPaths) -> RunState:
+    if not launch.alive(paths):
+        return fold(journal.read(paths.journal))
+    client = await launch.connect(paths)
+    await client.close()
+    return client.state
+
+
+def _pause(arguments: argparse.Namespace) -> int:
+    return _send(arguments, ev.Pause())
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    return _send(arguments, ev.Resume())
+
+
+def _stop(arguments: argparse.Namespace) -> int:
+    """Stop the engine; with --now, return only when it is gone."""
+    paths = _known(arguments)
+    code = _send(arguments, ev.StopEngine(now=arguments.now))
+    deadline = time.monotonic() + 15
+    while arguments.now and launch.alive(paths):
+        if time.monotonic() > deadline:
+            raise UsageError(f"the engine is still there after 15 s: see {paths.log}")
+        time.sleep(0.05)
+    return code
+
+
+def _send(arguments: argparse.Namespace, command: ev.AnyCommand) -> int:
+    async def send() -> str:
+        client: Client = await launch.connect(paths)
+        try:
+            return await client.send(command)
+        finally:
+            await client.close()
+
+    paths = _known(arguments)
+    print(asyncio.run(send()))
+    return 0
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    """Prepare the training data now, so that the first run does not have to."""
+    repository = Repository.discover(Path.cwd())
+    settings = config.load(repository, repository.head(), {}, os.environ)
+    if not settings.prepare_command:
+        raise UsageError("this repository has no `prepare_command`: there is nothing to prepare")
+    command = settings.command(settings.prepare_command)
+    return subprocess.run([*command, *arguments.arguments], cwd=repository.root).returncode
+
+
+def _known(arguments: argparse.Namespace) -> RunPaths:
+    """The run with the given tag, or the newest one."""
+    repository = Repository.discover(Path.cwd())
+    known = tags(repository.root)
+    tag = check_tag(arguments.tag) if arguments.tag else (known[-1] if known else None)
+    if tag is None:
+        raise UsageError("no run here yet: start one with `autoresearch-tui`")
+    if tag not in known:
+        raise UsageError(f"no run {tag} here; there is {', '.join(known) or 'none'}")
+    return RunPaths(repository.root, tag)
+
+
+# --- flags ---
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="autoresearch-tui",
+        description="An autonomous LLM-pretraining researcher in your terminal. Without a command: "
+        "attach to the run's engine, or start one, and open the cockpit.",
+    )
+    parser.add_argument("--version", action="version", version=f"autoresearch-tui {__version__}")
+    _run_flags(parser)
+    parser.set_defaults(action=_open, headless=False)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+    run = _command(commands, "run", _run, "the engine in the foreground, a line per step")
+    _run_flags(run)
+    run.add_argument("--headless", action="store_true", help="end with exit code 0 when a limit is reached")
+    _command(commands, "attach", _attach, "open the cockpit on a running engine")
+    status = _command(commands, "status", _status, "where the run stands")
+    status.add_argument("--json", action="store_true", help="for programs")
+    _command(commands, "pause", _pause, "let the run under way end, then start nothing new")
+    _command(commands, "resume", _resume, "go on after a pause")
+    stop = _command(commands, "stop", _stop, "stop the engine after the run under way")
+    stop.add_argument("--now", action="store_true", help="also end the run under way; it starts again later")
+    for name in ("attach", "status", "pause", "resume", "stop"):
+        commands.choices[name].add_argument("--tag", help="which run (default: the newest)")
+    prepare = _command(commands, "prepare", _prepare, "download and tokenise the training data")
+    prepare.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to prepare.py")
+    prepare.add_argument("--tag", help=argparse.SUPPRESS)
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[_Parser], name: str, action: Callable[..., int], text: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.set_defaults(action=action)
+    return parser
+
+
+def _run_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--tag", help="name of the run and of its branch autoresearch/TAG (default: today's date)")
+    add("--agent", help=f"who proposes: {AGENTS} (default: auto)")
+    add("--model", help="the agent's model (default: the agent's own)")
+    add("--base-url", dest="base_url", help="an OpenAI-compatible server for agent gpt")
+    add("--api", choices=("auto", "responses", "chat"), help="which API that server speaks")
+    add("--agent-command", dest="agent_command", help="command of a CLI agent for agent acp")
+    add("--budget", dest="budget_s", type=float, metavar="S", help="training seconds a run (default: 300)")
+    add(
+        "--timeout",
+        dest="timeout_s",
+        type=float,
+        metavar="S",
+        help="kill a run then (default: 2 x budget)",
+    )
+    add("--approve", action="store_true", default=None, help="every candidate waits for your approval")
+    add("--max-experiments", dest="max_experiments", type=int, metavar="N", help="rows of this run in all")
+    add("--max-hours", dest="max_hours", type=float, metavar="H", help="hours of this engine")
+    add("--max-cost", dest="max_cost", type=float, metavar="USD", help="dollars spent by the agent")
+    add("--max-crashes", dest="max_crashes", type=int, metavar="N", help="crashes in a row (default: 10)")
+
+
+FLAGS = (
+    "agent", "model", "base_url", "api", "agent_command", "budget_s", "timeout_s", "approve",
+    "max_experiments", "max_hours", "max_cost", "max_crashes",
+)  # fmt: skip
+
+
+def _flags(arguments: argparse.Namespace) -> dict[str, Any]:
+    flags = {name: getattr(arguments, name) for name in FLAGS}
+    if flags["agent_command"]:
+        import shlex
+
+        flags["agent_command"] = shlex.split(flags["agent_command"])
+    return flags
+
+
+def _forward(arguments: argparse.Namespace, tag: str) -> list[str]:
+    """The same flags for the engine's process."""
+    words = ["--tag", tag]
+    for name in FLAGS:
+        value = getattr(arguments, name)
+        flag = "--" + name.removesuffix("_s").replace("_", "-")
+        if value is True:
+            words.append(flag)
+        elif value is not None:
+            words += [flag, str(value)]
+    return words
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with errors of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _warn_about_logout() -> None:
+    """systemd can be set to kill what a user leaves behind; say so before someone loses a night."""
+    conf = [Path("/etc/systemd/logind.conf"), *Path("/etc/systemd/logind.conf.d").glob("*.conf")]
+    lines = [
+        line.strip()
+        for path in conf
+        if path.is_file()
+        for line in path.read_text("utf-8", "replace").split("\n")
+    ]
+    if "KillUserProcesses=yes" in lines and "INVOCATION_ID" not in os.environ:
+        print(
+            "autoresearch-tui: this system ends your processes at log-out; to keep the engine, run "
+            "`loginctl enable-linger` once and start with `systemd-run --user --scope autoresearch-tui`",
+            file=sys.stderr,
+        )
+        time.sleep(3)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,419 @@
+"""The loop: propose -> train -> judge -> log, until stopped.
+
+Two coroutines share one `RunState`. `_propose_forever` keeps a candidate ready while the previous one
+trains; `_work_forever` takes whatever step the state says is next. Neither remembers anything of its own:
+each decision is an event, journaled before it takes effect, and every effect can be repeated. So a restart
+is: replay the journal, then go on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from loop import events as ev
+from loop import limits, merge, results, verdict
+from loop.agents.base import Agent, AgentFailed, AgentStopped, Failure, Proposal, ResearchContext
+from loop.archive import KeptArchive
+from loop.config import Settings
+from loop.errors import BranchMoved
+from loop.executor import Executor, PrepareFailed
+from loop.journal import Journal
+from loop.paths import RunPaths
+from loop.progress import tail
+from loop.repository import Repository, branch_of, candidate_ref
+from loop.state import Experiment, RunState
+
+T = TypeVar("T")
+Publish = Callable[[ev.Record], None]
+Step = Callable[[], Coroutine[Any, Any, None]]
+
+LOOKAHEAD = 1
+"""Candidates prepared beyond the one in training."""
+AGENT_PATIENCE = 3
+"""Proposals in a row that may fail before the engine pauses."""
+
+
+class Engine:
+    """One run of research. `publish` gets every record: durable ones after they are on disk."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        paths: RunPaths,
+        repository: Repository,
+        journal: Journal,
+        state: RunState,
+        agent: Agent,
+        publish: Publish,
+        *,
+        stop_at_limit: bool = False,
+    ) -> None:
+        self.settings, self.paths, self.repository = settings, paths, repository
+        self.state, self.agent = state, agent
+        self.archive = KeptArchive(repository, paths, state)
+        self.executor = Executor(settings, paths, repository, self.show)
+        self._journal, self._publish, self._stop_at_limit = journal, publish, stop_at_limit
+        self._changed = asyncio.Event()
+        self._prepared = False
+        self._failed_proposals = 0
+        self._stopping: str | None = None
+        self._blocked = False
+        self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    # --- the outside ---
+
+    async def run(self) -> str:
+        """Research until stopped; returns why it ended."""
+        self._pause_at_limit()
+        tasks: list[asyncio.Future[None]] = [
+            asyncio.create_task(self._propose_forever()),
+            asyncio.create_task(self._work_forever()),
+        ]
+        try:
+            await asyncio.wait({self._stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()  # a coroutine that ended has failed: let it be seen
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.agent.close()
+        assert self._stopping is not None, "only `stop` ends the wait without an error"
+        self.record(ev.EngineStopped(self._stopping))
+        return self._stopping
+
+    def stop(self, reason: str, *, now: bool) -> None:
+        """End after the run under way, or `now`; then the run under way is trained again next time."""
+        self._stopping = reason
+        self._changed.set()
+        if (now or self._blocked or not self._busy()) and not self._stopped.done():
+            self._stopped.set_result(None)
+
+    def stop_run(self, reason: str) -> bool:
+        """End the training process under way as discarded; False when none runs."""
+        return self.executor.stop_run(reason)
+
+    def replace_candidate(self, e: Experiment, source: str) -> None:
+        """Put a human's version in place of a waiting candidate."""
+        self._commit(e.n, e.parent, Proposal(e.description, source, e.hypothesis), author="human")
+        self._ask_approval(e.n)
+
+    @staticmethod
+    def now() -> float:
+        return time.time()
+
+    def record(self, event: ev.DurableEvent) -> None:
+        """Journal, apply and publish a decision."""
+        record = self._journal.append(event)
+        self.state.apply(record)
+        self._publish(record)
+        self._changed.set()
+
+    def show(self, event: ev.LiveEvent) -> None:
+        """Apply and publish something that is only shown."""
+        record = ev.Record(0, time.time(), event)
+        self.state.apply(record)
+        self._publish(record)
+
+    # --- proposing ---
+
+    async def _propose_forever(self) -> None:
+        while True:
+            await (await self._until(self._next_proposal))()
+
+    def _next_proposal(self) -> Step | None:
+        s = self.state
+        if s.paused or self._stopping:
+            return None
+        ahead = [e for e in s.experiments[-50:] if e.phase in ("proposing", "waiting", "queued")]
+        lost = next((e for e in ahead if e.phase == "proposing"), None)
+        if lost is None and (len(ahead) >= LOOKAHEAD or self._enough()):
+            return None
+        n = lost.n if lost else len(s.experiments) + 1
+        if s.incumbent is None:
+            busy = any(e.phase in ("training", "judging", "queued") for e in s.experiments)
+            return None if busy else (lambda: self._propose_baseline(n))
+        return lambda: self._propose(n)
+
+    def _enough(self) -> bool:
+        """What is under way will reach the limit."""
+        most = self.state.limits.max_experiments
+        open_ones = sum(not e.judged and e.phase != "rejected" for e in self.state.experiments[-50:])
+        return most is not None and self.state.rows + open_ones >= most
+
+    async def _propose_baseline(self, n: int) -> None:
+        """The first experiment of a run is the unchanged code: every later number is measured against it."""
+        base = self.state.base
+        self.record(ev.ExperimentStarted(n, base))
+        self.record(ev.CandidateCommitted(n, base, base, "baseline", author="engine"))
+        self.repository.set_ref(candidate_ref(self.state.tag, n), base)
+
+    async def _propose(self, n: int) -> None:
+        """Let the agent work out experiment `n` against the incumbent of now."""
+        parent = self.state.incumbent_commit
+        self.record(ev.ExperimentStarted(n, parent))
+        context = self._context(n, parent)
+        try:
+            proposal = await self._ask(context)
+        except AgentStopped as error:
+            self._pause(str(error))
+            return
+        except AgentFailed as error:
+            self._failed_proposals += 1
+            self.show(ev.AgentDelta(n, "error", str(error), t=time.time()))
+            if self._failed_proposals >= AGENT_PATIENCE:
+                self._failed_proposals = 0
+                self._pause(f"the agent gave no proposal {AGENT_PATIENCE} times in a row: {error}")
+            return
+        self._failed_proposals = 0
+        self._commit(n, parent, proposal, len(context.steering))
+        self._ask_approval(n)
+
+    async def _ask(self, context: ResearchContext) -> Proposal:
+        """One proposal; its transcript goes to the experiment's own file as it comes."""
+        path = self.paths.transcript(context.n)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as transcript:
+
+            def emit(event: ev.AgentDelta | ev.CandidateEdited) -> None:
+                if isinstance(event, ev.AgentDelta):
+                    transcript.write(ev.encode(event) + b"\n")
+                    transcript.flush()
+                self.show(event)
+
+            for message in context.steering:
+                emit(ev.AgentDelta(context.n, "human", message, t=time.time()))
+            return await self.agent.propose(context, emit)
+
+    def _context(self, n: int, parent: str, failure: Failure | None = None) -> ResearchContext:
+        s, read = self.state, self.repository.read
+        program = self.paths.root / self.settings.program
+        return ResearchContext(
+            n=n,
+            tag=s.tag,
+            program=program.read_text("utf-8", "replace") if program.is_file() else "",
+            path=s.editable,
+            source=read(parent, s.editable) or "",
+            readonly={path: read(parent, path) or "" for path in self.settings.readonly},
+            experiments=list(s.experiments),
+            incumbent=s.incumbent or 0,
+            archive=self.archive,
+            metric=s.metric,
+            direction=s.direction,
+            budget_s=self.settings.budget_s,
+            notes=_read(self.paths.notes),
+            steering=list(s.steering),
+            failure=failure,
+        )
+
+    def _commit(
+        self,
+        n: int,
+        parent: str,
+        proposal: Proposal,
+        steered: int = 0,
+        author: Literal["agent", "human"] = "agent",
+    ) -> None:
+        """Make a candidate of a proposal: objects first, then the journal, then the ref."""
+        path, before = self.state.editable, self.repository.read(parent, self.state.editable) or ""
+        message = f"{proposal.description}\n\n{proposal.hypothesis}\n\nautoresearch {self.state.tag} #{n}\n"
+        commit = self.repository.commit(parent, path, proposal.source, message)
+        added, removed = merge.count(before, proposal.source)
+        self.record(
+            ev.CandidateCommitted(
+                n, commit, parent, proposal.description, proposal.hypothesis, added, removed,
+                proposal.usage, author, steered,
+            )
+        )  # fmt: skip
+        self.repository.set_ref(candidate_ref(self.state.tag, n), commit)
+        self.show(ev.CandidateEdited(n, path, before, proposal.source))
+        if proposal.notes is not None:
+            self.paths.notes.write_text(proposal.notes, "utf-8")
+
+    def _ask_approval(self, n: int) -> None:
+        if self._needs_approval(self.state.experiment(n)):
+            self.record(ev.ApprovalRequested(n))
+
+    def _needs_approval(self, e: Experiment) -> bool:
+        return self.state.approval and e.phase == "queued" and not e.approved and e.commit != self.state.base
+
+    # --- training, judging, logging ---
+
+    async def _work_forever(self) -> None:
+        for e in self.state.experiments[-50:]:
+            if e.commit:  # a kill may have come between the journal and the ref
+                self.repository.set_ref(candidate_ref(self.state.tag, e.n), e.commit)
+        while True:
+            await (await self._until(self._next_work))()
+            if self._stopping and not self._busy() and not self._stopped.done():
+                self._stopped.set_result(None)
+
+    def _busy(self) -> bool:
+        return any(
+            e.phase in ("training", "judging") or (e.judged and not e.logged) for e in self.state.experiments
+        )
+
+    def _next_work(self) -> Step | None:
+        """What the state says is next; things begun before things new."""
+        s = self.state
+        for e in s.experiments:
+            if e.judged and not e.logged:
+                return lambda e=e: self._log(e)  # type: ignore[misc]
+        for e in s.experiments[-50:]:
+            if e.phase == "judging":
+                return lambda e=e: self._judge(e)  # type: ignore[misc]
+            if e.phase == "training":
+                return lambda e=e: self._train(e)  # type: ignore[misc]
+        if s.paused or self._stopping:
+            return None
+        for e in s.experiments[-50:]:
+            if self._needs_approval(e):
+                self._ask_approval(e.n)
+            elif e.phase == "queued":
+                return lambda e=e: self._start(e)  # type: ignore[misc]
+        return None
+
+    async def _start(self, e: Experiment) -> None:
+        """Train a candidate that is next, on top of the incumbent of now."""
+        if not self._prepared:
+            try:
+                await self.executor.prepare(e.commit)
+            except PrepareFailed as error:
+                self._pause(str(error))
+                return
+            self._prepared = True
+        if e.parent != self.state.incumbent_commit and not self._merge(e):
+            return
+        if not self.state.paused and e.phase == "queued":
+            await self._train(e)
+
+    def _merge(self, e: Experiment) -> bool:
+        """Carry a candidate over to an incumbent that is newer than its parent; False when it has no use."""
+        path, incumbent = self.state.editable, self.state.incumbent_commit
+        base, ours, theirs = (self.repository.read(c, path) or "" for c in (e.parent, incumbent, e.commit))
+        merged = merge.merge(base, ours, theirs)
+        if merged is None or merged == ours:
+            why = "it changes the same lines" if merged is None else "it is contained in it"
+            self.record(ev.Rejected(e.n, f"not carried over to the new incumbent: {why}", "engine"))
+            return False
+        commit = self.repository.commit(
+            incumbent, path, merged, f"{e.description}\n\nmerged onto {incumbent[:7]}\n"
+        )
+        added, removed = merge.count(ours, merged)
+        self.record(
+            ev.CandidateCommitted(
+                e.n, commit, incumbent, e.description, e.hypothesis, added, removed, author="engine"
+            )
+        )
+        self.repository.set_ref(candidate_ref(self.state.tag, e.n), commit)
+        return True
+
+    async def _train(self, e: Experiment) -> None:
+        """One training process, new or found still running after a restart."""
+        run = e.last_run
+        if e.phase != "training" or run is None:
+            number = len(e.runs) + 1
+            self.record(
+                ev.RunStarted(e.n, number, e.commit, self.executor.seed(number), self.settings.budget_s)
+            )
+            run = e.last_run
+        assert run is not None, "RunStarted adds a run"
+        self.record(await self.executor.train(e.n, run, self.state.metric))
+
+    async def _judge(self, e: Experiment) -> None:
+        judged = verdict.judge(self.state, e)
+        if judged.status == "crash" and await self._repair(e, judged.reason):
+            return
+        row = results.format_row(e.commit, judged.value, judged.memory_gb, judged.status, e.description)
+        copies = results.lines(self.paths.results).count(row)
+        incumbent = self.state.incumbent_commit if self.state.incumbent else ""
+        self.record(
+            ev.Judged(
+                e.n, judged.status, e.commit, judged.value, judged.memory_gb, judged.reason, judged.delta,
+                incumbent, copies,
+            )
+        )  # fmt: skip
+
+    async def _repair(self, e: Experiment, reason: str) -> bool:
+        """Give a crash back to the agent, if it may try again; True when there is a new candidate."""
+        attempt = sum(run.outcome == "crashed" for run in e.runs)
+        if e.commit == self.state.base or attempt > self.settings.fix_attempts or self._stopping:
+            return False
+        log = self.archive.log(e.n)
+        failure = Failure(attempt, reason, tail(log), self.archive.source(e.n))
+        context = self._context(e.n, e.parent, failure)
+        try:
+            proposal = await self._ask(context)
+        except (AgentFailed, AgentStopped) as error:
+            self.show(ev.AgentDelta(e.n, "error", f"no repair: {error}", t=time.time()))
+            return False
+        self._commit(e.n, e.parent, proposal, len(context.steering))
+        return True
+
+    async def _log(self, e: Experiment) -> None:
+        """Make the verdict true outside: branch, note, row. Each may have been done before a kill."""
+        s = self.state
+        status: ev.Status = "keep" if e.phase == "keep" else "crash" if e.phase == "crash" else "discard"
+        try:
+            if s.incumbent is not None:
+                self._advance()
+            self.repository.note(e.commit, self._note(e, status))
+            row = results.format_row(e.commit, e.value, e.memory_gb, status, e.description)
+            if e.replaced:
+                old = results.format_row(e.commit, e.value, e.memory_gb, e.replaced, e.description)
+                results.change(self.paths.results, old, row)
+            else:
+                results.append(self.paths.results, row, e.copies)
+        except BranchMoved as error:
+            self._pause(str(error))
+        except OSError as error:
+            self._pause(f"cannot write {error.filename or self.paths.results}: {error.strerror}")
+        else:
+            self.record(ev.Logged(e.n))
+            self._pause_at_limit()
+            return
+        self._blocked = True
+        await self._until(lambda: None if s.paused else True)
+        self._blocked = False
+
+    def _advance(self) -> None:
+        """Put the run's branch on the incumbent; it may be on any earlier incumbent of ours, or not exist."""
+        branch, new = branch_of(self.state.tag), self.state.incumbent_commit
+        now = self.repository.resolve(f"refs/heads/{branch}")
+        ours = {e.commit for e in self.state.experiments if e.value is not None} | {self.state.base}
+        self.repository.advance(branch, now if now in ours else None, new)
+
+    def _note(self, e: Experiment, status: str) -> str:
+        s, value = self.state, "none" if e.value is None else f"{e.value:.6f}"
+        return f"experiment: {s.tag} #{e.n}\n{s.metric}: {value}\nstatus: {status}\nreason: {e.reason}\n"
+
+    # --- pausing ---
+
+    def _pause(self, reason: str) -> None:
+        if self.state.paused is None:
+            self.record(ev.Paused(reason, "engine"))
+        self.show(ev.Notice("warning", reason))
+
+    def _pause_at_limit(self) -> None:
+        """Stop or pause when a limit is reached, or when there is nothing to improve on."""
+        reason = limits.reached(self.state, time.time())
+        if reason and self._stop_at_limit:
+            self.stop(reason, now=False)
+        elif reason:
+            self._pause(reason)
+
+    async def _until(self, ready: Callable[[], T | None]) -> T:
+        """Wait until the state makes `ready` return something."""
+        while (value := ready()) is None:
+            self._changed.clear()
+            await self._changed.wait()
+        return value
+
+
+def _read(path: Path) -> str:
+    return path.read_text("utf-8", "replace") if path.is_file() else ""

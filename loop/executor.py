@@ -1,0 +1,213 @@
+"""Where training runs: one slot on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Callable
+
+import msgspec
+import psutil
+
+from loop import events as ev
+from loop import progress, trainer, workspace
+from loop.config import Settings
+from loop.paths import RunPaths
+from loop.repository import Repository
+from loop.state import Run
+
+SEED = 1337
+"""Seed of every experiment's first run: candidates are compared at the same seed."""
+
+
+class PrepareFailed(Exception):
+    """The data could not be prepared; the message is one sentence."""
+
+
+class Sealed(msgspec.Struct):
+    """What our evaluator hands over beside what the trainer prints."""
+
+    nonce: str
+    val_bpb: float
+
+
+class Executor:
+    """Runs one training process at a time in `.autoresearch/<tag>/slots/0`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        paths: RunPaths,
+        repository: Repository,
+        show: Callable[[ev.LiveEvent], None],
+    ) -> None:
+        self._settings, self._paths, self._repository, self._show = settings, paths, repository, show
+        self._slot, self._lock = paths.slot(0), paths.folder / "slot-0.lock"
+        self._stop_reason: str | None = None
+        self._running: tuple[trainer.RunFiles, trainer.Supervisor] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+
+    @staticmethod
+    def seed(run: int) -> int:
+        return SEED + run - 1
+
+    async def prepare(self, commit: str) -> None:
+        """Run the repository's `prepare_command`, with network, showing its last line as it goes."""
+        command = self._settings.command(self._settings.prepare_command)
+        if not command:
+            return
+        await asyncio.to_thread(workspace.export, self._repository, commit, self._slot)
+        environment = trainer.environment(os.environ, _hub(os.environ))
+        self._show(ev.Preparing("preparing data"))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, cwd=self._slot, env=environment,
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )  # fmt: skip
+        except OSError as error:
+            raise PrepareFailed(f"cannot start {command[0]}: {error.strerror}") from error
+        last = ""
+        try:
+            assert process.stdout is not None, "stdout is a pipe"
+            while chunk := await process.stdout.read(65536):
+                lines = [
+                    line
+                    for line in progress.clean(chunk.decode("utf-8", "replace")).splitlines()
+                    if line.strip()
+                ]
+                if lines:
+                    last = lines[-1].strip()[:200]
+                    self._show(ev.Preparing(last))
+            code = await process.wait()
+        except asyncio.CancelledError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            raise
+        finally:
+            self._show(ev.Preparing(""))
+        if code != 0:
+            raise PrepareFailed(f"preparing the data failed (exit code {code}): {last}")
+
+    def stop_run(self, reason: str) -> bool:
+        """End the run under way; `train` then returns it as stopped for this reason."""
+        if self._running is None:
+            return False
+        self._stop_reason = reason
+        self._stopping = asyncio.create_task(trainer.stop(*self._running))
+        return True
+
+    async def known(self, n: int, run: int) -> bool:
+        """A run that an earlier engine started has ended by itself, or its trainer still lives."""
+        files = trainer.RunFiles(self._paths.run(n, run))
+        return files.read_exit() is not None or await trainer.locate(files, self._lock) is not None
+
+    async def train(self, n: int, run: Run, metric: str) -> ev.RunFinished:
+        """Train to the end and say how it went; a run that survived an engine is taken over.
+
+        Cancelled, it ends the trainer's process tree and leaves the run to be started again.
+        """
+        files = trainer.RunFiles(self._paths.run(n, run.run))
+        self._stop_reason = None
+        supervisor = await trainer.locate(files, self._lock)
+        if supervisor is None and files.read_exit() is None:
+            await asyncio.to_thread(workspace.export, self._repository, run.commit, self._slot)
+            trainer.start(files, self._spec(files, run), self._lock)
+            supervisor = await trainer.locate(files, self._lock)
+        follower = trainer.Follower(files, n, run.run, self._show)
+        following = asyncio.create_task(follower.follow())
+        try:
+            if supervisor:
+                self._running = (files, supervisor)
+                await trainer.ended(supervisor)
+        except asyncio.CancelledError:
+            if supervisor:
+                await trainer.stop(files, supervisor)
+            raise
+        finally:
+            self._running = None
+            following.cancel()
+            follower.close()
+        return self._finished(files, n, run, metric)
+
+    def _spec(self, files: trainer.RunFiles, run: Run) -> trainer.Spec:
+        environment = trainer.environment(
+            os.environ,
+            {
+                "AUTORESEARCH_BUDGET_S": f"{run.budget_s:g}",
+                "AUTORESEARCH_SEED": str(run.seed),
+                "AUTORESEARCH_RESULT": str(files.result),
+                "AUTORESEARCH_NONCE": secrets.token_hex(16),
+            },
+        )
+        memory_gb = self._settings.memory_gb or 0.9 * psutil.virtual_memory().total / 2**30
+        return trainer.Spec(
+            self._settings.command(self._settings.train_command),
+            str(self._slot),
+            environment,
+            str(files.log),
+            str(files.exit),
+            str(files.supervisor),
+            self._settings.timeout,
+            memory_gb,
+        )
+
+    def _finished(self, files: trainer.RunFiles, n: int, run: Run, metric: str) -> ev.RunFinished:
+        """What a run that has ended amounts to, from what it left on disk."""
+        log = files.log.read_text("utf-8", "replace") if files.log.exists() else ""
+        summary = progress.parse_summary(log[-65536:])
+        found = files.read_exit()
+        if self._stop_reason is not None:
+            found = trainer.Exit("stopped", self._stop_reason, -15, run.started_at, time.time())
+        elif found is None:
+            found = trainer.Exit("crashed", "its supervisor was killed", -9, run.started_at, time.time())
+        sealed = _sealed(files)
+        value = sealed if sealed is not None else progress.metric(summary, metric)
+        outcome, reason = found.outcome, found.reason
+        if outcome == "finished" and value is None:
+            outcome, reason = "crashed", f"it printed no finite {metric}"
+        elif outcome == "crashed":
+            reason = _explain(reason, log)
+        return ev.RunFinished(
+            n,
+            run.run,
+            outcome,
+            reason,
+            found.exit_code,
+            value if outcome == "finished" else None,
+            _number(summary, "peak_vram_mb") / 1024,
+            _number(summary, "training_seconds"),
+            found.ended - found.started,
+            summary,
+            verified=sealed is not None,
+        )
+
+
+def _sealed(files: trainer.RunFiles) -> float | None:
+    """The evaluator's own result, if it carries this run's nonce."""
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        spec = msgspec.json.decode(files.spec.read_bytes(), type=trainer.Spec)
+        sealed = msgspec.json.decode(files.result.read_bytes(), type=Sealed)
+        if secrets.compare_digest(sealed.nonce, spec.env["AUTORESEARCH_NONCE"]):
+            return progress.metric({"value": sealed.val_bpb}, "value")
+    return None
+
+
+def _explain(reason: str, log: str) -> str:
+    """The reason of a crash with the last line it printed: mostly the exception."""
+    lines = [line.strip() for line in progress.tail(log, 20).splitlines() if line.strip()]
+    return f"{lines[-1][:200]} ({reason})" if lines and reason.startswith("exit code") else reason
+
+
+def _number(summary: dict[str, float | str], name: str) -> float:
+    value = summary.get(name)
+    return value if isinstance(value, float) else 0.0
+
+
+def _hub(environ: os._Environ[str]) -> dict[str, str]:
+    """A data hub's address and token: only preparation gets them, never a candidate."""
+    return {name: environ[name] for name in ("HF_ENDPOINT", "HF_TOKEN", "HF_HOME") if name in environ}

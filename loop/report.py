@@ -1,0 +1,99 @@
+"""A run in words: the headless log, `status` and its JSON. Pure, but for the stream it writes to."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, TextIO
+
+from loop import events as ev
+from loop.state import RunState
+
+
+class Lines:
+    """Writes a line for each step of the loop."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def say(self, record: ev.Record) -> None:
+        if words := line(record.event):
+            clock = time.strftime("%H:%M:%S", time.localtime(record.t))
+            print(f"{clock} {words}", file=self._stream, flush=True)
+
+
+def line(event: ev.AnyEvent) -> str | None:
+    """One line about an event, None for what is no step."""
+    match event:
+        case ev.RunCreated():
+            return f"run {event.tag} from {event.base[:7]}, editing {event.editable}"
+        case ev.EngineStarted():
+            agent = f"{event.agent} {event.model}".strip()
+            return f"engine {event.pid} (version {event.version}), agent {agent}, {event.budget_s:g} s a run"
+        case ev.EngineStopped():
+            return f"engine stopped: {event.reason}"
+        case ev.CandidateCommitted():
+            return f"#{event.n} candidate {event.commit[:7]}: {event.description}"
+        case ev.ApprovalRequested():
+            return f"#{event.n} waits for approval"
+        case ev.Rejected():
+            return f"#{event.n} rejected: {event.reason}"
+        case ev.RunStarted():
+            return f"#{event.n} training, seed {event.seed}"
+        case ev.Judged():
+            value = "" if event.value is None else f" {event.value:.6f}"
+            return f"#{event.n} {event.status}{value}: {event.reason}"
+        case ev.Paused():
+            return f"paused: {event.reason}"
+        case ev.Resumed():
+            return "resumed"
+        case ev.Preparing(text=text) if text:
+            return text
+        case ev.AgentDelta(kind="error"):
+            return f"#{event.n} agent: {event.text}"
+    return None
+
+
+def summary(state: RunState, now: float, *, running: bool) -> dict[str, Any]:
+    """What `status --json` prints."""
+    training = state.training
+    run = training.last_run if training else None
+    best = state.best
+    return {
+        "tag": state.tag,
+        "running": running,
+        "pid": state.engine.pid if running and state.engine else None,
+        "phase": state.phase if running else "stopped",
+        "paused": state.paused,
+        "agent": state.engine.agent if state.engine else None,
+        "model": state.engine.model if state.engine else None,
+        "experiments": state.rows,
+        "kept": state.kept,
+        "crashed": state.crashed,
+        "metric": state.metric,
+        "baseline": state.baseline,
+        "best": best,
+        "incumbent": state.incumbent_commit or None,
+        "per_hour": state.per_hour(now),
+        "dollars": state.usage.dollars,
+        "training": training.n if training and running else None,
+        "remaining_s": max(0.0, run.started_at + run.budget_s - now) if run and running else None,
+    }
+
+
+def words(summary: dict[str, Any]) -> str:
+    """The same in a few lines for people."""
+    best, baseline = summary["best"], summary["baseline"]
+    lines = [
+        f"run {summary['tag']}: {summary['phase']}" + (f" (pid {summary['pid']})" if summary["pid"] else "")
+    ]
+    if summary["paused"] and summary["running"]:
+        lines.append(f"paused: {summary['paused']}")
+    lines.append(
+        f"{summary['experiments']} experiments, {summary['kept']} kept, {summary['crashed']} crashed"
+    )
+    if best is not None and baseline:
+        gain = (best - baseline) / baseline * 100
+        lines.append(f"best {summary['metric']} {best:.6f} ({gain:+.2f}% of the baseline {baseline:.6f})")
+    if summary["training"]:
+        lines.append(f"training experiment {summary['training']}, {summary['remaining_s']:.0f} s left")
+    return "\n".join(lines)
