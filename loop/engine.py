@@ -156,7 +156,8 @@ class Engine:
     async def _propose(self, n: int) -> None:
         """Let the agent work out experiment `n` against the incumbent of now."""
         parent = self.state.incumbent_commit
-        self.record(ev.ExperimentStarted(n, parent))
+        if n > len(self.state.experiments) or self.state.experiment(n).parent != parent:
+            self.record(ev.ExperimentStarted(n, parent))
         context = self._context(n, parent)
         try:
             proposal = await self._ask(context)
@@ -298,8 +299,8 @@ class Engine:
         base, ours, theirs = (self.repository.read(c, path) or "" for c in (e.parent, incumbent, e.commit))
         merged = merge.merge(base, ours, theirs)
         if merged is None or merged == ours:
-            why = "it changes the same lines" if merged is None else "it is contained in it"
-            self.record(ev.Rejected(e.n, f"not carried over to the new incumbent: {why}", "engine"))
+            why = "it changes the same lines as" if merged is None else "it is contained in"
+            self.record(ev.ExperimentStarted(e.n, incumbent, f"{why} the new incumbent"))
             return False
         commit = self.repository.commit(
             incumbent, path, merged, f"{e.description}\n\nmerged onto {incumbent[:7]}\n"

@@ -108,10 +108,14 @@ class EngineStopped(Event, frozen=True):
 
 
 class ExperimentStarted(Event, frozen=True):
-    """Number `n` is being proposed, against the incumbent commit `parent`."""
+    """Number `n` is being proposed, against the incumbent commit `parent`.
+
+    It may start again under the same number before it is trained: `why` says why.
+    """
 
     n: int
     parent: str
+    why: str = ""
 
 
 class CandidateCommitted(Event, frozen=True):
@@ -139,11 +143,10 @@ class Approved(Event, frozen=True):
 
 
 class Rejected(Event, frozen=True):
-    """A proposal that will not be trained: refused by the human, or no longer mergeable. It gets no row."""
+    """A proposal the human refused: it is not trained and gets no row."""
 
     n: int
     reason: str
-    by: Literal["human", "engine"] = "human"
 
 
 class RunStarted(Event, frozen=True):

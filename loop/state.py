@@ -242,11 +242,10 @@ def _apply(s: RunState, event: ev.AnyEvent, t: float) -> None:
             s.limits = limits
         case ev.ExperimentStarted() | ev.CandidateCommitted() | ev.ApprovalRequested() | ev.Approved():
             _apply_proposal(s, event, t)
-        case ev.Rejected(n=n, reason=reason, by=by):
+        case ev.Rejected(n=n, reason=reason):
             e = s.experiment(n)
             e.phase, e.reason, e.finished_at = "rejected", reason, t
-            if by == "human":
-                s.steering.append(f"Experiment {n} was rejected: {reason}")
+            s.steering.append(f"Experiment {n} was rejected: {reason}")
         case ev.RunStarted() | ev.RunFinished():
             _apply_run(s, event, t)
         case ev.Judged() | ev.Logged() | ev.Overridden():
@@ -264,8 +263,10 @@ def _apply_proposal(
         case ev.ExperimentStarted(n=n, parent=parent):
             if n == len(s.experiments) + 1:
                 s.experiments.append(Experiment(n=n, parent=parent, started_at=t))
-            else:  # the proposal was lost with its engine and starts again
-                s.experiments[n - 1] = Experiment(n=n, parent=parent, started_at=t)
+            else:  # its first proposal was lost with its engine, or did not fit a new incumbent
+                s.experiments[n - 1] = Experiment(
+                    n=n, parent=parent, started_at=t, usage=s.experiment(n).usage
+                )
         case ev.CandidateCommitted():
             e = s.experiment(event.n)
             e.commit, e.parent, e.author = event.commit, event.parent, event.author

@@ -1,0 +1,91 @@
+"""An agent that says what a test tells it to, and an engine in this process around it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from loop import config
+from loop import events as ev
+from loop.agents.base import Emit, Proposal, ResearchContext
+from loop.engine import Engine
+from loop.journal import Journal
+from loop.paths import RunPaths
+from loop.repository import Repository
+from loop.state import fold
+
+E = TypeVar("E", bound=ev.Event)
+Script = Callable[[ResearchContext], Proposal]
+
+
+def set_x(context: ResearchContext) -> Proposal:
+    """Experiment n sets X to 3 - n/4: each is better than the one before."""
+    source = re.sub(r"^X = .*$", f"X = {3 - context.n / 4}", context.source, flags=re.MULTILINE)
+    return Proposal(f"X to {3 - context.n / 4}", source, "closer to the minimum")
+
+
+class ScriptedAgent:
+    """Calls `script` for each proposal, after `delay_s`; remembers the contexts it got."""
+
+    name, model = "scripted", ""
+
+    def __init__(self, script: Script = set_x, delay_s: float = 0.0) -> None:
+        self.script, self.delay_s = script, delay_s
+        self.contexts: list[ResearchContext] = []
+
+    async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
+        self.contexts.append(context)
+        emit(ev.AgentDelta(context.n, "text", f"experiment {context.n}: thinking", id=str(context.n)))
+        await asyncio.sleep(self.delay_s)
+        return self.script(context)
+
+    async def close(self) -> None:
+        pass
+
+
+class Bench:
+    """One engine on one repository; `records` is everything it published."""
+
+    def __init__(self, root: Path, agent: ScriptedAgent, tag: str = "t", **flags: object) -> None:
+        self.repository = Repository.discover(root)
+        self.paths = RunPaths(root, tag)
+        self.paths.create()
+        self.journal = Journal.open(self.paths.journal)
+        settings = config.load(self.repository, self.repository.head(), flags, {"PATH": os.environ["PATH"]})
+        self.records: list[ev.Record] = []
+        self.engine = Engine(
+            settings, self.paths, self.repository, self.journal, fold(self.journal.records), agent,
+            self.records.append, stop_at_limit=True,
+        )  # fmt: skip
+        if not self.engine.state.tag:
+            base = self.repository.head()
+            self.engine.record(ev.RunCreated(tag, str(root), base, settings.path, settings.train_command))
+        self.engine.record(
+            ev.EngineStarted(
+                os.getpid(), "test", agent.name, approval=settings.approve, limits=settings.limits
+            )
+        )
+
+    async def run(self) -> str:
+        try:
+            return await self.engine.run()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self.journal.close()
+        self.repository.close()
+
+    def events(self, kind: type[E]) -> list[E]:
+        return [record.event for record in self.records if isinstance(record.event, kind)]
+
+
+async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait for a condition of a running engine."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - conditions are about files and processes too
+            await asyncio.sleep(0.01)

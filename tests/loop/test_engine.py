@@ -1,0 +1,172 @@
+"""The loop as a whole, on real git repositories and real training processes."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from loop import commands, results
+from loop import events as ev
+from loop.agents.base import AgentFailed, AgentStopped, Proposal, ResearchContext
+from tests.conftest import git
+from tests.loop.scripted import Bench, ScriptedAgent, set_x, until
+
+
+async def test_four_experiments_leave_four_rows_and_an_untouched_checkout(repository: Path) -> None:
+    head, index = git(repository, "rev-parse", "HEAD"), (repository / ".git/index").read_bytes()
+    bench = Bench(repository, ScriptedAgent(), max_experiments=4)
+    assert await bench.run() == "limit reached: 4 experiments"
+    frame = results.read(repository / "results.tsv")
+    assert frame["status"].to_list() == ["keep"] * 4
+    assert frame["val_bpb"].to_list() == sorted(frame["val_bpb"].to_list(), reverse=True)
+    assert frame["memory_gb"].to_list() == [0.5] * 4
+    assert git(repository, "rev-parse", "autoresearch/t")[:7] == frame["commit"][-1]
+    refs = git(repository, "for-each-ref", "--format=%(refname)", "refs/autoresearch/t/").splitlines()
+    assert refs == [f"refs/autoresearch/t/{n:04d}" for n in (1, 2, 3, 4)]
+    assert git(repository, "status", "--porcelain") == "?? results.tsv"
+    assert (git(repository, "rev-parse", "HEAD"), (repository / ".git/index").read_bytes()) == (head, index)
+    git(repository, "fsck", "--strict")
+    assert "status: keep" in git(repository, "notes", "--ref=autoresearch", "show", "autoresearch/t")
+
+
+async def test_a_worse_candidate_is_discarded_and_stays_reachable(repository: Path) -> None:
+    worse = ScriptedAgent(lambda c: Proposal("worse", c.source.replace("X = 3.0", f"X = {3.0 + c.n}")))
+    bench = Bench(repository, worse, max_experiments=3)
+    await bench.run()
+    assert results.read(repository / "results.tsv")["status"].to_list() == ["keep", "discard", "discard"]
+    assert git(repository, "rev-parse", "autoresearch/t") == git(repository, "rev-parse", "HEAD")
+    assert "X = 5.0" in git(repository, "show", "refs/autoresearch/t/0002:train.py")
+
+
+async def test_the_next_candidate_is_ready_before_the_run_ends(repository: Path) -> None:
+    bench = Bench(repository, ScriptedAgent(), max_experiments=3)
+    await bench.run()
+    kinds = [(type(r.event).__name__, getattr(r.event, "n", 0)) for r in bench.records if r.seq]
+    assert kinds.index(("CandidateCommitted", 3)) < kinds.index(("RunFinished", 2))
+
+
+async def test_a_candidate_made_before_a_keep_is_merged_onto_it(repository: Path) -> None:
+    def script(context: ResearchContext) -> Proposal:
+        line, value = ("X = 3.0", "X = 2.5") if context.n == 2 else ("STEPS = 4", "STEPS = 2")
+        return Proposal(value, context.source.replace(line, value))
+
+    bench = Bench(repository, ScriptedAgent(script), max_experiments=3)
+    await bench.run()
+    third = bench.engine.state.experiment(3)
+    assert third.parent == bench.engine.state.experiment(2).commit
+    source = git(repository, "show", "refs/autoresearch/t/0003:train.py")
+    assert "X = 2.5" in source
+    assert "STEPS = 2" in source
+
+
+async def test_a_candidate_that_conflicts_with_a_keep_is_proposed_again(repository: Path) -> None:
+    bench = Bench(repository, ScriptedAgent(set_x), max_experiments=3)
+    await bench.run()
+    again = [e for e in bench.events(ev.ExperimentStarted) if e.why]
+    assert [(e.n, e.why) for e in again] == [(3, "it changes the same lines as the new incumbent")]
+    assert [e.phase for e in bench.engine.state.experiments] == ["keep"] * 3
+    assert bench.engine.state.experiment(3).parent == bench.engine.state.experiment(2).commit
+
+
+async def test_a_crash_goes_back_to_the_agent_and_ends_as_one_row(repository: Path) -> None:
+    def script(context: ResearchContext) -> Proposal:
+        if context.failure is None:
+            return Proposal("break it", context.source.replace("X = 3.0", "X = undefined"))
+        assert "NameError" in context.failure.log_tail
+        fix = "X = 2.0" if context.failure.attempt == 2 else "X = still_undefined"
+        return Proposal("break it, repaired", context.source.replace("X = 3.0", fix))
+
+    bench = Bench(repository, ScriptedAgent(script), max_experiments=2)
+    await bench.run()
+    frame = results.read(repository / "results.tsv")
+    assert frame["status"].to_list() == ["keep", "keep"]
+    assert len(bench.engine.state.experiment(2).runs) == 3
+
+
+async def test_a_crash_nobody_repairs_is_logged_with_its_reason(repository: Path) -> None:
+    agent = ScriptedAgent(lambda c: Proposal("break it", c.source.replace("X = 3.0", f"X = oops{c.n}")))
+    bench = Bench(repository, agent, max_experiments=2, fix_attempts=0)
+    await bench.run()
+    assert results.lines(repository / "results.tsv")[-1].split("\t")[1:4] == ["0.000000", "0.0", "crash"]
+    assert "NameError" in bench.engine.state.experiment(2).reason
+
+
+async def test_a_failing_baseline_ends_the_run_with_its_reason(repository: Path) -> None:
+    (repository / "train.py").write_text("raise SystemExit('no data')\n")
+    git(repository, "commit", "-qam", "broken")
+    reason = await Bench(repository, ScriptedAgent(), max_experiments=3).run()
+    assert reason == "the baseline gave no val_bpb: no data (exit code 1)"
+
+
+async def test_approval_rejection_and_steering_reach_the_agent(repository: Path) -> None:
+    agent = ScriptedAgent()
+    bench = Bench(repository, agent, max_experiments=3, approve=True)
+    running = asyncio.create_task(bench.run())
+    state = bench.engine.state
+    await until(lambda: state.waiting)
+    commands.obey(bench.engine, ev.Steer("try the optimizer"))
+    commands.obey(bench.engine, ev.Reject("too timid"))
+    await until(lambda: state.waiting and state.waiting.n == 3)
+    assert agent.contexts[1].steering == ["try the optimizer", "Experiment 2 was rejected: too timid"]
+    assert state.steering == []
+    commands.obey(bench.engine, ev.Approve())
+    await until(lambda: state.waiting and state.waiting.n == 4)
+    commands.obey(bench.engine, ev.SetMode(False))
+    await running
+    assert [e.phase for e in state.experiments] == ["keep", "rejected", "keep", "keep"]
+
+
+async def test_stopping_a_run_discards_it_and_the_loop_goes_on(repository: Path) -> None:
+    (repository / "autoresearch.toml").write_text(
+        'train_command = ["{python}", "train.py"]\neditable = ["train.py"]\nbudget_s = 1.0\n'
+    )
+    bench = Bench(repository, ScriptedAgent(), max_experiments=3)
+    running = asyncio.create_task(bench.run())
+    state = bench.engine.state
+    await until(lambda: state.training and state.training.n == 2 and state.live.progress)
+    commands.obey(bench.engine, ev.StopRun("looks bad"))
+    await running
+    assert [e.phase for e in state.experiments if e.judged][:3] == ["keep", "discard", "keep"]
+    assert state.experiment(2).reason == "looks bad"
+
+
+async def test_an_agent_that_needs_a_human_pauses_the_engine(repository: Path) -> None:
+    broken = True
+
+    def script(context: ResearchContext) -> Proposal:
+        if broken:
+            raise AgentStopped("no credit left: add some, then resume")
+        return set_x(context)
+
+    bench = Bench(repository, ScriptedAgent(script), max_experiments=2)
+    running = asyncio.create_task(bench.run())
+    await until(lambda: bench.engine.state.paused)
+    assert bench.engine.state.paused == "no credit left: add some, then resume"
+    await until(lambda: bench.engine.state.incumbent)
+    broken = False
+    commands.obey(bench.engine, ev.Resume())
+    assert await running == "limit reached: 2 experiments"
+
+
+async def test_an_agent_that_only_fails_pauses_the_engine(repository: Path) -> None:
+    def script(context: ResearchContext) -> Proposal:
+        raise AgentFailed("nothing left to try")
+
+    bench = Bench(repository, ScriptedAgent(script), max_experiments=2)
+    running = asyncio.create_task(bench.run())
+    await until(lambda: bench.engine.state.paused and not bench.engine.state.training)
+    assert "nothing left to try" in (bench.engine.state.paused or "")
+    bench.engine.stop("enough", now=True)
+    assert await running == "enough"
+
+
+async def test_a_verdict_changed_by_hand_moves_branch_and_row(repository: Path) -> None:
+    agent = ScriptedAgent(lambda c: Proposal("worse", c.source.replace("X = 3.0", f"X = {3.0 + c.n}")))
+    bench = Bench(repository, agent, max_experiments=3)
+    running = asyncio.create_task(bench.run())
+    await until(lambda: bench.engine.state.rows == 2 and bench.engine.state.experiment(2).logged)
+    commands.obey(bench.engine, ev.Override(2, "keep", "I like it"))
+    await running
+    frame = results.read(repository / "results.tsv")
+    assert frame["status"].to_list()[:2] == ["keep", "keep"]
+    assert frame.height == 3
