@@ -22,9 +22,10 @@ from loop.config import Settings
 from loop.errors import BranchMoved
 from loop.executor import Executor, PrepareFailed
 from loop.journal import Journal
+from loop.ledger import Ledger
 from loop.paths import RunPaths
 from loop.progress import tail
-from loop.repository import Repository, branch_of, candidate_ref
+from loop.repository import Repository, candidate_ref
 from loop.state import Experiment, RunState
 
 T = TypeVar("T")
@@ -55,6 +56,7 @@ class Engine:
         self.settings, self.paths, self.repository = settings, paths, repository
         self.state, self.agent = state, agent
         self.archive = KeptArchive(repository, paths, state)
+        self._ledger = Ledger(repository, paths, state)
         self.executor = Executor(settings, paths, repository, self.show)
         self._journal, self._publish, self._stop_at_limit = journal, publish, stop_at_limit
         self._changed = asyncio.Event()
@@ -331,7 +333,7 @@ class Engine:
         if judged.status == "crash" and await self._repair(e, judged.reason):
             return
         row = results.format_row(e.commit, judged.value, judged.memory_gb, judged.status, e.description)
-        copies = results.lines(self.paths.results).count(row)
+        copies = self._ledger.copies(row)
         incumbent = self.state.incumbent_commit if self.state.incumbent else ""
         self.record(
             ev.Judged(
@@ -357,19 +359,9 @@ class Engine:
         return True
 
     async def _log(self, e: Experiment) -> None:
-        """Make the verdict true outside: branch, note, row. Each may have been done before a kill."""
-        s = self.state
-        status: ev.Status = "keep" if e.phase == "keep" else "crash" if e.phase == "crash" else "discard"
+        """Make the verdict true outside; if that fails, wait until a human has mended it and resumes."""
         try:
-            if s.incumbent is not None:
-                self._advance()
-            self.repository.note(e.commit, self._note(e, status))
-            row = results.format_row(e.commit, e.value, e.memory_gb, status, e.description)
-            if e.replaced:
-                old = results.format_row(e.commit, e.value, e.memory_gb, e.replaced, e.description)
-                results.change(self.paths.results, old, row)
-            else:
-                results.append(self.paths.results, row, e.copies)
+            self._ledger.write(e)
         except BranchMoved as error:
             self._pause(str(error))
         except OSError as error:
@@ -379,19 +371,8 @@ class Engine:
             self._pause_at_limit()
             return
         self._blocked = True
-        await self._until(lambda: None if s.paused else True)
+        await self._until(lambda: None if self.state.paused else True)
         self._blocked = False
-
-    def _advance(self) -> None:
-        """Put the run's branch on the incumbent; it may be on any earlier incumbent of ours, or not exist."""
-        branch, new = branch_of(self.state.tag), self.state.incumbent_commit
-        now = self.repository.resolve(f"refs/heads/{branch}")
-        ours = {e.commit for e in self.state.experiments if e.value is not None} | {self.state.base}
-        self.repository.advance(branch, now if now in ours else None, new)
-
-    def _note(self, e: Experiment, status: str) -> str:
-        s, value = self.state, "none" if e.value is None else f"{e.value:.6f}"
-        return f"experiment: {s.tag} #{e.n}\n{s.metric}: {value}\nstatus: {status}\nreason: {e.reason}\n"
 
     # --- pausing ---
 

@@ -1,0 +1,34 @@
+# Two commands from a bare machine: `make run` and `make test`. Both make .venv first if needed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test lint types clean
+
+run: .venv/run.stamp
+	$(BIN)/autoresearch-tui $(ARGS)
+
+test: lint types
+	$(BIN)/pytest -n 2 --dist loadfile
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/dev.stamp
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/run.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv/dev.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch .venv/run.stamp $@
