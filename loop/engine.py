@@ -25,7 +25,7 @@ from loop.journal import Journal
 from loop.ledger import Ledger
 from loop.paths import RunPaths
 from loop.progress import tail
-from loop.repository import Repository, candidate_ref
+from loop.repository import Repository
 from loop.state import Experiment, RunState
 
 T = TypeVar("T")
@@ -153,7 +153,7 @@ class Engine:
         base = self.state.base
         self.record(ev.ExperimentStarted(n, base))
         self.record(ev.CandidateCommitted(n, base, base, "baseline", author="engine"))
-        self.repository.set_ref(candidate_ref(self.state.tag, n), base)
+        self.repository.keep_candidate(self.state.tag, n, base)
 
     async def _propose(self, n: int) -> None:
         """Let the agent work out experiment `n` against the incumbent of now."""
@@ -233,7 +233,7 @@ class Engine:
                 proposal.usage, author, steered,
             )
         )  # fmt: skip
-        self.repository.set_ref(candidate_ref(self.state.tag, n), commit)
+        self.repository.keep_candidate(self.state.tag, n, commit)
         self.show(ev.CandidateEdited(n, path, before, proposal.source))
         if proposal.notes is not None:
             self.paths.notes.write_text(proposal.notes, "utf-8")
@@ -250,7 +250,7 @@ class Engine:
     async def _work_forever(self) -> None:
         for e in self.state.experiments[-50:]:
             if e.commit:  # a kill may have come between the journal and the ref
-                self.repository.set_ref(candidate_ref(self.state.tag, e.n), e.commit)
+                self.repository.keep_candidate(self.state.tag, e.n, e.commit)
         while True:
             await (await self._until(self._next_work))()
             if self._stopping and not self._busy() and not self._stopped.done():
@@ -313,7 +313,7 @@ class Engine:
                 e.n, commit, incumbent, e.description, e.hypothesis, added, removed, author="engine"
             )
         )
-        self.repository.set_ref(candidate_ref(self.state.tag, e.n), commit)
+        self.repository.keep_candidate(self.state.tag, e.n, commit)
         return True
 
     async def _train(self, e: Experiment) -> None:

@@ -6,10 +6,9 @@ import hashlib
 import os
 import re
 import stat
+import tempfile
 from datetime import date
 from pathlib import Path
-
-import platformdirs
 
 from loop.errors import UsageError
 
@@ -55,9 +54,10 @@ class RunPaths:
     def socket(self) -> Path:
         """The engine's socket: in a private directory and short, as the system allows 107 bytes."""
         name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
-        folder = Path(platformdirs.user_runtime_dir("autoresearch-tui"))
-        if not os.access(folder.parent, os.W_OK):
-            folder = Path("/tmp") / f"autoresearch-tui-{os.getuid()}"
+        runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+        folder = runtime / "autoresearch-tui"
+        if not os.access(runtime, os.W_OK) or not runtime.is_absolute() or len(str(folder)) > 80:
+            folder = Path(tempfile.gettempdir()) / f"autoresearch-tui-{os.getuid()}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():

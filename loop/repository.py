@@ -147,6 +147,15 @@ class Repository:
 
         _retry(write)
 
+    def keep_candidate(self, tag: str, n: int, commit: str) -> None:
+        """Point candidate `n`'s ref at `commit`; an earlier attempt at it stays reachable as `0007-1`."""
+        ref = candidate_ref(tag, n)
+        before = self.resolve(ref)
+        if before and before != commit:
+            attempt = next(k for k in range(1, 1000) if self.resolve(f"{ref}-{k}") in (None, before))
+            self.set_ref(f"{ref}-{attempt}", before)
+        self.set_ref(ref, commit)
+
     def advance(self, branch: str, old: str | None, new: str) -> None:
         """Move a branch by compare-and-swap; done already is fine. Raises `BranchMoved`."""
         ref = Ref(b"refs/heads/" + branch.encode())
