@@ -265,10 +265,11 @@ def train(model: GPT, data: Data, seed: int) -> Clock:
         if now - shown > 0.25 or clock.over:
             shown = now
             seconds = (now - began) / clock.steps
+            tokens = ROWS * SEQUENCE
             print(
                 f"step {clock.steps:05d} ({100 * clock.fraction:.1f}%) | loss: {smooth:.6f} "
-                f"| lrm: {scale:.2f} | dt: {1000 * seconds:.0f}ms | tok/sec: {ROWS * SEQUENCE / seconds:,.0f} "
-                f"| epoch: {clock.steps * ROWS * SEQUENCE / len(data.streams['train']):.2f} "
+                f"| lrm: {scale:.2f} | dt: {1000 * seconds:.0f}ms | tok/sec: {tokens / seconds:,.0f} "
+                f"| epoch: {clock.steps * tokens / len(data.streams['train']):.2f} "
                 f"| remaining: {clock.budget_s * (1 - clock.fraction):.0f}s",
                 flush=True,
             )
