@@ -82,7 +82,10 @@ def _cockpit(paths: RunPaths, start: Callable[[], None] | None) -> int:
     async def connect() -> Connection:
         nonlocal first
         if start and first and not launch.alive(paths):
-            await asyncio.to_thread(start)
+            try:
+                await asyncio.to_thread(start)
+            except UsageError as error:
+                raise ConnectionLost(str(error)) from error
         first = False
         return await launch.connect(paths)
 

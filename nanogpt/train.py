@@ -81,8 +81,8 @@ class Block(nn.Module):
         )
         x = x + self.out(y.transpose(1, 2).reshape(B, T, WIDTH))
         # ReLU^2 (So et al. 2021): as good as GELU here and cheaper.
-        hidden: Tensor = F.relu(self.up(norm(x))).square()
-        return x + self.down(hidden)
+        x = x + self.down(F.relu(self.up(norm(x))).square())
+        return x
 
 
 class GPT(nn.Module):

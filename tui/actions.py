@@ -1,0 +1,110 @@
+"""Everything a key can do, in one table: bindings, footer, command palette and help are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from textual.binding import Binding
+
+from loop.state import RunState
+
+Available = Callable[[RunState], bool]
+
+
+def _always(state: RunState) -> bool:
+    return True
+
+
+def _connected(state: RunState) -> bool:
+    return bool(state.tag) and state.stopped is None
+
+
+def _waiting(state: RunState) -> bool:
+    return _connected(state) and state.waiting is not None
+
+
+def _training(state: RunState) -> bool:
+    return _connected(state) and state.training is not None
+
+
+def _any(state: RunState) -> bool:
+    return bool(state.experiments)
+
+
+class Action(NamedTuple):
+    key: str
+    """As Textual spells it; several with commas."""
+    name: str
+    """`action_<name>` of the app."""
+    label: str
+    help: str
+    group: str
+    footer: bool = False
+    available: Available = _always
+
+
+ACTIONS = (
+    Action("space", "pause", "Pause", "pause after the run under way, or go on", "Run", True, _connected),
+    Action("a", "approve", "Approve", "train the waiting candidate", "Run", True, _waiting),
+    Action("r", "reject", "Reject", "refuse the waiting candidate, with a reason", "Run", True, _waiting),
+    Action("e", "edit", "Edit", "edit the waiting candidate in $EDITOR", "Run", True, _waiting),
+    Action("s", "stop_run", "Stop run", "end this training run now", "Run", True, _training),
+    Action(
+        "i", "steer", "Steer", "write to the agent: it reads it at its next step", "Run", True, _connected
+    ),
+    Action("A", "mode", "Approval", "every candidate waits for you, or none does", "Run", False, _connected),
+    Action("Q", "stop_engine", "Stop", "stop the engine (asks)", "Run", False, _connected),
+    Action("enter", "open", "Open", "open the experiment under the cursor", "Past", True, _any),
+    Action("left_square_bracket", "walk(-1)", "Previous", "the experiment before", "Past", False, _any),
+    Action("right_square_bracket", "walk(1)", "Next", "the experiment after", "Past", False, _any),
+    Action("b", "best", "Best", "go to the incumbent", "Past", False, _any),
+    Action("slash", "filter", "Filter", "show matching experiments: words, !word, status:keep", "Past", True),
+    Action("o", "sort", "Sort", "sort by number, val_bpb or status", "Past"),
+    Action("y", "copy", "Copy", "copy the commit (through the terminal)", "Past", False, _any),
+    Action("tab", "app.focus_next", "Next panel", "next panel", "Look"),
+    Action("1", "panel('agent')", "Agent", "the agent's transcript", "Look"),
+    Action("2", "panel('diff')", "Diff", "candidate against incumbent", "Look"),
+    Action("3", "panel('results')", "Results", "results.tsv", "Look"),
+    Action("4", "panel('plot')", "Plot", "val_bpb over experiments", "Look"),
+    Action("z", "zoom", "Zoom", "one panel on the whole screen, and back", "Look", True),
+    Action("f", "follow", "Follow", "follow the newest text again", "Look"),
+    Action("d", "split", "Split", "diff in one column or two", "Look"),
+    Action("w", "wrap", "Wrap", "wrap long lines of the diff", "Look"),
+    Action("n", "hunk(1)", "Next hunk", "next change in the diff", "Look"),
+    Action("N", "hunk(-1)", "Previous hunk", "previous change in the diff", "Look"),
+    Action("L", "log", "Log", "what the trainer prints", "Look"),
+    Action("t", "theme", "Theme", "dark, light, or the terminal's own colours", "Look"),
+    Action("question_mark", "help", "Help", "all keys", "Look", True),
+    Action("q", "detach", "Detach", "leave the cockpit; the engine goes on", "Look", True),
+)
+BY_NAME = {action.name.partition("(")[0]: action for action in ACTIONS}
+GROUPS = ("Run", "Past", "Look")
+KEY_NAMES = {
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "slash": "/",
+    "question_mark": "?",
+}
+EVERYWHERE = (
+    ("↑ ↓ k j", "move"),
+    ("PgUp PgDn", "move by a page"),
+    ("g G", "first, last"),
+    ("← → h l", "sideways"),
+    ("enter", "on a tool call or a thought: open or close it"),
+    ("esc", "back; out of the filter"),
+    ("ctrl+p", "command palette"),
+)
+"""Keys of the panels themselves, for the help screen."""
+
+
+def key_name(action: Action) -> str:
+    return " ".join(KEY_NAMES.get(key, key) for key in action.key.split(","))
+
+
+def bindings() -> list[Binding]:
+    return [
+        Binding(a.key, a.name, a.label, show=a.footer, key_display=key_name(a), tooltip=a.help)
+        for a in ACTIONS
+        if a.name != "app.focus_next"  # Textual's own
+    ]

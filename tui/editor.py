@@ -1,0 +1,46 @@
+"""A waiting candidate in the human's own editor: the screen steps aside and comes back."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.app import SuspendNotSupported
+
+from loop.client import ConnectionLost, Refused
+from loop.events import Edit
+
+if TYPE_CHECKING:
+    from tui.app import Cockpit
+
+
+async def edit(app: Cockpit, n: int) -> None:
+    """Open experiment `n`'s file; what was saved is sent when it differs, and the engine checks it."""
+    connection = app.connection
+    if connection is None:
+        return
+    try:
+        detail = await connection.experiment(n)
+        text = _in_editor(app, detail.after, Path(detail.path).suffix)
+        if text == detail.after:
+            app.toast("nothing changed")
+        else:
+            app.toast(await connection.send(Edit(n, text)))
+    except (Refused, ConnectionLost, OSError, ValueError, SuspendNotSupported) as error:
+        app.toast(f"not edited: {error}", "warning")
+
+
+def _in_editor(app: Cockpit, text: str, suffix: str) -> str:
+    command = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
+    with tempfile.TemporaryDirectory(prefix="autoresearch-") as folder:
+        path = Path(folder) / f"candidate{suffix}"
+        path.write_text(text)
+        with app.suspend():
+            code = subprocess.call([*command, str(path)])
+        if code:
+            raise ValueError(f"{command[0]} ended with code {code}")
+        return path.read_text()

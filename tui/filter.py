@@ -1,0 +1,35 @@
+"""What is typed after `/`: which experiments it shows; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from loop.state import Experiment
+
+FIELDS: dict[str, Callable[[Experiment], str]] = {
+    "status": lambda e: e.phase,
+    "commit": lambda e: e.commit,
+    "n": lambda e: str(e.n),
+    "author": lambda e: e.author,
+}
+
+
+def matches(query: str, e: Experiment) -> bool:
+    """All words must match: `status:keep` a field, `!lr` none of it, `wdth` letters in that order."""
+    return all(_word(word, e) for word in query.casefold().split())
+
+
+def _word(word: str, e: Experiment) -> bool:
+    if word.startswith("!"):
+        return not _word(word[1:], e) if word != "!" else True
+    field, colon, value = word.partition(":")
+    if colon and field in FIELDS:
+        return FIELDS[field](e).casefold().startswith(value)
+    text = f"{e.n} {e.commit[:7]} {e.phase} {e.description}".casefold()
+    return word in text or any(_fuzzy(word, part) for part in text.split())
+
+
+def _fuzzy(word: str, text: str) -> bool:
+    """The letters of `word` occur in `text` in order; two letters would match nearly everything."""
+    letters = iter(text)
+    return len(word) > 2 and all(letter in letters for letter in word)

@@ -1,0 +1,266 @@
+"""A scrolling list of styled lines that stays fast at any length, wrapped or not; one widget, no children."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.style import Style
+from textual.visual import Visual
+
+EMPTY = Content("")
+
+
+class Item(NamedTuple):
+    """One entry; it takes as many screen lines as its body needs."""
+
+    body: Content
+    mark: Content = EMPTY
+    """Stands in the left column beside the body's first line."""
+    fill: str = ""
+    """Style of the whole line, to its right end."""
+
+
+class Lines(ScrollView, can_focus=True):
+    """Items under a cursor. With `follow` on, the end stays in view until one scrolls up."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "move(-1)", "Up", show=False),
+        Binding("down,j", "move(1)", "Down", show=False),
+        Binding("pageup,ctrl+b", "page(-1)", "Page up", show=False),
+        Binding("pagedown,ctrl+f", "page(1)", "Page down", show=False),
+        Binding("home,g", "end(-1)", "Top", show=False),
+        Binding("end,G", "end(1)", "End", show=False),
+        Binding("left,h", "scroll_left", "Left", show=False),
+        Binding("right,l", "scroll_right", "Right", show=False),
+    ]
+    ALLOW_SELECT = False
+
+    class Chosen(Message):
+        """Enter or a second click on the item under the cursor."""
+
+        def __init__(self, lines: Lines, index: int) -> None:
+            super().__init__()
+            self.lines = lines
+            self.index = index
+
+        @property
+        def control(self) -> Lines:
+            return self.lines
+
+    class Moved(Message):
+        """The cursor stands on another item."""
+
+        def __init__(self, lines: Lines, index: int) -> None:
+            super().__init__()
+            self.lines = lines
+            self.index = index
+
+        @property
+        def control(self) -> Lines:
+            return self.lines
+
+    def __init__(
+        self,
+        *,
+        id: str | None = None,
+        mark_width: int = 0,
+        wrap: bool = True,
+        follow: bool = False,
+        cursor: bool = False,
+        empty: str = "",
+    ) -> None:
+        super().__init__(id=id)
+        self.items: list[Item] = []
+        self.cursor: int | None = 0 if cursor else None
+        self.mark_width = mark_width
+        """Columns kept for the marks."""
+        self.wrap = wrap
+        self.follow = follow
+        self.follows = follow
+        """This list has a follow mode at all."""
+        self.empty = empty
+        """What an empty list says."""
+        self._blocks: list[list[Strip] | None] = []
+        self._starts: list[int] = []
+        self._height = 0
+        self._wide = 0
+        self._style: Style | None = None
+
+    # --- content ---
+
+    def show(self, items: Sequence[Item]) -> None:
+        """Replace everything; the scroll position stays where it can."""
+        self.items = list(items)
+        self._blocks, self._starts, self._height, self._wide = [], [], 0, 0
+        self._lay_out_from(0)
+
+    def extend(self, items: Sequence[Item], replace: int = 0) -> None:
+        """Add items at the end, after dropping the last `replace` ones."""
+        keep = len(self.items) - replace
+        del self.items[keep:]
+        self.items.extend(items)
+        self._lay_out_from(keep)
+
+    def drop(self, count: int) -> None:
+        """Forget the first `count` items, without moving what is in view."""
+        lines = self._starts[count] if count < len(self._starts) else self._height
+        offset = self.scroll_offset.y
+        if self.cursor is not None:
+            self.cursor = max(0, self.cursor - count)
+        self.show(self.items[count:])
+        if not self.follow:
+            self.scroll_to(y=max(0, offset - lines), animate=False)
+
+    def _lay_out_from(self, index: int) -> None:
+        """Wrapped items are rendered now, to know their height; unwrapped ones when they come into view."""
+        if not self.size.width:
+            return
+        self._style = self.visual_style
+        del self._blocks[index:], self._starts[index:]
+        for item in self.items[index:]:
+            block = self._block(item) if self.wrap else None
+            self._starts.append(self._starts[-1] + len(self._blocks[-1] or "1") if self._starts else 0)
+            self._blocks.append(block)
+            if not self.wrap:
+                self._wide = max(self._wide, item.body.cell_length + 1 + self.mark_width)
+        self._height = self._starts[-1] + len(self._blocks[-1] or "1") if self._starts else 0
+        width = self._width if self.wrap else max(self._wide, self._width)
+        self.virtual_size = Size(width, self._height)
+        if self.follow:
+            self.scroll_end(animate=False, immediate=True)
+        self.refresh()
+
+    @property
+    def _width(self) -> int:
+        return max(4, self.scrollable_content_region.width)
+
+    def _block(self, item: Item) -> list[Strip]:
+        style = self.visual_style
+        if item.fill:
+            style += self._get_style(item.fill)
+        room = (self._width if self.wrap else max(self._wide, self._width)) - self.mark_width
+        height = None if self.wrap else 1
+        strips = Visual.to_strips(self, item.body, max(1, room), height, style, pad=True)
+        strips = strips or [Strip.blank(room, style.rich_style)]
+        if not self.mark_width:
+            return strips
+        mark = Visual.to_strips(self, item.mark, self.mark_width, 1, style, pad=True)
+        rest = Strip.blank(self.mark_width, style.rich_style)
+        return [Strip.join([mark[0] if mark and not i else rest, strip]) for i, strip in enumerate(strips)]
+
+    def _line(self, line: int) -> tuple[int, Strip]:
+        """Screen line `line` of the whole list, and which item it belongs to."""
+        index = bisect_right(self._starts, line) - 1
+        block = self._blocks[index]
+        if block is None:
+            block = self._blocks[index] = self._block(self.items[index])
+        return index, block[line - self._starts[index]]
+
+    # --- painting ---
+
+    def render_line(self, y: int) -> Strip:
+        x, top = self.scroll_offset
+        style = self.visual_style.rich_style
+        width = self.size.width
+        if not self.items and y == 0 and self.empty:
+            hint = Content.styled(self.empty, "$neutral")
+            return Visual.to_strips(self, hint, width, 1, self.visual_style, pad=True)[0]
+        line = y + top
+        if line >= self._height:
+            return Strip.blank(width, style)
+        index, strip = self._line(line)
+        strip = strip.crop_extend(x, x + width, style)
+        if index == self.cursor:
+            strip = strip.apply_style(self._cursor_style.rich_style)
+        return strip
+
+    @property
+    def _cursor_style(self) -> Style:
+        return self._get_style("on $primary 35%" if self.has_focus else "on $primary 15%")
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        if self.is_mounted and self._style is not None and self._style != self.visual_style:
+            self.show(self.items)
+
+    def on_resize(self) -> None:
+        self.show(self.items)
+
+    def on_focus(self) -> None:
+        self.refresh()
+
+    def on_blur(self) -> None:
+        self.refresh()
+
+    # --- moving ---
+
+    def select(self, index: int) -> None:
+        """Put the cursor on an item and scroll to it."""
+        if self.cursor is None or not self.items:
+            return
+        old, self.cursor = self.cursor, max(0, min(index, len(self.items) - 1))
+        if self._starts:
+            start = self._starts[self.cursor]
+            height = len(self._blocks[self.cursor] or "1")
+            region = Region(0, start, 1, min(height, self.size.height))
+            self.scroll_to_region(region, animate=False, force=True, x_axis=False)
+        self.refresh()
+        if old != self.cursor:
+            self.post_message(self.Moved(self, self.cursor))
+
+    def action_move(self, by: int) -> None:
+        if self.cursor is not None and self.items:
+            self._unfollow(by)
+            self.select(self.cursor + by)
+        else:
+            self._scroll(by)
+
+    def action_page(self, by: int) -> None:
+        self._scroll(by * max(1, self.size.height - 1))
+        if self.cursor is not None and self._starts:
+            self.select(bisect_right(self._starts, max(0, int(self.scroll_target_y))) - 1)
+
+    def action_end(self, direction: int) -> None:
+        if self.cursor is not None:
+            self.select(0 if direction < 0 else len(self.items) - 1)
+        self._scroll(direction * (self._height + 1))
+        self.follow = self.follows and direction > 0
+
+    def action_choose(self) -> None:
+        if self.cursor is not None and self.items:
+            self.post_message(self.Chosen(self, self.cursor))
+
+    def action_follow(self) -> None:
+        """Go to the end and stay there."""
+        if self.follows:
+            self.action_end(1)
+
+    def _scroll(self, by: int) -> None:
+        self._unfollow(by)
+        self.scroll_to(y=self.scroll_offset.y + by, animate=False, force=True)
+
+    def _unfollow(self, by: int) -> None:
+        self.follow = self.follows and self.follow and by > 0
+
+    def on_mouse_scroll_up(self) -> None:
+        self._unfollow(-1)
+
+    def on_click(self, event: events.Click) -> None:
+        line = event.y + self.scroll_offset.y
+        if self.cursor is None or not 0 <= line < self._height:
+            return
+        index = bisect_right(self._starts, line) - 1
+        chosen = index == self.cursor
+        self._unfollow(-1)
+        self.select(index)
+        if chosen:
+            self.action_choose()

@@ -1,0 +1,68 @@
+"""val_bpb of every experiment, with the best so far as a step line."""
+
+from __future__ import annotations
+
+from textual.color import Color
+from textual_plotext import PlotextPlot
+
+from loop.state import RunState
+
+Key = tuple[tuple[int, str, float], ...]
+
+
+class Plot(PlotextPlot, can_focus=True):
+    """Redrawn only when an experiment was judged."""
+
+    _drawn: Key | None = None
+
+    def show_state(self, state: RunState) -> None:
+        points = tuple((e.n, e.phase, e.value) for e in state.experiments if e.judged and e.value is not None)
+        if points != self._drawn:
+            self._drawn = points
+            self.draw(points, state.direction, state.metric)
+
+    def draw(self, points: Key, direction: str, metric: str) -> None:
+        plt = self.plt
+        plt.clear_figure()
+        self.border_title = f"{metric}, best so far"
+        if points:
+            low, high = window([value for _, _, value in points], direction)
+            inside = [(n, phase, min(max(value, low), high)) for n, phase, value in points]
+            for phase, marker in (("discard", "×"), ("keep", "●")):
+                xs = [n for n, p, _ in inside if p == phase]
+                ys = [v for _, p, v in inside if p == phase]
+                if xs:
+                    plt.scatter(xs, ys, marker=marker, color=self._rgb(phase))
+            steps = best_so_far(inside)
+            if len(steps) > 1:
+                plt.plot(
+                    [n for n, _ in steps], [v for _, v in steps], color=self._rgb("measure"), marker="braille"
+                )
+            plt.ylim(low, high)
+        self.refresh()
+
+    def _rgb(self, meaning: str) -> tuple[int, int, int] | str:
+        color = Color.parse(self.app.theme_variables[meaning])
+        return {"keep": "green", "discard": "red", "measure": "orange"}[meaning] if color.ansi else color.rgb
+
+
+def window(values: list[float], direction: str) -> tuple[float, float]:
+    """The range worth looking at: one failed experiment must not flatten all others."""
+    ordered = sorted(values, reverse=direction == "max")
+    best, far = ordered[0], ordered[min(len(ordered) - 1, int(0.9 * len(ordered)))]
+    margin = 0.1 * abs(far - best) or 0.01
+    low, high = min(best, far), max(best, far)
+    return low - margin, high + margin
+
+
+def best_so_far(points: list[tuple[int, str, float]]) -> list[tuple[int, float]]:
+    """Corners of the step line through the kept experiments, on to the newest."""
+    steps: list[tuple[int, float]] = []
+    for n, phase, value in points:
+        if phase == "keep":
+            if steps:
+                steps.append((n, steps[-1][1]))
+            steps.append((n, value))
+    if steps and points[-1][0] > steps[-1][0]:
+        steps.append((points[-1][0], steps[-1][1]))
+    return steps

@@ -1,0 +1,163 @@
+"""results.tsv as a table: every experiment of the run, newest first, under a cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Static
+
+from loop.state import Experiment, RunState
+from tui.filter import matches
+from tui.lines import Item, Lines
+from tui.text import MARKS, metric, safe, signed, title
+
+Order = Literal["newest first", "oldest first", "best first", "by status"]
+ORDERS: tuple[Order, ...] = ("newest first", "oldest first", "best first", "by status")
+STATUS_ORDER = (
+    "training",
+    "judging",
+    "queued",
+    "waiting",
+    "proposing",
+    "keep",
+    "discard",
+    "crash",
+    "rejected",
+)
+
+
+class ResultsPanel(Vertical):
+    """The table under its column headings."""
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="headings", markup=False)
+        yield Results(id="results")
+
+    def show_state(self, state: RunState) -> None:
+        table = self.query_one(Results)
+        table.show_state(state)
+        self.border_title = Content(table.title)
+        self.query_one("#headings", Static).update(headings(table.content_size.width), layout=False)
+
+
+class Results(Lines):
+    """One row an experiment; the cursor stays on its experiment when rows come and go."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "app.clear_filter", "Clear filter", show=False)
+    ]
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id, wrap=False, cursor=True, empty="no experiment yet")
+        self.title = "results.tsv"
+        self.order: Order = "newest first"
+        self.query_text = ""
+        self.numbers: list[int] = []
+        """Experiment of each row."""
+        self._rows: dict[int, tuple[Any, Item]] = {}
+        self._pinned: int | None = None
+        """The experiment the human has put the cursor on; None: stay on the newest."""
+
+    def show_state(self, state: RunState) -> None:
+        """Bring the rows up to date; only changed ones are rendered again."""
+        found = [e for e in state.experiments if not self.query_text or matches(self.query_text, e)]
+        found.sort(key=_key(self.order, state.direction), reverse=self.order == "newest first")
+        columns = _columns(self._width)
+        items = [self._row(e, e.n == state.incumbent, columns) for e in found]
+        numbers = [e.n for e in found]
+        self.title = self._title(len(found), len(state.experiments))
+        if numbers == self.numbers and items == self.items:
+            return
+        self.numbers = numbers
+        self.show(items)
+        self.cursor = numbers.index(self._pinned) if self._pinned in numbers else 0
+
+    def _title(self, shown: int, total: int) -> str:
+        text = "results.tsv"
+        if self.query_text:
+            text += f"  /{safe(self.query_text)}  {shown} of {total}  (esc clears)"
+        return text + (f"  {self.order}" if self.order != "newest first" else "")
+
+    def _row(self, e: Experiment, best: bool, columns: tuple[str, ...]) -> Item:
+        key = (e.phase, e.commit, e.value, e.delta, e.memory_gb, e.description, e.reason, best, columns)
+        known = self._rows.get(e.n)
+        if known is None or known[0] != key:
+            known = self._rows[e.n] = (key, Item(row(e, best, columns)))
+        return known[1]
+
+    @property
+    def selected(self) -> int | None:
+        """Number of the experiment under the cursor."""
+        if self.cursor is None or self.cursor >= len(self.numbers):
+            return None
+        return self.numbers[self.cursor]
+
+    def go_to(self, n: int) -> None:
+        if n in self.numbers:
+            self._pinned = n
+            self.select(self.numbers.index(n))
+
+    def on_lines_moved(self) -> None:
+        self._pinned = None if self.cursor == 0 else self.selected
+
+    def next_order(self) -> None:
+        self.order = ORDERS[(ORDERS.index(self.order) + 1) % len(ORDERS)]
+
+    def on_resize(self) -> None:
+        self._rows.clear()
+        self.numbers = []
+        super().on_resize()
+
+
+def _columns(width: int) -> tuple[str, ...]:
+    if width < 60:
+        return ("n", "value", "status", "description")
+    if width < 84:
+        return ("n", "commit", "value", "delta", "status", "description")
+    return ("n", "commit", "value", "delta", "memory", "status", "description")
+
+
+def row(e: Experiment, best: bool, columns: tuple[str, ...]) -> Content:
+    """One experiment as one line."""
+    mark, style = MARKS[e.phase]
+    delta = "$keep" if e.phase == "keep" else "$neutral"
+    why = f"  ({safe(e.reason)})" if e.phase in ("crash", "rejected") and e.reason else ""
+    cells: dict[str, Content] = {
+        "n": Content.styled(f"{e.n:>4} ", "bold" if best else "$neutral"),
+        "commit": Content.styled(f"{e.commit[:7]:7} ", "$neutral"),
+        "value": Content.styled(f"{metric(e.value) if e.value is not None else '':>7} ", "$measure"),
+        "delta": Content.styled(f"{signed(e.delta):>8} ", delta),
+        "memory": Content.styled(f"{e.memory_gb:>5.1f} GB " if e.memory_gb else " " * 9, "$neutral"),
+        "status": Content.styled(f"{mark} {e.phase:9} ", style),
+        "description": Content.assemble(("★ " if best else "", "$keep"), title(e), (why, "$neutral")),
+    }
+    return Content("").join(cells[name] for name in columns)
+
+
+HEADINGS = {
+    "n": "   # ",
+    "commit": "commit  ",
+    "value": "val_bpb ",
+    "delta": "       Δ ",
+    "memory": "  memory ",
+    "status": "  status    ",
+    "description": "description",
+}
+
+
+def headings(width: int) -> str:
+    return "".join(HEADINGS[name] for name in _columns(width))
+
+
+def _key(order: Order, direction: str) -> Callable[[Experiment], Any]:
+    sign = 1 if direction == "min" else -1
+    if order == "best first":
+        return lambda e: (e.value is None, sign * (e.value or 0.0), e.n)
+    if order == "by status":
+        return lambda e: (STATUS_ORDER.index(e.phase), e.n)
+    return lambda e: e.n

@@ -1,0 +1,165 @@
+"""The training strip: bar, countdown, loss curve against the incumbent's, speed; repainted once a second."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from msgspec import Struct
+from textual.content import Content
+from textual.widgets import Static
+
+from loop.events import CurvePoint, Progress
+from loop.state import Experiment, RunState
+from tui.text import clock, safe, short, spark, title
+
+Text = tuple[str, str]
+
+
+class Meter(Struct):
+    """What the strip needs besides the state: when the last progress came, on this machine's clock."""
+
+    progress: Progress | None = None
+    at: float = 0.0
+
+    def take(self, progress: Progress | None, now: float) -> None:
+        if progress is not self.progress:
+            self.progress, self.at = progress, now
+
+    def remaining(self, budget_s: float, now: float) -> float | None:
+        """Seconds of budget left: counts on smoothly while the trainer is silent."""
+        p = self.progress
+        if p is None:
+            return None
+        left = p.remaining_s if p.remaining_s is not None else budget_s * (1 - p.fraction)
+        return max(0.0, left - (now - self.at))
+
+
+class TrainingStrip(Static):
+    """Three rows about the run under way; one sentence when there is none."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.meter = Meter()
+        self.reference: Sequence[CurvePoint] = ()
+        """The incumbent's loss curve."""
+        self._shown: tuple[Content, str] | None = None
+
+    def show(self, state: RunState, now: float) -> None:
+        self.meter.take(state.live.progress, now)
+        e = state.training
+        name = f"Training {e.n} · {title(e)}" if e else "Training"
+        width = max(20, self.content_size.width)
+        content = running(state, e, self.meter, self.reference, width, now) if e else idle(state)
+        if self._shown is None or self._shown[1] != name:
+            self.border_title = Content(name[: max(8, width)])
+        if self._shown is None or not self._shown[0].is_same(content):
+            self.update(content, layout=False)
+        self._shown = (content, name)
+
+
+def idle(state: RunState) -> Content:
+    """Why nothing trains."""
+    if state.stopped is not None:
+        text = f"the engine stopped: {state.stopped}"
+    elif state.live.preparing:
+        text = state.live.preparing
+    elif state.paused is not None:
+        text = f"paused: {state.paused}   (space goes on)"
+    elif state.waiting:
+        text = f"experiment {state.waiting.n} waits for you: a approves, r rejects, e edits"
+    elif state.proposing:
+        text = f"the agent prepares experiment {state.proposing.n}"
+    else:
+        text = "starting"
+    return Content.styled(safe(text), "$measure" if state.waiting or state.paused else "$neutral")
+
+
+def running(
+    state: RunState,
+    e: Experiment,
+    meter: Meter,
+    reference: Sequence[CurvePoint],
+    width: int,
+    now: float,
+) -> Content:
+    run = e.last_run
+    assert run is not None, "an experiment in training has a run"
+    phase = state.live.phase or "training"
+    p = meter.progress
+    left = meter.remaining(run.budget_s, now)
+    if phase in ("starting", "compiling") or p is None or left is None:
+        fraction, words = 0.0, f"{phase}  {clock(now - run.started_at)}"
+    elif phase == "training":
+        fraction = 1 - left / run.budget_s if run.budget_s else p.fraction
+        words = f"{100 * fraction:3.0f}%  {clock(left)} left"
+    else:
+        fraction, words = 1.0, phase
+    lines = [bar(fraction, words, width), numbers(p, run.run, run.seed, width)]
+    lines.append(curves(state.live.curve, reference, width))
+    return Content("\n").join(lines)
+
+
+def bar(fraction: float, words: str, width: int) -> Content:
+    room = max(10, width - len(words) - 3)
+    full = round(room * min(1.0, max(0.0, fraction)))
+    return Content.assemble(
+        ("━" * full, "$training"), ("─" * (room - full), "$neutral"), "   ", (words, "bold $training")
+    )
+
+
+def numbers(p: Progress | None, run: int, seed: int, width: int) -> Content:
+    parts: list[Text] = []
+    if p is not None:
+        if p.loss is not None:
+            parts.append((f"loss {p.loss:.4f}", "$measure"))
+        parts.append((f"step {p.step:,}", ""))
+        if p.tokens_per_s is not None:
+            parts.append((f"{short(p.tokens_per_s)} tok/s", ""))
+        if p.mfu_percent is not None:
+            parts.append((f"mfu {p.mfu_percent:.1f}%", ""))
+        if p.lrm is not None:
+            parts.append((f"lr ×{p.lrm:.2f}", ""))
+        if p.epoch is not None:
+            parts.append((f"epoch {p.epoch:g}", ""))
+        parts += [(safe(f"{key} {value}"), "$neutral") for key, value in p.extra.items()]
+    if run > 1:
+        parts.append((f"rerun {run}, seed {seed}", "$neutral"))
+    line = Content("   ").join(Content.styled(text, style) for text, style in parts)
+    return line.truncate(width, ellipsis=True) if line.cell_length > width else line
+
+
+def curves(curve: Sequence[CurvePoint], reference: Sequence[CurvePoint], width: int) -> Content:
+    """Loss so far, and how it compares with the incumbent's at the same share of the budget."""
+    if len(curve) < 2:
+        return Content("")
+    words, style = standing(curve, reference)
+    room = max(8, min(60, width - len(words) - 8))
+    return Content.assemble(
+        ("loss  ", "$neutral"), (spark([p.loss for p in curve], room), "$training"), "  ", (words, style)
+    )
+
+
+def standing(curve: Sequence[CurvePoint], reference: Sequence[CurvePoint]) -> Text:
+    """`0.031 ahead of the incumbent`; nothing without an incumbent's curve."""
+    if len(reference) < 2 or not curve:
+        return "", ""
+    last = curve[-1]
+    other = loss_at(reference, last.fraction)
+    gap = last.loss - other
+    if abs(gap) < 0.0005:
+        return "level with the incumbent", "$neutral"
+    word = "ahead of" if gap < 0 else "behind"
+    return f"{abs(gap):.3f} {word} the incumbent", "$keep" if gap < 0 else "$discard"
+
+
+def loss_at(curve: Sequence[CurvePoint], fraction: float) -> float:
+    """Linear interpolation; the nearest end outside the curve."""
+    i = bisect_left(curve, fraction, key=lambda p: p.fraction)
+    if i == 0:
+        return curve[0].loss
+    if i == len(curve):
+        return curve[-1].loss
+    a, b = curve[i - 1], curve[i]
+    share = (fraction - a.fraction) / ((b.fraction - a.fraction) or 1.0)
+    return a.loss + share * (b.loss - a.loss)

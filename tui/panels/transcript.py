@@ -1,0 +1,163 @@
+"""The agent's transcript: what it says, thinks and does, streaming, with thoughts and tool calls folded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from textual.content import Content
+
+from loop.events import AgentDelta, DeltaKind
+from tui.lines import Item, Lines
+from tui.markdown import markdown
+from tui.text import safe
+
+LIMIT = 2000
+"""Pieces on screen; older ones are in the experiment's own transcript."""
+SPLIT = 4000
+"""Characters after which a streamed message goes on as a new piece: a frame costs the same all night."""
+
+MARKS: dict[DeltaKind, tuple[str, str]] = {
+    "text": ("●", "$agent"),
+    "thinking": ("∴", "$agent 70%"),
+    "tool": ("▸", "$step"),
+    "result": ("⎿", "$neutral"),
+    "retry": ("↻", "$measure"),
+    "human": ("›", "bold $foreground"),
+    "note": ("·", "$neutral"),
+    "error": ("✗", "$discard"),
+}
+
+
+class Piece:
+    """One message of the transcript as it stands on screen."""
+
+    def __init__(self, delta: AgentDelta) -> None:
+        self.delta = delta
+        self.open = False
+
+    def continues(self, delta: AgentDelta) -> bool:
+        mine = self.delta
+        return bool(delta.id) and (mine.n, mine.id, mine.kind) == (delta.n, delta.id, delta.kind)
+
+    def add(self, delta: AgentDelta) -> AgentDelta | None:
+        """Take in the next piece of the stream; returns what has to go on as a piece of its own."""
+        old = self.delta
+        text = old.text + delta.text
+        cut = text.rfind("\n\n", SPLIT // 2) if len(text) > SPLIT and old.kind == "text" else -1
+        if cut > 0 and text.count("```", 0, cut) % 2 == 0:
+            self.delta = AgentDelta(old.n, old.kind, text[:cut], old.id, old.tool, old.t)
+            return AgentDelta(old.n, old.kind, text[cut + 2 :], old.id, old.tool, old.t)
+        self.delta = AgentDelta(old.n, old.kind, text, old.id, old.tool or delta.tool, old.t)
+        return None
+
+    @property
+    def folds(self) -> bool:
+        return self.delta.kind in ("thinking", "tool", "result") and len(self.delta.text) > 60
+
+    def item(self) -> Item:
+        kind, text = self.delta.kind, safe(self.delta.text).strip("\n")
+        symbol, style = MARKS[kind]
+        mark = Content.styled(symbol, style)
+        if kind == "text":
+            return Item(markdown(text), mark)
+        if not self.folds or self.open:
+            return Item(_opened(kind, self.delta.tool, text, style), mark)
+        first, _, rest = text.partition("\n")
+        more = f"  +{rest.count(chr(10)) + 1} lines" if rest else ""
+        if kind == "thinking":
+            first, more = f"thinking: {first[:120]}", f"  ({len(text):,} characters)"
+        line = _opened(kind, self.delta.tool, first, style)
+        return Item(line + Content.styled(more, "$neutral"), mark)
+
+
+def _opened(kind: DeltaKind, tool: str, text: str, style: str) -> Content:
+    if kind == "thinking":
+        return Content.styled(text, "italic $neutral")
+    if kind == "tool":
+        name = Content.styled(tool + " " if tool else "", f"bold {style}")
+        first, newline, rest = text.partition("\n")
+        return name + Content.styled(first, style) + newline + _changes(rest)
+    if kind == "result":
+        return Content.styled(text, "$neutral")
+    return Content.styled(text, "" if kind == "human" else style)
+
+
+def _changes(text: str) -> Content:
+    """A diff in a tool card: added lines green, removed lines red."""
+    styles = {"+": "$keep", "-": "$discard"}
+    return Content("\n").join(
+        Content.styled(line, styles.get(line[:1], "$neutral")) for line in text.split("\n")
+    )
+
+
+def heading(n: int) -> Item:
+    return Item(Content.styled(f"── experiment {n} " + "─" * 24, "$neutral"))
+
+
+class Transcript(Lines):
+    """Feed it deltas as they come, then `flush` a few times a second."""
+
+    def __init__(self, *, id: str | None = None, follow: bool = True) -> None:
+        super().__init__(
+            id=id, mark_width=2, follow=follow, cursor=True, empty="the agent has not said anything yet"
+        )
+        self.pieces: list[Piece | int] = []
+        """Messages, and the number of the experiment where its part begins."""
+        self._clean = 0
+        """Pieces before this one stand on screen as they are."""
+
+    BINDINGS = [("enter", "choose", "Open")]  # noqa: RUF012 - as Textual reads it
+
+    def reset(self, deltas: Iterable[AgentDelta]) -> None:
+        """Show these and nothing else."""
+        self.pieces = []
+        for delta in deltas:
+            self.feed(delta)
+        self.show([self._item(piece) for piece in self.pieces])
+        self._clean = len(self.pieces)
+        if self.follow:
+            self._cursor_to_end()
+
+    def feed(self, delta: AgentDelta) -> None:
+        last = self.pieces[-1] if self.pieces else None
+        if isinstance(last, Piece) and last.continues(delta):
+            self._clean = min(self._clean, len(self.pieces) - 1)
+            rest = last.add(delta)
+            if rest:
+                self.pieces.append(Piece(rest))
+            return
+        if not isinstance(last, Piece) or last.delta.n != delta.n:
+            self.pieces.append(delta.n)
+        self.pieces.append(Piece(delta))
+
+    def flush(self) -> None:
+        """Bring the screen up to date."""
+        if self._clean == len(self.pieces) == len(self.items):
+            return
+        fresh = [self._item(piece) for piece in self.pieces[self._clean :]]
+        self.extend(fresh, replace=len(self.items) - self._clean)
+        self._clean = len(self.pieces)
+        if len(self.pieces) > LIMIT:
+            count = LIMIT // 4
+            del self.pieces[:count]
+            self._clean -= count
+            self.drop(count)
+        if self.follow:
+            self._cursor_to_end()
+
+    def _cursor_to_end(self) -> None:
+        self.cursor = max(0, len(self.items) - 1)
+
+    def _item(self, piece: Piece | int) -> Item:
+        return heading(piece) if isinstance(piece, int) else piece.item()
+
+    def action_choose(self) -> None:
+        """Open or close the message under the cursor."""
+        piece = self.pieces[self.cursor] if self.cursor is not None and self.pieces else None
+        if not isinstance(piece, Piece) or not piece.folds or self.cursor is None:
+            return
+        piece.open = not piece.open
+        self.items[self.cursor] = piece.item()
+        self.follow = self.follow and self.cursor == len(self.items) - 1
+        self.show(self.items)
+        self.select(self.cursor)

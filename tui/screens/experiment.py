@@ -1,0 +1,230 @@
+"""One experiment: what it was for, its verdict, and behind tabs its diff, log, transcript and loss curve."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Footer, Static, TabbedContent, TabPane
+from textual_plotext import PlotextPlot
+
+from loop.client import ConnectionLost, Refused
+from loop.events import CurvePoint, ExperimentDetail
+from loop.state import Experiment, RunState
+from tui.lines import Item, Lines
+from tui.panels.diff import Diff
+from tui.panels.training import loss_at
+from tui.panels.transcript import Transcript
+from tui.text import MARKS, clock, metric, plural, safe, short, signed, title
+
+if TYPE_CHECKING:
+    from tui.app import Cockpit
+
+TABS = ("diff", "log", "transcript", "curve", "runs")
+
+
+class ExperimentScreen(Screen[None]):
+    """Walk with `[` and `]`; the tab stays, so that one can leaf through all diffs of a night."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "app.pop_screen", "Back"),
+        Binding("left_square_bracket", "walk(-1)", "Previous", key_display="["),
+        Binding("right_square_bracket", "walk(1)", "Next", key_display="]"),
+        Binding("1", "tab('diff')", "Diff"),
+        Binding("2", "tab('log')", "Log"),
+        Binding("3", "tab('transcript')", "Transcript"),
+        Binding("4", "tab('curve')", "Curve"),
+        Binding("5", "tab('runs')", "Runs"),
+        Binding("y", "copy", "Copy commit"),
+        Binding("K", "override('keep')", "Keep", show=False),
+        Binding("D", "override('discard')", "Discard", show=False),
+        Binding("d", "split", "Split", show=False),
+        Binding("w", "wrap", "Wrap", show=False),
+        Binding("n", "hunk(1)", "Next hunk", show=False),
+        Binding("N", "hunk(-1)", "Previous hunk", show=False),
+    ]
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.n = n
+        self._drawn: tuple[object, ...] = ()
+        self._loaded: tuple[object, ...] = ()
+
+    @property
+    def cockpit(self) -> Cockpit:
+        return cast("Cockpit", self.app)
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="summary", markup=False)
+        with TabbedContent(id="tabs"):
+            with TabPane("1 Diff", id="diff"):
+                yield Diff(id="past-diff", empty="no commit: this was never finished")
+            with TabPane("2 Log", id="log"):
+                yield Lines(id="past-log", wrap=False, empty="it never ran")
+            with TabPane("3 Transcript", id="transcript"):
+                yield Transcript(id="past-transcript", follow=False)
+            with TabPane("4 Curve", id="curve"):
+                yield PlotextPlot(id="past-curve")
+            with TabPane("5 Runs", id="runs"):
+                yield Lines(id="past-runs", empty="it never ran")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        self.show()
+        self.query_one("#past-diff").focus()
+
+    def show(self) -> None:
+        """Bring the screen up to date with the run's state; loads the files when they have changed."""
+        state = self.cockpit.state
+        if not 1 <= self.n <= len(state.experiments):
+            return
+        e = state.experiment(self.n)
+        key = (self.n, e.phase, e.commit, e.reason, len(e.runs), state.incumbent)
+        if key == self._drawn:
+            return
+        self._drawn = key
+        self.query_one("#summary", Static).update(summary(e, state))
+        self.query_one("#past-runs", Lines).show(runs(e))
+        if self._loaded != (self.n, e.phase, e.commit):
+            self._loaded = (self.n, e.phase, e.commit)
+            self.run_worker(self._load(self.n), exclusive=True, group="detail")
+
+    async def _load(self, n: int) -> None:
+        connection = self.cockpit.connection
+        if connection is None:
+            return
+        try:
+            detail = await connection.experiment(n)
+            incumbent = self.cockpit.state.incumbent
+            other = await connection.experiment(incumbent) if incumbent and incumbent != n else None
+        except (Refused, ConnectionLost) as error:
+            self.notify(str(error), severity="warning", markup=False)
+            return
+        if n == self.n and self.is_mounted:
+            self._show_detail(detail, other)
+
+    def _show_detail(self, detail: ExperimentDetail, other: ExperimentDetail | None) -> None:
+        settings = self.cockpit.settings
+        diff = self.query_one("#past-diff", Diff)
+        diff.set_layout(settings.split, settings.wrap)
+        diff.compare(detail.before, detail.after)
+        log = self.query_one("#past-log", Lines)
+        log.show([Item(Content(line)) for line in safe(detail.log).split("\n")] if detail.log else [])
+        log.action_end(1)
+        self.query_one("#past-transcript", Transcript).reset(detail.transcript)
+        draw_curve(self.query_one("#past-curve", PlotextPlot), detail, other)
+
+    # --- keys ---
+
+    def action_walk(self, by: int) -> None:
+        n = self.n + by
+        if 1 <= n <= len(self.cockpit.state.experiments):
+            self.n = n
+            self.show()
+
+    def action_tab(self, name: str) -> None:
+        self.query_one(TabbedContent).active = name
+        self.query_one(f"#past-{name}").focus()
+
+    def action_copy(self) -> None:
+        self.cockpit.copy_commit(self.n)
+
+    def action_split(self) -> None:
+        self.cockpit.action_split()
+        self._relayout()
+
+    def action_wrap(self) -> None:
+        self.cockpit.action_wrap()
+        self._relayout()
+
+    def _relayout(self) -> None:
+        self.query_one(Diff).set_layout(self.cockpit.settings.split, self.cockpit.settings.wrap)
+
+    def action_hunk(self, direction: int) -> None:
+        self.query_one(Diff).go_to_hunk(direction)
+
+    def action_override(self, status: str) -> None:
+        self.cockpit.ask_override(self.n, "keep" if status == "keep" else "discard")
+
+
+def summary(e: Experiment, state: RunState) -> Content:
+    """Four lines about an experiment: verdict, description, hypothesis, reason."""
+    mark, style = MARKS[e.phase]
+    parts = [
+        (f"{state.tag} #{e.n} ", "bold"),
+        (f"{mark} {e.phase}", f"bold {style}"),
+        (f"   {state.metric} {metric(e.value)}", "$measure"),
+        (
+            f" ({signed(e.delta)})" if e.delta is not None else "",
+            "$keep" if e.phase == "keep" else "$neutral",
+        ),
+        (f"   commit {e.commit[:7]}" if e.commit else "", "$neutral"),
+        (f"   parent {e.parent[:7]}", "$neutral"),
+        (f"   +{e.added} -{e.removed}", "$neutral"),
+        (f"   by {e.author}" if e.author != "agent" else "", "$agent"),
+        (f"   {short(e.usage.output_tokens)} tok out" if e.usage.output_tokens else "", "$neutral"),
+        (f"   ${e.usage.dollars:.3f}" if e.usage.dollars is not None else "", "$measure"),
+    ]
+    lines = [
+        Content.assemble(*parts),
+        Content.styled(title(e), "bold"),
+        Content.styled(safe(e.hypothesis).replace("\n", " "), "$agent"),
+        Content.styled(safe(e.reason).replace("\n", " "), style),
+    ]
+    return Content("\n").join(lines)
+
+
+def runs(e: Experiment) -> list[Item]:
+    """Each training process of the experiment: seed, how it ended, what it measured."""
+    found: list[Item] = []
+    for run in e.runs:
+        head = f"run {run.run}   seed {run.seed}   commit {run.commit[:7]}   budget {clock(run.budget_s)}"
+        found.append(Item(Content.styled(head, "bold")))
+        if run.outcome is None:
+            found.append(Item(Content.styled("  in training", "$training")))
+            continue
+        measured = f"  {run.outcome}   {metric(run.value)}   {run.memory_gb:.1f} GB"
+        sealed = "measured by the sealed evaluation" if run.verified else "as printed by the script"
+        found.append(Item(Content.styled(f"{measured}   {sealed}", "$measure")))
+        if run.reason:
+            found.append(Item(Content.styled(f"  {safe(run.reason)}", "$discard")))
+        found += [
+            Item(Content.styled(f"  {safe(key)}: {safe(str(value))}", "$neutral"))
+            for key, value in run.summary.items()
+        ]
+    if e.runs:
+        found.append(Item(Content.styled(plural(len(e.runs), "run"), "$neutral")))
+    return found
+
+
+def draw_curve(plot: PlotextPlot, detail: ExperimentDetail, other: ExperimentDetail | None) -> None:
+    """Loss over the share of the budget; the incumbent's behind it."""
+    plt = plot.plt
+    plt.clear_figure()
+    lows: list[float] = []
+    for name, color, curve in (
+        (f"incumbent #{other.n}", "gray", other.curve) if other else ("", "", []),
+        (f"#{detail.n}", "orange", detail.curve),
+    ):
+        if len(curve) > 1:
+            points = _thin(curve, 2 * max(20, plot.size.width))
+            plt.plot(
+                [100 * p.fraction for p in points],
+                [p.loss for p in points],
+                label=name,
+                color=color,
+                marker="braille",
+            )
+            lows += [min(p.loss for p in curve), loss_at(curve, 0.1)]
+    if lows:
+        margin = 0.05 * (max(lows) - min(lows)) or 0.01
+        plt.ylim(min(lows) - margin, max(lows) + margin)
+        plt.xlabel("% of the budget")
+    plot.refresh()
+
+
+def _thin(curve: list[CurvePoint], most: int) -> list[CurvePoint]:
+    return curve[:: max(1, len(curve) // most)]

@@ -1,0 +1,62 @@
+"""All keys, made from the table that dispatches them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import ModalScreen
+
+from tui.actions import ACTIONS, EVERYWHERE, GROUPS, key_name
+from tui.lines import Item, Lines
+from tui.text import MARKS
+
+HEADINGS = {"Run": "The run", "Past": "Past experiments", "Look": "The screen"}
+MEANINGS = (
+    ("agent", "the agent"),
+    ("step", "what it does"),
+    ("training", "the training run"),
+    ("keep", "kept: the branch moved on"),
+    ("discard", "discarded or crashed: the branch stayed"),
+    ("measure", "a measurement, or something that waits for you"),
+    ("neutral", "everything else"),
+)
+
+
+class Help(ModalScreen[None]):
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark", "dismiss", "Back")]
+
+    def compose(self) -> ComposeResult:
+        lines = Lines(id="help")
+        lines.border_title = "Help"
+        lines.border_subtitle = "esc goes back"
+        yield lines
+
+    def on_mount(self) -> None:
+        lines = self.query_one(Lines)
+        lines.show(list(items()))
+        lines.focus()
+
+
+def items() -> list[Item]:
+    found: list[Content] = []
+    for group in GROUPS:
+        found += [_heading(HEADINGS[group])]
+        found += [_line(key_name(a), a.help) for a in ACTIONS if a.group == group]
+        found += [Content("")]
+    found += [_heading("In every panel"), *(_line(keys, text) for keys, text in EVERYWHERE), Content("")]
+    found += [_heading("Colours")]
+    found += [Content.assemble("  ", ("██", f"${name}"), f"        {text}") for name, text in MEANINGS]
+    found += [Content(""), _heading("Symbols")]
+    found += [Content.assemble("  ", (f"{mark} {phase}", style)) for phase, (mark, style) in MARKS.items()]
+    return [Item(content) for content in found]
+
+
+def _heading(text: str) -> Content:
+    return Content.styled(text, "bold $agent")
+
+
+def _line(keys: str, text: str) -> Content:
+    return Content.assemble((f"  {keys:<10}", "bold $measure"), text)
