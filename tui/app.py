@@ -94,7 +94,7 @@ class Cockpit(App[int]):
         with Horizontal(id="bottom"):
             yield ResultsPanel(id="results-panel")
             yield Plot(id="plot")
-        yield Footer()
+        yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
         loop = asyncio.get_running_loop()
@@ -148,6 +148,11 @@ class Cockpit(App[int]):
             panel.display = not self.single or name == self._active
         for row, names in (("#top", ("agent", "diff")), ("#bottom", ("results", "plot"))):
             self._main.query_one(row).display = any(panels[name].display for name in names)
+        training, bottom = self._main.query_one("#training"), self._main.query_one("#bottom")
+        if self.single:
+            self._main.move_child(training, after=bottom)
+        else:
+            self._main.move_child(training, before=bottom)
         bar = self._main.query_one("#tabbar", Static)
         bar.set_class(self.single, "-shown")
         bar.update(_tabs(self._active))
@@ -309,8 +314,13 @@ class Cockpit(App[int]):
     # --- keys: the run ---
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys that do nothing now are not offered; other screens keep the run's keys and have their own."""
         known = BY_NAME.get(action)
-        return known is None or known.available(self.state)
+        if known is None:
+            return True
+        if len(self.screen_stack) > 1 and known.group != "Run" and action not in ("theme", "help"):
+            return False
+        return known.available(self.state)
 
     def command(self, command: ev.AnyCommand) -> None:
         """Send a command; what the engine answers appears as a toast."""

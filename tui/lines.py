@@ -6,6 +6,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
+from rich.segment import Segment
+from rich.style import Style as RichStyle
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -180,12 +182,17 @@ class Lines(ScrollView, can_focus=True):
         index, strip = self._line(line)
         strip = strip.crop_extend(x, x + width, style)
         if index == self.cursor:
-            strip = strip.apply_style(self._cursor_style.rich_style)
+            strip = Strip(Segment.apply_style(strip, post_style=self._cursor_style), strip.cell_length)
         return strip
 
     @property
-    def _cursor_style(self) -> Style:
-        return self._get_style("on $primary 35%" if self.has_focus else "on $primary 15%")
+    def _cursor_style(self) -> RichStyle:
+        if self.app.current_theme.ansi:
+            return RichStyle(reverse=self.has_focus, bold=True)
+        blended = self.visual_style + self._get_style(
+            "on $primary 35%" if self.has_focus else "on $primary 15%"
+        )
+        return RichStyle(bgcolor=blended.rich_style.bgcolor)
 
     def notify_style_update(self) -> None:
         super().notify_style_update()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 from textual.content import Content
 from textual.highlight import highlight
@@ -11,13 +12,20 @@ from tui.diff import Row, counts, rows, side_by_side
 from tui.lines import Item, Lines
 from tui.text import safe
 
-SIGNS = {
-    "-": ("$discard", "on $discard 12%"),
-    "+": ("$keep", "on $keep 12%"),
-    " ": ("$neutral", ""),
-    "@": ("", ""),
-}
-WORD = {"-": "on $discard 35%", "+": "on $keep 35%"}
+SIGNS = {"-": "$discard", "+": "$keep", " ": "$neutral", "@": "$neutral"}
+FILLS = {"-": "on $discard 12%", "+": "on $keep 12%"}
+WORDS = {"-": "on $discard 35%", "+": "on $keep 35%"}
+ANSI_WORDS = {"-": "bold underline", "+": "bold underline"}
+"""Sixteen colours have no tints: there the sign is coloured and changed words are underlined."""
+
+
+class Paint(NamedTuple):
+    """What a row is painted with: the coloured lines of both files, the styles the terminal can show."""
+
+    old: list[Content]
+    new: list[Content]
+    fills: dict[str, str]
+    words: dict[str, str]
 
 
 class Diff(Lines):
@@ -28,6 +36,7 @@ class Diff(Lines):
         self.split = False
         self.before = self.after = ""
         self.preface: list[Content] = []
+        self._ansi: bool | None = None
         self.hunks: list[int] = []
         """Items where a change begins."""
 
@@ -48,35 +57,39 @@ class Diff(Lines):
     def _render_all(self) -> tuple[int, int]:
         before, after = safe(self.before), safe(self.after)
         found = rows(before, after)
-        old, new = _coloured(before), _coloured(after)
+        ansi = self._ansi = self.app.current_theme.ansi
+        paint = Paint(
+            _coloured(before), _coloured(after), {} if ansi else FILLS, ANSI_WORDS if ansi else WORDS
+        )
         items = [Item(line) for line in self.preface]
         self.hunks = []
+        changing = False
         if self.split and self._width >= 100:
             column = (self._width - 3) // 2
             for left, right in side_by_side(found):
-                self._mark_hunk(items, (left or right or Row(" ", 0, 0, "")).kind, left is right)
-                items.append(_pair(left, right, old, new, column))
+                changing = self._note_hunk(len(items), left is not right, changing)
+                items.append(_pair(left, right, paint, column))
         else:
-            previous = " "
             for row in found:
-                if row.kind in "+-" and previous not in "+-":
-                    self.hunks.append(len(items))
-                previous = row.kind
-                items.append(_single(row, old, new))
+                changing = self._note_hunk(len(items), row.kind in "+-", changing)
+                items.append(_single(row, paint))
         if not found and (before or after):
             items.append(Item(Content.styled("no difference", "$neutral")))
         self.show(items)
         return counts(found)
 
-    def _mark_hunk(self, items: list[Item], kind: str, same: bool) -> None:
-        if not same and (not items or not items[-1].fill):
-            self.hunks.append(len(items))
+    def _note_hunk(self, index: int, changes: bool, changing: bool) -> bool:
+        if changes and not changing:
+            self.hunks.append(index)
+        return changes
 
     def on_resize(self) -> None:
-        if self.split:
+        self._render_all()
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        if self._ansi is not None and self._ansi != self.app.current_theme.ansi:
             self._render_all()
-        else:
-            super().on_resize()
 
     def go_to_hunk(self, direction: int) -> None:
         """Scroll to the next (1) or previous (-1) change."""
@@ -94,36 +107,36 @@ def _coloured(source: str) -> list[Content]:
     return highlight(source, language="python", tab_size=4).split("\n", allow_blank=True) if source else []
 
 
-def _code(row: Row, lines: list[Content], number: int | None) -> Content:
+def _code(row: Row, is_old: bool, paint: Paint) -> Content:
+    number, lines = (row.old, paint.old) if is_old else (row.new, paint.new)
+    lead = Content.styled(f"{number:>4} {row.kind} ", SIGNS[row.kind])
     code = lines[number - 1] if number is not None and number <= len(lines) else Content(row.text)
-    if row.kind in WORD:
-        for start, end in row.changed:
-            code = code.stylize(WORD[row.kind], start, end)
-    return code
+    for start, end in row.changed:
+        code = code.stylize(paint.words[row.kind], start, end)
+    return lead + code
 
 
-def _single(row: Row, old: list[Content], new: list[Content]) -> Item:
+def _skipped(row: Row) -> Item:
+    return Item(Content.styled(f"      ⋯ {row.text}", "$neutral"))
+
+
+def _single(row: Row, paint: Paint) -> Item:
     if row.kind == "@":
-        return Item(Content.styled(f"      ⋯ {row.text}", "$neutral"))
-    style, fill = SIGNS[row.kind]
-    number = row.new if row.new is not None else row.old
-    lead = Content.styled(f"{number:>4} {row.kind} ", style)
-    return Item(lead + _code(row, old if row.kind == "-" else new, number), fill=fill)
+        return _skipped(row)
+    return Item(_code(row, row.kind == "-", paint), fill=paint.fills.get(row.kind, ""))
 
 
-def _pair(left: Row | None, right: Row | None, old: list[Content], new: list[Content], width: int) -> Item:
+def _pair(left: Row | None, right: Row | None, paint: Paint, width: int) -> Item:
     if left is not None and left.kind == "@":
-        return Item(Content.styled(f"      ⋯ {left.text}", "$neutral"))
+        return _skipped(left)
     changed = left is not right
-    halves = (_half(left, old, True, changed, width), _half(right, new, False, changed, width))
-    return Item(Content.styled(" │ ", "$neutral").join(halves), fill="on $neutral 1%" if changed else "")
-
-
-def _half(row: Row | None, lines: list[Content], is_old: bool, changed: bool, width: int) -> Content:
-    if row is None:
-        return Content(" " * width)
-    number = row.old if is_old else row.new
-    style, fill = SIGNS[row.kind]
-    body = Content.styled(f"{number:>4} {row.kind} ", style) + _code(row, lines, number)
-    body = body.truncate(width, ellipsis=True, pad=True)
-    return body.stylize_before(fill) if changed and fill else body
+    halves = []
+    for row, is_old in ((left, True), (right, False)):
+        half = (
+            _code(row, is_old, paint).truncate(width, ellipsis=True, pad=True)
+            if row
+            else Content(" " * width)
+        )
+        fill = paint.fills.get(row.kind) if row and changed else None
+        halves.append(half.stylize_before(fill) if fill else half)
+    return Item(Content.styled(" │ ", "$neutral").join(halves))

@@ -28,17 +28,18 @@ class Plot(PlotextPlot, can_focus=True):
         if points:
             low, high = window([value for _, _, value in points], direction)
             inside = [(n, phase, min(max(value, low), high)) for n, phase, value in points]
-            for phase, marker in (("discard", "×"), ("keep", "●")):
-                xs = [n for n, p, _ in inside if p == phase]
-                ys = [v for _, p, v in inside if p == phase]
-                if xs:
-                    plt.scatter(xs, ys, marker=marker, color=self._rgb(phase))
             steps = best_so_far(inside)
             if len(steps) > 1:
                 plt.plot(
                     [n for n, _ in steps], [v for _, v in steps], color=self._rgb("measure"), marker="braille"
                 )
+            for phase, marker in (("discard", "×"), ("keep", "●")):
+                xs = [n for n, p, _ in inside if p == phase]
+                ys = [v for _, p, v in inside if p == phase]
+                if xs:
+                    plt.scatter(xs, ys, marker=marker, color=self._rgb(phase))
             plt.ylim(low, high)
+            plt.xticks(ticks(points[0][0], points[-1][0], max(2, self.size.width // 12)))
         self.refresh()
 
     def _rgb(self, meaning: str) -> tuple[int, int, int] | str:
@@ -53,6 +54,12 @@ def window(values: list[float], direction: str) -> tuple[float, float]:
     margin = 0.1 * abs(far - best) or 0.01
     low, high = min(best, far), max(best, far)
     return low - margin, high + margin
+
+
+def ticks(first: int, last: int, most: int) -> list[float]:
+    """Whole numbers from `first` to `last`, at most `most` of them."""
+    count = min(most, last - first + 1)
+    return sorted({round(first + i * (last - first) / max(1, count - 1)) for i in range(count)})
 
 
 def best_so_far(points: list[tuple[int, str, float]]) -> list[tuple[int, float]]:

@@ -23,8 +23,6 @@ from tui.text import MARKS, clock, metric, plural, safe, short, signed, title
 if TYPE_CHECKING:
     from tui.app import Cockpit
 
-TABS = ("diff", "log", "transcript", "curve", "runs")
-
 
 class ExperimentScreen(Screen[None]):
     """Walk with `[` and `]`; the tab stays, so that one can leaf through all diffs of a night."""
@@ -60,17 +58,17 @@ class ExperimentScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Static(id="summary", markup=False)
         with TabbedContent(id="tabs"):
-            with TabPane("1 Diff", id="diff"):
+            with TabPane("1 Diff", id="tab-diff"):
                 yield Diff(id="past-diff", empty="no commit: this was never finished")
-            with TabPane("2 Log", id="log"):
+            with TabPane("2 Log", id="tab-log"):
                 yield Lines(id="past-log", wrap=False, empty="it never ran")
-            with TabPane("3 Transcript", id="transcript"):
+            with TabPane("3 Transcript", id="tab-transcript"):
                 yield Transcript(id="past-transcript", follow=False)
-            with TabPane("4 Curve", id="curve"):
+            with TabPane("4 Curve", id="tab-curve"):
                 yield PlotextPlot(id="past-curve")
-            with TabPane("5 Runs", id="runs"):
+            with TabPane("5 Runs", id="tab-runs"):
                 yield Lines(id="past-runs", empty="it never ran")
-        yield Footer()
+        yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
         self.show()
@@ -126,7 +124,7 @@ class ExperimentScreen(Screen[None]):
             self.show()
 
     def action_tab(self, name: str) -> None:
-        self.query_one(TabbedContent).active = name
+        self.query_one(TabbedContent).active = f"tab-{name}"
         self.query_one(f"#past-{name}").focus()
 
     def action_copy(self) -> None:
