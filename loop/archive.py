@@ -13,9 +13,6 @@ from loop.paths import RunPaths
 from loop.repository import Repository
 from loop.state import RunState
 
-LOG_SHOWN = 256 * 1024
-"""Bytes of a log's end that a client gets."""
-
 
 class KeptArchive:
     """Past experiments of one run, read when asked for (`loop.agents.base.Archive`)."""
@@ -31,7 +28,7 @@ class KeptArchive:
         run = self._state.experiment(n).last_run
         if run is None:
             return ""
-        return progress.clean(_tail(trainer.RunFiles(self._paths.run(n, run.run)).log))
+        return progress.clean(trainer.RunFiles(self._paths.run(n, run.run)).end_of_log())
 
     def detail(self, n: int) -> ev.ExperimentDetail:
         """Everything about experiment `n` for its screen."""
@@ -60,11 +57,3 @@ def read_transcript(path: Path) -> list[ev.AgentDelta]:
                 if len(whole.live.transcript) == 2:
                     pieces.append(whole.live.transcript.pop(0))
     return pieces + whole.live.transcript
-
-
-def _tail(path: Path) -> str:
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        file.seek(0, 2)
-        file.seek(max(0, file.tell() - LOG_SHOWN))
-        return file.read().decode("utf-8", "replace")
-    return ""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import signal
 import time
 from collections.abc import Callable
 
@@ -21,6 +22,10 @@ from loop.state import Run
 
 SEED = 1337
 """Seed of every experiment's first run: candidates are compared at the same seed."""
+
+
+SUPERVISORS = 3
+"""How often a run is started again whose supervisor was killed: that is not the candidate's doing."""
 
 
 class PrepareFailed(Exception):
@@ -66,7 +71,7 @@ class Executor:
             process = await asyncio.create_subprocess_exec(
                 *command, cwd=self._slot, env=environment,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
+                stderr=asyncio.subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         except OSError as error:
             raise PrepareFailed(f"cannot start {command[0]}: {error.strerror}") from error
@@ -85,7 +90,7 @@ class Executor:
             code = await process.wait()
         except asyncio.CancelledError:
             with contextlib.suppress(ProcessLookupError):
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
             raise
         finally:
@@ -101,11 +106,6 @@ class Executor:
         self._stopping = asyncio.create_task(trainer.stop(*self._running))
         return True
 
-    async def known(self, n: int, run: int) -> bool:
-        """A run that an earlier engine started has ended by itself, or its trainer still lives."""
-        files = trainer.RunFiles(self._paths.run(n, run))
-        return files.read_exit() is not None or await trainer.locate(files, self._lock) is not None
-
     async def train(self, n: int, run: Run, metric: str) -> ev.RunFinished:
         """Train to the end and say how it went; a run that survived an engine is taken over.
 
@@ -113,12 +113,22 @@ class Executor:
         """
         files = trainer.RunFiles(self._paths.run(n, run.run))
         self._stop_reason = None
-        supervisor = await trainer.locate(files, self._lock)
-        if supervisor is None and files.read_exit() is None:
-            await asyncio.to_thread(workspace.export, self._repository, run.commit, self._slot)
-            trainer.start(files, self._spec(files, run), self._lock)
+        for _ in range(SUPERVISORS):
             supervisor = await trainer.locate(files, self._lock)
-        follower = trainer.Follower(files, n, run.run, self._show)
+            if supervisor is None and files.read_exit(run.commit) is None:
+                trainer.sweep(files)
+                await asyncio.to_thread(workspace.export, self._repository, run.commit, self._slot)
+                supervisor = trainer.start(files, self._spec(files, run), self._lock)
+            await self._follow(files, n, run.run, supervisor)
+            if self._stop_reason is not None or files.read_exit(run.commit):
+                break
+        return self._finished(files, n, run, metric)
+
+    async def _follow(
+        self, files: trainer.RunFiles, n: int, run: int, supervisor: trainer.Supervisor | None
+    ) -> None:
+        """Show what the run prints until its supervisor, if it has one still, is gone."""
+        follower = trainer.Follower(files, n, run, self._show)
         following = asyncio.create_task(follower.follow())
         try:
             if supervisor:
@@ -132,7 +142,6 @@ class Executor:
             self._running = None
             following.cancel()
             follower.close()
-        return self._finished(files, n, run, metric)
 
     def _spec(self, files: trainer.RunFiles, run: Run) -> trainer.Spec:
         environment = trainer.environment(
@@ -154,17 +163,19 @@ class Executor:
             str(files.supervisor),
             self._settings.timeout,
             memory_gb,
+            commit=run.commit,
         )
 
     def _finished(self, files: trainer.RunFiles, n: int, run: Run, metric: str) -> ev.RunFinished:
         """What a run that has ended amounts to, from what it left on disk."""
-        log = files.log.read_text("utf-8", "replace") if files.log.exists() else ""
+        log = files.end_of_log()
         summary = progress.parse_summary(log[-65536:])
-        found = files.read_exit()
+        found = files.read_exit(run.commit)
         if self._stop_reason is not None:
             found = trainer.Exit("stopped", self._stop_reason, -15, run.started_at, time.time())
         elif found is None:
-            found = trainer.Exit("crashed", "its supervisor was killed", -9, run.started_at, time.time())
+            why = f"its supervisor was killed {SUPERVISORS} times"
+            found = trainer.Exit("crashed", why, -9, run.started_at, time.time())
         sealed = _sealed(files)
         value = sealed if sealed is not None else progress.metric(summary, metric)
         outcome, reason = found.outcome, found.reason

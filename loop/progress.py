@@ -10,10 +10,12 @@ from msgspec import structs
 
 from loop.events import Progress
 
-_STEP = re.compile(r"^\s*step\s+(\d+)\s*(?:\(\s*([\d.]+)\s*%\s*\))?", re.IGNORECASE)
+_STEP = re.compile(
+    r"^\s*step\s+([0-9]{1,12})\b\s*(?:\(\s*([0-9]{1,9}(?:\.[0-9]{0,9})?)\s*%\s*\))?", re.IGNORECASE
+)
 _PHASE = re.compile(r"^phase:\s*([a-z][a-z ]{0,30})$")
 _SUMMARY = re.compile(r"^([A-Za-z_][\w.]{0,60}):\s+(\S.{0,200})$")
-_NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(r"[-+]?(?:[0-9][0-9,]*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 
 _NAMES = {
@@ -29,6 +31,8 @@ _NAMES = {
 
 def clean(text: str) -> str:
     """Text without escape sequences, control characters and bidi overrides; newlines and tabs stay."""
+    if text.isprintable():
+        return text
     text = _ESCAPE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     return "".join(
         c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -71,7 +75,10 @@ def parse_phase(line: str) -> str | None:
 
 
 def parse_summary(log: str) -> dict[str, float | str]:
-    """The `key: value` lines after the last line `---`; empty when the trainer never got there."""
+    """The `key: value` lines after the last line `---`; empty when the trainer never got there.
+
+    Numbers that are not finite stay text: JSON, and so the journal, has no way to write them.
+    """
     _, separator, tail = ("\n" + clean(log)).rpartition("\n---\n")
     if not separator:
         return {}
@@ -81,7 +88,7 @@ def parse_summary(log: str) -> dict[str, float | str]:
         if match and len(summary) < 64:
             text = match.group(2).strip()
             value = number(text)
-            summary[match.group(1)] = text if value is None else value
+            summary[match.group(1)] = text if value is None or not math.isfinite(value) else value
     return summary
 
 

@@ -8,6 +8,8 @@ refs/notes/autoresearch              each candidate's result
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -20,12 +22,14 @@ from dulwich.notes import Notes
 from dulwich.object_store import commit_tree_changes, iter_tree_contents, tree_lookup_path
 from dulwich.objects import Blob, Commit, ObjectID
 from dulwich.refs import Ref
-from dulwich.repo import Repo
+from dulwich.repo import Repo, UnsupportedExtension, UnsupportedVersion
 
 from loop.errors import BranchMoved, UsageError
 
 IDENTITY = b"autoresearch-tui <autoresearch-tui@localhost>"
 NOTES = b"refs/notes/autoresearch"
+STALE_S = 3.0
+"""Age from which a lock on one of our refs or on an object belongs to a killed process."""
 
 T = TypeVar("T")
 
@@ -46,9 +50,12 @@ class Repository:
             raise UsageError(
                 f"{start} is not in a git repository: run `git init` and commit first"
             ) from error
+        except (UnsupportedVersion, UnsupportedExtension, OSError) as error:
+            raise UsageError(f"cannot read the git repository of {start}: {error}") from error
         if repo.bare:
             repo.close()
             raise UsageError(f"{repo.path} is a bare repository: clone it and start there")
+        repo.object_store.fsync_object_files = True  # the journal is durable: what it names must be too
         return cls(repo)
 
     def close(self) -> None:
@@ -100,7 +107,7 @@ class Repository:
     def checked_out(self, branch: str) -> Path | None:
         """The working tree that has `branch` checked out, None when no one has."""
         control = Path(self._repo.commondir())
-        heads = [(control / "HEAD", self.root)]
+        heads = [(control / "HEAD", control.parent if control.name == ".git" else self.root)]
         for gitdir in control.glob("worktrees/*/gitdir"):
             heads.append((gitdir.with_name("HEAD"), Path(gitdir.read_text().strip()).parent))
         for head, tree in heads:
@@ -184,9 +191,10 @@ class Repository:
         _retry(write)
 
     def clear_stale_locks(self, tag: str) -> list[Path]:
-        """Remove lock files a killed engine left on refs of ours and on objects; call with engine.lock held.
+        """Remove lock files that a killed engine left on refs of ours and on objects.
 
-        Only locks older than a minute go: a younger one may belong to a git command that runs now.
+        Younger ones may belong to a git command that runs now; if they do not, whoever meets them next
+        waits until they are old enough.
         """
         control = Path(self._repo.commondir())
         names = [
@@ -197,10 +205,8 @@ class Repository:
         ]
         gone = []
         for lock in names:
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - lock.stat().st_mtime > 60:
-                    lock.unlink()
-                    gone.append(lock)
+            if _unlock(lock):
+                gone.append(lock)
         return gone
 
     def _commit(self, commit: str) -> Commit:
@@ -218,14 +224,28 @@ def branch_of(tag: str) -> str:
     return f"autoresearch/{tag}"
 
 
-def _retry(action: Callable[[], T], seconds: float = 5.0) -> T:
-    """Run `action` again while another git process (gc, the user's commit) holds a lock."""
+def _retry(action: Callable[[], T], seconds: float = 10.0) -> T:
+    """Run `action` again while another git process (gc, the user's commit) holds a lock.
+
+    A lock that a killed engine left would stay for ever: it goes when it is old. Raises OSError.
+    """
     deadline, wait = time.monotonic() + seconds, 0.01
     while True:
         try:
             return action()
-        except FileLocked:
+        except FileLocked as error:
+            lock = Path(os.fsdecode(error.lockfilename))
             if time.monotonic() > deadline:
-                raise
-            time.sleep(wait)
-            wait = min(wait * 2, 0.5)
+                raise OSError(errno.EAGAIN, "locked by another process", str(lock)) from error
+            if not _unlock(lock):
+                time.sleep(wait)
+                wait = min(wait * 2, 0.5)
+
+
+def _unlock(lock: Path) -> bool:
+    """Remove a lock file that no living writer can hold any more; ours are held for milliseconds."""
+    with contextlib.suppress(FileNotFoundError):
+        if time.time() - lock.stat().st_mtime > STALE_S:
+            lock.unlink()
+            return True
+    return False

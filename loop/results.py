@@ -7,10 +7,14 @@ Rows that are there stay as they are, byte for byte. Writing is atomic.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loop.paths import HOME
 from loop.progress import clean
 
 if TYPE_CHECKING:
@@ -27,8 +31,10 @@ def format_row(commit: str, value: float | None, memory_gb: float, status: str, 
 
 
 def lines(path: Path) -> list[str]:
-    """The file's lines, header included; empty when there is no file."""
-    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    """The file's lines, header included; empty when there is no file. Odd bytes survive a round trip."""
+    if not path.exists():
+        return []
+    return path.read_bytes().decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
 
 
 def append(path: Path, row: str, copies: int) -> bool:
@@ -37,31 +43,45 @@ def append(path: Path, row: str, copies: int) -> bool:
     `copies` is what `lines(path).count(row)` was before the row was first due: so a row is written once
     even if the writer was killed after the rename and before it could say so.
     """
-    present = lines(path)
-    if present.count(row) > copies:
-        return False
-    if not present:
-        present = [HEADER]
-    _replace(path, "\n".join([*present, row]) + "\n")
-    return True
+    with _alone(path) as folder:
+        present = lines(path)
+        if present.count(row) > copies:
+            return False
+        if not any(present):
+            present = [HEADER]
+        _replace(path, "\n".join([*present, row]) + "\n", folder)
+        return True
 
 
 def change(path: Path, row: str, new_row: str) -> bool:
     """Replace the last line equal to `row` (a verdict changed by hand); False when there is none."""
-    present = lines(path)
-    if row not in present:
-        return False
-    index = len(present) - 1 - present[::-1].index(row)
-    present[index] = new_row
-    _replace(path, "\n".join(present) + "\n")
-    return True
+    with _alone(path) as folder:
+        present = lines(path)
+        if row not in present:
+            return False
+        index = len(present) - 1 - present[::-1].index(row)
+        present[index] = new_row
+        _replace(path, "\n".join(present) + "\n", folder)
+        return True
 
 
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[Path]:
+    """Keep other runs' engines off the file; gives the folder for drafts, hidden from `git status`."""
+    folder = path.parent / HOME
+    folder.mkdir(exist_ok=True)
+    with (folder / "results.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        beside = path.resolve().parent
+        yield folder if folder.stat().st_dev == beside.stat().st_dev else beside
+
+
+def _replace(path: Path, text: str, folder: Path) -> None:
+    path = path.resolve()  # the user may keep it elsewhere, behind a link
+    temporary = folder / f".{path.name}.draft"
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(text.encode("utf-8", "surrogateescape"))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -6,6 +6,7 @@ attaches late, or after the run has ended, shows what a screen that was there al
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Literal
 
@@ -334,7 +335,7 @@ def _apply_live(live: LiveView, event: ev.AnyEvent) -> None:
             live.phase = phase
         case ev.Progress():
             live.progress = event
-            if event.loss is not None:
+            if event.loss is not None and math.isfinite(event.loss):
                 live.curve.append(ev.CurvePoint(event.fraction, event.loss))
                 if len(live.curve) > CURVE_POINTS:
                     live.curve[:] = live.curve[::2]

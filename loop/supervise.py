@@ -14,17 +14,21 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-POLL_S = 0.5
+POLL_S = 0.1
+MEMORY_S = 1.0
+"""How often memory is measured: it takes a walk over all of /proc."""
 GRACE_S = 2.0
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -40,30 +44,31 @@ def main(spec_path: str) -> int:
         signal.signal(number, lambda n, _frame: stopped.append(n))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     started = time.time()
-    try:
-        child = start(spec)
-    except OSError as error:
-        finish(spec, started, 127, "crashed", f"cannot start {spec['command'][0]}: {error.strerror}")
-        return 0
-    outcome, reason = watch(child, spec, stopped)
-    end_tree(child.pid)
-    code = child.wait()
-    finish(spec, started, code, outcome, reason)
+    with open(spec["log"], "ab", buffering=0) as log:
+        try:
+            child = start(spec, log.fileno())
+        except OSError as error:
+            finish(spec, started, 127, "crashed", f"cannot start {spec['command'][0]}: {error.strerror}")
+            return 0
+        outcome, reason = watch(child, spec, log.fileno(), stopped)
+        end_tree(child.pid)
+        if os.fstat(log.fileno()).st_size > spec["log_bytes"]:
+            os.ftruncate(log.fileno(), spec["log_bytes"])
+    finish(spec, started, child.wait(), outcome, reason)
     return 0
 
 
-def start(spec: dict[str, Any]) -> subprocess.Popen[bytes]:
-    with open(spec["log"], "ab", buffering=0) as log:
-        return subprocess.Popen(
-            spec["command"],
-            cwd=spec["cwd"],
-            env=spec["env"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
+def start(spec: dict[str, Any], log: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        spec["command"],
+        cwd=spec["cwd"],
+        env=spec["env"],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+    )
 
 
 def die_with_parent() -> None:
@@ -79,24 +84,42 @@ def ticks(pid: int) -> int:
     return 0
 
 
-def watch(child: subprocess.Popen[bytes], spec: dict[str, Any], stopped: list[int]) -> tuple[str, str]:
+def watch(
+    child: subprocess.Popen[bytes], spec: dict[str, Any], log: int, stopped: list[int]
+) -> tuple[str, str]:
     """Wait for the end; returns the outcome and its reason."""
     deadline = time.monotonic() + float(spec["timeout_s"])
-    limit = float(spec["memory_gb"]) * 2**30
-    while True:
-        try:
-            code = child.wait(timeout=0.02 if stopped else POLL_S)
-            return ("finished", "") if code == 0 else ("crashed", describe(code))
-        except subprocess.TimeoutExpired:
-            pass
+    limit, measured = float(spec["memory_gb"]) * 2**30, time.monotonic()
+    ended = end_of(child)
+    while not ended(POLL_S):
+        now = time.monotonic()
         if stopped:
             return "stopped", "stopped by the engine"
-        if time.monotonic() > deadline:
-            return "timeout", f"still running after {float(spec['timeout_s']):.0f} s"
-        if limit and (used := tree_memory(child.pid)) > limit:
-            return "crashed", f"used {used / 2**30:.1f} GB of memory, limit {limit / 2**30:.1f} GB"
-        if os.path.getsize(spec["log"]) > spec["log_bytes"]:
-            return "crashed", f"printed more than {spec['log_bytes'] // 2**20} MB"
+        if now > deadline:
+            return "timeout", f"still running after {float(spec['timeout_s']):g} s"
+        if os.fstat(log).st_size > spec["log_bytes"]:
+            return "crashed", f"printed more than {spec['log_bytes'] / 2**20:g} MB"
+        if limit and now > measured + MEMORY_S:
+            measured = now
+            if (used := tree_memory(child.pid)) > limit:
+                return "crashed", f"used {used / 2**30:.1f} GB of memory, limit {limit / 2**30:.1f} GB"
+    code = child.wait()
+    return ("finished", "") if code == 0 else ("crashed", describe(code))
+
+
+def end_of(child: subprocess.Popen[bytes]) -> Callable[[float], bool]:
+    """A function that waits so many seconds for the child's end: true as soon as it is there."""
+    if not hasattr(os, "pidfd_open"):
+
+        def wait(seconds: float) -> bool:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(seconds)
+            return child.returncode is not None
+
+        return wait
+    poll = select.poll()
+    poll.register(os.pidfd_open(child.pid), select.POLLIN)
+    return lambda seconds: bool(poll.poll(seconds * 1000))
 
 
 def describe(code: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import fcntl
 import os
@@ -36,6 +37,10 @@ PASSED_ON = (
 )
 PREFIXES = ("CUDA", "NVIDIA", "NCCL", "TORCH", "TRITON", "OMP_", "MKL_", "OPENBLAS", "AUTORESEARCH_", "XDG_")
 """What a trainer inherits; keys and tokens are in none of these."""
+LOG_END = 256 * 1024
+"""Bytes of a log's end that are looked at after the run, and that a client gets."""
+BURST = 1 << 20
+"""Bytes of a log taken in at once; of what comes faster only the end is shown."""
 SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
 
 
@@ -51,6 +56,7 @@ class Spec(msgspec.Struct, frozen=True):
     timeout_s: float
     memory_gb: float = 0.0
     log_bytes: int = 64 * 2**20
+    commit: str = ""
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -89,12 +95,25 @@ class RunFiles:
             path.unlink()
         self.log.touch()
 
-    def read_exit(self) -> Exit | None:
-        """How the run ended by itself; None while it runs, or when it was stopped and so has no result."""
+    def belongs_to(self, commit: str) -> bool:
+        """What is here comes from a run of this commit, not from an earlier idea under the same number."""
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            return msgspec.json.decode(self.spec.read_bytes(), type=Spec).commit == commit
+        return False
+
+    def read_exit(self, commit: str) -> Exit | None:
+        """How a run of `commit` ended by itself; None while it runs, or when it was stopped."""
         with contextlib.suppress(OSError, msgspec.DecodeError):
             found = msgspec.json.decode(self.exit.read_bytes(), type=Exit)
-            return None if found.outcome == "stopped" else found
+            return found if found.outcome != "stopped" and self.belongs_to(commit) else None
         return None
+
+    def end_of_log(self, size: int = LOG_END) -> str:
+        """The last bytes of the log as text; a trainer may have printed any amount."""
+        with contextlib.suppress(OSError), self.log.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
+            return file.read(size).decode("utf-8", "replace")
+        return ""
 
 
 def environment(base: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
@@ -119,7 +138,7 @@ def environment(base: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, 
     return {**fast, **passed, **extra}
 
 
-def start(files: RunFiles, spec: Spec, lock: Path) -> None:
+def start(files: RunFiles, spec: Spec, lock: Path) -> Supervisor:
     """Start a supervisor that outlives us.
 
     It inherits `lock`, held: while it lives, even if we are killed in this very moment, no other engine can
@@ -129,7 +148,7 @@ def start(files: RunFiles, spec: Spec, lock: Path) -> None:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         files.reset()
         files.spec.write_bytes(msgspec.json.encode(spec))
-        subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(Path(__file__).with_name("supervise.py")), str(files.spec)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -137,6 +156,7 @@ def start(files: RunFiles, spec: Spec, lock: Path) -> None:
             start_new_session=True,
             pass_fds=[held.fileno()],
         )
+        return Supervisor(process.pid, supervise.ticks(process.pid))
 
 
 async def locate(files: RunFiles, lock: Path) -> Supervisor | None:
@@ -167,6 +187,21 @@ def _free(lock: Path) -> bool:
         return True
 
 
+def sweep(files: RunFiles) -> int:
+    """Kill what a supervisor that was itself killed has left of this run; returns how many processes.
+
+    Such orphans belong to nobody, but each still carries the run's own result path in its environment.
+    """
+    mark = f"AUTORESEARCH_RESULT={files.result}".encode()
+    found = 0
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark in entry.read_bytes().split(b"\0"):
+                os.kill(int(entry.parent.name), signal.SIGKILL)
+                found += 1
+    return found
+
+
 async def ended(supervisor: Supervisor) -> None:
     """Wait until the supervisor is gone, whether or not it is our child."""
     with contextlib.suppress(ProcessLookupError):
@@ -193,9 +228,11 @@ async def stop(files: RunFiles, supervisor: Supervisor) -> None:
         except TimeoutError:
             with contextlib.suppress(psutil.Error):
                 tree += psutil.Process(supervisor.pid).children(recursive=True)
-            for process in [*tree, psutil.Process(supervisor.pid)]:
+            for process in tree:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
+            os.kill(supervisor.pid, signal.SIGKILL)
+            sweep(files)
 
 
 class Follower:
@@ -204,6 +241,7 @@ class Follower:
     def __init__(self, files: RunFiles, n: int, run: int, publish: Callable[[ev.LiveEvent], None]) -> None:
         self._files, self._n, self._run, self._publish = files, n, run, publish
         self._offset = 0
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._rest = ""
         self._metrics = files.metrics.open("wb")
 
@@ -213,26 +251,26 @@ class Follower:
             self.read()
             await asyncio.sleep(FOLLOW_S)
 
-    def read(self) -> bool:
-        """Take in what is new, at most a megabyte; False when there is nothing."""
+    def read(self) -> None:
+        """Take in what is new; of more than a burst only its end."""
         with contextlib.suppress(OSError), self._files.log.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size - self._offset > BURST:
+                self._offset, self._rest = size - BURST, ""
             file.seek(self._offset)
-            data = file.read(1 << 20)
+            data = file.read(BURST)
             self._offset += len(data)
-            self._take(data.decode("utf-8", "replace"))
-            return bool(data)
-        return False
+            self._take(self._decode(data))
 
     def close(self) -> None:
-        while self.read():
-            pass
+        self.read()
         if self._rest:
             self._take("\n")
         self._metrics.close()
 
     def _take(self, text: str) -> None:
         *lines, self._rest = (self._rest + text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        self._rest = self._rest[-10_000:]
+        self._rest, lines = self._rest[-10_000:], lines[-2000:]
         plain: list[str] = []
         latest: ev.Progress | None = None
         for line in lines:
