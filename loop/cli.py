@@ -135,9 +135,10 @@ def _resume(arguments: argparse.Namespace) -> int:
 def _stop(arguments: argparse.Namespace) -> int:
     """Stop the engine; with --now, return only when it is gone."""
     paths = _known(arguments)
+    engine = launch.info(paths)
     code = _send(arguments, ev.StopEngine(now=arguments.now))
     deadline = time.monotonic() + 15
-    while arguments.now and launch.alive(paths):
+    while arguments.now and engine and launch.exists(engine.pid):
         if time.monotonic() > deadline:
             raise UsageError(f"the engine is still there after 15 s: see {paths.log}")
         time.sleep(0.05)

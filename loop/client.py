@@ -81,6 +81,9 @@ class Client:
         except (TimeoutError, asyncio.IncompleteReadError) as error:
             writer.close()
             raise ConnectionLost(f"the engine behind {socket} does not answer") from error
+        except msgspec.DecodeError as error:
+            writer.close()
+            raise ConnectionLost(f"{socket} does not speak this program's protocol") from error
         if not isinstance(hello, ev.Hello) or not isinstance(snapshot, Snapshot):
             writer.close()
             raise ConnectionLost(f"{socket} does not speak this program's protocol")
@@ -132,7 +135,7 @@ class Client:
                     self._records.put_nowait(message)
                 elif isinstance(message, ev.Reply) and message.id in self._replies:
                     self._replies[message.id].set_result(message)
-        except (asyncio.IncompleteReadError, OSError):
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError, msgspec.DecodeError):
             pass
         finally:
             self._records.put_nowait(None)

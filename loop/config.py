@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import tomllib
@@ -10,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from loop.errors import UsageError
+from loop.errors import UsageError, describe
 from loop.events import Limits
 from loop.repository import Repository
 
@@ -86,6 +87,8 @@ def load(
             values |= tomllib.loads(path.read_text("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: {error}") from error
+        except OSError as error:
+            raise UsageError(describe(error)) from error
     values |= {key: environ[name] for name, key in ENVIRONMENT.items() if environ.get(name)}
     values |= {key: value for key, value in flags.items() if value is not None}
     try:
@@ -125,8 +128,13 @@ def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
         raise UsageError(f"`editable` must name one file, not {len(settings.editable)}")
     if repository.read(commit, settings.path) is None:
         raise UsageError(f"{settings.path} is not committed in {repository.root}: commit it first")
-    if settings.budget_s <= 0:
+    if not 0 < settings.budget_s < math.inf:
         raise UsageError("the budget must be more than 0 seconds")
-    if settings.max_experiments is not None and settings.max_experiments < 1:
-        raise UsageError("--max-experiments must be at least 1")
+    if not 0 <= settings.timeout_s < math.inf or 0 < settings.timeout_s < settings.budget_s:
+        raise UsageError("the time-out must be at least the budget (0: twice the budget)")
+    if not 0 <= settings.memory_gb < math.inf:
+        raise UsageError("`memory_gb` must be 0 or more")
+    for name, limit in msgspec.structs.asdict(settings.limits).items():
+        if limit is not None and not limit > 0:
+            raise UsageError(f"--{name.replace('_', '-')} must be more than 0")
     return settings

@@ -11,20 +11,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from loop import events as ev
 from loop import limits, merge, results, verdict
-from loop.agents.base import Agent, AgentFailed, AgentStopped, Failure, Proposal, ResearchContext
-from loop.archive import KeptArchive
+from loop.agents.base import Agent, AgentFailed, AgentStopped, Failure, Proposal
 from loop.config import Settings
-from loop.errors import BranchMoved
+from loop.errors import BranchMoved, describe
 from loop.executor import Executor, PrepareFailed
 from loop.journal import Journal
 from loop.ledger import Ledger
 from loop.paths import RunPaths
 from loop.progress import tail
+from loop.proposer import Proposer
 from loop.repository import Repository
 from loop.state import Experiment, RunState
 
@@ -34,6 +33,8 @@ Step = Callable[[], Coroutine[Any, Any, None]]
 
 LOOKAHEAD = 1
 """Candidates prepared beyond the one in training."""
+RETRY_S = 10.0
+"""Pause between two attempts at something the disk refuses."""
 AGENT_PATIENCE = 3
 """Proposals in a row that may fail before the engine pauses."""
 
@@ -55,7 +56,8 @@ class Engine:
     ) -> None:
         self.settings, self.paths, self.repository = settings, paths, repository
         self.state, self.agent = state, agent
-        self.archive = KeptArchive(repository, paths, state)
+        self._proposer = Proposer(agent, settings, paths, repository, state, self.show)
+        self.archive = self._proposer.archive
         self._ledger = Ledger(repository, paths, state)
         self.executor = Executor(settings, paths, repository, self.show)
         self._journal, self._publish, self._stop_at_limit = journal, publish, stop_at_limit
@@ -126,7 +128,7 @@ class Engine:
 
     async def _propose_forever(self) -> None:
         while True:
-            await (await self._until(self._next_proposal))()
+            await self._patiently(await self._until(self._next_proposal))
 
     def _next_proposal(self) -> Step | None:
         s = self.state
@@ -160,9 +162,9 @@ class Engine:
         parent = self.state.incumbent_commit
         if n > len(self.state.experiments) or self.state.experiment(n).parent != parent:
             self.record(ev.ExperimentStarted(n, parent))
-        context = self._context(n, parent)
+        context = self._proposer.context(n, parent)
         try:
-            proposal = await self._ask(context)
+            proposal = await self._proposer.ask(context)
         except AgentStopped as error:
             self._pause(str(error))
             return
@@ -176,43 +178,6 @@ class Engine:
         self._failed_proposals = 0
         self._commit(n, parent, proposal, len(context.steering))
         self._ask_approval(n)
-
-    async def _ask(self, context: ResearchContext) -> Proposal:
-        """One proposal; its transcript goes to the experiment's own file as it comes."""
-        path = self.paths.transcript(context.n)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as transcript:
-
-            def emit(event: ev.AgentDelta | ev.CandidateEdited) -> None:
-                if isinstance(event, ev.AgentDelta):
-                    transcript.write(ev.encode(event) + b"\n")
-                    transcript.flush()
-                self.show(event)
-
-            for message in context.steering:
-                emit(ev.AgentDelta(context.n, "human", message, t=time.time()))
-            return await self.agent.propose(context, emit)
-
-    def _context(self, n: int, parent: str, failure: Failure | None = None) -> ResearchContext:
-        s, read = self.state, self.repository.read
-        program = self.paths.root / self.settings.program
-        return ResearchContext(
-            n=n,
-            tag=s.tag,
-            program=program.read_text("utf-8", "replace") if program.is_file() else "",
-            path=s.editable,
-            source=read(parent, s.editable) or "",
-            readonly={path: read(parent, path) or "" for path in self.settings.readonly},
-            experiments=list(s.experiments),
-            incumbent=s.incumbent or 0,
-            archive=self.archive,
-            metric=s.metric,
-            direction=s.direction,
-            budget_s=self.settings.budget_s,
-            notes=_read(self.paths.notes),
-            steering=list(s.steering),
-            failure=failure,
-        )
 
     def _commit(
         self,
@@ -248,13 +213,19 @@ class Engine:
     # --- training, judging, logging ---
 
     async def _work_forever(self) -> None:
-        for e in self.state.experiments[-50:]:
-            if e.commit:  # a kill may have come between the journal and the ref
-                self.repository.keep_candidate(self.state.tag, e.n, e.commit)
+        await self._patiently(self._put_right)
         while True:
-            await (await self._until(self._next_work))()
+            await self._patiently(await self._until(self._next_work))
             if self._stopping and not self._busy() and not self._stopped.done():
                 self._stopped.set_result(None)
+
+    async def _put_right(self) -> None:
+        """After a restart: a kill may have come between the journal and a ref; approval may be off now."""
+        for e in self.state.experiments[-50:]:
+            if e.commit:
+                self.repository.keep_candidate(self.state.tag, e.n, e.commit)
+            if e.phase == "waiting" and not self.state.approval:
+                self.record(ev.Approved(e.n))
 
     def _busy(self) -> bool:
         return any(
@@ -349,9 +320,9 @@ class Engine:
             return False
         log = self.archive.log(e.n)
         failure = Failure(attempt, reason, tail(log), self.archive.source(e.n))
-        context = self._context(e.n, e.parent, failure)
+        context = self._proposer.context(e.n, e.parent, failure)
         try:
-            proposal = await self._ask(context)
+            proposal = await self._proposer.ask(context)
         except (AgentFailed, AgentStopped) as error:
             self.show(ev.AgentDelta(e.n, "error", f"no repair: {error}", t=time.time()))
             return False
@@ -364,15 +335,12 @@ class Engine:
             self._ledger.write(e)
         except BranchMoved as error:
             self._pause(str(error))
-        except OSError as error:
-            self._pause(f"cannot write {error.filename or self.paths.results}: {error.strerror}")
+            self._blocked = True
+            await self._until(lambda: None if self.state.paused else True)
+            self._blocked = False
         else:
             self.record(ev.Logged(e.n))
             self._pause_at_limit()
-            return
-        self._blocked = True
-        await self._until(lambda: None if self.state.paused else True)
-        self._blocked = False
 
     # --- pausing ---
 
@@ -389,13 +357,19 @@ class Engine:
         elif reason:
             self._pause(reason)
 
+    async def _patiently(self, step: Step) -> None:
+        """Do a step; when the disk is full or refuses, say so and wait: the step is the same afterwards."""
+        try:
+            await step()
+        except OSError as error:
+            self._blocked = True
+            self.show(ev.Notice("error", f"{describe(error)}; trying again every {RETRY_S:g} s"))
+            await asyncio.sleep(RETRY_S)
+            self._blocked = False
+
     async def _until(self, ready: Callable[[], T | None]) -> T:
         """Wait until the state makes `ready` return something."""
         while (value := ready()) is None:
             self._changed.clear()
             await self._changed.wait()
         return value
-
-
-def _read(path: Path) -> str:
-    return path.read_text("utf-8", "replace") if path.is_file() else ""

@@ -13,3 +13,8 @@ class JournalError(Exception):
 
 class BranchMoved(Exception):
     """The run's branch is not where the journal says: someone else moved it."""
+
+
+def describe(error: OSError) -> str:
+    """What the system refused, and where."""
+    return f"cannot use {error.filename or 'the disk'}: {error.strerror or error}"

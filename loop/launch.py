@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from loop import __version__
 from loop import events as ev
@@ -75,6 +76,14 @@ def info(paths: RunPaths) -> EngineInfo | None:
     return None
 
 
+def exists(pid: int) -> bool:
+    """A process that is there and not only waits for its parent to take notice of its end."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 async def connect(paths: RunPaths) -> Client:
     """Attach to the live engine of this run. Raises `UsageError` or `ConnectionLost`."""
     deadline = time.monotonic() + START_PATIENCE_S
@@ -83,7 +92,7 @@ async def connect(paths: RunPaths) -> Client:
             if found.version != __version__:
                 raise UsageError(
                     f"the engine (pid {found.pid}) is version {found.version}, this is {__version__}: "
-                    f"stop it first with that version's `autoresearch-tui stop --tag {paths.tag}`"
+                    f"stop it with `kill {found.pid}`, or with that version's own `autoresearch-tui stop`"
                 )
             with contextlib.suppress(OSError):
                 return await Client.connect(Path(found.socket))

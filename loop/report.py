@@ -48,6 +48,8 @@ def line(event: ev.AnyEvent) -> str | None:
             return "resumed"
         case ev.Preparing(text=text) if text:
             return text
+        case ev.Notice(level="error"):
+            return event.text
         case ev.AgentDelta(kind="error"):
             return f"#{event.n} agent: {event.text}"
     return None

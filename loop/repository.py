@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from dulwich.errors import NotGitRepository
+from dulwich.errors import NotGitRepository, NotTreeError
 from dulwich.file import FileLocked
 from dulwich.notes import Notes
 from dulwich.object_store import commit_tree_changes, iter_tree_contents, tree_lookup_path
-from dulwich.objects import Blob, Commit, ObjectID
+from dulwich.objects import Blob, Commit, ObjectID, SubmoduleEncountered
 from dulwich.refs import Ref
 from dulwich.repo import Repo, UnsupportedExtension, UnsupportedVersion
 
@@ -75,7 +75,7 @@ class Repository:
         tree = self._commit(commit).tree
         try:
             mode, sha = tree_lookup_path(self._repo.__getitem__, tree, path.encode())
-        except (KeyError, NotADirectoryError):
+        except (KeyError, NotTreeError, SubmoduleEncountered):
             return None
         blob = self._repo[sha]
         return blob.data.decode("utf-8", "replace") if isinstance(blob, Blob) and stat.S_ISREG(mode) else None
@@ -106,7 +106,7 @@ class Repository:
 
     def checked_out(self, branch: str) -> Path | None:
         """The working tree that has `branch` checked out, None when no one has."""
-        control = Path(self._repo.commondir())
+        control = Path(self._repo.commondir()).resolve()
         heads = [(control / "HEAD", control.parent if control.name == ".git" else self.root)]
         for gitdir in control.glob("worktrees/*/gitdir"):
             heads.append((gitdir.with_name("HEAD"), Path(gitdir.read_text().strip()).parent))

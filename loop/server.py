@@ -16,9 +16,10 @@ from loop import __version__, commands
 from loop import events as ev
 from loop.client import LINE_LIMIT, Refused, Snapshot
 from loop.engine import Engine
+from loop.errors import describe
 
-LIVE_BACKLOG = 2000
-"""Records a slow client may lag behind before live ones are dropped for it; durable ones never are."""
+LIVE_BACKLOG = 8 * 2**20
+"""Bytes a slow client may lag behind before live records are dropped for it; durable ones never are."""
 
 
 class Server:
@@ -89,6 +90,8 @@ class Server:
             return ev.Reply(request.id, True, commands.obey(self.engine, request.command))
         except Refused as error:
             return ev.Reply(request.id, False, str(error))
+        except OSError as error:
+            return ev.Reply(request.id, False, describe(error))
 
 
 class _Outbox:
@@ -97,12 +100,14 @@ class _Outbox:
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self.writer = writer
         self._lines: deque[bytes] = deque()
+        self._bytes = 0
         self._more = asyncio.Event()
         self._empty = asyncio.Event()
 
     def put(self, line: bytes, *, live: bool) -> None:
-        if not live or len(self._lines) < LIVE_BACKLOG:
+        if not live or self._bytes < LIVE_BACKLOG:
             self._lines.append(line)
+            self._bytes += len(line)
             self._empty.clear()
             self._more.set()
 
@@ -113,7 +118,9 @@ class _Outbox:
         with contextlib.suppress(OSError):
             while True:
                 while self._lines:
-                    self.writer.write(self._lines.popleft())
+                    line = self._lines.popleft()
+                    self._bytes -= len(line)
+                    self.writer.write(line)
                     await self.writer.drain()
                 self._empty.set()
                 self._more.clear()

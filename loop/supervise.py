@@ -51,10 +51,10 @@ def main(spec_path: str) -> int:
             finish(spec, started, 127, "crashed", f"cannot start {spec['command'][0]}: {error.strerror}")
             return 0
         outcome, reason = watch(child, spec, log.fileno(), stopped)
-        end_tree(child.pid)
+        code = end_tree(child.pid)
         if os.fstat(log.fileno()).st_size > spec["log_bytes"]:
             os.ftruncate(log.fileno(), spec["log_bytes"])
-    finish(spec, started, child.wait(), outcome, reason)
+    finish(spec, started, child.wait() if code is None else code, outcome, reason)
     return 0
 
 
@@ -155,42 +155,31 @@ def tree_memory(pid: int) -> float:
     return total
 
 
-def end_tree(pid: int) -> None:
-    """Ask the trainer's process group to end, then kill whatever is left below us, however it hid."""
+def end_tree(trainer: int) -> int | None:
+    """Ask the trainer's process group to end, then kill whatever is left below us, however it hid.
+
+    As the subreaper we are an ancestor of all of it: it is over when we have no children. A walk over /proc
+    alone would not tell, as it misses a process whose parent dies meanwhile. Returns the trainer's exit code
+    if it ended only now.
+    """
+    code = None
     with contextlib.suppress(OSError):
-        os.killpg(pid, signal.SIGTERM)
-    if not Path("/proc").is_dir():
-        time.sleep(0.1)
-        with contextlib.suppress(OSError):
-            os.killpg(pid, signal.SIGKILL)
-        return
+        os.killpg(trainer, signal.SIGTERM)
     patience = time.monotonic() + GRACE_S
-    while left := living(os.getpid()):
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return code
+        if pid == trainer:
+            code = os.waitstatus_to_exitcode(status)
+        if pid:
+            continue
         if time.monotonic() > patience:
-            for process in left:
+            for process in descendants(os.getpid()):
                 with contextlib.suppress(OSError):
                     os.kill(process, signal.SIGKILL)
-        reap(pid)
         time.sleep(0.01)
-
-
-def living(root: int) -> list[int]:
-    """Descendants that are not zombies."""
-    alive = []
-    for process in descendants(root):
-        with contextlib.suppress(OSError, IndexError):
-            state = Path("/proc", str(process), "stat").read_text().rpartition(")")[2].split()[0]
-            if state not in "ZX":
-                alive.append(process)
-    return alive
-
-
-def reap(trainer: int) -> None:
-    """Collect adopted orphans; the trainer itself is left to `Popen.wait`."""
-    for process in descendants(os.getpid()):
-        if process != trainer:
-            with contextlib.suppress(OSError):
-                os.waitpid(process, os.WNOHANG)
 
 
 def finish(spec: dict[str, Any], started: float, code: int, outcome: str, reason: str) -> None:

@@ -1,0 +1,125 @@
+"""Settings: defaults < autoresearch.toml < environment < flags, and one sentence for what is wrong."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loop import config
+from loop.errors import UsageError
+from loop.repository import Repository
+from tests.conftest import git, make_repository
+
+
+def load(root: Path, environ: dict[str, str] | None = None, **flags: Any) -> config.Settings:
+    repository = Repository.discover(root)
+    try:
+        return config.load(repository, repository.head(), flags, environ or {})
+    finally:
+        repository.close()
+
+
+def test_each_source_overrides_the_one_before(repository: Path) -> None:
+    toml, environ = repository / "autoresearch.toml", {"AUTORESEARCH_BUDGET_S": "7"}
+    committed = toml.read_text()
+    toml.write_text(committed.replace("budget_s = 0.2\n", ""))
+    assert load(repository).budget_s == 300
+    toml.write_text(committed)
+    assert load(repository).budget_s == 0.2
+    assert load(repository, environ).budget_s == 7
+    assert load(repository, environ, budget_s=9.0).budget_s == 9
+    assert load(repository, environ, budget_s=None).budget_s == 7
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("budget_s = 0", "the budget must be more than 0 seconds"),
+        ("budget_s = nan", "the budget must be more than 0 seconds"),
+        ("budget_s = inf", "the budget must be more than 0 seconds"),
+        ('budget_s = "soon"', "Expected `float`, got `str` - at `$.budget_s`"),
+        ("budgets = 3", "unknown field `budgets`"),
+        ("timeout_s = -1", "time-out must be at least the budget"),
+        ("timeout_s = 0.1", "time-out must be at least the budget"),
+        ("memory_gb = -1", "`memory_gb` must be 0 or more"),
+        ("max_experiments = 0", "--max-experiments must be more than 0"),
+        ("max_hours = -1", "--max-hours must be more than 0"),
+        ("max_cost = nan", "--max-cost must be more than 0"),
+        ('direction = "up"', "'up'"),
+        ("= 3", "autoresearch.toml"),
+        ('metric = "\xff"', "utf-8"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(repository: Path, line: str, message: str) -> None:
+    toml = repository / "autoresearch.toml"
+    kept = toml.read_text().replace("budget_s = 0.2\n", "")
+    budget = "" if line.startswith("budget_s") else "budget_s = 0.2\n"
+    toml.write_bytes(f"{kept}{budget}{line}\n".encode("latin-1"))
+    with pytest.raises(UsageError) as caught:
+        load(repository)
+    assert message.lower() in str(caught.value).lower()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("editable", "message"),
+    [
+        ('["train.py", "notes.txt"]', "must name one file, not 2"),
+        ('["nothing.py"]', "nothing.py is not committed"),
+    ],
+)
+def test_the_editable_file_must_be_one_and_committed(repository: Path, editable: str, message: str) -> None:
+    (repository / "autoresearch.toml").write_text(f"editable = {editable}\n")
+    with pytest.raises(UsageError, match=message):
+        load(repository)
+
+
+def test_a_folder_in_place_of_the_file_is_refused_by_name(repository: Path) -> None:
+    (repository / "autoresearch.toml").unlink()
+    (repository / "autoresearch.toml").mkdir()
+    with pytest.raises(UsageError, match=r"autoresearch\.toml: Is a directory"):
+        load(repository)
+
+
+def bare_layout(root: Path, *files: str) -> Path:
+    make_repository(root)
+    git(root, "rm", "-q", "autoresearch.toml", "train.py")
+    for name in files:
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("X = 1\n")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "layout")
+    return root
+
+
+def test_no_train_py_says_what_to_set(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"has no committed train\.py: set `editable` and `train_command`"):
+        load(bare_layout(tmp_path / "r"))
+
+
+def test_our_own_layout_needs_no_file(tmp_path: Path) -> None:
+    found = load(bare_layout(tmp_path / "r", "nanogpt/train.py", "nanogpt/prepare.py", "pyproject.toml"))
+    assert found.train_command == ["{python}", "nanogpt/train.py"]
+    assert found.prepare_command == ["{python}", "nanogpt/prepare.py"]
+    assert found.readonly == ["nanogpt/prepare.py"]
+
+
+@pytest.mark.parametrize("uv", [True, False])
+def test_karpathys_layout_needs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uv: bool) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: "/bin/uv" if uv else None)
+    found = load(bare_layout(tmp_path / "r", "train.py", "prepare.py", "pyproject.toml"))
+    assert found.train_command == (["uv", "run", "train.py"] if uv else ["{python}", "train.py"])
+    assert found.editable == ["train.py"]
+    assert found.readonly == ["prepare.py"]
+
+
+@pytest.mark.parametrize(
+    ("budget", "given", "timeout"), [(300.0, 0.0, 600.0), (20.0, 0.0, 80.0), (20.0, 30.0, 30.0)]
+)
+def test_the_time_out_is_twice_the_budget_but_leaves_a_minute(
+    budget: float, given: float, timeout: float
+) -> None:
+    assert config.Settings(budget_s=budget, timeout_s=given).timeout == timeout

@@ -1,0 +1,62 @@
+"""Where things are kept."""
+
+from __future__ import annotations
+
+import os
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from loop.errors import UsageError
+from loop.paths import RunPaths, check_tag, new_tag, tags
+from tests.conftest import git
+
+
+def test_a_run_is_invisible_to_git_and_its_journal_makes_it_known(repository: Path) -> None:
+    for index, tag in enumerate(("b", "a")):
+        paths = RunPaths(repository, tag)
+        paths.create()
+        paths.journal.touch()
+        os.utime(paths.journal, (index, index))
+    RunPaths(repository, "never-started").create()
+    assert tags(repository) == ["b", "a"]
+    assert git(repository, "status", "--porcelain") == ""
+
+
+def test_the_socket_is_private_and_its_path_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tmp_path / ("x" * 90) / ("y" * 90)
+    deep.mkdir(parents=True)
+    for runtime in ("", "relative", str(deep), str(tmp_path / "missing"), str(tmp_path)):
+        monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+        socket = RunPaths(deep, "t").socket()
+        assert len(str(socket)) <= 107
+        assert socket.parent.stat().st_mode & 0o777 == 0o700
+    assert RunPaths(deep, "t").socket() != RunPaths(deep, "u").socket()
+
+
+def test_a_socket_folder_that_is_a_link_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "autoresearch-tui").symlink_to("elsewhere")
+    with pytest.raises(UsageError, match="belongs to someone else"):
+        RunPaths(tmp_path, "t").socket()
+
+
+@pytest.mark.parametrize("tag", ["", "-x", "a/b", "a b", "..", "x" * 65, "a.lock", "é"])
+def test_a_tag_that_could_not_be_a_branch_or_a_folder_is_refused(tag: str) -> None:
+    with pytest.raises(UsageError, match="must be letters"):
+        check_tag(tag)
+
+
+def test_the_default_tag_is_the_date_made_unique() -> None:
+    today = date(2026, 11, 23)
+    assert new_tag(today, set()) == "nov23"
+    assert new_tag(today, {"nov23", "nov23-2"}) == "nov23-3"
+    assert check_tag("nov23-3") == "nov23-3"
+
+
+def test_a_folder_that_cannot_be_made_is_named(repository: Path) -> None:
+    (repository / ".autoresearch").write_text("a file in the way")
+    with pytest.raises(UsageError, match=r"cannot write .*\.autoresearch/t: "):
+        RunPaths(repository, "t").create()

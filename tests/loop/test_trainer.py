@@ -1,0 +1,242 @@
+"""One training process: real supervisors, and trainers that do what they should not."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from loop import events as ev
+from loop import supervise, trainer
+from loop.trainer import RunFiles, Spec
+
+DAEMON = """
+import os, signal, time
+for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        for fd in range(64):
+            try: os.close(fd)
+            except OSError: pass
+        time.sleep(600)
+    os._exit(0)
+"""
+"""A trainer that ignores signals and leaves a daemon behind in a session of its own."""
+FOREVER = "import time\ntime.sleep(600)\n"
+
+
+class Bench:
+    """Runs one script under a supervisor in a temporary folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files = RunFiles(folder / "run")
+        self.lock = folder / "slot.lock"
+        self.folder = folder
+
+    def start(self, script: str, timeout_s: float = 30, **limits: float) -> trainer.Supervisor:
+        (self.folder / "train.py").write_text(script)
+        environment = trainer.environment(os.environ, {"AUTORESEARCH_RESULT": str(self.files.result)})
+        spec = Spec(
+            [sys.executable, "train.py"], str(self.folder), environment, str(self.files.log),
+            str(self.files.exit), str(self.files.supervisor), timeout_s, commit="c",
+            memory_gb=limits.get("memory_gb", 0.0), log_bytes=int(limits.get("log_bytes", 2**26)),
+        )  # fmt: skip
+        return trainer.start(self.files, spec, self.lock)
+
+    async def run(self, script: str, timeout_s: float = 30, **limits: float) -> trainer.Exit:
+        await trainer.ended(self.start(script, timeout_s, **limits))
+        found = self.files.read_exit("c")
+        assert found is not None
+        return found
+
+    def left(self) -> list[psutil.Process]:
+        """Processes of ours that are still there, however they hid: their environment gives them away."""
+        mark, found = str(self.files.result), []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("AUTORESEARCH_RESULT") == mark:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    async def printed(self, word: str) -> None:
+        async with asyncio.timeout(10):
+            while word not in self.files.end_of_log():  # noqa: ASYNC110 - another process writes the file
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+async def test_an_end_is_seen_at_once_with_its_exit_code(bench: Bench) -> None:
+    found = await bench.run("print('hi')")
+    assert (found.outcome, found.exit_code) == ("finished", 0)
+    assert bench.files.end_of_log() == "hi\n"
+    found = await bench.run("import sys; sys.exit(3)")
+    assert (found.outcome, found.reason) == ("crashed", "exit code 3")
+    found = await bench.run("import os; os.kill(os.getpid(), 9)")
+    assert (found.outcome, found.reason) == ("crashed", "killed by SIGKILL")
+
+
+async def test_a_command_that_is_not_there_is_a_crash_with_its_name(bench: Bench) -> None:
+    spec = Spec(
+        ["no-such-command"], str(bench.folder), {}, str(bench.files.log), str(bench.files.exit),
+        str(bench.files.supervisor), 10, commit="c",
+    )  # fmt: skip
+    await trainer.ended(trainer.start(bench.files, spec, bench.lock))
+    found = bench.files.read_exit("c")
+    assert found is not None
+    assert found.reason == "cannot start no-such-command: No such file or directory"
+
+
+async def test_a_time_out_kills_a_tree_that_ignores_signals_and_hides(bench: Bench) -> None:
+    began = time.monotonic()
+    found = await bench.run(DAEMON + FOREVER, timeout_s=1)
+    assert (found.outcome, found.reason) == ("timeout", "still running after 1 s")
+    assert time.monotonic() - began < 6
+    assert bench.left() == []
+
+
+async def test_a_trainer_that_closed_its_output_is_still_timed_out(bench: Bench) -> None:
+    found = await bench.run("import os\nfor fd in (0, 1, 2): os.close(fd)\n" + FOREVER, timeout_s=0.5)
+    assert found.outcome == "timeout"
+
+
+async def test_what_a_finished_trainer_leaves_behind_is_killed(bench: Bench) -> None:
+    assert (await bench.run(DAEMON)).outcome == "finished"
+    assert bench.left() == []
+
+
+async def test_stopping_ends_the_whole_tree_and_leaves_no_result(bench: Bench) -> None:
+    supervisor = bench.start(DAEMON + "print('up', flush=True)\n" + FOREVER)
+    await bench.printed("up")
+    began = time.monotonic()
+    await trainer.stop(bench.files, supervisor)
+    assert time.monotonic() - began < 5
+    assert bench.left() == []
+    assert bench.files.read_exit("c") is None
+
+
+async def test_a_stopped_supervisor_that_hangs_is_killed_with_its_tree(bench: Bench) -> None:
+    supervisor = bench.start(DAEMON + "print('up', flush=True)\n" + FOREVER)
+    await bench.printed("up")
+    os.kill(supervisor.pid, signal.SIGSTOP)
+    await trainer.stop(bench.files, supervisor)
+    assert bench.left() == []
+
+
+async def test_a_killed_supervisor_takes_the_trainer_with_it_and_the_sweep_takes_the_rest(
+    bench: Bench,
+) -> None:
+    supervisor = bench.start(DAEMON + "print('up', flush=True)\n" + FOREVER)
+    await bench.printed("up")
+    os.kill(supervisor.pid, signal.SIGKILL)
+    await trainer.ended(supervisor)
+    assert await trainer.locate(bench.files, bench.lock) is None
+    trainer.sweep(bench.files)
+    async with asyncio.timeout(5):
+        while bench.left():  # noqa: ASYNC110 - processes tell nobody that they are gone
+            await asyncio.sleep(0.01)
+    assert bench.files.read_exit("c") is None
+
+
+async def test_memory_and_output_have_limits(bench: Bench) -> None:
+    found = await bench.run("x = b'1' * 300_000_000\n" + FOREVER, memory_gb=0.2)
+    assert found.outcome == "crashed"
+    assert found.reason.endswith("GB of memory, limit 0.2 GB")
+    found = await bench.run("while True: print('x' * 10_000)", log_bytes=1_000_000)
+    assert found.reason == "printed more than 0.953674 MB"
+    assert bench.files.log.stat().st_size == 1_000_000
+
+
+async def test_a_trainer_is_found_again_and_only_by_its_own_start_time(bench: Bench) -> None:
+    supervisor = bench.start(FOREVER)
+    assert await trainer.locate(bench.files, bench.lock) == supervisor
+    with pytest.raises(BlockingIOError):
+        bench.start(FOREVER)
+    bench.files.supervisor.write_text(f'{{"pid": {supervisor.pid}, "ticks": {supervisor.ticks - 1}}}')
+    assert trainer._find(bench.files) is None
+    await trainer.stop(bench.files, supervisor)
+    assert await trainer.locate(bench.files, bench.lock) is None
+
+
+async def test_a_result_of_another_commit_is_not_taken(bench: Bench) -> None:
+    await bench.run("pass")
+    assert bench.files.read_exit("c") is not None
+    assert bench.files.read_exit("another") is None
+
+
+def test_only_what_training_needs_is_passed_on() -> None:
+    given = {
+        "PATH": "/bin", "ANTHROPIC_API_KEY": "k", "OPENAI_API_KEY": "k", "HF_TOKEN": "k", "AWS_SECRET": "k",
+        "NVIDIA_API_KEY": "k", "CUDA_VISIBLE_DEVICES": "0", "LD_PRELOAD": "x", "SSH_AUTH_SOCK": "/s",
+        "AUTORESEARCH_CACHE": "/c", "OMP_NUM_THREADS": "2",
+    }  # fmt: skip
+    passed = trainer.environment(given, {"AUTORESEARCH_SEED": "1"})
+    assert set(passed) & set(given) == {
+        "PATH", "CUDA_VISIBLE_DEVICES", "AUTORESEARCH_CACHE", "OMP_NUM_THREADS",
+    }  # fmt: skip
+    assert passed["AUTORESEARCH_SEED"] == "1"
+
+
+def follow(files: RunFiles, text: bytes) -> list[ev.LiveEvent]:
+    files.reset()
+    files.log.write_bytes(text)
+    seen: list[ev.LiveEvent] = []
+    trainer.Follower(files, 1, 1, seen.append).close()
+    return seen
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"step 1 (..%) | loss: 1",
+        b"step 1 (.%) | loss: 1",
+        b"step " + b"9" * 5000 + b" | loss: 1",
+        b"step 1 | loss: " + b"9" * 5000,
+        "step \u0661 (\u0662%) | loss: 1".encode(),
+        b"step 1 | loss: nan | mfu: inf%",
+        b"\xff\xfe\x00" * 1000,
+        b"\x1b[2J\x1b]0;owned\x07\x1b[31mred",
+        b"x" * 3_000_000,
+        b"\n" * 3_000_000,
+    ],
+    ids=itertools.count(),
+)
+def test_no_output_stops_the_follower_or_reaches_a_screen_raw(bench: Bench, line: bytes) -> None:
+    began = time.monotonic()
+    for event in follow(bench.files, line + b"\nstep 2 (50%) | loss: 2.5\n"):
+        ev.encode(event)
+        if isinstance(event, ev.LogLines):
+            assert "\x1b" not in event.text
+            assert len(event.text) < 300_000
+    assert trainer.read_curve(bench.files.metrics)[-1] == ev.CurvePoint(0.5, 2.5)
+    assert time.monotonic() - began < 2
+
+
+def test_a_character_cut_in_two_by_reading_is_put_together(bench: Bench) -> None:
+    bench.files.reset()
+    seen: list[ev.LiveEvent] = []
+    follower = trainer.Follower(bench.files, 1, 1, seen.append)
+    whole = "déjà vu\n".encode()
+    for cut in (2, len(whole)):
+        bench.files.log.write_bytes(whole[:cut])
+        follower.read()
+    follower.close()
+    assert [e.text for e in seen if isinstance(e, ev.LogLines)] == ["déjà vu"]
+
+
+def test_memory_counts_the_whole_tree() -> None:
+    assert supervise.tree_memory(os.getpid()) >= psutil.Process().memory_info().rss * 0.9
