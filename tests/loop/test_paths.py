@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from datetime import date
 from pathlib import Path
 
@@ -35,12 +36,13 @@ def test_the_socket_is_private_and_its_path_short(tmp_path: Path, monkeypatch: p
     assert RunPaths(deep, "t").socket() != RunPaths(deep, "u").socket()
 
 
-def test_a_socket_folder_that_is_a_link_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "autoresearch-tui").symlink_to("elsewhere")
-    with pytest.raises(UsageError, match="belongs to someone else"):
-        RunPaths(tmp_path, "t").socket()
+def test_a_socket_folder_that_is_a_link_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as short:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", short)
+        Path(short, "elsewhere").mkdir()
+        Path(short, "autoresearch-tui").symlink_to("elsewhere")
+        with pytest.raises(UsageError, match="belongs to someone else"):
+            RunPaths(Path(short), "t").socket()
 
 
 @pytest.mark.parametrize("tag", ["", "-x", "a/b", "a b", "..", "x" * 65, "a.lock", "é"])

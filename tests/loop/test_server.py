@@ -109,7 +109,7 @@ async def test_a_client_that_does_not_read_loses_live_records_but_no_durable_one
         if i % 100 == 0:
             engine.record(ev.Steered(str(i)))
     engine.record(ev.Steered("last"))
-    lines = []
+    lines: list[bytes] = []
     async with asyncio.timeout(10):
         while not lines or b'"last"' not in lines[-1]:
             lines.append(await reader.readuntil(b"\n"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,42 +43,51 @@ def test_it_is_what_git_would_check_out(slot: tuple[Repository, str, Path], tmp_
     assert (folder / "link.py").is_symlink()
 
 
-def swap_for_link(folder: Path) -> None:
-    (folder / "notes.txt").rename(folder / "other")
-    (folder / "notes.txt").symlink_to("other")
+def damage(folder: Path, kind: str) -> None:
+    """Something a trainer might do to its slot."""
+    notes = folder / "notes.txt"
+    match kind:
+        case "changed file":
+            notes.write_text("yours\n")
+        case "deleted file":
+            notes.unlink()
+        case "changed mode":
+            (folder / "run.sh").chmod(0o644)
+        case "new file":
+            (folder / "checkpoint.pt").write_bytes(b"x" * 1000)
+        case "new folder":
+            (folder / "data/cache").mkdir()
+            (folder / "data/cache/x").touch()
+        case "closed folder":
+            (folder / "data").chmod(0o500)
+        case "link elsewhere":
+            (folder / "link.py").unlink()
+            (folder / "link.py").symlink_to("/etc/passwd")
+        case "folder for a file":
+            (folder / "train.py").unlink()
+            (folder / "train.py").mkdir()
+            (folder / "train.py/x").touch()
+        case "link for a file":
+            notes.rename(folder / "other")
+            notes.symlink_to("other")
+        case "link for a folder":
+            (folder / "data").rename(folder / "elsewhere")
+            (folder / "data").symlink_to("elsewhere")
+        case "hard link":
+            os.link(notes, folder.parent / "outside")
 
 
-def swap_folder_for_link(folder: Path) -> None:
-    (folder / "data").rename(folder / "elsewhere")
-    (folder / "data").symlink_to("elsewhere")
+KINDS = [
+    "changed file", "deleted file", "changed mode", "new file", "new folder", "closed folder",
+    "link elsewhere", "folder for a file", "link for a file", "link for a folder", "hard link",
+]  # fmt: skip
 
 
-def hard_link(folder: Path) -> None:
-    os.link(folder / "notes.txt", folder.parent / "outside")
-
-
-DAMAGE: list[Callable[[Path], object]] = [
-    lambda f: (f / "notes.txt").write_text("yours\n"),
-    lambda f: (f / "notes.txt").unlink(),
-    lambda f: (f / "run.sh").chmod(0o644),
-    lambda f: (f / "checkpoint.pt").write_bytes(b"x" * 1000),
-    lambda f: (f / "data/cache").mkdir() or (f / "data/cache/x").touch(),
-    lambda f: (f / "data").chmod(0o500),
-    lambda f: (f / "link.py").unlink() or (f / "link.py").symlink_to("/etc/passwd"),
-    lambda f: (f / "train.py").unlink() or (f / "train.py").mkdir() or (f / "train.py/x").touch(),
-    swap_for_link,
-    swap_folder_for_link,
-    hard_link,
-]
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_whatever_a_trainer_did_is_undone(
-    slot: tuple[Repository, str, Path], damage: Callable[[Path], object]
-) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_a_trainer_did_is_undone(slot: tuple[Repository, str, Path], kind: str) -> None:
     repository, commit, folder = slot
     before = tree(folder)
-    damage(folder)
+    damage(folder, kind)
     workspace.export(repository, commit, folder)
     assert tree(folder) == before
     assert (folder / "notes.txt").lstat().st_nlink == 1
