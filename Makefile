@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint types clean
+.PHONY: run test test-slow lint types clean
 
 run: .venv/run.stamp
 	$(BIN)/autoresearch-tui $(ARGS)
 
 test: lint types
 	$(BIN)/pytest -n 2 --dist loadfile
+
+test-slow: .venv/dev.stamp
+	$(BIN)/pytest -n 2 --dist loadfile -m slow --timeout 3600
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
