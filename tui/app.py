@@ -310,6 +310,7 @@ class Cockpit(App[int]):
         if self.connection is not None:
             with contextlib.suppress(Refused, ConnectionLost):
                 self._main.query_one(TrainingStrip).reference = (await self.connection.experiment(n)).curve
+                self._dirty.add("training")
 
     # --- keys: the run ---
 

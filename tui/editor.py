@@ -25,7 +25,8 @@ async def edit(app: Cockpit, n: int) -> None:
         return
     try:
         detail = await connection.experiment(n)
-        text = _in_editor(app, detail.after, Path(detail.path).suffix)
+        with app.suspend():
+            text = run_editor(detail.after, Path(detail.path).suffix)
         if text == detail.after:
             app.toast("nothing changed")
         else:
@@ -34,13 +35,13 @@ async def edit(app: Cockpit, n: int) -> None:
         app.toast(f"not edited: {error}", "warning")
 
 
-def _in_editor(app: Cockpit, text: str, suffix: str) -> str:
+def run_editor(text: str, suffix: str) -> str:
+    """Hand `text` to $VISUAL, $EDITOR or vi; returns what was saved. Raises ValueError when it fails."""
     command = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
     with tempfile.TemporaryDirectory(prefix="autoresearch-") as folder:
         path = Path(folder) / f"candidate{suffix}"
         path.write_text(text)
-        with app.suspend():
-            code = subprocess.call([*command, str(path)])
+        code = subprocess.call([*command, str(path)])
         if code:
             raise ValueError(f"{command[0]} ended with code {code}")
         return path.read_text()

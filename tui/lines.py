@@ -120,7 +120,7 @@ class Lines(ScrollView, can_focus=True):
             self.cursor = max(0, self.cursor - count)
         self.show(self.items[count:])
         if not self.follow:
-            self.scroll_to(y=max(0, offset - lines), animate=False)
+            self.scroll_to(y=max(0, offset - lines), animate=False, force=True)
 
     def _lay_out_from(self, index: int) -> None:
         """Wrapped items are rendered now, to know their height; unwrapped ones when they come into view."""
@@ -138,7 +138,7 @@ class Lines(ScrollView, can_focus=True):
         width = self._width if self.wrap else max(self._wide, self._width)
         self.virtual_size = Size(width, self._height)
         if self.follow:
-            self.scroll_end(animate=False, immediate=True)
+            self.scroll_end(animate=False, immediate=True, force=True)
         self.refresh()
 
     @property

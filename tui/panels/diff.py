@@ -46,7 +46,7 @@ class Diff(Lines):
         self.before, self.after, self.preface = before, after, preface or []
         found = self._render_all()
         if not same:
-            self.scroll_to(y=0, animate=False)
+            self.scroll_to(y=0, animate=False, force=True)
         return found
 
     def set_layout(self, split: bool, wrap: bool) -> None:
@@ -99,7 +99,9 @@ class Diff(Lines):
         starts = [self._starts[index] for index in self.hunks]
         ahead = [y for y in starts if y > top + 2] if direction > 0 else [y for y in starts if y < top + 2]
         if ahead:
-            self.scroll_to(y=max(0, (ahead[0] if direction > 0 else ahead[-1]) - 2), animate=False)
+            self.scroll_to(
+                y=max(0, (ahead[0] if direction > 0 else ahead[-1]) - 2), animate=False, force=True
+            )
 
 
 @lru_cache(maxsize=4)

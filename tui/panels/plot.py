@@ -11,19 +11,20 @@ Key = tuple[tuple[int, str, float], ...]
 
 
 class Plot(PlotextPlot, can_focus=True):
-    """Redrawn only when an experiment was judged."""
+    """Redrawn only when an experiment was judged, or the theme changed."""
 
-    _drawn: Key | None = None
+    _drawn: tuple[Key, str] | None = None
 
     def show_state(self, state: RunState) -> None:
         points = tuple((e.n, e.phase, e.value) for e in state.experiments if e.judged and e.value is not None)
-        if points != self._drawn:
-            self._drawn = points
+        if (points, self.app.theme) != self._drawn:
+            self._drawn = (points, self.app.theme)
             self.draw(points, state.direction, state.metric)
 
     def draw(self, points: Key, direction: str, metric: str) -> None:
         plt = self.plt
         plt.clear_figure()
+        self.theme = "clear" if self.app.current_theme.ansi else "auto"  # plotext would draw black on black
         self.border_title = f"{metric}, best so far"
         if points:
             low, high = window([value for _, _, value in points], direction)

@@ -61,7 +61,7 @@ class ExperimentScreen(Screen[None]):
             with TabPane("1 Diff", id="tab-diff"):
                 yield Diff(id="past-diff", empty="no commit: this was never finished")
             with TabPane("2 Log", id="tab-log"):
-                yield Lines(id="past-log", wrap=False, empty="it never ran")
+                yield Lines(id="past-log", wrap=False, follow=True, empty="it never ran")
             with TabPane("3 Transcript", id="tab-transcript"):
                 yield Transcript(id="past-transcript", follow=False)
             with TabPane("4 Curve", id="tab-curve"):
@@ -111,7 +111,6 @@ class ExperimentScreen(Screen[None]):
         diff.compare(detail.before, detail.after)
         log = self.query_one("#past-log", Lines)
         log.show([Item(Content(line)) for line in safe(detail.log).split("\n")] if detail.log else [])
-        log.action_end(1)
         self.query_one("#past-transcript", Transcript).reset(detail.transcript)
         draw_curve(self.query_one("#past-curve", PlotextPlot), detail, other)
 
@@ -202,6 +201,7 @@ def draw_curve(plot: PlotextPlot, detail: ExperimentDetail, other: ExperimentDet
     """Loss over the share of the budget; the incumbent's behind it."""
     plt = plot.plt
     plt.clear_figure()
+    plot.theme = "clear" if plot.app.current_theme.ansi else "auto"
     lows: list[float] = []
     for name, color, curve in (
         (f"incumbent #{other.n}", "gray", other.curve) if other else ("", "", []),

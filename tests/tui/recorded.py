@@ -1,0 +1,174 @@
+"""A run on record: what the cockpit shows in tests comes from the same events as in life."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Iterable
+
+from loop import events as ev
+from loop.client import Refused
+from loop.state import RunState, fold
+
+START = 1_763_900_000.0
+"""Monday, 2025-11-23: the clock of every recording starts here."""
+BEFORE = """\
+import torch
+
+# --- hyperparameters ---
+DEPTH = 3  # transformer blocks [1, 8]
+WIDTH = 128  # residual width [64, 512]
+MATRIX_LR = 0.02  # Muon [0.004, 0.1]
+WARMDOWN = 0.6  # share of the budget [0.2, 1.0]
+# --- end ---
+
+
+def norm(x):
+    return x / x.square().mean(-1, keepdim=True).sqrt()
+"""
+AFTER = BEFORE.replace("WIDTH = 128 ", "WIDTH = 160 ").replace("def norm(x):", "def norm(x, eps=1e-6):")
+IDEAS = (
+    ("halve the warm-down", "a longer plateau leaves more steps at full rate"),
+    ("WIDTH 128 -> 160", "wider beats deeper at this budget"),
+    ("untie the [bold]head[/bold]", "brackets in a description stay brackets"),
+    ("MATRIX_LR 0.02 -> 0.03", "the loss still falls steeply at the end"),
+    ("squared ReLU -> GELU", "smoother gradients"),
+)
+
+
+class Script:
+    """Writes records with growing numbers and times."""
+
+    def __init__(self) -> None:
+        self.records: list[ev.Record] = []
+        self.t = START
+        self._seq = 0
+
+    def add(self, *events: ev.AnyEvent, after: float = 0.0) -> Script:
+        self.t += after
+        for event in events:
+            live = isinstance(event, ev.Live)
+            self._seq += not live
+            self.records.append(ev.Record(0 if live else self._seq, self.t, event))
+        return self
+
+    def begin(self, approval: bool = False) -> Script:
+        created = ev.RunCreated("nov23", "/research", "7f2a65c" + "0" * 33, "nanogpt/train.py", ["python"])
+        started = ev.EngineStarted(4242, "0.1.0", "claude", "claude-opus-5-5", 300.0, approval=approval)
+        machine = ev.Telemetry(37.0, 4.2, 24.0, "NVIDIA H100", 97.0, 60.0, 61.0, 655.0)
+        return self.add(created, started, machine)
+
+    def propose(self, n: int, author: str = "agent") -> Script:
+        idea, why = ("baseline", "") if n == 1 else IDEAS[n % len(IDEAS)]
+        usage = ev.Usage(12_000, 9_000, 900, 300, 0.04, 21.0) if n > 1 else ev.Usage()
+        if n > 1:
+            self.add(
+                ev.AgentDelta(n, "thinking", f"What limits experiment {n - 1}? " * 9, id=f"{n}t", t=self.t)
+            )
+            said = (
+                f"The plateau is **too short**. I try: *{idea}*.\n\n1. change one thing\n2. measure `val_bpb`"
+            )
+            self.add(ev.AgentDelta(n, "text", said, id=f"{n}a", t=self.t))
+            edit = (
+                "nanogpt/train.py +2 -2\n-WIDTH = 128\n+WIDTH = 160\n-def norm(x):\n+def norm(x, eps=1e-6):"
+            )
+            self.add(ev.AgentDelta(n, "tool", edit, tool="str_replace", t=self.t))
+            self.add(ev.CandidateEdited(n, "nanogpt/train.py", BEFORE, AFTER))
+        return self.add(
+            ev.ExperimentStarted(n, commit(n - 1)),
+            ev.CandidateCommitted(n, commit(n), commit(n - 1), idea, why, 2, 2, usage),
+            after=20.0,
+        )
+
+    def train(self, n: int) -> Script:
+        return self.add(
+            ev.RunStarted(n, 1, commit(n), 1337, 300.0), ev.PhaseChanged(n, 1, "training"), after=1.0
+        )
+
+    def progress(self, n: int, fraction: float) -> Script:
+        for i in range(1, 41):
+            part = fraction * i / 40
+            loss = 2.2 + 3 * math.exp(-6 * part)
+            step = ev.Progress(
+                n, 1, int(1400 * part), part, loss, 1.0, 310.0, 1_690_000.0, 39.8, 1, 300 * (1 - part)
+            )
+            self.add(
+                step, ev.LogLines(n, 1, f"step {step.step:05d} | loss: {loss:.6f}"), after=300 * fraction / 40
+            )
+        return self
+
+    def finish(self, n: int, value: float | None) -> Script:
+        best = fold(self.records).best
+        outcome: ev.Outcome = "crashed" if value is None else "finished"
+        reason = (
+            "exit code 1: RuntimeError: mat1 and mat2 shapes cannot be multiplied" if value is None else ""
+        )
+        status: ev.Status = (
+            "crash" if value is None else "keep" if best is None or value < best else "discard"
+        )
+        delta = value - best if value is not None and best is not None else None
+        return self.add(
+            ev.RunFinished(n, 1, outcome, reason, 0, value, 60.3, 300.0, 325.0, {"depth": 8.0}, True),
+            ev.Judged(
+                n, status, commit(n), value, 60.3, reason or f"{status}: lower wins", delta, commit(n - 1)
+            ),
+            ev.Logged(n),
+            after=300.0,
+        )
+
+    def night(self, count: int) -> Script:
+        """`count` judged experiments: slow progress, noise, a crash now and then."""
+        self.begin()
+        for n in range(1, count + 1):
+            value = 0.9979 - 0.004 * math.log(n) + 0.003 * math.sin(7.0 * n)
+            self.propose(n).train(n).finish(n, None if n % 7 == 5 else value)
+        return self
+
+
+def commit(n: int) -> str:
+    return f"{(n * 2654435761) % 2**28:07x}" + "0" * 33
+
+
+class Recorded:
+    """A `Connection` to a recording: the test pushes events, commands are kept."""
+
+    def __init__(self, records: Iterable[ev.Record] = ()) -> None:
+        self.state: RunState = fold(records)
+        self.sent: list[ev.AnyCommand] = []
+        self.refuse = ""
+        self._queue: asyncio.Queue[ev.Record | None] = asyncio.Queue()
+
+    def push(self, *events: ev.AnyEvent) -> None:
+        for event in events:
+            seq = 0 if isinstance(event, ev.Live) else self.state.seq + self._queue.qsize() + 1
+            self._queue.put_nowait(ev.Record(seq, START + 9999, event))
+
+    def lose(self) -> None:
+        """The engine's end of the socket closes."""
+        self._queue.put_nowait(None)
+
+    async def records(self) -> AsyncIterator[ev.Record]:
+        while (record := await self._queue.get()) is not None:
+            self.state.apply(record)
+            yield record
+
+    async def send(self, command: ev.AnyCommand) -> str:
+        self.sent.append(command)
+        if self.refuse:
+            raise Refused(self.refuse)
+        return "done"
+
+    async def experiment(self, n: int) -> ev.ExperimentDetail:
+        curve = [ev.CurvePoint(i / 50, 2.25 + 3 * math.exp(-6 * i / 50) + 0.01 * n) for i in range(51)]
+        said = [
+            ev.AgentDelta(n, "text", "I make it **wider**.", id="a", t=START),
+            ev.AgentDelta(n, "tool", "nanogpt/train.py +2 -2: WIDTH = 160", tool="str_replace", t=START),
+        ]
+        log = (
+            "".join(f"step {i:05d} | loss: {p.loss:.6f}\n" for i, p in enumerate(curve))
+            + "---\nval_bpb: 0.99\n"
+        )
+        return ev.ExperimentDetail(n, "nanogpt/train.py", BEFORE, AFTER, log, said, curve)
+
+    async def close(self) -> None:
+        pass

@@ -1,0 +1,336 @@
+"""Every key does what the help screen says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Footer
+
+from loop import events as ev
+from tests.tui.conftest import Open
+from tests.tui.recorded import AFTER, Recorded, Script, commit
+from tui.actions import ACTIONS
+from tui.app import Cockpit
+from tui.editor import run_editor
+from tui.screens.ask import Ask, Choose
+from tui.screens.experiment import ExperimentScreen
+from tui.screens.help import Help, items
+from tui.screens.log import LogScreen
+from tui.theme import THEMES
+
+WIDE = (120, 40)
+
+
+def training() -> Recorded:
+    return Recorded(Script().night(6).propose(7).train(7).progress(7, 0.4).records)
+
+
+def waiting() -> Recorded:
+    return Recorded(Script().night(2).propose(3).add(ev.ApprovalRequested(3)).records)
+
+
+async def settle(pilot: Pilot[int]) -> None:
+    """Let workers, messages and one frame pass."""
+    await pilot.pause()
+    while any(not w.is_finished for w in pilot.app.workers if w.group != "default"):
+        await pilot.pause(0.01)
+    app = pilot.app
+    assert isinstance(app, Cockpit)
+    app.flush()
+    await pilot.pause()
+
+
+@pytest.mark.parametrize(
+    ("key", "command"),
+    [
+        ("space", ev.Pause()),
+        ("s", ev.StopRun()),
+        ("A", ev.SetMode(True)),
+    ],
+)
+async def test_a_key_sends_its_command(cockpit: Open, key: str, command: ev.AnyCommand) -> None:
+    connection = training()
+    async with cockpit(connection).run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press(key)
+        await settle(pilot)
+        assert connection.sent == [command]
+
+
+async def test_space_goes_on_when_paused(cockpit: Open) -> None:
+    connection = training()
+    connection.push(ev.Paused("paused by hand"))
+    async with cockpit(connection).run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("space")
+        await settle(pilot)
+        assert connection.sent == [ev.Resume()]
+
+
+async def test_a_waiting_candidate_is_shown_and_approved(cockpit: Open) -> None:
+    connection = waiting()
+    app = cockpit(connection)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        assert app.diff.after == AFTER
+        assert "a approves" in "".join(item.body.plain for item in app.diff.items)
+        await pilot.press("a")
+        await settle(pilot)
+        assert connection.sent == [ev.Approve()]
+
+
+async def test_rejecting_asks_for_the_reason(cockpit: Open) -> None:
+    connection = waiting()
+    async with cockpit(connection).run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("r")
+        assert isinstance(pilot.app.screen, Ask)
+        await pilot.press(*"too slow", "enter")
+        await settle(pilot)
+        assert connection.sent == [ev.Reject("too slow", 3)]
+
+
+async def test_escape_takes_a_question_back(cockpit: Open) -> None:
+    connection = waiting()
+    async with cockpit(connection).run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("r", *"no", "escape")
+        await settle(pilot)
+        assert connection.sent == []
+        assert len(pilot.app.screen_stack) == 1
+
+
+async def test_steering_sends_what_was_typed(cockpit: Open) -> None:
+    connection = training()
+    async with cockpit(connection).run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("i", *"try q [b]", "enter")
+        await settle(pilot)
+        assert connection.sent == [ev.Steer("try q [b]")]
+
+
+@pytest.mark.parametrize(("key", "now"), [("a", False), ("n", True)])
+async def test_stopping_the_engine_asks_first(cockpit: Open, key: str, now: bool) -> None:
+    connection = training()
+    async with cockpit(connection).run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("Q")
+        assert isinstance(pilot.app.screen, Choose)
+        assert connection.sent == []
+        await pilot.press(key)
+        await settle(pilot)
+        assert connection.sent == [ev.StopEngine(now=now)]
+
+
+def test_the_editor_gives_back_what_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    editor = tmp_path / "editor.sh"
+    editor.write_text('#!/bin/sh\necho "# mine" >> "$1"\n')
+    editor.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(editor))
+    assert run_editor(AFTER, ".py") == AFTER + "# mine\n"
+    monkeypatch.setenv("VISUAL", "false")
+    with pytest.raises(ValueError, match="false ended with code 1"):
+        run_editor(AFTER, ".py")
+
+
+async def test_detaching_leaves_the_engine_alone(cockpit: Open) -> None:
+    connection = training()
+    app = cockpit(connection)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("q")
+    assert app.return_value == 0
+    assert connection.sent == []
+    assert "attach --tag nov23" in app.last_words
+
+
+async def test_enter_opens_the_experiment_under_the_cursor_and_brackets_walk(cockpit: Open) -> None:
+    async with cockpit(training()).run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("down", "down", "enter")
+        await settle(pilot)
+        screen = pilot.app.screen
+        assert isinstance(screen, ExperimentScreen)
+        assert screen.n == 5
+        await pilot.press("left_square_bracket")
+        assert screen.n == 4
+        await pilot.press("right_square_bracket", "right_square_bracket")
+        assert screen.n == 6
+        for key in "12345":
+            await pilot.press(key)
+            await settle(pilot)
+        await pilot.press("escape")
+        assert len(pilot.app.screen_stack) == 1
+
+
+async def test_a_verdict_is_changed_only_after_a_yes(cockpit: Open) -> None:
+    connection = training()
+    async with cockpit(connection).run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("down", "enter")
+        await settle(pilot)
+        await pilot.press("D")
+        assert isinstance(pilot.app.screen, Choose)
+        await pilot.press("y")
+        await settle(pilot)
+        assert connection.sent == [ev.Override(6, "discard", "by hand")]
+
+
+async def test_the_cursor_stays_on_its_experiment_when_rows_come(cockpit: Open) -> None:
+    connection = training()
+    app = cockpit(connection)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("down", "down")
+        assert app.results.selected == 5
+        connection.push(ev.ExperimentStarted(8, commit(7)))
+        await settle(pilot)
+        assert app.results.numbers[0] == 8
+        assert app.results.selected == 5
+        await pilot.press("left_square_bracket")
+        assert app.results.selected == 4
+        await pilot.press("b")
+        assert app.results.selected == app.state.incumbent
+
+
+async def test_filter_and_sort(cockpit: Open) -> None:
+    app = cockpit(Script().night(12))
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("slash", *"status:crash", "enter")
+        await settle(pilot)
+        assert app.results.numbers == [12, 5]
+        await pilot.press("escape")
+        await settle(pilot)
+        assert app.results.numbers == list(range(12, 0, -1))
+        await pilot.press("o")
+        await settle(pilot)
+        assert app.results.numbers == list(range(1, 13))
+        await pilot.press("o")
+        await settle(pilot)
+        values = [app.state.experiment(n).value for n in app.results.numbers]
+        known = [v for v in values if v is not None]
+        assert known == sorted(known)
+        assert values[: len(known)] == known
+
+
+async def test_copy_goes_through_the_terminal(cockpit: Open) -> None:
+    app = cockpit(training())
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("y")
+        assert app.clipboard == commit(7)
+
+
+async def test_panels_zoom_and_narrow_screens(cockpit: Open) -> None:
+    app = cockpit(training())
+    panels = ("#agent", "#diff", "#results-panel", "#plot")
+
+    def shown() -> list[str]:
+        return [name for name in panels if app.screen.query_one(name).display]
+
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        assert shown() == list(panels)
+        await pilot.press("2", "z")
+        assert shown() == ["#diff"]
+        await pilot.press("1")
+        assert shown() == ["#agent"]
+        await pilot.press("z")
+        assert shown() == list(panels)
+        await pilot.resize_terminal(80, 24)
+        await settle(pilot)
+        assert shown() == ["#agent"]
+        await pilot.press("4")
+        assert shown() == ["#plot"]
+        assert app.screen.query_one("#training").display
+
+
+async def test_follow_stops_on_scrolling_up_and_comes_back(cockpit: Open) -> None:
+    connection = training()
+    app = cockpit(connection)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("1", "up", "up")
+        await settle(pilot)
+        before = app.transcript.scroll_offset.y
+        for i in range(30):
+            connection.push(ev.AgentDelta(8, "text", f"paragraph {i}", id=str(i)))
+        await settle(pilot)
+        assert app.transcript.scroll_offset.y == before
+        await pilot.press("f")
+        await settle(pilot)
+        assert app.transcript.is_vertical_scroll_end
+
+
+async def test_thoughts_and_tool_calls_open_with_enter(cockpit: Open) -> None:
+    app = cockpit(training())
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("1")
+        assert "eps=1e-6" not in app.transcript.items[-1].body.plain
+        await pilot.press("enter")
+        assert "eps=1e-6" in app.transcript.items[-1].body.plain
+        assert len(pilot.app.screen_stack) == 1
+
+
+async def test_split_wrap_theme_and_order_are_remembered(cockpit: Open) -> None:
+    app = cockpit(training())
+    async with app.run_test(size=(200, 50)) as pilot:
+        await settle(pilot)
+        await pilot.press("d", "w", "o", "t")
+        assert app.theme == THEMES[1].name
+        assert app.diff.split
+    again = cockpit(training())
+    async with again.run_test(size=(200, 50)) as pilot:
+        await settle(pilot)
+        assert again.theme == THEMES[1].name
+        assert (again.diff.split, again.diff.wrap) == (True, True)
+        assert again.results.order == "oldest first"
+
+
+async def test_hunks_log_and_help(cockpit: Open) -> None:
+    app = cockpit(training())
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        assert len(app.diff.hunks) == 2
+        await pilot.press("n", "N", "L")
+        assert isinstance(app.screen, LogScreen)
+        await pilot.press("escape", "question_mark")
+        assert isinstance(app.screen, Help)
+        await pilot.press("escape")
+        assert len(app.screen_stack) == 1
+
+
+async def test_the_footer_offers_only_keys_that_work(cockpit: Open) -> None:
+    def offered(app: Cockpit) -> set[str]:
+        assert app.screen.query_one(Footer)
+        return {b.binding.action for b in app.screen.active_bindings.values() if b.enabled and b.binding.show}
+
+    async with (app := cockpit(training())).run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        assert "stop_run" in offered(app)
+        assert "approve" not in offered(app)
+    async with (app := cockpit(waiting())).run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        assert {"approve", "reject", "edit"} <= offered(app)
+        assert "stop_run" not in offered(app)
+
+
+def test_every_key_is_in_the_help_screen() -> None:
+    text = "\n".join(item.body.plain for item in items())
+    for action in ACTIONS:
+        assert action.help in text
+
+
+async def test_a_refused_command_says_why(cockpit: Open) -> None:
+    connection = training()
+    connection.refuse = "no [training] run to stop"
+    app = cockpit(connection)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("s")
+        await settle(pilot)
+        assert [n.message for n in app._notifications] == ["no [training] run to stop"]
