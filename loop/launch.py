@@ -123,7 +123,11 @@ def start_detached(paths: RunPaths, arguments: Sequence[str]) -> None:
             return
         if process.poll() is not None:
             words = paths.log.read_text("utf-8", "replace").strip().splitlines()
-            raise UsageError(words[-1] if words else f"the engine ended with exit code {process.returncode}")
+            raise UsageError(
+                words[-1].removeprefix("autoresearch-tui: ")
+                if words
+                else f"the engine ended with exit code {process.returncode}"
+            )
         time.sleep(0.02)
     raise UsageError(f"the engine did not start within {START_PATIENCE_S:.0f} s: see {paths.log}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -505,10 +506,10 @@ def _tabs(active: str) -> Content:
 def run_cockpit(connect: Connect) -> int:
     """Show the cockpit until the human leaves it; returns the exit code."""
     app = Cockpit(connect)
-    code = app.run()
-    if app.return_code:
-        print("autoresearch-tui: the cockpit crashed (above); the engine goes on")
+    code = app.run() or 0
+    if app.return_code and not code:
+        print("autoresearch-tui: the cockpit crashed (above); the engine goes on", file=sys.stderr)
         return app.return_code
     if app.last_words:
-        print(f"autoresearch-tui: {app.last_words}")
-    return code or 0
+        print(f"autoresearch-tui: {app.last_words}", file=sys.stderr if code else sys.stdout)
+    return code
