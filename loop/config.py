@@ -43,6 +43,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     base_url: str = ""
     api: str = "auto"
     agent_command: list[str] = []
+    agent_env: list[str] = []
+    """Further variables of the environment that a CLI agent gets; a name that ends in `_` is a beginning."""
+    max_turns: int = 40
+    """Turns an agent may take for one proposal."""
+    proposal_s: float = 1200.0
+    """Seconds an agent may take for one proposal; waiting for a provider that is down does not count."""
     approve: bool = False
     max_experiments: int | None = None
     max_hours: float | None = None
@@ -72,7 +78,6 @@ ENVIRONMENT = {
     "AUTORESEARCH_AGENT": "agent",
     "AUTORESEARCH_MODEL": "model",
     "AUTORESEARCH_BUDGET_S": "budget_s",
-    "OPENAI_BASE_URL": "base_url",
 }
 
 

@@ -163,14 +163,7 @@ async def _run(
     headless: bool,
     say: Callable[[ev.Record], None],
 ) -> int:
-    agent = make_agent(
-        settings.agent,
-        model=settings.model,
-        base_url=settings.base_url,
-        api=settings.api,
-        command=settings.agent_command,
-        environ=os.environ,
-    )
+    agent = make_agent(settings, os.environ)
     server = Server(paths.socket())
 
     def publish(record: ev.Record) -> None:

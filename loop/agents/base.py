@@ -61,6 +61,10 @@ class ResearchContext(Struct, frozen=True):
     steering: list[str] = field(default_factory=list)
     """What the human said since the last proposal."""
     failure: Failure | None = None
+    hear: Callable[[], list[str]] = list
+    """What the human said since this was last asked: an agent calls it before each of its turns."""
+    dollars_left: float | None = None
+    """What this proposal may cost at most; None when there is no limit."""
 
 
 class Proposal(Struct, frozen=True):
@@ -90,9 +94,17 @@ class Agent(Protocol):
     async def close(self) -> None: ...
 
 
-class AgentFailed(Exception):
-    """This attempt gave no proposal; the next one may. The message is one sentence."""
+class NoProposal(Exception):
+    """An attempt that led nowhere; the message is one sentence, `usage` what it cost all the same."""
+
+    def __init__(self, message: str, usage: Usage | None = None) -> None:
+        super().__init__(message)
+        self.usage = usage or Usage()
 
 
-class AgentStopped(Exception):
+class AgentFailed(NoProposal):
+    """This attempt gave no proposal; the next one may."""
+
+
+class AgentStopped(NoProposal):
     """No proposal can come until a human acts (no key, no credit, no such model): the engine pauses."""

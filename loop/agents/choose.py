@@ -1,31 +1,114 @@
-"""Chooses the agent by name. An agent's libraries are imported when it is chosen, not before."""
+"""Chooses the agent. An agent's libraries are imported when it is chosen, not before.
+
+`auto`, in this order: ANTHROPIC_API_KEY -> claude; OPENAI_API_KEY, OPENAI_BASE_URL or --base-url -> gpt; else
+search, with a line that says how to set a model up. CLI agents spend someone's subscription and run commands
+of their own: they are chosen only by name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from loop.agents.base import Agent
+from loop.config import Settings
 from loop.errors import UsageError
 
-NAMES = ("auto", "search")
+if TYPE_CHECKING:
+    from loop.agents.conversation import Bounds
+    from loop.agents.gpt import Api
+
+MODELS = {"claude": "claude-opus-5-5", "gpt": "gpt-6.2-sol"}
+"""Models used when --model names none. They change often: this is the one place."""
+NAMES = ("auto", "claude", "gpt", "search", "acp", "claude-code", "codex", "gemini")
+HOW_TO = (
+    "No model is set up, so `search` varies hyperparameters by itself. For a model: set ANTHROPIC_API_KEY or "
+    "OPENAI_API_KEY, point OPENAI_BASE_URL at a server of your own, or name a CLI agent (--agent claude-code, "
+    "codex or gemini); then stop this engine and start it again."
+)
 
 
-def make_agent(
-    name: str,
-    *,
-    model: str = "",
-    base_url: str = "",
-    api: str = "auto",
-    command: Sequence[str] = (),
-    environ: Mapping[str, str],
-) -> Agent:
-    """The agent called `name`. Raises `UsageError` for a name or setting that cannot work here."""
+def resolve(settings: Settings, environ: Mapping[str, str]) -> tuple[str, str]:
+    """The agent's name, `auto` resolved, and why it is that one. Raises `UsageError` for a name unknown."""
+    name = settings.agent
     if name not in NAMES:
         raise UsageError(f"no agent {name!r}: choose one of {', '.join(NAMES)}")
-    from loop.agents.search import SearchAgent
+    if name != "auto":
+        return name, "chosen by name"
+    if environ.get("ANTHROPIC_API_KEY"):
+        return "claude", "ANTHROPIC_API_KEY is set"
+    if environ.get("OPENAI_API_KEY"):
+        return "gpt", "OPENAI_API_KEY is set"
+    if settings.base_url or environ.get("OPENAI_BASE_URL"):
+        return "gpt", "a base URL is set"
+    return "search", HOW_TO
 
-    return SearchAgent(device())
+
+def make_agent(settings: Settings, environ: Mapping[str, str]) -> Agent:
+    """The agent for these settings. Raises `UsageError` when it cannot work here."""
+    name, why = resolve(settings, environ)
+    if name == "search":
+        from loop.agents.search import SearchAgent
+
+        return SearchAgent(device(), why if settings.agent == "auto" else "")
+    from loop.agents.conversation import Bounds
+
+    bounds = Bounds(settings.max_turns, settings.proposal_s)
+    if name == "claude":
+        return _claude(settings, environ, bounds)
+    return _gpt(settings, environ, bounds) if name == "gpt" else _acp(name, settings, environ, bounds)
+
+
+def _claude(settings: Settings, environ: Mapping[str, str], bounds: Bounds) -> Agent:
+    from loop.agents.claude import ClaudeAgent
+
+    key = environ.get("ANTHROPIC_API_KEY", "")
+    if not key:
+        raise UsageError("agent claude needs ANTHROPIC_API_KEY in the environment")
+    url = settings.base_url or environ.get("ANTHROPIC_BASE_URL", "")
+    return ClaudeAgent(key, settings.model or MODELS["claude"], url, bounds)
+
+
+def _gpt(settings: Settings, environ: Mapping[str, str], bounds: Bounds) -> Agent:
+    from loop.agents.gpt import GptAgent
+
+    key = environ.get("OPENAI_API_KEY", "")
+    url = settings.base_url or environ.get("OPENAI_BASE_URL", "")
+    if not key and not url:
+        raise UsageError(
+            "agent gpt needs OPENAI_API_KEY in the environment, or --base-url for your own server"
+        )
+    model = settings.model or (MODELS["gpt"] if _is_openai(url) else "")
+    return GptAgent(key, model, url, _api(settings.api, url), bounds)
+
+
+def _api(wanted: str, url: str) -> Api:
+    """OpenAI itself speaks Responses; of other servers only Chat Completions can be relied on."""
+    if wanted == "auto":
+        return "responses" if _is_openai(url) else "chat"
+    if wanted not in ("responses", "chat"):
+        raise UsageError(f"--api {wanted!r} must be auto, responses or chat")
+    return "responses" if wanted == "responses" else "chat"
+
+
+def _is_openai(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return not url or host == "api.openai.com" or host.endswith((".openai.com", ".openai.azure.com"))
+
+
+def _acp(name: str, settings: Settings, environ: Mapping[str, str], bounds: Bounds) -> Agent:
+    from loop.agents.acp import KNOWN, AcpAgent, custom
+
+    if name == "acp" and not settings.agent_command:
+        raise UsageError(
+            'agent acp needs --agent-command, such as "npx @agentclientprotocol/claude-agent-acp"'
+        )
+    known = KNOWN.get(name)
+    command = settings.agent_command or (known.command if known else [])
+    variables = (*(known.vendor if known else ()), *settings.agent_env)
+    return AcpAgent(name, custom(command, variables), environ, settings.model, bounds)
 
 
 def device() -> str:

@@ -168,11 +168,25 @@ def show(value: Value) -> str:
 
 @lru_cache(maxsize=4096)
 def fingerprint(source: str) -> str:
-    """The same for two scripts that differ in comments and layout only."""
+    """The same for two scripts that differ in comments, docstrings and layout only."""
     import hashlib
 
     try:
-        text = ast.dump(ast.parse(source))
+        tree = ast.parse(source)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                _drop_docstring(node)
+        text = ast.dump(tree)
     except (SyntaxError, ValueError, RecursionError):
         text = source
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _drop_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    first = node.body[0] if node.body else None
+    if (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    ):
+        node.body = node.body[1:] or [ast.Pass()]

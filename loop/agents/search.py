@@ -57,13 +57,17 @@ class SearchAgent:
     name = "search"
     model = ""
 
-    def __init__(self, device: str = "cpu") -> None:
-        self.device = device
+    def __init__(self, device: str = "cpu", hello: str = "") -> None:
+        """`hello` is said once, with the first proposal."""
+        self.device, self._hello = device, hello
 
     async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
         if context.failure is not None:
             raise AgentFailed("search does not repair code")
         started = time.time()
+        if self._hello:
+            emit(AgentDelta(context.n, "note", self._hello, id=f"hello-{context.n}", t=started))
+            self._hello = ""
         idea, source = await asyncio.to_thread(find_idea, context, self.device)
         before = {knob.name: knob.value for knob in knobs.find(context.source, self.device)}
         description = ", ".join(
