@@ -39,8 +39,8 @@ MODES = ("acceptEdits", "autoEdit", "auto_edit", "agent-full-access")
 """Session modes in which an agent edits without asking, the mildest first."""
 
 INSTRUCTIONS = """\
-You are the researcher of autoresearch-tui: you improve the training script of a language model by experiment.
-One experiment is one change to {path}, trained for {budget:g} seconds, judged by {metric} ({better} is better).
+You are the researcher of autoresearch-tui: you improve how a language model is trained, by experiment.
+One experiment is one change to {path}, trained {budget:g} seconds, judged by {metric} ({better} is better).
 
 You are in a scratch directory. Work out one experiment and nothing else:
 1. Read {path}, the read-only files beside it, notes.md and past/*.diff (what the latest experiments changed).
@@ -109,14 +109,14 @@ class AcpAgent:
         env = child.environment(self._environ, self._cli.vendor, mark)
         try:
             process = await child.start(self._cli.command, str(session.scratch.folder), env)
+            stdin, stdout, stderr = child.pipes(process)
         except OSError as error:
             raise AgentStopped(
                 f"cannot start {self._cli.command[0]} ({error.strerror}): install it or set --agent-command"
             ) from error
-        assert process.stdin and process.stdout and process.stderr, "child.start gives pipes"
-        last_words = asyncio.create_task(_last_words(process.stderr))
+        last_words = asyncio.create_task(_last_words(stderr))
         try:
-            await session.open(process.stdin, process.stdout)
+            await session.open(stdin, stdout)
             yield
         except ConnectionError as error:
             await child.end(process, mark)

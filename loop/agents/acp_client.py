@@ -71,10 +71,10 @@ class AcpClient:
         self, session_id: str, tool_call: ToolCallUpdate, options: list[PermissionOption], **_: Any
     ) -> RequestPermissionResponse:
         """Answer by the policy of `permission.py`."""
-        _, kind, paths = self._tools.get(tool_call.tool_call_id, ("", None, []))
+        _id, kind, paths = self._tools.get(tool_call.tool_call_id, ("", None, []))
         allowed = granted(tool_call.kind or kind, [*paths, *_paths(tool_call)], self._folder)
         words = ("allow_once", "allow_always") if allowed else ("reject_once", "reject_always")
-        choice = next((o for word in words for o in options if o.kind == word), None)
+        choice: PermissionOption | None = next((o for word in words for o in options if o.kind == word), None)
         title = tool_call.title or "a request"
         self._voice.say("note", f"{'allowed' if allowed else 'not allowed'}: {title}")
         if choice is None:

@@ -8,6 +8,7 @@ from loop.agents import pricing, prompt, toolbox
 from loop.agents.conversation import Answer, Call, Stop, Turn, Voice, sendable
 from loop.agents.faults import Fault
 from loop.agents.pricing import Tokens
+from loop.events import Usage
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -86,7 +87,7 @@ class Chat:
         options: dict[str, Any] = {}
         if "stream_options" not in self._refused:
             options["stream_options"] = {"include_usage": True}
-        stream = await self._client.chat.completions.create(
+        stream: Any = await self._client.chat.completions.create(
             model=self._model,
             messages=self._history,  # type: ignore[arg-type]
             tools=self._tools,  # type: ignore[arg-type]
@@ -100,7 +101,7 @@ class Chat:
                 for choice in chunk.choices[:1]:
                     got.finish = choice.finish_reason or got.finish
                     delta = choice.delta
-                    # Not in the standard: `reasoning_content` (vLLM, llama.cpp), `reasoning` (OpenRouter, Ollama).
+                    # Not standard: `reasoning_content` (vLLM, llama.cpp), `reasoning` (OpenRouter, Ollama).
                     thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
                     if isinstance(thought, str):
                         voice.say("thinking", thought, thought_id)
@@ -125,9 +126,9 @@ class Chat:
             self._history.append(_message(got.text, calls))
         return Turn(calls if stop == "tools" else [], stop, self._usage(got.usage))
 
-    def _usage(self, u: Any) -> pricing.Usage:
+    def _usage(self, u: Any) -> Usage:
         if u is None:
-            return pricing.Usage()
+            return Usage()
         inputs, outputs = u.prompt_tokens_details, u.completion_tokens_details
         tokens = Tokens(
             input=u.prompt_tokens or 0,

@@ -43,6 +43,17 @@ async def start(command: Sequence[str], cwd: str, env: Mapping[str, str]) -> asy
     )
 
 
+def pipes(
+    process: asyncio.subprocess.Process,
+) -> tuple[asyncio.StreamWriter, asyncio.StreamReader, asyncio.StreamReader]:
+    """Standard input, output and error of a process that `start` started."""
+    stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
+    assert stdin is not None, "start asks for pipes"
+    assert stdout is not None, "start asks for pipes"
+    assert stderr is not None, "start asks for pipes"
+    return stdin, stdout, stderr
+
+
 async def end(process: asyncio.subprocess.Process, mark: str) -> None:
     """End the process and all its descendants, also those that left its session or lost their parent."""
     tree = _tree(process.pid)

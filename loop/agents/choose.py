@@ -25,8 +25,8 @@ MODELS = {"claude": "claude-opus-5-5", "gpt": "gpt-6.2-sol"}
 NAMES = ("auto", "claude", "gpt", "search", "acp", "claude-code", "codex", "gemini")
 HOW_TO = (
     "No model is set up, so `search` varies hyperparameters by itself. For a model: set ANTHROPIC_API_KEY or "
-    "OPENAI_API_KEY, point OPENAI_BASE_URL at a server of your own, or name a CLI agent (--agent claude-code, "
-    "codex or gemini); then stop this engine and start it again."
+    "OPENAI_API_KEY, point OPENAI_BASE_URL at a server of your own, or name a CLI agent (--agent "
+    "claude-code, codex or gemini); then stop this engine and start it again."
 )
 
 

@@ -55,8 +55,9 @@ class ClaudeAgent:
         self._thinks = [True]
 
     async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
-        client = self._client or await asyncio.to_thread(self._connect)
-        self._client = client
+        client = self._client
+        if client is None:
+            client = self._client = await asyncio.to_thread(self._connect)
         await asyncio.to_thread(self._tried.update, context)
         voice = Voice(context.n, emit)
         dialogue = _Messages(client, self.model, prompt.build(context), self._thinks)
@@ -138,7 +139,7 @@ class _Messages:
         return self._took(message, arguments)
 
     def _took(self, message: Message, arguments: dict[int, str]) -> Turn:
-        """A whole turn: into the history, thinking blocks unchanged, and its tool calls as they were written."""
+        """A whole turn: into the history, thinking blocks unchanged; its tool calls as they were written."""
         stop = STOPS.get(str(message.stop_reason), "end")
         calls: list[Call] = []
         if stop in ("tools", "end"):

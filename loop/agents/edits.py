@@ -29,7 +29,8 @@ def replace(text: str, old: str, new: str) -> str:
 
 
 def _places(text: str, old: str) -> list[int]:
-    places, at = [], text.find(old)
+    places: list[int] = []
+    at = text.find(old)
     while at >= 0 and len(places) < 10:
         places.append(at)
         at = text.find(old, at + len(old))

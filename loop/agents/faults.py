@@ -32,8 +32,8 @@ _TRANSIENT = re.compile(r"overloaded|rate.?limit|api_error|server_error|timeout|
 
 class Fault(Exception):
     """One turn that failed. `retry`: again after a wait; `unreachable`: the same, but nobody answered at all;
-    `garbled`: the same, but what came makes no sense; `fail`: this attempt is over; `stop`: a human has to act.
-    """
+    `garbled`: the same, but what came makes no sense; `fail`: this attempt is over; `stop`: a human has to
+    act."""
 
     def __init__(self, kind: Kind, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -111,11 +111,11 @@ def retry_after(headers: Any) -> float | None:
 
 
 def wait_s(tries: int, retry_after_s: float | None, base_s: float = WAIT_BASE_S) -> float:
-    """Seconds to wait before try number `tries` + 1: what the server asked for and a little more, else twice as
-    long each time; never the same for two clients."""
+    """Seconds to wait before try number `tries` + 1: what the server asked for and a little more, else twice
+    as long each time; never the same for two clients."""
     if retry_after_s is not None:
         return retry_after_s * random.uniform(1.0, 1.1) + random.uniform(0, base_s / 4)
-    return min(WAIT_MOST_S, base_s * 2 ** min(tries - 1, 20)) * random.uniform(0.5, 1.0)
+    return min(WAIT_MOST_S, base_s * 2.0 ** min(tries - 1, 20)) * random.uniform(0.5, 1.0)
 
 
 def _words(error: Exception) -> str:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Literal
 
 from loop.agents import pricing, prompt, toolbox
-from loop.agents.base import Emit, Proposal, ResearchContext
+from loop.agents.base import AgentStopped, Emit, Proposal, ResearchContext
 from loop.agents.chat import Chat
 from loop.agents.checks import Tried
 from loop.agents.conversation import (
@@ -23,6 +23,7 @@ from loop.agents.conversation import (
 )
 from loop.agents.faults import Fault, explain
 from loop.agents.pricing import Tokens
+from loop.events import Usage
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -60,8 +61,9 @@ class GptAgent:
         self._refused: set[str] = set()
 
     async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
-        client = self._client or await asyncio.to_thread(self._connect)
-        self._client = client
+        client = self._client
+        if client is None:
+            client = self._client = await asyncio.to_thread(self._connect)
         await asyncio.to_thread(self._tried.update, context)
         voice = Voice(context.n, emit)
         if not self.model:
@@ -91,8 +93,6 @@ class GptAgent:
 
     async def _served(self, client: AsyncOpenAI) -> str:
         """The first model that the server offers. Raises `AgentStopped` when it tells none."""
-        from loop.agents.base import AgentStopped
-
         try:
             page = await client.models.list()
         except Exception as error:
@@ -158,7 +158,7 @@ class _Responses:
         options: dict[str, Any] = {}
         if "reasoning" not in self._refused:
             options = {"reasoning": {"summary": "auto"}, "include": ["reasoning.encrypted_content"]}
-        stream = await self._client.responses.create(
+        stream: Any = await self._client.responses.create(
             model=self._model,
             instructions=self._system,
             input=self._history,  # type: ignore[arg-type]
@@ -217,10 +217,10 @@ class _Responses:
         self._history.append({"role": "user", "content": [{"type": "input_text", "text": text}]})
 
 
-def _usage(response: Response, model: str, base_url: str) -> pricing.Usage:
+def _usage(response: Response, model: str, base_url: str) -> Usage:
     u = response.usage
     if u is None:
-        return pricing.Usage()
+        return Usage()
     inputs, outputs = u.input_tokens_details, u.output_tokens_details
     tokens = Tokens(
         input=u.input_tokens,

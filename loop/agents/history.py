@@ -1,4 +1,4 @@
-"""The past of a run in few words: a table of results, what is in training, when to try something else. Pure."""
+"""The past of a run in few words: results, what is in training, when to try something else. Pure."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ KINDS = {
     "schedule": r"schedul|warm.?up|warm.?down|cool.?down|decay to|final.?lr|cosine|anneal",
     "optimizer": r"optimi[sz]er|muon|adam|sgd|momentum|beta[12]|weight.?decay|lion|shampoo|soap|newton|clip",
     "data order": r"\bdata\b|batch(?!.?norm)|shuffl|curricul|sequence len|packing|token order|epoch",
-    "architecture": r"architect|layer|depth|width|head|attention|mlp|norm|embed|residual|activation|relu|gelu|glu"
-    r"|rope|rotary|softcap|n.?gram|window|expert|init",
+    "architecture": r"architect|layer|depth|width|head|attention|mlp|norm|embed|residual|activation|relu|gelu"
+    r"|glu|rope|rotary|softcap|n.?gram|window|expert|init",
 }
 """Kinds of change and the words that tell them, looked for in this order; what fits none is the last kind."""
 OTHER = "hyperparameter"
@@ -103,8 +103,8 @@ def advice(context: ResearchContext) -> str:
     rest = [name for name in (OTHER, *KINDS) if name not in tried]
     fewest = rest or [name for name, _ in tried.most_common()[::-1][:2]]
     return (
-        f"The last {len(since)} experiments brought no keep. Kinds tried since then: {told}. Propose a different "
-        f"kind of change now: {' or '.join(fewest)}. Look at the near misses: two of them together may pay."
+        f"The last {len(since)} experiments brought no keep. Kinds tried since then: {told}. Propose a "
+        f"different kind of change now: {' or '.join(fewest)}. Two near misses together may pay."
     )
 
 

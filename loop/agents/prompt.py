@@ -31,13 +31,13 @@ SHARES = {
 """Shares of the budget; what is left is for the fixed words."""
 
 SYSTEM = """\
-You are the researcher of autoresearch-tui: you improve the training script of a language model by experiment.
-One experiment is one change to {path}, trained for {budget:g} seconds, judged by {metric} ({better} is better).
+You are the researcher of autoresearch-tui: you improve how a language model is trained, by experiment.
+One experiment is one change to {path}, trained {budget:g} seconds, judged by {metric} ({better} is better).
 Everything but {path} is fixed.
 
 In this conversation you work out one experiment and nothing else:
 1. Think: which single idea is most worth {budget:g} seconds of training now, and why should it help?
-2. Edit {path} with str_replace (or write). Look things up with view, read_experiment and read_log if you need.
+2. Edit {path} with str_replace (or write). Look things up with view, read_experiment and read_log.
 3. Call submit with a one-line description and your hypothesis. Nothing counts before it is submitted.
 The engine commits, trains, judges and logs; you cannot run code and there is nobody to ask. Do not wait for
 an answer: every turn must end in a tool call. Keep what later experiments should know with note.
@@ -107,8 +107,9 @@ def _failure(context: ResearchContext, most: int) -> str:
     failure = context.failure
     assert failure is not None, "asked for only with a failure"
     return (
-        f"Experiment {context.n} crashed ({clean(failure.reason)}). The tools now hold the file that crashed, not "
-        f"the incumbent's. Repair it: the same idea, made to run (attempt {failure.attempt}). Then submit it.\n"
+        f"Experiment {context.n} crashed ({clean(failure.reason)}). The tools now hold the file that "
+        f"crashed, not the incumbent's. Repair it: the same idea, made to run (attempt {failure.attempt}). "
+        "Then submit it.\n"
         + fence("what changed against the incumbent", cut(history.change(context, failure.source), most))
         + "\n"
         + fence("end of run.log", cut(failure.log_tail, most, "end"))

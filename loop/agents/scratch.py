@@ -41,7 +41,7 @@ class Scratch:
         path.chmod(0o644 if writable else 0o444)
 
     def read(self, name: str) -> str | None:
-        """A file the agent left; None when there is none, or something else than a plain file of sane size."""
+        """A file the agent left, cut at a sane size; None when there is none, or no plain file."""
         try:
             handle = os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
