@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 
 from loop import events as ev
 from loop import limits, merge, results, verdict
-from loop.agents.base import Agent, AgentFailed, AgentStopped, Failure, Proposal
+from loop.agents.base import Agent, AgentFailed, AgentStopped, Failure, NoProposal, Proposal
 from loop.config import Settings
 from loop.errors import BranchMoved, describe
 from loop.executor import Executor, PrepareFailed
@@ -164,20 +164,28 @@ class Engine:
             self.record(ev.ExperimentStarted(n, parent))
         context = self._proposer.context(n, parent)
         try:
-            proposal = await self._proposer.ask(context)
+            proposal, heard = await self._proposer.ask(context)
         except AgentStopped as error:
+            self._spent(n, error)
             self._pause(str(error))
             return
         except AgentFailed as error:
+            self._spent(n, error)
             self._failed_proposals += 1
-            self.show(ev.AgentDelta(n, "error", str(error), t=time.time()))
             if self._failed_proposals >= AGENT_PATIENCE:
                 self._failed_proposals = 0
                 self._pause(f"the agent gave no proposal {AGENT_PATIENCE} times in a row: {error}")
             return
         self._failed_proposals = 0
-        self._commit(n, parent, proposal, len(context.steering))
+        self._commit(n, parent, proposal, heard)
         self._ask_approval(n)
+
+    def _spent(self, n: int, error: NoProposal) -> None:
+        """Say why an attempt led nowhere, and count what it cost all the same."""
+        self._proposer.say(n, "error", str(error))
+        if error.usage != ev.Usage():
+            self.record(ev.Spent(n, error.usage))
+            self._pause_at_limit()
 
     def _commit(
         self,
@@ -187,11 +195,12 @@ class Engine:
         steered: int = 0,
         author: Literal["agent", "human"] = "agent",
     ) -> None:
-        """Make a candidate of a proposal: objects first, then the journal, then the ref."""
+        """Make a candidate of a proposal: objects and notes first, then the journal, then the ref."""
         path, before = self.state.editable, self.repository.read(parent, self.state.editable) or ""
         message = f"{proposal.description}\n\n{proposal.hypothesis}\n\nautoresearch {self.state.tag} #{n}\n"
         commit = self.repository.commit(parent, path, proposal.source, message)
         added, removed = merge.count(before, proposal.source)
+        self._proposer.keep_notes(proposal)
         self.record(
             ev.CandidateCommitted(
                 n, commit, parent, proposal.description, proposal.hypothesis, added, removed,
@@ -200,8 +209,6 @@ class Engine:
         )  # fmt: skip
         self.repository.keep_candidate(self.state.tag, n, commit)
         self.show(ev.CandidateEdited(n, path, before, proposal.source))
-        if proposal.notes is not None:
-            self.paths.notes.write_text(proposal.notes, "utf-8")
 
     def _ask_approval(self, n: int) -> None:
         if self._needs_approval(self.state.experiment(n)):
@@ -322,11 +329,16 @@ class Engine:
         failure = Failure(attempt, reason, tail(log), self.archive.source(e.n))
         context = self._proposer.context(e.n, e.parent, failure)
         try:
-            proposal = await self._proposer.ask(context)
-        except (AgentFailed, AgentStopped) as error:
-            self.show(ev.AgentDelta(e.n, "error", f"no repair: {error}", t=time.time()))
+            proposal, _ = await self._proposer.ask(context)
+        except AgentFailed as error:
+            self._spent(e.n, error)
             return False
-        self._commit(e.n, e.parent, proposal, len(context.steering))
+        except AgentStopped as error:
+            self._spent(e.n, error)
+            self._pause(str(error))
+            await self._until_resumed()
+            return True  # the crash is still there: it is asked about again
+        self._commit(e.n, e.parent, proposal)
         return True
 
     async def _log(self, e: Experiment) -> None:
@@ -335,9 +347,7 @@ class Engine:
             self._ledger.write(e)
         except BranchMoved as error:
             self._pause(str(error))
-            self._blocked = True
-            await self._until(lambda: None if self.state.paused else True)
-            self._blocked = False
+            await self._until_resumed()
         else:
             self.record(ev.Logged(e.n))
             self._pause_at_limit()
@@ -348,6 +358,12 @@ class Engine:
         if self.state.paused is None:
             self.record(ev.Paused(reason, "engine"))
         self.show(ev.Notice("warning", reason))
+
+    async def _until_resumed(self) -> None:
+        """Wait for a human in the middle of a step; stopping does not wait for it."""
+        self._blocked = True
+        await self._until(lambda: None if self.state.paused else True)
+        self._blocked = False
 
     def _pause_at_limit(self) -> None:
         """Stop or pause when a limit is reached, or when there is nothing to improve on."""

@@ -134,6 +134,13 @@ class CandidateCommitted(Event, frozen=True):
     """How many of the human's waiting messages this proposal has seen."""
 
 
+class Spent(Event, frozen=True):
+    """What an attempt at proposal `n` cost that led nowhere."""
+
+    n: int
+    usage: Usage
+
+
 class ApprovalRequested(Event, frozen=True):
     n: int
 
@@ -326,6 +333,7 @@ DurableEvent = (
     | EngineStopped
     | ExperimentStarted
     | CandidateCommitted
+    | Spent
     | ApprovalRequested
     | Approved
     | Rejected

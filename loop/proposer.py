@@ -34,6 +34,8 @@ class Proposer:
         self.archive = KeptArchive(repository, paths, state)
         self._agent, self._settings, self._paths = agent, settings, paths
         self._repository, self._state, self._show = repository, state, show
+        self._told: dict[int, int] = {}
+        """How many human messages the transcript of an experiment has: a second attempt repeats none."""
 
     def context(self, n: int, parent: str, failure: Failure | None = None) -> ResearchContext:
         """Everything the agent may know when it proposes experiment `n` on top of `parent`."""
@@ -52,12 +54,18 @@ class Proposer:
             direction=s.direction,
             budget_s=self._settings.budget_s,
             notes=_read(self._paths.notes),
-            steering=list(s.steering),
+            steering=[] if failure else list(s.steering),
             failure=failure,
+            dollars_left=self._dollars_left(),
         )
 
-    async def ask(self, context: ResearchContext) -> Proposal:
-        """One proposal; its transcript goes to the experiment's own file as it comes.
+    def _dollars_left(self) -> float | None:
+        most, spent = self._state.limits.max_cost, self._state.usage.dollars
+        return None if most is None else most - (spent or 0.0)
+
+    async def ask(self, context: ResearchContext) -> tuple[Proposal, int]:
+        """One proposal, and how many of the human's waiting messages it has heard. A repair hears none: they
+        are for the next idea. The transcript goes to the experiment's own file as it comes.
 
         Raises `AgentFailed` or `AgentStopped`; whatever else goes wrong inside an agent is a failed attempt
         too, with its traceback in the engine's log: one odd answer must not end a week of research.
@@ -72,15 +80,40 @@ class Proposer:
                     transcript.flush()
                 self._show(event)
 
-            for message in context.steering:
-                emit(ev.AgentDelta(context.n, "human", message, t=time.time()))
+            heard = 0
+
+            def hear() -> list[str]:
+                nonlocal heard
+                news, told = self._state.steering[heard:], self._told.get(context.n, 0)
+                for message in news[max(0, told - heard) :]:
+                    emit(ev.AgentDelta(context.n, "human", message, t=time.time()))
+                heard += len(news)
+                self._told = {context.n: max(heard, told)}
+                return news
+
+            if context.failure is None:
+                context = msgspec.structs.replace(context, steering=hear(), hear=hear)
             try:
-                return _cleaned(await self._agent.propose(context, emit))
+                return _cleaned(await self._agent.propose(context, emit)), heard
             except (AgentFailed, AgentStopped, OSError):
                 raise
             except Exception as error:
                 traceback.print_exc()
                 raise AgentFailed(f"agent {self._agent.name} failed: {error!r}") from error
+
+    def say(self, n: int, kind: ev.DeltaKind, text: str) -> None:
+        """A line of the engine's own in an experiment's transcript."""
+        delta = ev.AgentDelta(n, kind, text, t=time.time())
+        with self._paths.transcript(n).open("ab") as transcript:
+            transcript.write(ev.encode(delta) + b"\n")
+        self._show(delta)
+
+    def keep_notes(self, proposal: Proposal) -> None:
+        """The agent's notes.md, if it changed them: whole or not at all."""
+        if proposal.notes is not None:
+            draft = self._paths.notes.with_suffix(".draft")
+            draft.write_text(proposal.notes, "utf-8")
+            draft.replace(self._paths.notes)
 
 
 def _cleaned(proposal: Proposal) -> Proposal:

@@ -237,6 +237,9 @@ def _apply(s: RunState, event: ev.AnyEvent, t: float) -> None:
             s.paused = None
         case ev.Steered(text=text):
             s.steering.append(text)
+        case ev.Spent(n=n, usage=usage):
+            e = s.experiment(n)
+            e.usage, s.usage = e.usage + usage, s.usage + usage
         case ev.ModeSet(approval=approval):
             s.approval = approval
         case ev.LimitsSet(limits=limits):

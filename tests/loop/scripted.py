@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from loop import config
 from loop import events as ev
-from loop.agents.base import Emit, Proposal, ResearchContext
+from loop.agents.base import Agent, Emit, Proposal, ResearchContext
 from loop.engine import Engine
 from loop.journal import Journal
 from loop.paths import RunPaths
@@ -50,7 +50,7 @@ class ScriptedAgent:
 class Bench:
     """One engine on one repository; `records` is everything it published."""
 
-    def __init__(self, root: Path, agent: ScriptedAgent, tag: str = "t", **flags: object) -> None:
+    def __init__(self, root: Path, agent: Agent, tag: str = "t", **flags: object) -> None:
         self.repository = Repository.discover(root)
         self.paths = RunPaths(root, tag)
         self.paths.create()
