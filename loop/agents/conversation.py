@@ -29,7 +29,7 @@ NUDGES = 3
 ERRORS = 8
 """Tool calls in a row that may fail."""
 GARBLED = 8
-"""Answers in a row that may be unreadable."""
+"""Answers that may be unreadable before one is read."""
 READ_MOST = 300_000
 """Characters of answers one conversation may ask for."""
 
@@ -222,7 +222,7 @@ class _Conversation:
     async def _whole_turn(self) -> Turn:
         """The next turn, asked for again after faults that pass."""
         loop = asyncio.get_running_loop()
-        tries, down_since = 0, loop.time()
+        tries, garbled, down_since = 0, 0, loop.time()
         while True:
             try:
                 async with asyncio.timeout_at(self._deadline) as limit:
@@ -235,7 +235,9 @@ class _Conversation:
                         f"{self._peer.model} submitted nothing in {self._bounds.seconds:.0f} s"
                     ) from error
                 fault = faults.explain(error, self._peer.name, self._peer.model, self._peer.secrets)
-            tries += 1
+            tries, garbled = tries + 1, garbled + (fault.kind == "garbled")
+            if garbled >= GARBLED:
+                raise AgentFailed(f"{fault}, {garbled} times now")
             self._give_up(fault, tries, loop.time() - down_since)
             await self._wait(fault, tries)
 
@@ -247,8 +249,6 @@ class _Conversation:
             raise AgentFailed(str(fault))
         if fault.kind == "unreachable" and not self._peer.reached and tries >= self._bounds.first_tries:
             raise AgentStopped(f"{fault}: check the address (--base-url) and the network, then resume")
-        if fault.kind == "garbled" and tries >= GARBLED:
-            raise AgentFailed(f"{fault}, {tries} times in a row")
         if down_s > self._bounds.outage_s:
             raise AgentFailed(f"{fault}, for {down_s / 60:.0f} minutes now")
 

@@ -41,10 +41,12 @@ def _nearest(text: str, old: str) -> str:
     """The line that looks most like the first line looked for."""
     wanted = next((line for line in old.splitlines() if line.strip()), "")
     lines = text.splitlines()
-    near = difflib.get_close_matches(wanted, lines, n=1, cutoff=0.5)
+    starts = [line[: len(wanted)] for line in lines]  # a model leaves out comments more often than beginnings
+    near = difflib.get_close_matches(wanted, starts, n=1, cutoff=0.5)
     if not near:
         return " View the file first."
-    return f" The nearest is line {lines.index(near[0]) + 1}: {near[0]!r}"
+    at = starts.index(near[0])
+    return f" The nearest is line {at + 1}: {lines[at]!r}"
 
 
 def diff(path: str, before: str, after: str) -> str:

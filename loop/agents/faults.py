@@ -115,7 +115,7 @@ def wait_s(tries: int, retry_after_s: float | None, base_s: float = WAIT_BASE_S)
     as long each time; never the same for two clients."""
     if retry_after_s is not None:
         return retry_after_s * random.uniform(1.0, 1.1) + random.uniform(0, base_s / 4)
-    return min(WAIT_MOST_S, base_s * 2.0 ** min(tries - 1, 20)) * random.uniform(0.5, 1.0)
+    return min(WAIT_MOST_S, base_s * 2.0 ** min(tries - 1, 20)) * random.uniform(0.75, 1.0)
 
 
 def _words(error: Exception) -> str:

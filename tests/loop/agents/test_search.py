@@ -112,7 +112,7 @@ async def test_it_repairs_nothing() -> None:
 async def test_it_improves_a_real_repository(repository: Path) -> None:
     (repository / "train.py").write_text(TRAINER.replace("STEPS = 4", "STEPS = 4  # [1, 8]"))
     git(repository, "commit", "-qam", "range")
-    bench = Bench(repository, SearchAgent(), max_experiments=8, budget_s=0.05)  # type: ignore[arg-type]
+    bench = Bench(repository, SearchAgent(), max_experiments=8, budget_s=0.05)
     await bench.run()
     state = bench.engine.state
     assert state.rows == 8
