@@ -39,6 +39,8 @@ def obey(engine: Engine, command: ev.AnyCommand) -> str:
             return "limits set"
         case ev.Override():
             return _override(engine, command)
+        case ev.RunAgain(n=n):
+            return _run_again(engine, n)
         case ev.GetExperiment():
             raise AssertionError("the server answers GetExperiment itself")
 
@@ -117,3 +119,11 @@ def _override(engine: Engine, command: ev.Override) -> str:
         raise Refused("it is the only one kept: a run needs an incumbent")
     engine.record(ev.Overridden(e.n, command.status, command.reason))
     return f"experiment {e.n}: {command.status}"
+
+
+def _run_again(engine: Engine, n: int) -> str:
+    e = _experiment(engine, n)
+    if not e.judged or e.value is None:
+        raise Refused(f"experiment {n} has no {engine.state.metric} to measure again")
+    engine.record(ev.RerunAsked(n))
+    return f"experiment {n} runs once more after the run under way"

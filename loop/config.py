@@ -14,6 +14,7 @@ import msgspec
 from loop.errors import UsageError, describe
 from loop.events import Limits
 from loop.repository import Repository
+from loop.verdict import Rules
 
 CONFIG = "autoresearch.toml"
 PYTHON = "{python}"
@@ -56,6 +57,23 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_crashes: int | None = 10
     fix_attempts: int = 2
     """How often an agent may repair one crashed idea."""
+    rule: Literal["improved", "confirmed"] = "confirmed"
+    """What is kept: any better number, or one that is better by more than luck (docs/verdicts.md)."""
+    baseline_runs: int = 2
+    """Runs of the unchanged code: they measure the noise."""
+    max_runs: int = 3
+    """Runs of one candidate at most, where rule `confirmed` asks for more than one."""
+    combine: int = 12
+    """Rule `confirmed`: near misses after which the engine tries them together; 0: never."""
+    line_price: float = 0.02
+    """Rule `confirmed`: what an added line must gain, in standard deviations of one run; 0: nothing."""
+
+    audit: Literal["refuse", "report"] = "refuse"
+    """What happens to a change that is more than training (docs/verdicts.md): not trained, or only shown."""
+
+    @property
+    def rules(self) -> Rules:
+        return Rules(self.rule, self.baseline_runs, self.max_runs, self.combine, self.line_price)
 
     @property
     def limits(self) -> Limits:
@@ -142,4 +160,6 @@ def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
     for name, limit in msgspec.structs.asdict(settings.limits).items():
         if limit is not None and not limit > 0:
             raise UsageError(f"--{name.replace('_', '-')} must be more than 0")
+    if settings.baseline_runs < 1 or settings.max_runs < 1:
+        raise UsageError("--baseline-runs and `max_runs` must be at least 1")
     return settings

@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from loop import events as ev
-from loop import limits, merge, results, verdict
+from loop import limits, results, verdict
 from loop.agents.base import Agent, AgentFailed, AgentStopped, Failure, NoProposal, Proposal
+from loop.candidates import Candidates
 from loop.config import Settings
 from loop.errors import BranchMoved, describe
 from loop.executor import Executor, PrepareFailed
@@ -58,6 +59,7 @@ class Engine:
         self.state, self.agent = state, agent
         self._proposer = Proposer(agent, settings, paths, repository, state, self.show)
         self.archive = self._proposer.archive
+        self._candidates = Candidates(settings, repository, state, self.record, self.show)
         self._ledger = Ledger(repository, paths, state)
         self.executor = Executor(settings, paths, repository, self.show)
         self._journal, self._publish, self._stop_at_limit = journal, publish, stop_at_limit
@@ -104,7 +106,7 @@ class Engine:
 
     def replace_candidate(self, e: Experiment, source: str) -> None:
         """Put a human's version in place of a waiting candidate."""
-        self._commit(e.n, e.parent, Proposal(e.description, source, e.hypothesis), author="human")
+        self._candidates.commit(e.n, e.parent, Proposal(e.description, source, e.hypothesis), author="human")
         self._ask_approval(e.n)
 
     @staticmethod
@@ -158,10 +160,13 @@ class Engine:
         self.repository.keep_candidate(self.state.tag, n, base)
 
     async def _propose(self, n: int) -> None:
-        """Let the agent work out experiment `n` against the incumbent of now."""
+        """Let the agent work out experiment `n` against the incumbent of now, or put near misses together."""
         parent = self.state.incumbent_commit
         if n > len(self.state.experiments) or self.state.experiment(n).parent != parent:
             self.record(ev.ExperimentStarted(n, parent))
+        if self._candidates.combine(n, parent):
+            self._ask_approval(n)
+            return
         context = self._proposer.context(n, parent)
         try:
             proposal, heard = await self._proposer.ask(context)
@@ -171,14 +176,22 @@ class Engine:
             return
         except AgentFailed as error:
             self._spent(n, error)
-            self._failed_proposals += 1
-            if self._failed_proposals >= AGENT_PATIENCE:
-                self._failed_proposals = 0
-                self._pause(f"the agent gave no proposal {AGENT_PATIENCE} times in a row: {error}")
+            self._failed(str(error))
+            return
+        self._proposer.keep_notes(proposal)
+        if refused := self._candidates.commit(n, parent, proposal, heard):
+            self._proposer.say(n, "error", refused)
+            self._failed(refused)
             return
         self._failed_proposals = 0
-        self._commit(n, parent, proposal, heard)
         self._ask_approval(n)
+
+    def _failed(self, reason: str) -> None:
+        """A proposal led nowhere; after a few in a row a human has to look."""
+        self._failed_proposals += 1
+        if self._failed_proposals >= AGENT_PATIENCE:
+            self._failed_proposals = 0
+            self._pause(f"the agent gave no proposal {AGENT_PATIENCE} times in a row: {reason}")
 
     def _spent(self, n: int, error: NoProposal) -> None:
         """Say why an attempt led nowhere, and count what it cost all the same."""
@@ -186,29 +199,6 @@ class Engine:
         if error.usage != ev.Usage():
             self.record(ev.Spent(n, error.usage))
             self._pause_at_limit()
-
-    def _commit(
-        self,
-        n: int,
-        parent: str,
-        proposal: Proposal,
-        steered: int = 0,
-        author: Literal["agent", "human"] = "agent",
-    ) -> None:
-        """Make a candidate of a proposal: objects and notes first, then the journal, then the ref."""
-        path, before = self.state.editable, self.repository.read(parent, self.state.editable) or ""
-        message = f"{proposal.description}\n\n{proposal.hypothesis}\n\nautoresearch {self.state.tag} #{n}\n"
-        commit = self.repository.commit(parent, path, proposal.source, message)
-        added, removed = merge.count(before, proposal.source)
-        self._proposer.keep_notes(proposal)
-        self.record(
-            ev.CandidateCommitted(
-                n, commit, parent, proposal.description, proposal.hypothesis, added, removed,
-                proposal.usage, author, steered,
-            )
-        )  # fmt: skip
-        self.repository.keep_candidate(self.state.tag, n, commit)
-        self.show(ev.CandidateEdited(n, path, before, proposal.source))
 
     def _ask_approval(self, n: int) -> None:
         if self._needs_approval(self.state.experiment(n)):
@@ -235,23 +225,16 @@ class Engine:
                 self.record(ev.Approved(e.n))
 
     def _busy(self) -> bool:
-        return any(
-            e.phase in ("training", "judging") or (e.judged and not e.logged) for e in self.state.experiments
-        )
+        return self._begun() is not None
 
     def _next_work(self) -> Step | None:
         """What the state says is next; things begun before things new."""
         s = self.state
-        for e in s.experiments:
-            if e.judged and not e.logged:
-                return lambda e=e: self._log(e)  # type: ignore[misc]
-        for e in s.experiments[-50:]:
-            if e.phase == "judging":
-                return lambda e=e: self._judge(e)  # type: ignore[misc]
-            if e.phase == "training":
-                return lambda e=e: self._train(e)  # type: ignore[misc]
-        if s.paused or self._stopping:
-            return None
+        begun = self._begun()
+        if begun or s.paused or self._stopping:
+            return begun
+        if again := verdict.rerun(s, self.settings.rules):
+            return lambda: self._train_again(again)
         for e in s.experiments[-50:]:
             if self._needs_approval(e):
                 self._ask_approval(e.n)
@@ -259,55 +242,55 @@ class Engine:
                 return lambda e=e: self._start(e)  # type: ignore[misc]
         return None
 
+    def _begun(self) -> Step | None:
+        """A step that is under way, or that only makes true what is decided."""
+        s = self.state
+        if running := s.training:
+            return lambda: self._train(running)
+        for e in s.experiments:
+            if e.judged and not e.logged:
+                return lambda e=e: self._log(e)  # type: ignore[misc]
+        if due := verdict.due(s, self.settings.rules):
+            return lambda: self._judge(*due)
+        return None
+
     async def _start(self, e: Experiment) -> None:
         """Train a candidate that is next, on top of the incumbent of now."""
-        if not self._prepared:
-            try:
-                await self.executor.prepare(e.commit)
-            except PrepareFailed as error:
-                self._pause(str(error))
-                return
-            self._prepared = True
-        if e.parent != self.state.incumbent_commit and not self._merge(e):
+        if not await self._prepare(e.commit):
+            return
+        if e.parent != self.state.incumbent_commit and not self._candidates.carry_over(e):
             return
         if not self.state.paused and e.phase == "queued":
             await self._train(e)
 
-    def _merge(self, e: Experiment) -> bool:
-        """Carry a candidate over to an incumbent that is newer than its parent; False when it has no use."""
-        path, incumbent = self.state.editable, self.state.incumbent_commit
-        base, ours, theirs = (self.repository.read(c, path) or "" for c in (e.parent, incumbent, e.commit))
-        merged = merge.merge(base, ours, theirs)
-        if merged is None or merged == ours:
-            why = "it changes the same lines as" if merged is None else "it is contained in"
-            self.record(ev.ExperimentStarted(e.n, incumbent, f"{why} the new incumbent"))
-            return False
-        commit = self.repository.commit(
-            incumbent, path, merged, f"{e.description}\n\nmerged onto {incumbent[:7]}\n"
-        )
-        added, removed = merge.count(ours, merged)
-        self.record(
-            ev.CandidateCommitted(
-                e.n, commit, incumbent, e.description, e.hypothesis, added, removed, author="engine"
-            )
-        )
-        self.repository.keep_candidate(self.state.tag, e.n, commit)
+    async def _train_again(self, again: verdict.Rerun) -> None:
+        """One more run of a commit, with another seed."""
+        e = self.state.experiment(again.n)
+        if await self._prepare(e.commit) and not self.state.paused:
+            await self._train(e, again.reason)
+
+    async def _prepare(self, commit: str) -> bool:
+        """The data is there, once in an engine's life; False when it is not, and then we are paused."""
+        if not self._prepared:
+            try:
+                await self.executor.prepare(commit)
+            except PrepareFailed as error:
+                self._pause(str(error))
+                return False
+            self._prepared = True
         return True
 
-    async def _train(self, e: Experiment) -> None:
+    async def _train(self, e: Experiment, why: str = "") -> None:
         """One training process, new or found still running after a restart."""
-        run = e.last_run
-        if e.phase != "training" or run is None:
+        if self.state.running != e.n:
             number = len(e.runs) + 1
-            self.record(
-                ev.RunStarted(e.n, number, e.commit, self.executor.seed(number), self.settings.budget_s)
-            )
-            run = e.last_run
+            seed = self.executor.seed(number)
+            self.record(ev.RunStarted(e.n, number, e.commit, seed, self.settings.budget_s, why=why))
+        run = e.last_run
         assert run is not None, "RunStarted adds a run"
         self.record(await self.executor.train(e.n, run, self.state.metric))
 
-    async def _judge(self, e: Experiment) -> None:
-        judged = verdict.judge(self.state, e)
+    async def _judge(self, e: Experiment, judged: verdict.Verdict) -> None:
         if judged.status == "crash" and await self._repair(e, judged.reason):
             return
         row = results.format_row(e.commit, judged.value, judged.memory_gb, judged.status, e.description)
@@ -316,13 +299,13 @@ class Engine:
         self.record(
             ev.Judged(
                 e.n, judged.status, e.commit, judged.value, judged.memory_gb, judged.reason, judged.delta,
-                incumbent, copies,
+                judged.evidence, judged.stderr, judged.runs, incumbent, copies,
             )
         )  # fmt: skip
 
     async def _repair(self, e: Experiment, reason: str) -> bool:
         """Give a crash back to the agent, if it may try again; True when there is a new candidate."""
-        attempt = sum(run.outcome == "crashed" for run in e.runs)
+        attempt = len({run.commit for run in e.runs})  # each repair is a commit of its own
         if e.commit == self.state.base or attempt > self.settings.fix_attempts or self._stopping:
             return False
         log = self.archive.log(e.n)
@@ -338,7 +321,11 @@ class Engine:
             self._pause(str(error))
             await self._until_resumed()
             return True  # the crash is still there: it is asked about again
-        self._commit(e.n, e.parent, proposal)
+        if refused := self._candidates.refusal(e.parent, proposal.source):
+            self._proposer.say(e.n, "error", f"no repair: {refused}")
+            return False
+        self._proposer.keep_notes(proposal)
+        self._candidates.commit(e.n, e.parent, proposal)
         return True
 
     async def _log(self, e: Experiment) -> None:

@@ -132,6 +132,12 @@ class CandidateCommitted(Event, frozen=True):
     author: Literal["agent", "human", "engine"] = "agent"
     steered: int = 0
     """How many of the human's waiting messages this proposal has seen."""
+    findings: list[str] = []
+    """What the audit of the change found, a sentence each."""
+    refused: str = ""
+    """Why the audit does not let it be trained; then it is rejected at once."""
+    combines: list[int] = []
+    """Experiments whose changes this puts together."""
 
 
 class Spent(Event, frozen=True):
@@ -165,6 +171,8 @@ class RunStarted(Event, frozen=True):
     seed: int
     budget_s: float
     slot: int = 0
+    why: str = ""
+    """Why it runs again; empty for a first run."""
 
 
 class RunFinished(Event, frozen=True):
@@ -182,6 +190,10 @@ class RunFinished(Event, frozen=True):
     summary: dict[str, float | str] = {}
     verified: bool = False
     """The number came through the sealed evaluator's own channel, not only as printed text."""
+    hidden: float | None = None
+    """The metric on the audit split, which no agent is told; None where the trainer has none."""
+    flags: list[str] = []
+    """Why this number cannot be kept: over budget, and the like."""
 
 
 class Judged(Event, frozen=True):
@@ -195,6 +207,12 @@ class Judged(Event, frozen=True):
     reason: str
     delta: float | None = None
     """value - incumbent's value of that moment; negative is better when direction is `min`."""
+    evidence: str = ""
+    """How much `delta` is against the noise, in words."""
+    stderr: float | None = None
+    """Standard error of `delta`; None when the noise is not known, or nil."""
+    runs: int = 1
+    """Runs of the candidate that `value` is the mean of."""
     incumbent: str = ""
     """The incumbent commit this was judged against; empty for the baseline."""
     copies: int = 0
@@ -203,6 +221,12 @@ class Judged(Event, frozen=True):
 
 class Logged(Event, frozen=True):
     """Branch, note and results.tsv row of experiment `n` are in place."""
+
+    n: int
+
+
+class RerunAsked(Event, frozen=True):
+    """A human wants one more run of experiment `n`."""
 
     n: int
 
@@ -341,6 +365,7 @@ DurableEvent = (
     | RunFinished
     | Judged
     | Logged
+    | RerunAsked
     | Overridden
     | Paused
     | Resumed
@@ -427,6 +452,12 @@ class Override(Command, frozen=True):
     reason: str = ""
 
 
+class RunAgain(Command, frozen=True):
+    """Train a judged experiment once more, with another seed, when the run under way has ended."""
+
+    n: int
+
+
 class GetExperiment(Command, frozen=True):
     """Ask for everything kept about experiment `n`; the reply's `detail` holds it."""
 
@@ -445,6 +476,7 @@ AnyCommand = (
     | SetMode
     | SetLimits
     | Override
+    | RunAgain
     | GetExperiment
 )
 

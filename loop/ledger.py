@@ -26,12 +26,10 @@ class Ledger:
         if self._state.incumbent is not None:
             self._advance()
         self._repository.note(e.commit, self._note(e))
-        row = results.format_row(e.commit, e.value, e.memory_gb, e.phase, e.description)
         if e.replaced:
-            old = results.format_row(e.commit, e.value, e.memory_gb, e.replaced, e.description)
-            results.change(self._paths.results, old, row)
+            results.change(self._paths.results, e.replaced, e.row)
         else:
-            results.append(self._paths.results, row, e.copies)
+            results.append(self._paths.results, e.row, e.copies)
 
     def _advance(self) -> None:
         """Put the run's branch on the incumbent; it may be on any commit of ours, or not exist yet."""
@@ -42,4 +40,14 @@ class Ledger:
 
     def _note(self, e: Experiment) -> str:
         s, value = self._state, "none" if e.value is None else f"{e.value:.6f}"
-        return f"experiment: {s.tag} #{e.n}\n{s.metric}: {value}\nstatus: {e.phase}\nreason: {e.reason}\n"
+        lines = [f"experiment: {s.tag} #{e.n}", f"{s.metric}: {value}", f"status: {e.phase}"]
+        lines += [f"reason: {e.reason}"]
+        if e.evidence:
+            lines += [f"evidence: {e.evidence}"]
+        lines += [
+            f"run {r.run}: seed {r.seed}, {r.value:.6f}{'' if r.verified else ', as printed'}"
+            for r in e.runs
+            if r.value is not None and r.commit == e.commit
+        ]
+        lines += [f"audit: {finding}" for finding in e.findings]
+        return "\n".join(lines) + "\n"

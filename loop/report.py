@@ -38,7 +38,8 @@ def line(event: ev.AnyEvent) -> str | None:
         case ev.Rejected():
             return f"#{event.n} rejected: {event.reason}"
         case ev.RunStarted():
-            return f"#{event.n} training, seed {event.seed}"
+            why = f" ({event.why})" if event.why else ""
+            return f"#{event.n} training, seed {event.seed}{why}"
         case ev.Judged():
             value = "" if event.value is None else f" {event.value:.6f}"
             return f"#{event.n} {event.status}{value}: {event.reason}"

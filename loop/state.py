@@ -6,20 +6,15 @@ attaches late, or after the run has ended, shows what a screen that was there al
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
+from statistics import fmean
 from typing import Literal
 
 from msgspec import Struct, field
 
 from loop import events as ev
-
-TRANSCRIPT_TAIL = 400
-"""Pieces of transcript a late client gets at once; the whole is in the experiment's files."""
-LOG_TAIL = 200
-"""Lines of trainer output kept in the state."""
-CURVE_POINTS = 600
-"""Points of the live loss curve before it is thinned by half."""
+from loop import results
+from loop.live import LiveView as LiveView
 
 ExperimentPhase = Literal[
     "proposing", "waiting", "queued", "training", "judging", "keep", "discard", "crash", "rejected"
@@ -44,6 +39,10 @@ class Run(Struct):
     training_seconds: float = 0.0
     summary: dict[str, float | str] = {}
     verified: bool = False
+    hidden: float | None = None
+    """The metric on the audit split, which no agent is told."""
+    flags: list[str] = []
+    """Why this run's number cannot be kept."""
 
 
 class Experiment(Struct):
@@ -64,11 +63,20 @@ class Experiment(Struct):
     value: float | None = None
     memory_gb: float = 0.0
     delta: float | None = None
+    stderr: float | None = None
+    """Standard error of `delta`."""
+    evidence: str = ""
     reason: str = ""
+    findings: list[str] = []
+    """What the audit says about the candidate's change."""
+    combines: list[int] = []
+    """Near misses that this experiment puts together."""
+    by_hand: bool = False
+    """A human changed its verdict."""
     incumbent: str = ""
     copies: int = 0
     replaced: str = ""
-    """The status that results.tsv may still show after a human changed the verdict."""
+    """The row that results.tsv may still show, after a verdict by hand or another run changed it."""
     approved: bool = False
     logged: bool = False
     usage: ev.Usage = ev.Usage()
@@ -82,18 +90,19 @@ class Experiment(Struct):
     def last_run(self) -> Run | None:
         return self.runs[-1] if self.runs else None
 
+    @property
+    def values(self) -> list[float]:
+        """The metric of each finished run of its commit."""
+        return [
+            r.value
+            for r in self.runs
+            if r.commit == self.commit and r.outcome == "finished" and r.value is not None
+        ]
 
-class LiveView(Struct):
-    """What only matters while it happens."""
-
-    preparing: str = ""
-    transcript: list[ev.AgentDelta] = field(default_factory=list)
-    edited: ev.CandidateEdited | None = None
-    phase: str = ""
-    progress: ev.Progress | None = None
-    curve: list[ev.CurvePoint] = field(default_factory=list)
-    log: list[str] = field(default_factory=list)
-    telemetry: ev.Telemetry | None = None
+    @property
+    def row(self) -> str:
+        """Its line of results.tsv."""
+        return results.format_row(self.commit, self.value, self.memory_gb, self.phase, self.description)
 
 
 class RunState(Struct):
@@ -117,9 +126,13 @@ class RunState(Struct):
     approval: bool = False
     limits: ev.Limits = ev.Limits()
     experiments: list[Experiment] = field(default_factory=list)
+    running: int | None = None
+    """Number of the experiment whose run is under way; a judged one may run again."""
     incumbent: int | None = None
     """Number of the experiment that is the incumbent, None before the baseline."""
     baseline: float | None = None
+    reruns: list[int] = field(default_factory=list)
+    """Judged experiments that a human wants to run once more."""
     steering: list[str] = field(default_factory=list)
     """Human messages no proposal has seen yet."""
     usage: ev.Usage = ev.Usage()
@@ -139,8 +152,14 @@ class RunState(Struct):
 
     @property
     def best(self) -> float | None:
-        """The incumbent's metric, None before the baseline."""
+        """The incumbent's metric (the mean of its runs), None before the baseline."""
         return self.experiment(self.incumbent).value if self.incumbent else None
+
+    @property
+    def sealed(self) -> bool:
+        """The trainer is ours: the unchanged code handed its number over through the evaluator's channel."""
+        first = next((e for e in self.experiments if e.commit == self.base), None)
+        return first is not None and any(run.verified for run in first.runs)
 
     @property
     def rows(self) -> int:
@@ -158,7 +177,7 @@ class RunState(Struct):
     @property
     def training(self) -> Experiment | None:
         """The experiment whose trainer runs now."""
-        return next((e for e in reversed(self.experiments) if e.phase == "training"), None)
+        return self.experiment(self.running) if self.running else None
 
     @property
     def proposing(self) -> Experiment | None:
@@ -174,9 +193,9 @@ class RunState(Struct):
         """One word for the status line."""
         if self.stopped is not None:
             return "stopped"
-        phases = {e.phase for e in self.experiments[-8:]}
-        if "training" in phases:
+        if self.running:
             return "training"
+        phases = {e.phase for e in self.experiments[-8:]}
         if "judging" in phases:
             return "judging"
         if self.paused is not None:
@@ -247,15 +266,15 @@ def _apply(s: RunState, event: ev.AnyEvent, t: float) -> None:
         case ev.ExperimentStarted() | ev.CandidateCommitted() | ev.ApprovalRequested() | ev.Approved():
             _apply_proposal(s, event, t)
         case ev.Rejected(n=n, reason=reason):
-            e = s.experiment(n)
-            e.phase, e.reason, e.finished_at = "rejected", reason, t
-            s.steering.append(f"Experiment {n} was rejected: {reason}")
+            _reject(s, s.experiment(n), reason, t)
         case ev.RunStarted() | ev.RunFinished():
             _apply_run(s, event, t)
+        case ev.RerunAsked(n=n):
+            s.reruns.append(n)
         case ev.Judged() | ev.Logged() | ev.Overridden():
             _apply_verdict(s, event, t)
         case _:
-            _apply_live(s.live, event)
+            s.live.apply(event)
 
 
 def _apply_proposal(
@@ -276,9 +295,13 @@ def _apply_proposal(
             e.commit, e.parent, e.author = event.commit, event.parent, event.author
             e.description, e.hypothesis = event.description, event.hypothesis
             e.added, e.removed, e.phase = event.added, event.removed, "queued"
+            e.findings = event.findings
+            e.combines = event.combines
             e.usage = e.usage + event.usage
             s.usage = s.usage + event.usage
             del s.steering[: event.steered]
+            if event.refused:
+                _reject(s, e, event.refused, t)
         case ev.ApprovalRequested(n=n):
             s.experiment(n).phase = "waiting"
         case ev.Approved(n=n):
@@ -286,12 +309,22 @@ def _apply_proposal(
             e.phase, e.approved = "queued", True
 
 
+def _reject(s: RunState, e: Experiment, reason: str, t: float) -> None:
+    """Not trained, no row; the agent is told why."""
+    e.phase, e.reason, e.finished_at = "rejected", reason, t
+    s.steering.append(f"Experiment {e.n} was rejected: {reason}")
+
+
 def _apply_run(s: RunState, event: ev.RunStarted | ev.RunFinished, t: float) -> None:
     e = s.experiment(event.n)
+    s.running = event.n if isinstance(event, ev.RunStarted) else None
     if isinstance(event, ev.RunStarted):
         run = Run(event.run, event.seed, event.commit, event.budget_s, started_at=t, slot=event.slot)
         e.runs = [r for r in e.runs if r.run != event.run] + [run]
-        e.phase = "training"
+        if not e.judged:
+            e.phase = "training"
+        if e.judged and event.n in s.reruns:
+            s.reruns.remove(event.n)
         s.live.phase, s.live.progress, s.live.curve, s.live.log = "starting", None, [], []
         return
     for run in e.runs:
@@ -299,8 +332,15 @@ def _apply_run(s: RunState, event: ev.RunStarted | ev.RunFinished, t: float) -> 
             run.finished_at, run.outcome, run.reason = t, event.outcome, event.reason
             run.value, run.memory_gb, run.summary = event.value, event.memory_gb, event.summary
             run.training_seconds, run.verified = event.training_seconds, event.verified
-    e.phase = "judging"
+            run.hidden, run.flags = event.hidden, event.flags
     s.live.phase = ""
+    if not e.judged:
+        e.phase = "judging"
+    elif e.values and e.phase != "crash":  # one more run of something judged: its mean moves, and its row
+        e.replaced = e.row if e.logged else e.replaced
+        e.value, e.logged = fmean(e.values), False
+        if e.commit == s.base and s.baseline is not None:
+            s.baseline = e.value
 
 
 def _apply_verdict(s: RunState, event: ev.Judged | ev.Logged | ev.Overridden, t: float) -> None:
@@ -309,6 +349,7 @@ def _apply_verdict(s: RunState, event: ev.Judged | ev.Logged | ev.Overridden, t:
         case ev.Judged():
             e.phase, e.commit, e.value = event.status, event.commit, event.value
             e.memory_gb, e.delta, e.reason = event.memory_gb, event.delta, event.reason
+            e.evidence, e.stderr = event.evidence, event.stderr
             e.incumbent, e.copies, e.finished_at = event.incumbent, event.copies, t
             if event.status == "keep":
                 s.incumbent = event.n
@@ -317,47 +358,10 @@ def _apply_verdict(s: RunState, event: ev.Judged | ev.Logged | ev.Overridden, t:
         case ev.Logged():
             e.logged = True
         case ev.Overridden(status=status, reason=reason):
-            e.replaced = e.phase if e.logged else e.replaced
-            e.phase, e.logged = status, False
+            e.replaced = e.row if e.logged else e.replaced
+            e.phase, e.logged, e.by_hand = status, False, True
             e.reason = f"{status} by hand" + (f": {reason}" if reason else "")
             if status == "keep":
                 s.incumbent = event.n
             elif s.incumbent == event.n:
                 s.incumbent = next((x.n for x in reversed(s.experiments) if x.phase == "keep"), None)
-
-
-def _apply_live(live: LiveView, event: ev.AnyEvent) -> None:
-    match event:
-        case ev.Preparing(text=text):
-            live.preparing = text
-        case ev.AgentDelta():
-            _append_delta(live.transcript, event)
-        case ev.CandidateEdited():
-            live.edited = event
-        case ev.PhaseChanged(phase=phase):
-            live.phase = phase
-        case ev.Progress():
-            live.progress = event
-            if event.loss is not None and math.isfinite(event.loss):
-                live.curve.append(ev.CurvePoint(event.fraction, event.loss))
-                if len(live.curve) > CURVE_POINTS:
-                    live.curve[:] = live.curve[::2]
-        case ev.LogLines(text=text):
-            live.log.extend(text.splitlines())
-            del live.log[:-LOG_TAIL]
-        case ev.Telemetry():
-            live.telemetry = event
-        case _:
-            pass
-
-
-def _append_delta(transcript: list[ev.AgentDelta], delta: ev.AgentDelta) -> None:
-    """Append, joining streamed pieces of one message so that the tail holds messages, not tokens."""
-    last = transcript[-1] if transcript else None
-    if last and delta.id and (last.n, last.id, last.kind) == (delta.n, delta.id, delta.kind):
-        transcript[-1] = ev.AgentDelta(
-            last.n, last.kind, last.text + delta.text, last.id, last.tool or delta.tool, last.t
-        )
-    else:
-        transcript.append(delta)
-        del transcript[:-TRANSCRIPT_TAIL]
