@@ -63,7 +63,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Runs of the unchanged code: they measure the noise."""
     max_runs: int = 3
     """Runs of one candidate at most, where rule `confirmed` asks for more than one."""
-    combine: int = 12
+    combine: int = 14
     """Rule `confirmed`: near misses after which the engine tries them together; 0: never."""
     line_price: float = 0.02
     """Rule `confirmed`: what an added line must gain, in standard deviations of one run; 0: nothing."""

@@ -20,7 +20,7 @@ from loop.state import Experiment, RunState
 FIRST_ERROR, LATER_ERROR = 0.03, 0.06
 """Chance that a candidate just as good as the incumbent passes the look after its first run, or after a
 later one. Few get to a later look, so that over a whole test it is kept with a chance below 5%."""
-PROMISING = 1.4
+PROMISING = 1.5
 """Standard errors of gain below which another run is not worth its time: most changes help nothing."""
 LOSS_BORNE = 1.0
 """Standard errors of loss that a simplification may show and still count as no loss."""
@@ -34,7 +34,7 @@ class Rules(Struct, frozen=True):
     """Runs of the baseline before anything is compared with it: they measure the noise."""
     max_runs: int = 3
     """Runs of one candidate at most, its first included."""
-    combine: int = 12
+    combine: int = 14
     """Near misses after which the engine tries them together; 0: never."""
     line_price: float = 0.02
     """What a net added line of code must gain besides, in standard deviations of one run (at most one in

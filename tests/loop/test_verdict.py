@@ -185,10 +185,10 @@ def test_the_baseline_runs_again_before_anything_is_compared_with_it() -> None:
 
 
 def test_near_misses_are_offered_once_there_are_enough_and_once_only() -> None:
-    misses = [experiment(n, 0.9, phase="discard", stderr=0.1, delta=-0.01) for n in range(2, 14)]
-    worse = experiment(14, 0.9, phase="discard", stderr=0.1, delta=0.01)
+    misses = [experiment(n, 0.9, phase="discard", stderr=0.1, delta=-0.01) for n in range(2, 16)]
+    worse = experiment(16, 0.9, phase="discard", stderr=0.1, delta=0.01)
     s = state(experiment(1, 1.0), *misses, worse)
-    assert [e.n for e in verdict.near_misses(s, RULES)] == list(range(2, 14))
+    assert [e.n for e in verdict.near_misses(s, RULES)] == list(range(2, 16))
     assert verdict.near_misses(s, Rules("improved")) == []
-    s.experiments.append(experiment(15, phase="queued", combines=[2, 3]))
+    s.experiments.append(experiment(17, phase="queued", combines=[2, 3]))
     assert verdict.near_misses(s, RULES) == []
