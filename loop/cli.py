@@ -240,13 +240,11 @@ def _run_flags(parser: argparse.ArgumentParser) -> None:
     add("--max-hours", dest="max_hours", type=float, metavar="H", help="hours of this engine")
     add("--max-cost", dest="max_cost", type=float, metavar="USD", help="dollars spent by the agent")
     add("--max-crashes", dest="max_crashes", type=int, metavar="N", help="crashes in a row (default: 10)")
-    add("--rule", choices=("improved", "confirmed"), help="what is kept (default: confirmed)")
-    add("--baseline-runs", dest="baseline_runs", type=int, metavar="N", help="to measure noise (default: 2)")
 
 
 FLAGS = (
     "agent", "model", "base_url", "api", "agent_command", "budget_s", "timeout_s", "approve",
-    "max_experiments", "max_hours", "max_cost", "max_crashes", "rule", "baseline_runs",
+    "max_experiments", "max_hours", "max_cost", "max_crashes",
 )  # fmt: skip
 
 
