@@ -89,7 +89,6 @@ def _cockpit(paths: RunPaths, start: Callable[[], None] | None) -> int:
         first = False
         return await launch.connect(paths)
 
-    os.environ.setdefault("TEXTUAL_FPS", "15")
     from tui.app import run_cockpit
 
     run: Callable[[Callable[[], Awaitable[Connection]]], int] = run_cockpit

@@ -71,6 +71,7 @@ class Cockpit(App[int]):
         """Printed when the screen is gone."""
         self._active = "agent"
         self._zoomed = False
+        self._laid_out = False
         self._dirty: set[str] = set()
         self._ticked = 0.0
         self._available: tuple[bool, ...] = ()
@@ -110,6 +111,7 @@ class Cockpit(App[int]):
         self.results.order = "oldest first" if self.settings.oldest_first else "newest first"
         self.results.focus()
         self.lay_out()
+        self._laid_out = True
         self.run_worker(self._follow(), name="connection")
         self.set_interval(FRAME_S, self.flush)
 
@@ -181,8 +183,12 @@ class Cockpit(App[int]):
                 continue
             self.link = ""
             self._show_run(self.connection.state)
+            taken = 0
             async for record in self.connection.records():
                 self._take(record.event)
+                taken += 1
+                if taken % 200 == 0:  # a long backlog must not keep keys and frames waiting
+                    await asyncio.sleep(0)
             if self.state.stopped is not None:
                 self.link = "q leaves"
             else:
@@ -250,7 +256,7 @@ class Cockpit(App[int]):
         dirty, self._dirty = self._dirty, set()
         self.transcript.flush()
         if "status" in dirty:
-            self._main.query_one(Status).show(self.state, self.link, now)
+            self._main.query_one(Status).show_state(self.state, self.link, now)
             self._refresh_keys()
         if "training" in dirty:
             self._main.query_one(TrainingStrip).show(self.state, now)
@@ -467,7 +473,7 @@ class Cockpit(App[int]):
         self.theme = names[(index + 1) % len(names)]
 
     def watch_theme(self, name: str) -> None:
-        if self.is_running:
+        if self._laid_out:
             self.remember(theme=name)
             self._dirty |= {"status", "training", "results", "diff"}
 

@@ -102,7 +102,7 @@ class Lines(ScrollView, can_focus=True):
     def show(self, items: Sequence[Item]) -> None:
         """Replace everything; the scroll position stays where it can."""
         self.items = list(items)
-        self._blocks, self._starts, self._height, self._wide = [], [], 0, 0
+        self._wide = 0
         self._lay_out_from(0)
 
     def extend(self, items: Sequence[Item], replace: int = 0) -> None:
@@ -112,29 +112,53 @@ class Lines(ScrollView, can_focus=True):
         self.items.extend(items)
         self._lay_out_from(keep)
 
+    def change(self, index: int, item: Item) -> None:
+        """Put another item in the place of one."""
+        self.items[index] = item
+        if index < len(self._blocks):
+            self._blocks[index] = self._block(item)
+            self._place_from(index)
+
     def drop(self, count: int) -> None:
         """Forget the first `count` items, without moving what is in view."""
         lines = self._starts[count] if count < len(self._starts) else self._height
         offset = self.scroll_offset.y
         if self.cursor is not None:
             self.cursor = max(0, self.cursor - count)
-        self.show(self.items[count:])
+        del self.items[:count], self._blocks[:count]
+        self._place_from(0)
         if not self.follow:
             self.scroll_to(y=max(0, offset - lines), animate=False, force=True)
+
+    def item(self, index: int) -> Item:
+        """The item to paint; a list too long to make at once overrides this and `reach`."""
+        return self.items[index]
+
+    def reach(self, index: int) -> int:
+        """Columns an unwrapped item needs."""
+        return self.items[index].body.cell_length + 1 + self.mark_width
 
     def _lay_out_from(self, index: int) -> None:
         """Wrapped items are rendered now, to know their height; unwrapped ones when they come into view."""
         if not self.size.width:
             return
         self._style = self.visual_style
-        del self._blocks[index:], self._starts[index:]
-        for item in self.items[index:]:
-            block = self._block(item) if self.wrap else None
-            self._starts.append(self._starts[-1] + len(self._blocks[-1] or "1") if self._starts else 0)
-            self._blocks.append(block)
-            if not self.wrap:
-                self._wide = max(self._wide, item.body.cell_length + 1 + self.mark_width)
-        self._height = self._starts[-1] + len(self._blocks[-1] or "1") if self._starts else 0
+        del self._blocks[index:]
+        if self.wrap:
+            self._blocks += [self._block(item) for item in self.items[index:]]
+        else:
+            self._blocks += [None] * (len(self.items) - index)
+            self._wide = max([self._wide, *(self.reach(i) for i in range(index, len(self.items)))])
+        self._place_from(index)
+
+    def _place_from(self, index: int) -> None:
+        """Count the lines anew from an item on."""
+        del self._starts[index:]
+        line = self._starts[-1] + len(self._blocks[index - 1] or "1") if index else 0
+        for block in self._blocks[index:]:
+            self._starts.append(line)
+            line += 1 if block is None else len(block)
+        self._height = line
         width = self._width if self.wrap else max(self._wide, self._width)
         self.virtual_size = Size(width, self._height)
         if self.follow:
@@ -164,7 +188,7 @@ class Lines(ScrollView, can_focus=True):
         index = bisect_right(self._starts, line) - 1
         block = self._blocks[index]
         if block is None:
-            block = self._blocks[index] = self._block(self.items[index])
+            block = self._blocks[index] = self._block(self.item(index))
         return index, block[line - self._starts[index]]
 
     # --- painting ---

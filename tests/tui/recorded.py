@@ -42,14 +42,14 @@ class Script:
     def __init__(self) -> None:
         self.records: list[ev.Record] = []
         self.t = START
-        self._seq = 0
+        self.state = RunState()
 
     def add(self, *events: ev.AnyEvent, after: float = 0.0) -> Script:
         self.t += after
         for event in events:
-            live = isinstance(event, ev.Live)
-            self._seq += not live
-            self.records.append(ev.Record(0 if live else self._seq, self.t, event))
+            seq = 0 if isinstance(event, ev.Live) else self.state.seq + 1
+            self.records.append(ev.Record(seq, self.t, event))
+            self.state.apply(self.records[-1])
         return self
 
     def begin(self, approval: bool = False) -> Script:
@@ -98,7 +98,7 @@ class Script:
         return self
 
     def finish(self, n: int, value: float | None) -> Script:
-        best = fold(self.records).best
+        best = self.state.best
         outcome: ev.Outcome = "crashed" if value is None else "finished"
         reason = (
             "exit code 1: RuntimeError: mat1 and mat2 shapes cannot be multiplied" if value is None else ""

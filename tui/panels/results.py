@@ -31,6 +31,12 @@ STATUS_ORDER = (
 )
 
 
+Look = tuple[Any, ...]
+UNMADE = Item(Content(""))
+FIXED = 60
+"""Columns before the description at most, and a few to spare."""
+
+
 class ResultsPanel(Vertical):
     """The table under its column headings."""
 
@@ -59,36 +65,48 @@ class Results(Lines):
         self.query_text = ""
         self.numbers: list[int] = []
         """Experiment of each row."""
-        self._rows: dict[int, tuple[Any, Item]] = {}
+        self._shown: list[Experiment] = []
+        self._looks: list[Look] = []
+        """What each row was painted from: a row whose look is the same stays as it is."""
         self._pinned: int | None = None
         """The experiment the human has put the cursor on; None: stay on the newest."""
 
     def show_state(self, state: RunState) -> None:
-        """Bring the rows up to date; only changed ones are rendered again."""
+        """Bring the rows up to date; they are made when they come into view."""
         found = [e for e in state.experiments if not self.query_text or matches(self.query_text, e)]
         found.sort(key=_key(self.order, state.direction), reverse=self.order == "newest first")
-        columns = _columns(self._width)
-        items = [self._row(e, e.n == state.incumbent, columns) for e in found]
-        numbers = [e.n for e in found]
         self.title = self._title(len(found), len(state.experiments))
-        if numbers == self.numbers and items == self.items:
+        numbers = [e.n for e in found]
+        looks = [_look(e, e.n == state.incumbent) for e in found]
+        self._shown = found
+        if numbers == self.numbers:
+            self._repaint(looks)
             return
-        self.numbers = numbers
-        self.show(items)
+        self.numbers, self._looks = numbers, looks
+        self.show([UNMADE] * len(found))
         self.cursor = numbers.index(self._pinned) if self._pinned in numbers else 0
+
+    def _repaint(self, looks: list[Look]) -> None:
+        changed = [i for i, (old, new) in enumerate(zip(self._looks, looks, strict=True)) if old != new]
+        self._looks = looks
+        for i in changed:
+            if i < len(self._blocks):
+                self._blocks[i] = None
+        if changed:
+            self.refresh()
+
+    def item(self, index: int) -> Item:
+        return Item(row(self._shown[index], self._looks[index][-1], _columns(self._width)))
+
+    def reach(self, index: int) -> int:
+        e = self._shown[index]
+        return FIXED + len(e.description) + len(e.reason)
 
     def _title(self, shown: int, total: int) -> str:
         text = "results.tsv"
         if self.query_text:
             text += f"  /{safe(self.query_text)}  {shown} of {total}  (esc clears)"
         return text + (f"  {self.order}" if self.order != "newest first" else "")
-
-    def _row(self, e: Experiment, best: bool, columns: tuple[str, ...]) -> Item:
-        key = (e.phase, e.commit, e.value, e.delta, e.memory_gb, e.description, e.reason, best, columns)
-        known = self._rows.get(e.n)
-        if known is None or known[0] != key:
-            known = self._rows[e.n] = (key, Item(row(e, best, columns)))
-        return known[1]
 
     @property
     def selected(self) -> int | None:
@@ -108,10 +126,9 @@ class Results(Lines):
     def next_order(self) -> None:
         self.order = ORDERS[(ORDERS.index(self.order) + 1) % len(ORDERS)]
 
-    def on_resize(self) -> None:
-        self._rows.clear()
-        self.numbers = []
-        super().on_resize()
+
+def _look(e: Experiment, best: bool) -> Look:
+    return (e.phase, e.commit, e.value, e.delta, e.memory_gb, e.description, e.reason, best)
 
 
 def _columns(width: int) -> tuple[str, ...]:

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from textual.content import Content
-from textual.widgets import Static
 
 from loop.events import Telemetry
 from loop.state import RunState
+from tui.panels.training import Line
 from tui.text import MARKS, gain, metric, plural, safe, short
 
 Part = tuple[int, str, str]
 """How long it stays (1: to the end), text, style."""
 
 
-class Status(Static):
-    """One row; repainted only when its text has changed."""
+class Status(Line):
+    """One row about the whole run."""
 
-    _shown: Content | None = None
-
-    def show(self, state: RunState, link: str, now: float) -> None:
+    def show_state(self, state: RunState, link: str, now: float) -> None:
         """`link` says what is wrong with the connection, empty when nothing is."""
-        content = fit(parts(state, link, now), self.size.width or 120)
-        if self._shown is None or not content.is_same(self._shown):
-            self._shown = content
-            self.update(content, layout=False)
+        self.show(fit(parts(state, link, now), self.size.width or 120))
 
 
 def parts(state: RunState, link: str, now: float) -> list[Part]:

@@ -6,6 +6,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from msgspec import Struct
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
 
@@ -14,6 +16,8 @@ from loop.state import Experiment, RunState
 from tui.text import clock, safe, short, spark, title
 
 Text = tuple[str, str]
+CLOCK_WIDTH = 20
+"""Columns of the countdown; styled the same in tui.tcss."""
 
 
 class Meter(Struct):
@@ -35,27 +39,52 @@ class Meter(Struct):
         return max(0.0, left - (now - self.at))
 
 
-class TrainingStrip(Static):
-    """Three rows about the run under way; one sentence when there is none."""
+class Line(Static):
+    """One row, or a part of one, that is repainted only when it says something else."""
+
+    _shown: Content | None = None
+
+    def show(self, content: Content) -> None:
+        if self._shown is None or not self._shown.is_same(content):
+            self._shown = content
+            self.update(content, layout=False)
+
+
+class TrainingStrip(Vertical):
+    """Three rows about the run under way; one sentence when there is none.
+
+    The countdown is a widget of its own: a second that changes nothing else costs a few bytes.
+    """
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.meter = Meter()
         self.reference: Sequence[CurvePoint] = ()
         """The incumbent's loss curve."""
-        self._shown: tuple[Content, str] | None = None
+        self._name = ""
+
+    def compose(self) -> ComposeResult:
+        with Horizontal():
+            yield Line(id="bar")
+            yield Line(id="clock")
+        yield Line(id="numbers")
+        yield Line(id="curves")
 
     def show(self, state: RunState, now: float) -> None:
         self.meter.take(state.live.progress, now)
         e = state.training
-        name = f"Training {e.n} · {title(e)}" if e else "Training"
         width = max(20, self.content_size.width)
-        content = running(state, e, self.meter, self.reference, width, now) if e else idle(state)
-        if self._shown is None or self._shown[1] != name:
-            self.border_title = Content(name[: max(8, width)])
-        if self._shown is None or not self._shown[0].is_same(content):
-            self.update(content, layout=False)
-        self._shown = (content, name)
+        name = f"Training {e.n} · {title(e)}" if e else "Training"
+        if name != self._name:
+            self._name = name
+            self.border_title = Content(name[:width])
+        rows = (
+            running(state, e, self.meter, self.reference, width, now)
+            if e
+            else (idle(state), *[Content("")] * 3)
+        )
+        for line, content in zip(("bar", "clock", "numbers", "curves"), rows, strict=True):
+            self.query_one(f"#{line}", Line).show(content)
 
 
 def idle(state: RunState) -> Content:
@@ -82,7 +111,8 @@ def running(
     reference: Sequence[CurvePoint],
     width: int,
     now: float,
-) -> Content:
+) -> tuple[Content, Content, Content, Content]:
+    """Bar, countdown, figures and curve of the run under way."""
     run = e.last_run
     assert run is not None, "an experiment in training has a run"
     phase = state.live.phase or "training"
@@ -95,17 +125,17 @@ def running(
         words = f"{100 * fraction:3.0f}%  {clock(left)} left"
     else:
         fraction, words = 1.0, phase
-    lines = [bar(fraction, words, width), numbers(p, run.run, run.seed, width)]
-    lines.append(curves(state.live.curve, reference, width))
-    return Content("\n").join(lines)
-
-
-def bar(fraction: float, words: str, width: int) -> Content:
-    room = max(10, width - len(words) - 3)
-    full = round(room * min(1.0, max(0.0, fraction)))
-    return Content.assemble(
-        ("━" * full, "$training"), ("─" * (room - full), "$neutral"), "   ", (words, "bold $training")
+    return (
+        bar(fraction, max(10, width - CLOCK_WIDTH)),
+        Content.styled(words.rjust(CLOCK_WIDTH), "bold $training"),
+        numbers(p, run.run, run.seed, width),
+        curves(state.live.curve, reference, width),
     )
+
+
+def bar(fraction: float, width: int) -> Content:
+    full = round(width * min(1.0, max(0.0, fraction)))
+    return Content.assemble(("━" * full, "$training"), ("─" * (width - full), "$neutral"))
 
 
 def numbers(p: Progress | None, run: int, seed: int, width: int) -> Content:

@@ -157,7 +157,6 @@ class Transcript(Lines):
         if not isinstance(piece, Piece) or not piece.folds or self.cursor is None:
             return
         piece.open = not piece.open
-        self.items[self.cursor] = piece.item()
         self.follow = self.follow and self.cursor == len(self.items) - 1
-        self.show(self.items)
+        self.change(self.cursor, piece.item())
         self.select(self.cursor)

@@ -1,0 +1,144 @@
+"""How light the cockpit is, on a real terminal: `python -m benchmarks.cockpit`.
+
+A child process shows a recorded run in a pty; this process types, reads and measures it from outside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from loop import events as ev
+from tests.e2e.terminal import Terminal
+from tests.tui.recorded import Recorded, Script
+
+MIB = 2**20
+
+
+# --- the child: a cockpit on a recording ---
+
+
+def child(scene: str) -> None:
+    from tui.app import Cockpit
+
+    results = {"busy": 10_000, "first": 0}.get(scene, 100)
+    script = Script().night(results) if results else Script().begin()
+    script.propose(results + 1).train(results + 1).progress(results + 1, 0.2)
+    connection = Recorded(script.records)
+
+    async def connect() -> Recorded:
+        if scene in ("busy", "long"):
+            feeders.append(asyncio.create_task({"busy": busy, "long": long}[scene](connection, results + 2)))
+        return connection
+
+    feeders: list[asyncio.Task[None]] = []
+    Cockpit(connect, Path(tempfile.mkdtemp())).run()
+
+
+async def busy(connection: Recorded, n: int) -> None:
+    """200 tokens and 10 progress lines a second."""
+    i = 0
+    while True:
+        await asyncio.sleep(0.05)
+        i += 1
+        for _ in range(10):
+            connection.push(ev.AgentDelta(n, "text", "token " if i % 40 else "\n\n", id=str(i // 400)))
+        if i % 2 == 0:
+            connection.push(ev.Progress(n - 1, 1, i, 0.2, 3.0, 1.0, 310.0, 1.7e6, 39.8, 1, 240.0))
+
+
+async def long(connection: Recorded, n: int) -> None:
+    """200,000 events of transcript, as fast as they are taken."""
+    for i in range(200_000):
+        if i % 500 == 0:
+            await asyncio.sleep(0)
+        connection.push(ev.AgentDelta(n + i // 400, "text", f"word {i} of the night ", id=str(i // 20)))
+    connection.push(ev.Paused("the night is over"))
+
+
+# --- the parent: measures ---
+
+
+def start(scene: str) -> tuple[Terminal, float]:
+    began = time.perf_counter()
+    terminal = Terminal([sys.executable, "-m", "benchmarks.cockpit", scene], Path.cwd())
+    until(terminal, lambda: b"Detach" in terminal.output)
+    return terminal, time.perf_counter() - began
+
+
+def until(terminal: Terminal, true: Callable[[], bool], seconds: float = 120.0) -> None:
+    deadline = time.perf_counter() + seconds
+    while not true():
+        if time.perf_counter() > deadline or not terminal.read(0.002):
+            raise SystemExit(f"the cockpit did not get there:\n{terminal.text}")
+
+
+def first_frame() -> None:
+    terminal, seconds = start("first")
+    terminal.kill()
+    print(f"first frame                        {seconds:8.2f} s     goal 1.00")
+
+
+def key_to_frame(keys: int = 200) -> None:
+    terminal, _ = start("busy")
+    time.sleep(1)
+    terminal.press("i")
+    until(terminal, lambda: b"To the agent" in terminal.output)
+    delays = []
+    for _ in range(keys):
+        terminal.output = b""
+        began = time.perf_counter()
+        terminal.press("ψ")
+        until(terminal, lambda: "ψ".encode() in terminal.output)
+        delays.append(1000 * (time.perf_counter() - began))
+        terminal.press("\x7f")
+        pause = time.perf_counter() + 0.03
+        while time.perf_counter() < pause:
+            terminal.read(0.002)
+    terminal.kill()
+    ordered = sorted(delays)
+    print(f"key to frame while streaming, p50  {statistics.median(delays):8.1f} ms")
+    print(f"key to frame while streaming, p99  {ordered[int(0.99 * len(ordered))]:8.1f} ms    goal 50")
+
+
+def idle(seconds: float = 20.0) -> None:
+    terminal, _ = start("idle")
+    time.sleep(3)
+    while terminal.output and terminal.read(0):
+        terminal.output = b""
+    process = psutil.Process(terminal.pid)
+    terminal.output = b""
+    cpu, began = sum(process.cpu_times()[:2]), time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        terminal.read(0.2)
+    used = sum(process.cpu_times()[:2]) - cpu
+    print(f"idle, written to the terminal      {len(terminal.output) / seconds:8.0f} B/s   goal 1000")
+    print(f"idle, processor                    {100 * used / seconds:8.1f} %     goal 2")
+    terminal.kill()
+
+
+def long_night() -> None:
+    terminal, _ = start("long")
+    process = psutil.Process(terminal.pid)
+    began = time.perf_counter()
+    until(terminal, lambda: b"the night is over" in terminal.output, 300)
+    seconds = time.perf_counter() - began
+    memory = process.memory_info().rss / MIB
+    terminal.kill()
+    print(f"200,000 transcript events          {seconds:8.1f} s")
+    print(f"resident memory after them         {memory:8.0f} MiB   goal 150")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        child(sys.argv[1])
+    else:
+        for measure in (first_frame, key_to_frame, idle, long_night):
+            measure()
