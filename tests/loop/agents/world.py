@@ -1,0 +1,74 @@
+"""A `ResearchContext` without an engine, and what an agent says in it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from loop import events as ev
+from loop.agents.base import Agent, Proposal, ResearchContext
+from loop.state import Experiment
+from tests.conftest import TRAINER
+
+
+class Past:
+    """An archive of sources and logs given by a test."""
+
+    def __init__(self, sources: dict[int, str] | None = None, logs: dict[int, str] | None = None) -> None:
+        self.sources, self.logs = sources or {}, logs or {}
+
+    def source(self, n: int) -> str:
+        return self.sources.get(n, TRAINER)
+
+    def log(self, n: int) -> str:
+        return self.logs.get(n, "")
+
+
+def baseline() -> Experiment:
+    return Experiment(1, "p", "keep", "c1", "baseline", value=1.0, logged=True)
+
+
+def context(**fields: Any) -> ResearchContext:
+    """Experiment 2 on top of the baseline, unless told otherwise."""
+    given: dict[str, Any] = {
+        "n": 2, "tag": "t", "program": "Make it better.", "path": "train.py", "source": TRAINER,
+        "readonly": {}, "experiments": [baseline()], "incumbent": 1, "archive": Past(), **fields,
+    }  # fmt: skip
+    return ResearchContext(**given)
+
+
+class Heard:
+    """Takes what an agent emits, with the time of each piece."""
+
+    def __init__(self) -> None:
+        self.deltas: list[ev.AgentDelta] = []
+        self.edits: list[ev.CandidateEdited] = []
+        self.times: list[float] = []
+
+    def __call__(self, event: ev.AgentDelta | ev.CandidateEdited) -> None:
+        if isinstance(event, ev.AgentDelta):
+            self.deltas.append(event)
+            self.times.append(time.time())
+        else:
+            self.edits.append(event)
+
+    def texts(self, kind: str) -> list[str]:
+        """Messages of a kind, pieces with the same id joined."""
+        found: dict[str, str] = {}
+        for delta in self.deltas:
+            if delta.kind == kind:
+                found[delta.id] = found.get(delta.id, "") + delta.text
+        return list(found.values())
+
+
+async def propose(agent: Agent, heard: Heard, given: ResearchContext | None = None) -> Proposal:
+    try:
+        return await agent.propose(given or context(), heard)
+    finally:
+        await agent.close()
+
+
+def everything_under(folder: Path) -> bytes:
+    """All bytes of all files of a folder."""
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
