@@ -1,0 +1,149 @@
+"""A CLI agent of our own that speaks the Agent Client Protocol on its standard streams.
+
+Run as `python cli_agent.py SCENARIO`; each scenario is one way in which such an agent behaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import acp
+from acp.schema import (
+    AgentCapabilities,
+    InitializeResponse,
+    NewSessionResponse,
+    PermissionOption,
+    PromptResponse,
+    SessionMode,
+    SessionModeState,
+    SetSessionModeResponse,
+    ToolCallLocation,
+    ToolCallUpdate,
+    Usage,
+)
+
+SCENARIO = sys.argv[1]
+OPTIONS = [
+    PermissionOption(option_id="yes", name="Allow", kind="allow_once"),
+    PermissionOption(option_id="no", name="Reject", kind="reject_once"),
+]
+
+
+class CliAgent:
+    """Edits X in train.py and writes proposal.md."""
+
+    def on_connect(self, connection: Any) -> None:
+        self.client = connection
+
+    async def initialize(self, protocol_version: int, *_: Any, **__: Any) -> InitializeResponse:
+        return InitializeResponse(protocol_version=protocol_version, agent_capabilities=AgentCapabilities())
+
+    async def new_session(self, cwd: str, *_: Any, **__: Any) -> NewSessionResponse:
+        if SCENARIO == "login":
+            raise acp.RequestError.auth_required()
+        self.folder, self.mode, self.prompts = Path(cwd), "ask", 0
+        modes = [SessionMode(id="ask", name="Ask"), SessionMode(id="acceptEdits", name="Edit")]
+        return NewSessionResponse(
+            session_id="s", modes=SessionModeState(current_mode_id="ask", available_modes=modes)
+        )
+
+    async def set_session_mode(self, session_id: str, mode_id: str, **_: Any) -> SetSessionModeResponse:
+        self.mode = mode_id
+        return SetSessionModeResponse()
+
+    async def cancel(self, session_id: str, **_: Any) -> None:
+        pass
+
+    async def prompt(self, session_id: str, prompt: list[Any], **_: Any) -> PromptResponse:
+        self.prompts += 1
+        text = prompt[0].text
+        for word in ("I ", "set ", "X. "):
+            await self.client.session_update(session_id, acp.update_agent_message_text(word))
+        await self.client.session_update(session_id, acp.update_agent_thought_text(f"mode {self.mode}"))
+        match SCENARIO:
+            case "good":
+                await self.edit(session_id, "X = 3.0", "X = 2.0")
+                self.write("notes.md", "X wants to be smaller.\n")
+            case "corrected" if self.prompts == 1:
+                self.write("proposal.md", "no edit at all")
+            case "corrected":
+                assert "unchanged" in text, text
+                await self.edit(session_id, "X = 3.0", "X = 2.0")
+            case "greedy":
+                await self.greedy(session_id)
+            case "repair" if "crashed" in text:
+                assert "NameError" in (self.folder / "run.log").read_text()
+                await self.edit(session_id, "X = unknown", "X = 2.0")
+            case "repair":
+                await self.edit(session_id, "X = 3.0", "X = unknown")
+            case "dies":
+                print("no more memory", file=sys.stderr, flush=True)
+                os._exit(1)
+            case "stubborn":
+                pass
+            case "hangs":
+                self.leave_children()
+                await asyncio.sleep(60)
+        usage = Usage(total_tokens=150, input_tokens=40, output_tokens=50, cached_read_tokens=60)
+        return PromptResponse(stop_reason="end_turn", usage=usage)
+
+    async def edit(self, session_id: str, old: str, new: str) -> None:
+        """An edit as CLI agents tell of it."""
+        path = self.folder / "train.py"
+        call = acp.start_edit_tool_call("edit-1", "Edit train.py", str(path), new)
+        await self.client.session_update(session_id, call)
+        path.write_text(path.read_text().replace(old, new))
+        done = acp.update_tool_call("edit-1", status="completed")
+        await self.client.session_update(session_id, done)
+        self.write("proposal.md", "# X to 2.0\n\nCloser to the minimum.\n")
+
+    async def greedy(self, session_id: str) -> None:
+        """Asks for what it must not have, and leaves traces everywhere."""
+        answers = {}
+        asked: dict[str, tuple[Any, str]] = {
+            "run": ("execute", str(self.folder)),
+            "outside": ("edit", "/etc/hosts"),
+            "inside": ("edit", str(self.folder / "train.py")),
+            "up": ("edit", str(self.folder / ".." / "x")),
+        }
+        for name, (kind, path) in asked.items():
+            call = ToolCallUpdate(
+                tool_call_id=name,
+                title=name,
+                kind=kind,
+                locations=[ToolCallLocation(path=path)],
+            )
+            answer = await self.client.request_permission(session_id, call, OPTIONS)
+            answers[name] = getattr(answer.outcome, "option_id", "cancelled")
+        readonly = self.folder / "prepare.py"
+        readonly.chmod(0o644)
+        readonly.write_text("evaluate = lambda *_: 0\n")
+        self.write("cheat/sheet.txt", "psst")
+        self.write("notes.md", json.dumps({"answers": answers, "environment": sorted(os.environ)}))
+        self.leave_children()
+        await self.edit(session_id, "X = 3.0", "X = 2.0")
+
+    def leave_children(self) -> None:
+        """One child in our session, one in a session of its own whose parent is gone."""
+        sleep = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(300)"
+        pids = Path(os.environ["TMPDIR"])
+        subprocess.Popen([sys.executable, "-c", sleep, str(pids / "near")])
+        again = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {sleep!r}, sys.argv[1]])"
+        subprocess.run([sys.executable, "-c", again, str(pids / "far")], start_new_session=True)
+        while not all((pids / name).exists() and (pids / name).read_text() for name in ("near", "far")):
+            pass
+
+    def write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    asyncio.run(acp.run_agent(CliAgent()))  # type: ignore[arg-type]
