@@ -28,7 +28,9 @@ SHARES = {
     "failure": 0.04,  # twice: what changed, and the log
     "human": 0.05,
 }
-"""Shares of the budget; what is left is for the fixed words."""
+"""Shares of the budget beside the fixed words."""
+FIXED = 6000
+"""Characters of our own words, names and fences, at most."""
 
 SYSTEM = """\
 You are the researcher of autoresearch-tui: you improve how a language model is trained, by experiment.
@@ -58,7 +60,8 @@ class Prompt(Struct, frozen=True):
 
 def build(context: ResearchContext, tokens: int = TOKENS_MOST, instructions: str = SYSTEM) -> Prompt:
     """The prompt for one experiment within about `tokens` tokens."""
-    most = {name: int(share * tokens * CHARACTERS_PER_TOKEN) for name, share in SHARES.items()}
+    room = tokens * CHARACTERS_PER_TOKEN - FIXED
+    most = {name: int(share * room) for name, share in SHARES.items()}
     better = "lower" if context.direction == "min" else "higher"
     system = instructions.format(
         path=context.path, budget=context.budget_s, metric=context.metric, better=better

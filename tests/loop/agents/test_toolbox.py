@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -180,7 +181,6 @@ def test_replacing_changes_one_place_or_nothing(text: str, old: str, new: str) -
 def test_no_input_breaks_the_toolbox(arguments: Any) -> None:
     for tool in toolbox.TOOLS:
         tools = box()
-        try:
+        with contextlib.suppress(ToolError):
             tools.call(tool.name, arguments, "id")
-        except ToolError as error:
-            assert str(error)
+        assert tools.proposal is None, "an unchanged file was submitted"
