@@ -167,6 +167,12 @@ def _prepare(arguments: argparse.Namespace) -> int:
     return subprocess.run([*command, *arguments.arguments], cwd=repository.root).returncode
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    from loop import doctor
+
+    return doctor.main(os.environ)
+
+
 def _known(arguments: argparse.Namespace) -> RunPaths:
     """The run with the given tag, or the newest one."""
     repository = Repository.discover(Path.cwd())
@@ -204,6 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     stop.add_argument("--now", action="store_true", help="also end the run under way; it starts again later")
     for name in ("attach", "status", "pause", "resume", "stop"):
         commands.choices[name].add_argument("--tag", help="which run (default: the newest)")
+    _command(commands, "doctor", _doctor, "what is set up here: keys, servers, agents, data, GPU")
     prepare = _command(commands, "prepare", _prepare, "download and tokenise the training data")
     prepare.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to prepare.py")
     prepare.add_argument("--tag", help=argparse.SUPPRESS)
@@ -226,6 +233,13 @@ def _run_flags(parser: argparse.ArgumentParser) -> None:
     add("--base-url", dest="base_url", help="an OpenAI-compatible server for agent gpt")
     add("--api", choices=("auto", "responses", "chat"), help="which API that server speaks")
     add("--agent-command", dest="agent_command", help="command of a CLI agent for agent acp")
+    add(
+        "--fix-attempts",
+        dest="fix_attempts",
+        type=int,
+        metavar="N",
+        help="repairs of a crashed idea (default: 2)",
+    )
     add("--budget", dest="budget_s", type=float, metavar="S", help="training seconds a run (default: 300)")
     add(
         "--timeout",
@@ -242,7 +256,7 @@ def _run_flags(parser: argparse.ArgumentParser) -> None:
 
 
 FLAGS = (
-    "agent", "model", "base_url", "api", "agent_command", "budget_s", "timeout_s", "approve",
+    "agent", "model", "base_url", "api", "agent_command", "fix_attempts", "budget_s", "timeout_s", "approve",
     "max_experiments", "max_hours", "max_cost", "max_crashes",
 )  # fmt: skip
 

@@ -25,6 +25,12 @@ async def watch(show: Callable[[Telemetry], None]) -> None:
         show(Telemetry(psutil.cpu_percent(), used, memory.total / 2**30, **_read_gpu(gpu)))
 
 
+def gpu_name() -> str | None:
+    """Name of the first GPU, None where there is none or NVML does not answer."""
+    name = _read_gpu(_open_gpu()).get("gpu_name")
+    return str(name) if name else None
+
+
 def _open_gpu() -> tuple[Any, Any] | None:
     """NVML and the first GPU, None where there is none."""
     with contextlib.suppress(Exception):  # NVML's errors are made at run time and have no importable base

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MODELS = {"claude": "claude-opus-5-5", "gpt": "gpt-6.2-sol"}
 """Models used when --model names none. They change often: this is the one place."""
+KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY")
 NAMES = ("auto", "claude", "gpt", "search", "acp", "claude-code", "codex", "gemini")
 HOW_TO = (
     "No model is set up, so `search` varies hyperparameters by itself. For a model: set ANTHROPIC_API_KEY or "
@@ -46,6 +47,13 @@ def resolve(settings: Settings, environ: Mapping[str, str]) -> tuple[str, str]:
     return "search", HOW_TO
 
 
+def model(name: str, settings: Settings, environ: Mapping[str, str]) -> str:
+    """The model an agent is asked for; empty when its server or its command decides."""
+    url = settings.base_url or environ.get("OPENAI_BASE_URL", "")
+    default = "" if name == "gpt" and not _is_openai(url) else MODELS.get(name, "")
+    return settings.model or default
+
+
 def make_agent(settings: Settings, environ: Mapping[str, str]) -> Agent:
     """The agent for these settings. Raises `UsageError` when it cannot work here."""
     name, why = resolve(settings, environ)
@@ -68,7 +76,7 @@ def _claude(settings: Settings, environ: Mapping[str, str], bounds: Bounds) -> A
     if not key:
         raise UsageError("agent claude needs ANTHROPIC_API_KEY in the environment")
     url = settings.base_url or environ.get("ANTHROPIC_BASE_URL", "")
-    return ClaudeAgent(key, settings.model or MODELS["claude"], url, bounds)
+    return ClaudeAgent(key, model("claude", settings, environ), url, bounds)
 
 
 def _gpt(settings: Settings, environ: Mapping[str, str], bounds: Bounds) -> Agent:
@@ -80,8 +88,7 @@ def _gpt(settings: Settings, environ: Mapping[str, str], bounds: Bounds) -> Agen
         raise UsageError(
             "agent gpt needs OPENAI_API_KEY in the environment, or --base-url for your own server"
         )
-    model = settings.model or (MODELS["gpt"] if _is_openai(url) else "")
-    return GptAgent(key, model, url, _api(settings.api, url), bounds)
+    return GptAgent(key, model("gpt", settings, environ), url, _api(settings.api, url), bounds)
 
 
 def _api(wanted: str, url: str) -> Api:
