@@ -18,7 +18,8 @@ def reached(state: RunState, now: float) -> str | None:
         return f"limit reached: {limits.max_hours:g} hours"
     dollars = state.usage.dollars
     if limits.max_cost is not None and dollars is None and state.usage.output_tokens:
-        return "no price is known for this model: --max-cost cannot be kept, so use another limit"
+        model = (state.engine.model if state.engine else "") or "this model"
+        return f"no price is known for {model}: --max-cost cannot be kept, so set another limit"
     if limits.max_cost is not None and dollars is not None and dollars >= limits.max_cost:
         return f"limit reached: ${dollars:.2f} spent of ${limits.max_cost:.2f}"
     if limits.max_crashes is not None:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from loop.agents.conversation import Bounds
     from loop.agents.gpt import Api
 
-MODELS = {"claude": "claude-opus-5-5", "gpt": "gpt-6.2-sol"}
-"""Models used when --model names none. They change often: this is the one place."""
+MODELS = {"claude": "claude-opus-5-5", "gpt": "gpt-6.1-sol"}
+"""Models used when --model names none: strong ones whose price is known, so that --max-cost can be kept.
+They change often: this is the one place."""
 KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY")
 NAMES = ("auto", "claude", "gpt", "search", "acp", "claude-code", "codex", "gemini")
 HOW_TO = (

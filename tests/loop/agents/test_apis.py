@@ -200,6 +200,25 @@ async def test_a_proposal_has_a_time_limit(repository: Path, mock: Mock, api: st
     assert time.monotonic() - started < 10
 
 
+async def test_the_spending_limit_ends_a_proposal_under_way(repository: Path, mock: Mock) -> None:
+    mock.script({**call("view"), "times": None})
+    bench = Bench(
+        repository, agent("claude", mock.url("claude")), max_experiments=9, max_cost=0.01, budget_s=0.1
+    )
+    assert (await finish(bench)).startswith("limit reached: $0.01 spent of $0.01")
+    spent = bench.engine.state.usage
+    assert spent.dollars is not None
+    assert 0.01 <= spent.dollars < 0.02
+    assert spent == bench.engine.state.experiment(2).usage
+    assert "the spending limit was reached" in texts(bench, 2, "error")[0]
+
+
+async def test_a_spending_limit_that_cannot_be_kept_is_not_ignored(repository: Path, mock: Mock) -> None:
+    mock.script(*set_x(2.0))
+    bench = Bench(repository, agent("chat", mock.url("chat")), max_experiments=9, max_cost=1.0, budget_s=0.1)
+    assert "no price is known" in await finish(bench)
+
+
 @pytest.mark.parametrize("api", APIS)
 async def test_a_server_that_is_not_there_is_named(repository: Path, api: str) -> None:
     bench = Bench(repository, agent(api, "http://127.0.0.1:9/v1"), max_experiments=2, budget_s=0.1)
