@@ -89,7 +89,7 @@ def _cockpit(paths: RunPaths, start: Callable[[], None] | None) -> int:
         first = False
         return await launch.connect(paths)
 
-    from tui.app import run_cockpit
+    from tui.start import run_cockpit
 
     run: Callable[[Callable[[], Awaitable[Connection]]], int] = run_cockpit
     return run(connect)

@@ -4,49 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.events import DescendantFocus
-from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from loop import events as ev
 from loop.client import Connection, ConnectionLost, Refused
 from loop.state import Experiment, RunState
 from tui import palette, settings
-from tui.actions import ACTIONS, BY_NAME, bindings
-from tui.editor import edit
+from tui.actions import ACTIONS, bindings
+from tui.keys import Keys
 from tui.panels.diff import Diff
 from tui.panels.plot import Plot
-from tui.panels.results import Results, ResultsPanel
+from tui.panels.results import ResultsPanel
 from tui.panels.status import Status
 from tui.panels.training import TrainingStrip
 from tui.panels.transcript import Transcript
-from tui.screens.ask import Ask, Choose
 from tui.screens.experiment import ExperimentScreen
-from tui.screens.help import Help
 from tui.screens.log import LogScreen
 from tui.text import metric, safe, signed, title
 from tui.theme import THEMES
 
 Connect = Callable[[], Awaitable[Connection]]
-Severity = Literal["information", "warning", "error"]
 
 PANELS = {"agent": "Agent", "diff": "Diff", "results": "Results", "plot": "Plot"}
 FRAME_S = 0.2
 """Live text reaches the screen this often: more would fill a bad line, less would look stuck."""
 
 
-class Cockpit(App[int]):
+class Cockpit(Keys):
     """`connect` gives a connection to the run's engine, and another one after that is lost."""
 
     TITLE = "autoresearch-tui"
@@ -67,6 +61,7 @@ class Cockpit(App[int]):
         self.state = RunState()
         self.link = ""
         """What is wrong with the connection; empty when nothing is."""
+        self.event_loop: asyncio.AbstractEventLoop | None = None
         self.last_words = ""
         """Printed when the screen is gone."""
         self._active = "agent"
@@ -99,12 +94,7 @@ class Cockpit(App[int]):
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            with contextlib.suppress(
-                ValueError, RuntimeError
-            ):  # not the main thread: a test, or a web server
-                loop.add_signal_handler(number, self.exit, 0)
+        self.event_loop = asyncio.get_running_loop()
         self.transcript.border_title = "Agent"
         self.diff.border_title = "train.py"
         self.diff.set_layout(self.settings.split, self.settings.wrap)
@@ -120,23 +110,6 @@ class Cockpit(App[int]):
         self.call_after_refresh(self.lay_out)
 
     @property
-    def transcript(self) -> Transcript:
-        return self._main.query_one("#agent", Transcript)
-
-    @property
-    def diff(self) -> Diff:
-        return self._main.query_one("#diff", Diff)
-
-    @property
-    def results(self) -> Results:
-        return self._main.query_one("#results", Results)
-
-    @property
-    def _main(self) -> Screen[object]:
-        screen: Screen[object] = self.screen_stack[0]
-        return screen
-
-    @property
     def single(self) -> bool:
         """One panel at a time: the terminal is narrow or low, or a panel is zoomed."""
         return self._zoomed or self.size.width < 110 or self.size.height < 28
@@ -144,19 +117,19 @@ class Cockpit(App[int]):
     def lay_out(self) -> None:
         """Show all panels, or the active one behind tabs."""
         panels = {
-            name: self._main.query_one("#results-panel" if name == "results" else f"#{name}")
+            name: self.main.query_one("#results-panel" if name == "results" else f"#{name}")
             for name in PANELS
         }
         for name, panel in panels.items():
             panel.display = not self.single or name == self._active
         for row, names in (("#top", ("agent", "diff")), ("#bottom", ("results", "plot"))):
-            self._main.query_one(row).display = any(panels[name].display for name in names)
-        training, bottom = self._main.query_one("#training"), self._main.query_one("#bottom")
+            self.main.query_one(row).display = any(panels[name].display for name in names)
+        training, bottom = self.main.query_one("#training"), self.main.query_one("#bottom")
         if self.single:
-            self._main.move_child(training, after=bottom)
+            self.main.move_child(training, after=bottom)
         else:
-            self._main.move_child(training, before=bottom)
-        bar = self._main.query_one("#tabbar", Static)
+            self.main.move_child(training, before=bottom)
+        bar = self.main.query_one("#tabbar", Static)
         bar.set_class(self.single, "-shown")
         bar.update(_tabs(self._active))
         self._dirty |= {"results"}
@@ -166,6 +139,17 @@ class Cockpit(App[int]):
             changed, self._active = self._active != event.widget.id, event.widget.id
             if changed and self.single:
                 self.lay_out()
+
+    def remember(self, **changes: Any) -> None:
+        for name, value in changes.items():
+            setattr(self.settings, name, value)
+        self.diff.set_layout(self.settings.split, self.settings.wrap)
+        settings.save(self.settings, self._folder)
+
+    def watch_theme(self, name: str) -> None:
+        if self._laid_out:
+            self.remember(theme=name)
+            self._dirty |= {"status", "training", "results", "diff"}
 
     # --- connection ---
 
@@ -240,14 +224,11 @@ class Cockpit(App[int]):
             case _:
                 pass
 
-    def toast(self, text: str, severity: Severity = "information") -> None:
-        self.notify(safe(text), severity=severity, markup=False)
-
     # --- painting ---
 
     def flush(self) -> None:
         """One frame: paint what has changed since the last one, and the countdown once a second."""
-        if not self.screen_stack or not self._main.is_mounted:
+        if not self.screen_stack or not self.main.is_mounted:
             return
         now = self._now()
         if now - self._ticked >= 1 or now < self._ticked:
@@ -256,13 +237,13 @@ class Cockpit(App[int]):
         dirty, self._dirty = self._dirty, set()
         self.transcript.flush()
         if "status" in dirty:
-            self._main.query_one(Status).show_state(self.state, self.link, now)
+            self.main.query_one(Status).show_state(self.state, self.link, now)
             self._refresh_keys()
         if "training" in dirty:
-            self._main.query_one(TrainingStrip).show(self.state, now)
+            self.main.query_one(TrainingStrip).show(self.state, now)
         if "results" in dirty:
-            self._main.query_one(ResultsPanel).show_state(self.state)
-            self._main.query_one(Plot).show_state(self.state)
+            self.main.query_one(ResultsPanel).show_state(self.state)
+            self.main.query_one(Plot).show_state(self.state)
         if "diff" in dirty:
             self._show_diff()
         if "reference" in dirty:
@@ -316,189 +297,8 @@ class Cockpit(App[int]):
     async def _fetch_reference(self, n: int) -> None:
         if self.connection is not None:
             with contextlib.suppress(Refused, ConnectionLost):
-                self._main.query_one(TrainingStrip).reference = (await self.connection.experiment(n)).curve
+                self.main.query_one(TrainingStrip).reference = (await self.connection.experiment(n)).curve
                 self._dirty.add("training")
-
-    # --- keys: the run ---
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Keys that do nothing now are not offered; other screens keep the run's keys and have their own."""
-        known = BY_NAME.get(action)
-        if known is None:
-            return True
-        if len(self.screen_stack) > 1 and known.group != "Run" and action not in ("theme", "help"):
-            return False
-        return known.available(self.state)
-
-    def command(self, command: ev.AnyCommand) -> None:
-        """Send a command; what the engine answers appears as a toast."""
-        self.run_worker(self._send(command), group="commands")
-
-    async def _send(self, command: ev.AnyCommand) -> None:
-        if self.connection is None:
-            self.toast("not connected yet", "warning")
-            return
-        try:
-            self.toast(await self.connection.send(command))
-        except (Refused, ConnectionLost) as error:
-            self.toast(str(error), "warning")
-
-    def action_pause(self) -> None:
-        self.command(ev.Pause() if self.state.paused is None else ev.Resume())
-
-    def action_approve(self) -> None:
-        self.command(ev.Approve())
-
-    def action_reject(self) -> None:
-        if e := self.state.waiting:
-            n = e.n
-            self._ask(f"Why not? (rejects #{n}; the agent reads it)", lambda text: ev.Reject(text, n))
-
-    def action_steer(self) -> None:
-        self._ask("To the agent", ev.Steer, "it reads this at its next step; enter sends, esc goes back")
-
-    def _ask(self, question: str, make: Callable[[str], ev.AnyCommand], hint: str = "") -> None:
-        def answered(text: str | None) -> None:
-            if text is not None:
-                self.command(make(text))
-
-        self.push_screen(Ask(question, hint), answered)
-
-    def action_mode(self) -> None:
-        self.command(ev.SetMode(not self.state.approval))
-
-    def action_stop_run(self) -> None:
-        self.command(ev.StopRun())
-
-    def action_stop_engine(self) -> None:
-        def answered(key: str | None) -> None:
-            if key is not None:
-                self.command(ev.StopEngine(now=key == "n"))
-
-        choices = {"a": "after the run under way", "n": "now; that run starts again next time"}
-        self.push_screen(Choose("Stop the engine?", choices), answered)
-
-    def action_edit(self) -> None:
-        if e := self.state.waiting:
-            self.run_worker(edit(self, e.n), group="edit", exclusive=True)
-
-    def ask_override(self, n: int, status: Literal["keep", "discard"]) -> None:
-        def answered(key: str | None) -> None:
-            if key is not None:
-                self.command(ev.Override(n, status, "by hand"))
-
-        question = f"Change the verdict on #{n} to {status}?"
-        self.push_screen(Choose(question, {"y": "yes; branch and results.tsv follow"}), answered)
-
-    # --- keys: the past ---
-
-    def action_open(self, n: int | None = None) -> None:
-        n = n or self.results.selected
-        if n is not None:
-            self.push_screen(ExperimentScreen(n))
-
-    def on_lines_chosen(self, event: Results.Chosen) -> None:
-        if event.lines is self.results:
-            self.action_open()
-
-    def action_walk(self, by: int) -> None:
-        selected = self.results.selected
-        if selected is not None:
-            self.results.go_to(selected + by)
-            self.action_panel("results")
-
-    def action_best(self) -> None:
-        if self.state.incumbent:
-            self.action_panel("results")
-            self.results.go_to(self.state.incumbent)
-
-    def action_filter(self) -> None:
-        def answered(text: str | None) -> None:
-            if text is not None:
-                self.results.query_text = text.strip()
-                self._dirty.add("results")
-
-        self.action_panel("results")
-        hint = "words, fuzzy; !word: without; status:keep, commit:7f2a, author:human"
-        self.push_screen(Ask("Filter", hint, self.results.query_text), answered)
-
-    def action_clear_filter(self) -> None:
-        self.results.query_text = ""
-        self._dirty.add("results")
-
-    def action_sort(self) -> None:
-        self.results.next_order()
-        self.remember(oldest_first=self.results.order == "oldest first")
-        self._dirty.add("results")
-
-    def action_copy(self) -> None:
-        if self.results.selected is not None:
-            self.copy_commit(self.results.selected)
-
-    def copy_commit(self, n: int) -> None:
-        commit = self.state.experiment(n).commit
-        if commit:
-            self.copy_to_clipboard(commit)
-            self.toast(f"copied {commit[:7]}")
-
-    # --- keys: the screen ---
-
-    def action_panel(self, name: str) -> None:
-        self._active = name
-        self.lay_out()
-        self._main.query_one(f"#{name}").focus()
-
-    def action_zoom(self) -> None:
-        self._zoomed = not self._zoomed
-        self.lay_out()
-
-    def action_follow(self) -> None:
-        self.transcript.action_follow()
-
-    def action_split(self) -> None:
-        self.remember(split=not self.settings.split)
-
-    def action_wrap(self) -> None:
-        self.remember(wrap=not self.settings.wrap)
-
-    def action_hunk(self, direction: int) -> None:
-        self.diff.go_to_hunk(direction)
-
-    def action_log(self) -> None:
-        self.push_screen(LogScreen(self.state))
-
-    def action_theme(self) -> None:
-        names = [theme.name for theme in THEMES]
-        index = names.index(self.theme) if self.theme in names else -1
-        self.theme = names[(index + 1) % len(names)]
-
-    def watch_theme(self, name: str) -> None:
-        if self._laid_out:
-            self.remember(theme=name)
-            self._dirty |= {"status", "training", "results", "diff"}
-
-    def action_help(self) -> None:
-        self.push_screen(Help())
-
-    def action_help_panel(self) -> None:
-        self.action_help()
-
-    def remember(self, **changes: Any) -> None:
-        for name, value in changes.items():
-            setattr(self.settings, name, value)
-        self.diff.set_layout(self.settings.split, self.settings.wrap)
-        settings.save(self.settings, self._folder)
-
-    async def action_quit(self) -> None:
-        self.action_detach()
-
-    def action_detach(self) -> None:
-        if self.state.tag and self.state.stopped is None:
-            self.last_words = (
-                f"the engine goes on: `autoresearch-tui attach --tag {self.state.tag}` shows it again, "
-                f"`autoresearch-tui stop --tag {self.state.tag}` ends it"
-            )
-        self.exit(0)
 
 
 def _tabs(active: str) -> Content:
@@ -507,15 +307,3 @@ def _tabs(active: str) -> Content:
         style = "bold reverse" if name == active else "$neutral"
         parts.append(Content.from_markup(f"[@click=app.panel('{name}')] {number} {label} [/]").stylize(style))
     return Content(" ").join(parts)
-
-
-def run_cockpit(connect: Connect) -> int:
-    """Show the cockpit until the human leaves it; returns the exit code."""
-    app = Cockpit(connect)
-    code = app.run() or 0
-    if app.return_code and not code:
-        print("autoresearch-tui: the cockpit crashed (above); the engine goes on", file=sys.stderr)
-        return app.return_code
-    if app.last_words:
-        print(f"autoresearch-tui: {app.last_words}", file=sys.stderr if code else sys.stdout)
-    return code

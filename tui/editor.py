@@ -15,10 +15,10 @@ from loop.client import ConnectionLost, Refused
 from loop.events import Edit
 
 if TYPE_CHECKING:
-    from tui.app import Cockpit
+    from tui.keys import Keys
 
 
-async def edit(app: Cockpit, n: int) -> None:
+async def edit(app: Keys, n: int) -> None:
     """Open experiment `n`'s file; what was saved is sent when it differs, and the engine checks it."""
     connection = app.connection
     if connection is None:

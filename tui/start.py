@@ -1,0 +1,44 @@
+"""Opens the cockpit on this terminal and gives the terminal back as it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+from tui.app import Cockpit, Connect
+
+LEAVE_S = 3.0
+"""After a signal the cockpit has so long to restore the terminal."""
+
+
+def run_cockpit(connect: Connect) -> int:
+    """Show the cockpit until the human leaves it; returns the exit code."""
+    app = Cockpit(connect)
+    _leave_on_signals(app)
+    code = app.run() or 0
+    if app.return_code and not code:
+        print("autoresearch-tui: the cockpit crashed (above); the engine goes on", file=sys.stderr)
+        return app.return_code
+    if app.last_words:
+        print(f"autoresearch-tui: {app.last_words}", file=sys.stderr if code else sys.stdout)
+    return code
+
+
+def _leave_on_signals(app: Cockpit) -> None:
+    """SIGTERM and a lost terminal end the cockpit in order; a terminal that takes nothing any more, by force.
+
+    Output to a terminal that is gone can block the event loop for ever, so the second way must not need it.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        force = threading.Timer(LEAVE_S, os._exit, (128 + number,))
+        force.daemon = True
+        force.start()
+        if app.event_loop is not None:
+            app.event_loop.call_soon_threadsafe(app.exit, 0)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)
