@@ -18,6 +18,8 @@ from loop.verdict import Rules
 
 CONFIG = "autoresearch.toml"
 PYTHON = "{python}"
+FIXED = ("nanogpt/prepare.py", "nanogpt/evaluation.py", "prepare.py")
+"""What agents may read by convention: it makes numbers comparable."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,7 +125,7 @@ def load(
 
 def _fill(repository: Repository, commit: str, settings: Settings) -> Settings:
     """What the repository's own conventions say where nothing was set."""
-    known = ("nanogpt/train.py", "train.py", "nanogpt/prepare.py", "prepare.py")
+    known = ("nanogpt/train.py", "train.py", *FIXED)
     has = {path for path in known if repository.read(commit, path) is not None}
     editable = settings.editable or [p for p in ("nanogpt/train.py", "train.py") if p in has][:1]
     if not editable:
@@ -134,7 +136,7 @@ def _fill(repository: Repository, commit: str, settings: Settings) -> Settings:
     prepare = settings.prepare_command
     if not prepare and not settings.train_command and "nanogpt/prepare.py" in has:
         prepare = [PYTHON, "nanogpt/prepare.py"]
-    readonly = settings.readonly or sorted(p for p in has if p.endswith("prepare.py"))
+    readonly = settings.readonly or [p for p in FIXED if p in has]
     return msgspec.structs.replace(
         settings, editable=editable, train_command=train, prepare_command=prepare, readonly=readonly
     )

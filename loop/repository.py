@@ -227,12 +227,17 @@ def branch_of(tag: str) -> str:
 def _retry(action: Callable[[], T], seconds: float = 10.0) -> T:
     """Run `action` again while another git process (gc, the user's commit) holds a lock.
 
-    A lock that a killed engine left would stay for ever: it goes when it is old. Raises OSError.
+    gc also removes a folder of objects that is empty, just before something is written there. A lock that a
+    killed engine left would stay for ever: it goes when it is old. Raises OSError.
     """
     deadline, wait = time.monotonic() + seconds, 0.01
     while True:
         try:
             return action()
+        except FileNotFoundError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(wait)
         except FileLocked as error:
             lock = Path(os.fsdecode(error.lockfilename))
             if time.monotonic() > deadline:

@@ -244,7 +244,8 @@ async def test_a_human_is_heard_in_the_middle_of_a_conversation(repository: Path
     assert bench.engine.state.steering == []
     bodies = [msgspec.json.encode(r["body"]).decode() for r in mock.requests()]
     assert "think big" in bodies[0]
-    assert ["The human says: try a smaller X" in body for body in bodies] == [False, False, True, True]
+    heard = ["The human says: try a smaller X" in body for body in bodies]
+    assert (heard[0], heard[2:]) == (False, [True, True])  # the second turn may have begun before or after it
 
 
 @pytest.mark.parametrize("api", APIS)

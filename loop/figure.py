@@ -1,0 +1,50 @@
+"""The progress plot of a report, as a PNG."""
+
+from __future__ import annotations
+
+import io
+
+from loop.state import RunState
+
+GREEN, RED, AMBER, GRAY = "#2e9d57", "#c8504f", "#d6930f", "#8a93a6"
+
+
+def progress(state: RunState) -> bytes:
+    """Every measured experiment, the best so far as a step line, each keep with its description."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    found = [(e.n, e.value, e) for e in state.experiments if e.judged and e.value is not None]
+    figure, axes = plt.subplots(figsize=(11, 5.5), dpi=130)
+    for phase, color, marker in (("discard", RED, "x"), ("keep", GREEN, "o")):
+        points = [(n, value) for n, value, e in found if e.phase == phase]
+        axes.scatter(
+            [n for n, _ in points], [v for _, v in points], c=color, marker=marker, s=26, label=phase
+        )
+    keeps = [(n, value, e) for n, value, e in found if e.phase == "keep"]
+    if keeps:
+        last = found[-1][0]
+        xs, ys = [*(n for n, _, _ in keeps), last], [*(v for _, v, _ in keeps), keeps[-1][1]]
+        axes.step(xs, ys, where="post", color=AMBER, linewidth=1.4, label="best so far")
+    for n, value, e in keeps[-25:]:
+        words = e.description if len(e.description) < 44 else e.description[:43] + "…"
+        axes.annotate(
+            f"#{n} {words}", (n, value), xytext=(4, 7), textcoords="offset points", rotation=28, fontsize=6.5,
+            color=GRAY, parse_math=False,
+        )  # fmt: skip
+    if found:
+        ordered = sorted((v for _, v, _ in found), reverse=state.direction == "max")
+        best, far = ordered[0], ordered[int(0.9 * (len(ordered) - 1))]
+        margin = 0.15 * abs(far - best) or 0.01
+        axes.set_ylim(min(best, far) - margin, max(best, far) + 2 * margin)
+        axes.legend(loc="upper right", fontsize=8)
+    axes.set_xlabel("experiment")
+    axes.set_ylabel(state.metric)
+    axes.grid(alpha=0.2)
+    figure.tight_layout()
+    out = io.BytesIO()
+    figure.savefig(out, format="png")
+    plt.close(figure)
+    return out.getvalue()
