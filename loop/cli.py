@@ -12,17 +12,15 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import date
 from pathlib import Path
-from typing import Any, NoReturn
 
 from loop import __version__, config, journal, launch, report
 from loop import events as ev
 from loop.client import Client, Connection, ConnectionLost, Refused
 from loop.errors import JournalError, UsageError
+from loop.flags import Parser, add_run_flags, forward, given
 from loop.paths import RunPaths, check_tag, new_tag, tags
 from loop.repository import Repository
 from loop.state import RunState, fold
-
-AGENTS = "auto, search, claude, gpt, acp, claude-code, codex or gemini"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,15 +45,15 @@ def _open(arguments: argparse.Namespace) -> int:
         raise UsageError("no terminal here: use `autoresearch-tui run --headless`")
     paths, repository = _begin(arguments)
     if not launch.alive(paths):
-        config.load(repository, repository.head(), _flags(arguments), os.environ)  # say what is wrong here
+        config.load(repository, repository.head(), given(arguments), os.environ)  # say what is wrong here
         _warn_about_logout()
-    return _cockpit(paths, lambda: launch.start_detached(paths, _forward(arguments, paths.tag)))
+    return _cockpit(paths, lambda: launch.start_detached(paths, forward(arguments, paths.tag)))
 
 
 def _run(arguments: argparse.Namespace) -> int:
     """The engine in the foreground."""
     paths, repository = _begin(arguments)
-    settings = config.load(repository, repository.head(), _flags(arguments), os.environ)
+    settings = config.load(repository, repository.head(), given(arguments), os.environ)
     lines = report.Lines(sys.stdout)
     try:
         return launch.run_engine(settings, paths, repository, headless=arguments.headless, say=lines.say)
@@ -77,6 +75,7 @@ def _begin(arguments: argparse.Namespace) -> tuple[RunPaths, Repository]:
 
 
 def _cockpit(paths: RunPaths, start: Callable[[], None] | None) -> int:
+    """The cockpit on a live engine; `start` makes one the first time."""
     first = True
 
     async def connect() -> Connection:
@@ -89,22 +88,70 @@ def _cockpit(paths: RunPaths, start: Callable[[], None] | None) -> int:
         first = False
         return await launch.connect(paths)
 
+    return _show(connect)
+
+
+def _show(connect: Callable[[], Awaitable[Connection]], now: Callable[[], float] = time.time) -> int:
     from tui.start import run_cockpit
 
-    run: Callable[[Callable[[], Awaitable[Connection]]], int] = run_cockpit
-    return run(connect)
+    code: int = run_cockpit(connect, now)
+    return code
 
 
 def _attach(arguments: argparse.Namespace) -> int:
     paths = _known(arguments)
-    if not launch.alive(paths):
-        raise UsageError(
-            f"no engine runs for {paths.tag}: start one with `autoresearch-tui --tag {paths.tag}`"
-        )
+    _check_alive(paths)
     return _cockpit(paths, None)
 
 
+def _check_alive(paths: RunPaths) -> None:
+    if not launch.alive(paths):
+        raise UsageError(
+            f"no engine runs for {paths.tag}: start one with `autoresearch-tui --tag {paths.tag}`, "
+            f"or look at it with `autoresearch-tui replay {paths.tag}`"
+        )
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    """The cockpit on a run that is over, or on what is on disk of one that is not."""
+    from loop.replay import Replay
+
+    if arguments.speed < 0:
+        raise UsageError("--speed must be 0 (all at once) or more")
+    paths = _known(arguments)
+    repository = Repository.discover(Path.cwd())
+    recording = Replay(paths, repository, arguments.speed)
+
+    async def connect() -> Connection:
+        return recording
+
+    return _show(connect, recording.now)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    """The cockpit in a browser."""
+    paths = _known(arguments)
+    _check_alive(paths)
+    try:
+        from loop import web
+    except ImportError as error:
+        raise UsageError("the browser needs textual-serve: pip install 'autoresearch-tui[web]'") from error
+    return web.serve(paths, arguments.host, arguments.port)
+
+
 # --- questions and commands from another shell ---
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from loop import export
+
+    paths = _known(arguments)
+    if arguments.table:
+        export.table(paths, arguments.table)
+    else:
+        folder = arguments.out or paths.folder / "report"
+        print(export.write(paths, Repository.discover(Path.cwd()), folder))
+    return 0
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -189,17 +236,17 @@ def _known(arguments: argparse.Namespace) -> RunPaths:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="autoresearch-tui",
         description="An autonomous LLM-pretraining researcher in your terminal. Without a command: "
         "attach to the run's engine, or start one, and open the cockpit.",
     )
     parser.add_argument("--version", action="version", version=f"autoresearch-tui {__version__}")
-    _run_flags(parser)
+    add_run_flags(parser)
     parser.set_defaults(action=_open, headless=False)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     run = _command(commands, "run", _run, "the engine in the foreground, a line per step")
-    _run_flags(run)
+    add_run_flags(run)
     run.add_argument("--headless", action="store_true", help="end with exit code 0 when a limit is reached")
     _command(commands, "attach", _attach, "open the cockpit on a running engine")
     status = _command(commands, "status", _status, "where the run stands")
@@ -208,7 +255,20 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "resume", _resume, "go on after a pause")
     stop = _command(commands, "stop", _stop, "stop the engine after the run under way")
     stop.add_argument("--now", action="store_true", help="also end the run under way; it starts again later")
-    for name in ("attach", "status", "pause", "resume", "stop"):
+    replay = _command(commands, "replay", _replay, "look at a run without an engine")
+    replay.add_argument("tag", nargs="?", help="which run (default: the newest)")
+    replay.add_argument(
+        "--speed", type=float, default=0.0, metavar="X", help="as it went, X times as fast (0: all at once)"
+    )
+    serve = _command(commands, "serve", _serve, "the cockpit of a running engine in a browser")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
+    report = _command(commands, "report", _report, "write a page about the run: plot, keeps, diffs, caveats")
+    report.add_argument("--out", type=Path, metavar="DIR", help="where (default: .autoresearch/TAG/report)")
+    for kind in ("json", "csv"):
+        text = f"print every experiment as {kind.upper()} instead"
+        report.add_argument(f"--{kind}", dest="table", action="store_const", const=kind, help=text)
+    for name in ("attach", "status", "pause", "resume", "stop", "serve", "report"):
         commands.choices[name].add_argument("--tag", help="which run (default: the newest)")
     _command(commands, "doctor", _doctor, "what is set up here: keys, servers, agents, data, GPU")
     prepare = _command(commands, "prepare", _prepare, "download and tokenise the training data")
@@ -218,76 +278,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(
-    commands: argparse._SubParsersAction[_Parser], name: str, action: Callable[..., int], text: str
+    commands: argparse._SubParsersAction[Parser], name: str, action: Callable[..., int], text: str
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     parser.set_defaults(action=action)
     return parser
-
-
-def _run_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--tag", help="name of the run and of its branch autoresearch/TAG (default: today's date)")
-    add("--agent", help=f"who proposes: {AGENTS} (default: auto)")
-    add("--model", help="the agent's model (default: the agent's own)")
-    add("--base-url", dest="base_url", help="an OpenAI-compatible server for agent gpt")
-    add("--api", choices=("auto", "responses", "chat"), help="which API that server speaks")
-    add("--agent-command", dest="agent_command", help="command of a CLI agent for agent acp")
-    add(
-        "--fix-attempts",
-        dest="fix_attempts",
-        type=int,
-        metavar="N",
-        help="repairs of a crashed idea (default: 2)",
-    )
-    add("--budget", dest="budget_s", type=float, metavar="S", help="training seconds a run (default: 300)")
-    add(
-        "--timeout",
-        dest="timeout_s",
-        type=float,
-        metavar="S",
-        help="kill a run then (default: 2 x budget)",
-    )
-    add("--approve", action="store_true", default=None, help="every candidate waits for your approval")
-    add("--max-experiments", dest="max_experiments", type=int, metavar="N", help="rows of this run in all")
-    add("--max-hours", dest="max_hours", type=float, metavar="H", help="hours of this engine")
-    add("--max-cost", dest="max_cost", type=float, metavar="USD", help="dollars spent by the agent")
-    add("--max-crashes", dest="max_crashes", type=int, metavar="N", help="crashes in a row (default: 10)")
-
-
-FLAGS = (
-    "agent", "model", "base_url", "api", "agent_command", "fix_attempts", "budget_s", "timeout_s", "approve",
-    "max_experiments", "max_hours", "max_cost", "max_crashes",
-)  # fmt: skip
-
-
-def _flags(arguments: argparse.Namespace) -> dict[str, Any]:
-    flags = {name: getattr(arguments, name) for name in FLAGS}
-    if flags["agent_command"]:
-        import shlex
-
-        flags["agent_command"] = shlex.split(flags["agent_command"])
-    return flags
-
-
-def _forward(arguments: argparse.Namespace, tag: str) -> list[str]:
-    """The same flags for the engine's process."""
-    words = ["--tag", tag]
-    for name in FLAGS:
-        value = getattr(arguments, name)
-        flag = "--" + name.removesuffix("_s").replace("_", "-")
-        if value is True:
-            words.append(flag)
-        elif value is not None:
-            words += [flag, str(value)]
-    return words
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse, with errors of one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def _warn_about_logout() -> None:

@@ -11,7 +11,8 @@ from typing import Protocol
 import msgspec
 
 from loop import events as ev
-from loop.state import RunState
+from loop import foreign
+from loop.state import Experiment, RunState
 
 
 class Refused(Exception):
@@ -50,6 +51,10 @@ class Connection(Protocol):
 
     async def experiment(self, n: int) -> ev.ExperimentDetail:
         """Files, log, transcript and curve of experiment `n`. Raises `Refused` or `ConnectionLost`."""
+        ...
+
+    async def others(self) -> list[Experiment]:
+        """Rows of results.tsv that are not this run's. Raises `Refused` or `ConnectionLost`."""
         ...
 
     async def close(self) -> None: ...
@@ -101,6 +106,9 @@ class Client:
         detail = (await self._request(ev.GetExperiment(n))).detail
         assert detail is not None, "the engine answers GetExperiment with a detail"
         return detail
+
+    async def others(self) -> list[Experiment]:
+        return foreign.experiments((await self._request(ev.GetOthers())).rows)
 
     async def close(self) -> None:
         self._task.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from loop import events as ev
-from loop import limits
+from loop import foreign, limits, results
 from loop.client import Refused
 from loop.engine import Engine
 from loop.state import Experiment
@@ -41,14 +41,19 @@ def obey(engine: Engine, command: ev.AnyCommand) -> str:
             return _override(engine, command)
         case ev.RunAgain(n=n):
             return _run_again(engine, n)
-        case ev.GetExperiment():
-            raise AssertionError("the server answers GetExperiment itself")
+        case ev.GetExperiment() | ev.GetOthers():
+            raise AssertionError("the server answers questions itself")
 
 
 def detail(engine: Engine, n: int) -> ev.ExperimentDetail:
     """Everything kept about experiment `n`. Raises `Refused` when there is none."""
     _experiment(engine, n)
     return engine.archive.detail(n)
+
+
+def others(engine: Engine) -> list[str]:
+    """Rows of results.tsv that are not this run's."""
+    return foreign.rows(results.lines(engine.paths.results), engine.state)
 
 
 def _experiment(engine: Engine, n: int) -> Experiment:

@@ -464,6 +464,10 @@ class GetExperiment(Command, frozen=True):
     n: int
 
 
+class GetOthers(Command, frozen=True):
+    """Ask for the rows of results.tsv that are not this run's; the reply's `rows` holds them."""
+
+
 AnyCommand = (
     Pause
     | Resume
@@ -478,6 +482,7 @@ AnyCommand = (
     | Override
     | RunAgain
     | GetExperiment
+    | GetOthers
 )
 
 
@@ -512,6 +517,7 @@ class Reply(Struct, frozen=True, tag="reply"):
     ok: bool
     text: str = ""
     detail: ExperimentDetail | None = None
+    rows: list[str] = []
 
 
 class Hello(Struct, frozen=True, tag="hello"):

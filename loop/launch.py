@@ -24,6 +24,7 @@ from loop.config import Settings
 from loop.engine import Engine
 from loop.errors import BranchMoved, UsageError
 from loop.journal import Journal
+from loop.notify import Notifier
 from loop.paths import RunPaths
 from loop.repository import Repository, branch_of
 from loop.server import Server
@@ -164,11 +165,13 @@ async def _run(
     say: Callable[[ev.Record], None],
 ) -> int:
     agent = make_agent(settings, os.environ)
+    notifier = Notifier(os.environ, lambda notice: engine.show(notice))
     server = Server(paths.socket())
 
     def publish(record: ev.Record) -> None:
         server.publish(record)
         say(record)
+        notifier.tell(record.event, engine.state)
 
     state = fold(journal.records)
     engine = Engine(settings, paths, repository, journal, state, agent, publish, stop_at_limit=headless)
@@ -193,6 +196,7 @@ async def _run(
     finally:
         telemetry.cancel()
         await server.close()
+        await notifier.close()
     return 1 if headless and reason.startswith("the baseline") else 0
 
 

@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from loop import events as ev
-from loop import journal
+from loop import foreign, journal, results
 from loop.archive import KeptArchive
 from loop.client import Refused
 from loop.paths import RunPaths
 from loop.repository import Repository
-from loop.state import RunState, fold
+from loop.state import Experiment, RunState, fold
 from loop.trainer import RunFiles
 
 LONGEST_WAIT_S = 2.0
@@ -85,6 +85,9 @@ class Replay:
         if not 1 <= n <= len(self._whole.experiments):
             raise Refused(f"there is no experiment {n}")
         return await asyncio.to_thread(self._archive.detail, n)
+
+    async def others(self) -> list[Experiment]:
+        return foreign.experiments(foreign.rows(results.lines(self._paths.results), self._whole))
 
     async def close(self) -> None:
         pass

@@ -87,6 +87,8 @@ class Server:
             if isinstance(request.command, ev.GetExperiment):
                 detail = commands.detail(self.engine, request.command.n)
                 return ev.Reply(request.id, True, detail=detail)
+            if isinstance(request.command, ev.GetOthers):
+                return ev.Reply(request.id, True, rows=commands.others(self.engine))
             return ev.Reply(request.id, True, commands.obey(self.engine, request.command))
         except Refused as error:
             return ev.Reply(request.id, False, str(error))

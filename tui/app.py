@@ -186,6 +186,7 @@ class Cockpit(Keys):
         self.sub_title = state.tag
         self.transcript.reset(state.live.transcript)
         self._dirty |= {"status", "training", "results", "diff", "reference"}
+        self.run_worker(self._fetch_others(), exclusive=True, group="others")
         self.flush()
 
     def _take(self, event: ev.AnyEvent) -> None:
@@ -287,6 +288,13 @@ class Cockpit(Keys):
             (f"+{added} ", "$keep"),
             (f"-{removed}", "$discard"),
         )
+
+    async def _fetch_others(self) -> None:
+        """What earlier runs and other tools wrote to results.tsv: this run did not measure it."""
+        if self.connection is not None:
+            with contextlib.suppress(Refused, ConnectionLost):
+                self.results.others = await self.connection.others()
+                self._dirty.add("results")
 
     def _load_reference(self) -> None:
         incumbent = self.state.incumbent or 0

@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
 from types import FrameType
 
 from tui.app import Cockpit, Connect
@@ -14,9 +16,9 @@ LEAVE_S = 3.0
 """After a signal the cockpit has so long to restore the terminal."""
 
 
-def run_cockpit(connect: Connect) -> int:
-    """Show the cockpit until the human leaves it; returns the exit code."""
-    app = Cockpit(connect)
+def run_cockpit(connect: Connect, now: Callable[[], float] = time.time) -> int:
+    """Show the cockpit until the human leaves it; returns the exit code. `now` is the clock of the run."""
+    app = Cockpit(connect, now=now)
     _leave_on_signals(app)
     code = app.run() or 0
     if app.return_code and not code:

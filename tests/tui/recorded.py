@@ -7,8 +7,9 @@ import math
 from collections.abc import AsyncIterator, Iterable
 
 from loop import events as ev
+from loop import foreign
 from loop.client import Refused
-from loop.state import RunState, fold
+from loop.state import Experiment, RunState, fold
 
 START = 1_763_900_000.0
 """Monday, 2025-11-23: the clock of every recording starts here."""
@@ -136,6 +137,8 @@ class Recorded:
         self.state: RunState = fold(records)
         self.sent: list[ev.AnyCommand] = []
         self.refuse = ""
+        self.rows: list[str] = []
+        """Rows of results.tsv that are not this run's."""
         self._queue: asyncio.Queue[ev.Record | None] = asyncio.Queue()
 
     def push(self, *events: ev.AnyEvent) -> None:
@@ -169,6 +172,9 @@ class Recorded:
             + "---\nval_bpb: 0.99\n"
         )
         return ev.ExperimentDetail(n, "nanogpt/train.py", BEFORE, AFTER, log, said, curve)
+
+    async def others(self) -> list[Experiment]:
+        return foreign.experiments(self.rows)
 
     async def close(self) -> None:
         pass

@@ -1,4 +1,4 @@
-"""results.tsv as a table: every experiment of the run, newest first, under a cursor."""
+"""results.tsv as a table: every experiment of the run, newest first, under a cursor; other runs' rows too."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STATUS_ORDER = (
 
 Look = tuple[Any, ...]
 UNMADE = Item(Content(""))
-FIXED = 60
+FIXED = 72
 """Columns before the description at most, and a few to spare."""
 
 
@@ -64,7 +64,9 @@ class Results(Lines):
         self.order: Order = "newest first"
         self.query_text = ""
         self.numbers: list[int] = []
-        """Experiment of each row."""
+        """Experiment of each row; below 1: a row that another run or tool wrote."""
+        self.others: list[Experiment] = []
+        """Those rows."""
         self._shown: list[Experiment] = []
         self._looks: list[Look] = []
         """What each row was painted from: a row whose look is the same stays as it is."""
@@ -73,9 +75,10 @@ class Results(Lines):
 
     def show_state(self, state: RunState) -> None:
         """Bring the rows up to date; they are made when they come into view."""
-        found = [e for e in state.experiments if not self.query_text or matches(self.query_text, e)]
+        every = [*self.others, *state.experiments]
+        found = [e for e in every if not self.query_text or matches(self.query_text, e)]
         found.sort(key=_key(self.order, state.direction), reverse=self.order == "newest first")
-        self.title = self._title(len(found), len(state.experiments))
+        self.title = self._title(len(found), len(every))
         numbers = [e.n for e in found]
         looks = [_look(e, e.n == state.incumbent) for e in found]
         self._shown = found
@@ -110,7 +113,12 @@ class Results(Lines):
 
     @property
     def selected(self) -> int | None:
-        """Number of the experiment under the cursor."""
+        """Number of the experiment under the cursor, None where there is none of this run."""
+        n = self._under_cursor
+        return n if n is not None and n > 0 else None
+
+    @property
+    def _under_cursor(self) -> int | None:
         if self.cursor is None or self.cursor >= len(self.numbers):
             return None
         return self.numbers[self.cursor]
@@ -121,14 +129,15 @@ class Results(Lines):
             self.select(self.numbers.index(n))
 
     def on_lines_moved(self) -> None:
-        self._pinned = None if self.cursor == 0 else self.selected
+        self._pinned = None if self.cursor == 0 else self._under_cursor
 
     def next_order(self) -> None:
         self.order = ORDERS[(ORDERS.index(self.order) + 1) % len(ORDERS)]
 
 
 def _look(e: Experiment, best: bool) -> Look:
-    return (e.phase, e.commit, e.value, e.delta, e.memory_gb, e.description, e.reason, best)
+    runs = len(e.values)
+    return (e.phase, e.commit, e.value, e.delta, e.stderr, runs, e.memory_gb, e.description, e.reason, best)
 
 
 def _columns(width: int) -> tuple[str, ...]:
@@ -136,7 +145,9 @@ def _columns(width: int) -> tuple[str, ...]:
         return ("n", "value", "status", "description")
     if width < 84:
         return ("n", "commit", "value", "delta", "status", "description")
-    return ("n", "commit", "value", "delta", "memory", "status", "description")
+    if width < 100:
+        return ("n", "commit", "value", "delta", "memory", "status", "description")
+    return ("n", "commit", "value", "delta", "evidence", "memory", "status", "description")
 
 
 def row(e: Experiment, best: bool, columns: tuple[str, ...]) -> Content:
@@ -145,10 +156,11 @@ def row(e: Experiment, best: bool, columns: tuple[str, ...]) -> Content:
     delta = "$keep" if e.phase == "keep" else "$neutral"
     why = f"  ({safe(e.reason)})" if e.phase in ("crash", "rejected") and e.reason else ""
     cells: dict[str, Content] = {
-        "n": Content.styled(f"{e.n:>4} ", "bold" if best else "$neutral"),
+        "n": Content.styled(f"{e.n:>4} " if e.n > 0 else "   · ", "bold" if best else "$neutral"),
         "commit": Content.styled(f"{e.commit[:7]:7} ", "$neutral"),
         "value": Content.styled(f"{metric(e.value) if e.value is not None else '':>7} ", "$measure"),
         "delta": Content.styled(f"{signed(e.delta):>8} ", delta),
+        "evidence": Content.styled(f"{evidence(e):>10} ", "$neutral"),
         "memory": Content.styled(f"{e.memory_gb:>5.1f} GB " if e.memory_gb else " " * 9, "$neutral"),
         "status": Content.styled(f"{mark} {e.phase:9} ", style),
         "description": Content.assemble(("★ " if best else "", "$keep"), title(e), (why, "$neutral")),
@@ -156,11 +168,20 @@ def row(e: Experiment, best: bool, columns: tuple[str, ...]) -> Content:
     return Content("").join(cells[name] for name in columns)
 
 
+def evidence(e: Experiment) -> str:
+    """Standard errors that the difference is worth, and the number of runs behind it."""
+    runs = f"×{len(e.values)}" if len(e.values) > 1 else ""
+    if e.delta is None or not e.stderr:
+        return runs
+    return f"{abs(e.delta) / e.stderr:.1f} se {runs:2}"
+
+
 HEADINGS = {
     "n": "   # ",
     "commit": "commit  ",
     "value": "val_bpb ",
     "delta": "       Δ ",
+    "evidence": "  evidence ",
     "memory": "  memory ",
     "status": "  status    ",
     "description": "description",

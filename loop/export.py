@@ -1,0 +1,50 @@
+"""The `report` command: a page for people, tables for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from loop import figure, journal, page
+from loop.archive import KeptArchive
+from loop.errors import UsageError, describe
+from loop.paths import RunPaths
+from loop.repository import Repository
+from loop.state import Experiment, RunState, fold
+
+
+def table(paths: RunPaths, kind: str, stream: TextIO = sys.stdout) -> None:
+    """Every judged experiment with all its figures, as `json` or `csv`."""
+    state = fold(journal.read(paths.journal))
+    if kind == "json":
+        rows = page.table(state)
+        json.dump({"tag": state.tag, "metric": state.metric, "experiments": rows}, stream, indent=2)
+        stream.write("\n")
+    else:
+        stream.write(page.as_csv(state))
+
+
+def write(paths: RunPaths, repository: Repository, folder: Path) -> Path:
+    """Write `report.html` and `progress.png`; returns the page's path. Raises `UsageError`."""
+    state = fold(journal.read(paths.journal))
+    archive = KeptArchive(repository, paths, state)
+    try:
+        picture = figure.progress(state)
+    except ImportError as error:
+        raise UsageError(
+            "the report draws with matplotlib: pip install 'autoresearch-tui[report]'"
+        ) from error
+    text = page.html(state, picture, lambda e: _sources(e, state, repository, archive))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "progress.png").write_bytes(picture)
+        (folder / "report.html").write_text(text, "utf-8")
+    except OSError as error:
+        raise UsageError(describe(error)) from error
+    return folder / "report.html"
+
+
+def _sources(e: Experiment, state: RunState, repository: Repository, archive: KeptArchive) -> tuple[str, str]:
+    return repository.read(e.parent, state.editable) or "", archive.source(e.n)
