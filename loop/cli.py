@@ -147,7 +147,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
     paths = _known(arguments)
     if arguments.table:
-        export.table(paths, arguments.table)
+        print(export.table(paths, arguments.table), end="")
     else:
         folder = arguments.out or paths.folder / "report"
         print(export.write(paths, Repository.discover(Path.cwd()), folder))

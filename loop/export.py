@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from typing import TextIO
 
 from loop import figure, journal, page
 from loop.archive import KeptArchive
@@ -15,15 +13,13 @@ from loop.repository import Repository
 from loop.state import Experiment, RunState, fold
 
 
-def table(paths: RunPaths, kind: str, stream: TextIO = sys.stdout) -> None:
+def table(paths: RunPaths, kind: str) -> str:
     """Every judged experiment with all its figures, as `json` or `csv`."""
     state = fold(journal.read(paths.journal))
     if kind == "json":
         rows = page.table(state)
-        json.dump({"tag": state.tag, "metric": state.metric, "experiments": rows}, stream, indent=2)
-        stream.write("\n")
-    else:
-        stream.write(page.as_csv(state))
+        return json.dumps({"tag": state.tag, "metric": state.metric, "experiments": rows}, indent=2) + "\n"
+    return page.as_csv(state)
 
 
 def write(paths: RunPaths, repository: Repository, folder: Path) -> Path:

@@ -15,14 +15,18 @@ from loop import events as ev
 from loop.errors import UsageError
 from loop.state import RunState
 
+STREAK = 3
+"""Crashes in a row that are worth a message."""
 VARIABLE = "AUTORESEARCH_NOTIFY"
 
 
 def message(event: ev.AnyEvent, state: RunState) -> str | None:
-    """What is worth a message: a new best, a pause by the engine, a decision that waits, the end."""
+    """What is worth a message: a new best, crashes in a row, a pause by the engine, a decision that waits."""
     match event:
         case ev.Judged(n=n, status="keep", value=float(value)) if event.delta is not None:
             return f"#{n} new best {state.metric} {value:.6f} ({event.delta:+.6f}): {_title(state, n)}"
+        case ev.Judged(n=n, status="crash") if _streak(state) == STREAK:
+            return f"{STREAK} crashes in a row, the last: {_title(state, n)}"
         case ev.Paused(by="engine", reason=reason):
             return f"paused: {reason}"
         case ev.ApprovalRequested(n=n):
@@ -31,6 +35,12 @@ def message(event: ev.AnyEvent, state: RunState) -> str | None:
             return f"the engine stopped: {reason}"
         case _:
             return None
+
+
+def _streak(state: RunState) -> int:
+    """Crashes since the last experiment that did not crash."""
+    judged = [e.phase for e in state.experiments if e.judged]
+    return next((i for i, phase in enumerate(reversed(judged)) if phase != "crash"), len(judged))
 
 
 def _title(state: RunState, n: int) -> str:

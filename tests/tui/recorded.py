@@ -111,7 +111,15 @@ class Script:
         return self.add(
             ev.RunFinished(n, 1, outcome, reason, 0, value, 60.3, 300.0, 325.0, {"depth": 8.0}, True),
             ev.Judged(
-                n, status, commit(n), value, 60.3, reason or f"{status}: lower wins", delta, commit(n - 1)
+                n,
+                status,
+                commit(n),
+                value,
+                60.3,
+                reason or f"{status}: lower wins",
+                delta,
+                evidence="" if delta is None else f"{abs(delta) / 0.0008:.1f} standard errors",
+                stderr=None if delta is None else 0.0008,
             ),
             ev.Logged(n),
             after=300.0,
