@@ -41,6 +41,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds after which a run is killed; 0: twice the budget, but at least a minute more than it."""
     memory_gb: float = 0.0
     """Resident memory a training run may use; 0: nine tenths of the machine's."""
+    disk_gb: float = 50.0
+    """What a training run may write; 0: no limit."""
+    data: list[str] = []
+    """Folders of training data outside the repository, besides the usual caches."""
+    sandbox: Literal["off", "auto", "require"] = "auto"
+    """The fence around training runs (docs/sandbox.md): none, what the machine has, or all or nothing."""
+    sandbox_read: list[str] = []
+    """Further files and folders that training runs may read."""
+    network: bool = False
+    """Training runs may use the network: for code that downloads while it trains."""
     agent: str = "auto"
     model: str = ""
     base_url: str = ""
@@ -159,6 +169,8 @@ def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
         raise UsageError("the time-out must be at least the budget (0: twice the budget)")
     if not 0 <= settings.memory_gb < math.inf:
         raise UsageError("`memory_gb` must be 0 or more")
+    if not 0 <= settings.disk_gb < math.inf:
+        raise UsageError("`disk_gb` must be 0 or more")
     for name, limit in msgspec.structs.asdict(settings.limits).items():
         if limit is not None and not limit > 0:
             raise UsageError(f"--{name.replace('_', '-')} must be more than 0")

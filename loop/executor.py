@@ -14,7 +14,7 @@ import msgspec
 import psutil
 
 from loop import events as ev
-from loop import progress, trainer, workspace
+from loop import progress, reach, trainer, workspace
 from loop.config import Settings
 from loop.paths import RunPaths
 from loop.repository import Repository
@@ -51,6 +51,10 @@ class Executor:
     ) -> None:
         self._settings, self._paths, self._repository, self._show = settings, paths, repository, show
         self._slot, self._lock = paths.slot(0), paths.folder / "slot-0.lock"
+        self._level = reach.choose(settings.sandbox)
+        self.sandbox = "off" if self._level is None else str(self._level)
+        """How strong the fence around trainers is, in words."""
+        self._data = reach.data_folders(os.environ, settings.data)
         self._stop_reason: str | None = None
         self._running: tuple[trainer.RunFiles, trainer.Supervisor] | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -144,9 +148,11 @@ class Executor:
             follower.close()
 
     def _spec(self, files: trainer.RunFiles, run: Run) -> trainer.Spec:
+        given, fence = self._fenced(files)
         environment = trainer.environment(
             os.environ,
             {
+                **given,
                 "AUTORESEARCH_BUDGET_S": f"{run.budget_s:g}",
                 "AUTORESEARCH_SEED": str(run.seed),
                 "AUTORESEARCH_RESULT": str(files.result),
@@ -164,7 +170,26 @@ class Executor:
             self._settings.timeout,
             memory_gb,
             commit=run.commit,
+            fence=fence,
+            disk_gb=self._settings.disk_gb,
+            folders=[str(self._slot), *fence.write[1:2]],
         )
+
+    def _fenced(self, files: trainer.RunFiles) -> tuple[dict[str, str], reach.Fence]:
+        """What a run behind the fence is given, and the fence."""
+        scratch, cache, s = self._paths.scratch(), self._paths.compiled, self._settings
+        given = reach.lodgings(scratch, cache, os.environ, self._data) if self._level is not None else {}
+        fence = reach.fence(
+            self._level,
+            os.environ,
+            command=s.command(s.train_command),
+            data=self._data,
+            write=[self._slot, scratch, cache, files.out],
+            read=s.sandbox_read,
+            network=s.network,
+            file_bytes=int(s.disk_gb * 2**30),
+        )
+        return given, fence
 
     def _finished(self, files: trainer.RunFiles, n: int, run: Run, metric: str) -> ev.RunFinished:
         """What a run that has ended amounts to, from what it left on disk."""

@@ -31,6 +31,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="kill a run then (default: 2 x budget)",
     )
+    add("--sandbox", choices=("off", "auto", "require"), help="the fence around training (default: auto)")
     add("--approve", action="store_true", default=None, help="every candidate waits for your approval")
     add("--max-experiments", dest="max_experiments", type=int, metavar="N", help="rows of this run in all")
     add("--max-hours", dest="max_hours", type=float, metavar="H", help="hours of this engine")
@@ -39,8 +40,8 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 
 
 FLAGS = (
-    "agent", "model", "base_url", "api", "agent_command", "fix_attempts", "budget_s", "timeout_s", "approve",
-    "max_experiments", "max_hours", "max_cost", "max_crashes",
+    "agent", "model", "base_url", "api", "agent_command", "fix_attempts", "budget_s", "timeout_s", "sandbox",
+    "approve", "max_experiments", "max_hours", "max_cost", "max_crashes",
 )  # fmt: skip
 
 

@@ -180,7 +180,7 @@ async def _run(
     engine.record(
         ev.EngineStarted(
             os.getpid(), __version__, agent.name, agent.model, settings.budget_s, settings.timeout,
-            approval=settings.approve, limits=settings.limits,
+            engine.executor.sandbox, approval=settings.approve, limits=settings.limits,
         )
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -28,6 +28,8 @@ class RunPaths:
         self.log = self.folder / "engine.log"
         self.notes = self.folder / "notes.md"
         self.results = root / "results.tsv"
+        self.compiled = self.folder / "cache"
+        """What compilers keep between runs."""
 
     def create(self) -> None:
         """Make the folder, invisible to git without touching the user's own ignore files."""
@@ -53,17 +55,28 @@ class RunPaths:
 
     def socket(self) -> Path:
         """The engine's socket: in a private directory and short, as the system allows 107 bytes."""
-        name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
         runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
         folder = runtime / "autoresearch-tui"
         if not os.access(runtime, os.W_OK) or not runtime.is_absolute() or len(str(folder)) > 80:
             folder = Path(tempfile.gettempdir()) / f"autoresearch-tui-{os.getuid()}"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            raise UsageError(f"{folder} belongs to someone else: set XDG_RUNTIME_DIR to a private directory")
-        folder.chmod(0o700)
-        return folder / f"{name}.sock"
+        return _private(folder) / f"{self._name()}.sock"
+
+    def scratch(self) -> Path:
+        """Where a run's temporary files go; short, as programs put sockets there."""
+        return _private(Path(tempfile.gettempdir()) / f"autoresearch-tui-{os.getuid()}") / self._name()
+
+    def _name(self) -> str:
+        return hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
+
+
+def _private(folder: Path) -> Path:
+    """A folder of ours that nobody else can look into. Raises `UsageError`."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise UsageError(f"{folder} belongs to someone else: set XDG_RUNTIME_DIR and TMPDIR to private ones")
+    folder.chmod(0o700)
+    return folder
 
 
 def tags(root: Path) -> list[str]:

@@ -5,7 +5,8 @@
 It starts the command in a session of its own, waits, and writes `exit.json`, so that a result is not lost
 when the engine dies first. It enforces the time-out and the memory limit itself for the same reason, and on
 SIGTERM, time-out or the trainer's end it kills every process the trainer left, also those that called
-setsid: as a subreaper it is the parent of all orphans below it.
+setsid: as a subreaper it is the parent of all orphans below it. The trainer lives behind the fence of
+`sandbox.py`; this process does not, so nothing in there can end or change it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import contextlib
 import ctypes
 import json
 import os
+import runpy
 import select
 import signal
 import subprocess
@@ -27,9 +29,10 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 POLL_S = 0.1
-MEMORY_S = 1.0
-"""How often memory is measured: it takes a walk over all of /proc."""
+MEASURE_S = 1.0
+"""How often the tree is measured: it takes a walk over all of /proc."""
 GRACE_S = 2.0
+MANY_FILES = 200_000
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -51,7 +54,10 @@ def main(spec_path: str) -> int:
             finish(spec, started, 127, "crashed", f"cannot start {spec['command'][0]}: {error.strerror}")
             return 0
         outcome, reason = watch(child, spec, log.fileno(), stopped)
+        left = [pid for pid in descendants(os.getpid()) if outcome == "finished" and not ended(pid)]
         code = end_tree(child.pid)
+        if left:
+            reason = f"ended {len(left)} process{'es' * (len(left) > 1)} that it left behind"
         if os.fstat(log.fileno()).st_size > spec["log_bytes"]:
             os.ftruncate(log.fileno(), spec["log_bytes"])
     finish(spec, started, child.wait() if code is None else code, outcome, reason)
@@ -59,6 +65,19 @@ def main(spec_path: str) -> int:
 
 
 def start(spec: dict[str, Any], log: int) -> subprocess.Popen[bytes]:
+    """The trainer, behind its fence."""
+    enter = runpy.run_path(str(Path(__file__).with_name("sandbox.py")))["enter"]
+
+    def prepare() -> None:
+        """In the child: a trainer must not outlive a supervisor that was killed, nor leave its fence."""
+        if LIBC:
+            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        try:
+            enter(spec["fence"])
+        except BaseException as error:
+            os.write(log, f"the sandbox could not be set up: {error}\n".encode())
+            os._exit(125)
+
     return subprocess.Popen(
         spec["command"],
         cwd=spec["cwd"],
@@ -67,14 +86,8 @@ def start(spec: dict[str, Any], log: int) -> subprocess.Popen[bytes]:
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=die_with_parent,
+        preexec_fn=prepare,
     )
-
-
-def die_with_parent() -> None:
-    """In the child: a trainer must not outlive a supervisor that was killed."""
-    if LIBC:
-        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def ticks(pid: int) -> int:
@@ -84,14 +97,21 @@ def ticks(pid: int) -> int:
     return 0
 
 
+def ended(pid: int) -> bool:
+    """It is gone, or only waits for its parent to take notice."""
+    with contextlib.suppress(OSError):
+        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return True
+
+
 def watch(
     child: subprocess.Popen[bytes], spec: dict[str, Any], log: int, stopped: list[int]
 ) -> tuple[str, str]:
     """Wait for the end; returns the outcome and its reason."""
     deadline = time.monotonic() + float(spec["timeout_s"])
-    limit, measured = float(spec["memory_gb"]) * 2**30, time.monotonic()
-    ended = end_of(child)
-    while not ended(POLL_S):
+    measured = time.monotonic()
+    wait = end_of(child)
+    while not wait(POLL_S):
         now = time.monotonic()
         if stopped:
             return "stopped", "stopped by the engine"
@@ -99,12 +119,27 @@ def watch(
             return "timeout", f"still running after {float(spec['timeout_s']):g} s"
         if os.fstat(log).st_size > spec["log_bytes"]:
             return "crashed", f"printed more than {spec['log_bytes'] / 2**20:g} MB"
-        if limit and now > measured + MEMORY_S:
-            measured = now
-            if (used := tree_memory(child.pid)) > limit:
-                return "crashed", f"used {used / 2**30:.1f} GB of memory, limit {limit / 2**30:.1f} GB"
+        if now > measured + MEASURE_S:
+            if excess := too_much(child.pid, spec):
+                return "crashed", excess
+            measured = time.monotonic()
     code = child.wait()
     return ("finished", "") if code == 0 else ("crashed", describe(code))
+
+
+def too_much(pid: int, spec: dict[str, Any]) -> str:
+    """What the tree takes more of than it may, as a sentence; empty when it keeps within its limits."""
+    tree = [pid, *descendants(pid)]
+    if len(tree) > spec["processes"]:
+        return f"started {len(tree)} processes, limit {spec['processes']}"
+    memory = float(spec["memory_gb"]) * 2**30
+    if memory and resident(tree) > memory and (used := resident(tree, exact=True)) > memory:
+        return f"used {used / 2**30:.1f} GB of memory, limit {memory / 2**30:.1f} GB"
+    disk = float(spec["disk_gb"]) * 2**30
+    used, files = on_disk(spec["folders"]) if disk else (0, 0)
+    if files > MANY_FILES:
+        return f"wrote more than {MANY_FILES:,} files"
+    return f"wrote {used / 2**30:.1f} GB of files, limit {disk / 2**30:.1f} GB" if used > disk else ""
 
 
 def end_of(child: subprocess.Popen[bytes]) -> Callable[[float], bool]:
@@ -146,13 +181,31 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def tree_memory(pid: int) -> float:
-    """Resident bytes of the trainer and everything below it; shared pages are counted once per process."""
+def resident(pids: list[int], exact: bool = False) -> float:
+    """Bytes in memory of these processes. `exact` shares out what several have in common, and is slow."""
     total = 0
-    for process in [pid, *descendants(pid)]:
+    for pid in pids:
         with contextlib.suppress(OSError, IndexError, ValueError):
-            total += int(Path("/proc", str(process), "statm").read_text().split()[1]) * PAGE
+            if exact:
+                lines = Path("/proc", str(pid), "smaps_rollup").read_text().splitlines()
+                total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+            else:
+                total += int(Path("/proc", str(pid), "statm").read_text().split()[1]) * PAGE
     return total
+
+
+def on_disk(folders: list[str], files: int = MANY_FILES) -> tuple[float, int]:
+    """Bytes that what is below these folders takes, and how many files; stops counting at `files`."""
+    used, count, waiting = 0, 0, list(folders)
+    while waiting and count <= files:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    count += 1
+                    used += entry.stat(follow_symlinks=False).st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+    return used, count
 
 
 def end_tree(trainer: int) -> int | None:

@@ -7,6 +7,7 @@ import codecs
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import psutil
 
 from loop import events as ev
 from loop import progress, supervise
+from loop.reach import Fence
 
 FOLLOW_S = 0.1
 """How often the log file is looked at."""
@@ -45,7 +47,7 @@ SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
 
 
 class Spec(msgspec.Struct, frozen=True):
-    """What `loop/supervise.py` runs. Times in seconds; `memory_gb` 0 means no limit."""
+    """What `loop/supervise.py` runs. Times in seconds; 0 GB means no limit."""
 
     command: list[str]
     cwd: str
@@ -57,6 +59,11 @@ class Spec(msgspec.Struct, frozen=True):
     memory_gb: float = 0.0
     log_bytes: int = 64 * 2**20
     commit: str = ""
+    fence: Fence = Fence()
+    processes: int = 2000
+    disk_gb: float = 0.0
+    folders: list[str] = []
+    """Where `disk_gb` is counted."""
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -85,14 +92,20 @@ class RunFiles:
         self.exit = folder / "exit.json"
         self.spec = folder / "spec.json"
         self.supervisor = folder / "supervisor.json"
-        self.result = folder / "result.json"
+        self.out = folder / "out"
+        """The only part of this folder that the trainer can write."""
+        self.result = self.out / "result.json"
         self.metrics = folder / "metrics.jsonl"
 
     def reset(self) -> None:
         """An empty folder for a run that starts (again)."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self.folder.iterdir():
-            path.unlink()
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        self.out.mkdir()
         self.log.touch()
 
     def belongs_to(self, commit: str) -> bool:

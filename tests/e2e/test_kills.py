@@ -22,7 +22,8 @@ from tests.conftest import TRAINER, git, make_repository
 from tests.e2e.killable import value
 
 ROOT = Path(__file__).parents[2]
-COUNTED = "import os\nwith open(os.environ['AUTORESEARCH_COUNT'], 'a') as f: f.write('run\\n')\n"
+COUNTED = "import os\nwith open(os.environ['TRITON_CACHE_DIR'] + '-count', 'a') as f: f.write('run\\n')\n"
+"""Counts its runs beside a compiler's cache: one of the few places that a trainer may write and that stay."""
 
 
 class Victim:
@@ -32,13 +33,13 @@ class Victim:
         self.experiments, self.kills = experiments, 0
         self.root = make_repository(folder / "repo", COUNTED + TRAINER, f"budget_s = {budget_s}\n")
         self.paths = RunPaths(self.root, "t")
-        self.count = folder / "count"
+        self.count = self.paths.compiled / "triton-count"
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-m", "tests.e2e.killable", str(self.root), str(self.experiments), *words],
             cwd=ROOT,
-            env={**os.environ, "AUTORESEARCH_COUNT": str(self.count), "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
 
     def survived(self) -> bool:

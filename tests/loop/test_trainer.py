@@ -238,5 +238,5 @@ def test_a_character_cut_in_two_by_reading_is_put_together(bench: Bench) -> None
     assert [e.text for e in seen if isinstance(e, ev.LogLines)] == ["déjà vu"]
 
 
-def test_memory_counts_the_whole_tree() -> None:
-    assert supervise.tree_memory(os.getpid()) >= psutil.Process().memory_info().rss * 0.9
+def test_memory_is_what_is_resident() -> None:
+    assert supervise.resident([os.getpid()]) >= psutil.Process().memory_info().rss * 0.9

@@ -1,0 +1,248 @@
+"""The fence around a trainer: what a process may reach once it has gone through here.
+
+`supervise.py` calls `enter` between fork and exec; `python sandbox.py` tries it out and says what this
+machine has. Standard library only. Each measure is one that a process may take upon itself, for good and for
+all its children, without privileges, in a container too: resource limits, no new privileges, capabilities
+dropped, Landlock for files, TCP, signals, and a seccomp filter for what Landlock leaves open. docs/sandbox.md
+says what each attack meets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import platform
+import resource
+import struct
+import sys
+from typing import Any
+
+LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 22, 24, 38
+CAP_DAC_OVERRIDE = 1
+"""The one capability that root keeps: its files may belong to another user."""
+
+# --- Landlock: linux/landlock.h ---
+
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE = (1 << i for i in range(6))
+MAKE_DIR, MAKE_REG, MAKE_SOCK, MAKE_FIFO, MAKE_SYM = (1 << i for i in (7, 8, 9, 10, 12))
+REFER, TRUNCATE, IOCTL_DEV, RESOLVE_UNIX = (1 << i for i in (13, 14, 15, 16))
+READ = EXECUTE | READ_FILE | READ_DIR
+WRITE = READ | WRITE_FILE | REMOVE_DIR | REMOVE_FILE | REFER | TRUNCATE
+WRITE |= MAKE_DIR | MAKE_REG | MAKE_SOCK | MAKE_FIFO | MAKE_SYM
+DEVICE = READ_FILE | WRITE_FILE | IOCTL_DEV
+FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
+"""What can be granted on something that is not a folder."""
+HANDLED = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16, 6: 16, 7: 16, 8: 16, 9: 17}
+"""How many file rights each ABI knows; later ones know at least those of the last."""
+TCP, SCOPES = 0b11, 0b11
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
+PATH_BENEATH = 1
+
+
+def landlock_abi() -> int:
+    """Version of Landlock that the kernel offers; 0 when none."""
+    return max(0, LIBC.syscall(CREATE_RULESET, None, 0, 1)) if LIBC else 0
+
+
+def landlock(fence: dict[str, Any], abi: int) -> None:
+    """Leave only the files that `fence` names within reach; TCP and signals to others go too if they can."""
+    known = (1 << HANDLED.get(abi, HANDLED[9])) - 1
+    net = TCP if abi >= 4 and not fence["network"] else 0
+    attributes = struct.pack("QQQ", known, net, SCOPES if abi >= 6 else 0)
+    size = 24 if abi >= 6 else 16 if abi >= 4 else 8
+    ruleset = _call("landlock_create_ruleset", CREATE_RULESET, attributes, size, 0)
+    own = [f"/proc/{os.getpid()}"]  # CUDA names its threads there
+    for paths, access in ((fence["read"], READ), (fence["write"] + own, WRITE), (fence["devices"], DEVICE)):
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError, PermissionError, NotADirectoryError):
+                _allow(ruleset, path, access & known)
+    _call("landlock_restrict_self", RESTRICT_SELF, ruleset, 0)
+    os.close(ruleset)
+
+
+def _allow(ruleset: int, path: str, access: int) -> None:
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        granted = access if os.path.isdir(path) else access & FILE
+        _call("landlock_add_rule", ADD_RULE, ruleset, PATH_BENEATH, struct.pack("=Qi", granted, fd), 0)
+    finally:
+        os.close(fd)
+
+
+# --- seccomp: linux/seccomp.h, linux/filter.h ---
+
+CALLS: dict[str, dict[str, int]] = {
+    "x86_64": {
+        "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312, "keyctl": 250,
+        "add_key": 248, "request_key": 249, "bpf": 321, "perf_event_open": 298, "userfaultfd": 323,
+        "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "setns": 308, "unshare": 272,
+        "init_module": 175, "finit_module": 313, "delete_module": 176, "kexec_load": 246,
+        "kexec_file_load": 320, "reboot": 169, "swapon": 167, "swapoff": 168, "acct": 163, "quotactl": 179,
+        "settimeofday": 164, "clock_settime": 227, "adjtimex": 159, "clock_adjtime": 305,
+        "sethostname": 170, "setdomainname": 171, "open_by_handle_at": 304, "syslog": 103, "vhangup": 153,
+        "move_pages": 279, "migrate_pages": 256, "iopl": 172, "ioperm": 173, "chown": 92, "fchown": 93,
+        "lchown": 94, "fchownat": 260, "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190,
+        "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199, "chmod": 90, "fchmodat": 268,
+        "utime": 132, "utimes": 235, "futimesat": 261, "utimensat": 280, "socket": 41, "socketpair": 53,
+        "connect": 42, "clone": 56, "prlimit64": 302,
+    },
+    "aarch64": {
+        "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272, "keyctl": 219,
+        "add_key": 217, "request_key": 218, "bpf": 280, "perf_event_open": 241, "userfaultfd": 282,
+        "mount": 40, "umount2": 39, "pivot_root": 41, "chroot": 51, "setns": 268, "unshare": 97,
+        "init_module": 105, "finit_module": 273, "delete_module": 106, "kexec_load": 104,
+        "kexec_file_load": 294, "reboot": 142, "swapon": 224, "swapoff": 225, "acct": 89, "quotactl": 60,
+        "settimeofday": 170, "clock_settime": 112, "adjtimex": 171, "clock_adjtime": 266,
+        "sethostname": 161, "setdomainname": 162, "open_by_handle_at": 265, "syslog": 116, "vhangup": 58,
+        "move_pages": 239, "migrate_pages": 238, "fchown": 55, "fchownat": 54, "setxattr": 5,
+        "lsetxattr": 6, "fsetxattr": 7, "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16,
+        "fchmodat": 53, "utimensat": 88, "socket": 198, "socketpair": 199, "connect": 203, "clone": 220,
+        "prlimit64": 261,
+    },
+}  # fmt: skip
+"""Numbers of the system calls that are refused or looked at, where they differ between machines."""
+EVERYWHERE = {
+    "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_tree": 428,
+    "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "pidfd_getfd": 438,
+    "process_madvise": 440, "mount_setattr": 442, "quotactl_fd": 443, "setxattrat": 463,
+    "removexattrat": 466, "open_tree_attr": 467, "file_setattr": 469,
+}  # fmt: skip
+PRETENDED = ("chmod", "fchmodat", "utime", "utimes", "futimesat", "utimensat")
+"""Landlock does not cover them, and libraries use them for tidiness: they do nothing and say it is done."""
+CLONE3, FCHMODAT2, NEWEST = 435, 452, 470
+"""A call this list does not know yet is answered as one that does not exist."""
+ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+NAMESPACES = 0x7E020000
+"""Flags of clone() that make new namespaces."""
+AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET = 1, 1, 5
+LOAD, EQUAL, GREATER, ANY, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
+ALLOW, ERRNO, KILL = 0x7FFF0000, 0x00050000, 0x80000000
+EPERM, EACCES, ENOSYS = 1, 13, 38
+NUMBER, ARCHITECTURE, FIRST, SECOND = 0, 4, 16, 24
+"""Offsets in struct seccomp_data: the call's number, the machine, the low words of its arguments."""
+
+Code = list[tuple[int, int, int, int]]
+
+
+def program(machine: str, network: bool, abi: int) -> bytes:
+    """The filter as BPF. Refused calls fail with a permission error that a traceback shows."""
+    calls = {**CALLS[machine], **EVERYWHERE}
+    code: Code = [(LOAD, 0, 0, ARCHITECTURE), (EQUAL, 1, 0, ARCH[machine]), (RETURN, 0, 0, KILL)]
+    code += [(LOAD, 0, 0, NUMBER), (GREATER, 0, 1, NEWEST), _refuse(ENOSYS)]
+    code += _case(CLONE3, [_refuse(ENOSYS)])  # its flags are out of sight; libc then takes clone()
+    code += _case(FCHMODAT2, [(RETURN, 0, 0, ERRNO)])
+    code += _case(calls.pop("clone"), [(LOAD, 0, 0, FIRST), (ANY, 0, 1, NAMESPACES), _refuse(EPERM)])
+    code += _case(calls.pop("prlimit64"), [(LOAD, 0, 0, FIRST), (EQUAL, 1, 0, 0), _refuse(EPERM)])
+    socket, pair, connect = (calls.pop(name) for name in ("socket", "socketpair", "connect"))
+    if not network:
+        code += _case(socket, _unix_only(SOCK_STREAM))
+        code += _case(pair, _unix_only(SOCK_STREAM, SOCK_SEQPACKET))
+        if abi < 9:  # from there on Landlock tells sockets of our own from others'
+            code += _case(connect, [_refuse(EACCES)])
+    for name, number in calls.items():
+        code += _case(number, [(RETURN, 0, 0, ERRNO) if name in PRETENDED else _refuse(EPERM)])
+    code.append((RETURN, 0, 0, ALLOW))
+    return b"".join(struct.pack("HBBI", *instruction) for instruction in code)
+
+
+def _refuse(errno: int) -> tuple[int, int, int, int]:
+    return RETURN, 0, 0, ERRNO | errno
+
+
+def _case(number: int, then: Code) -> Code:
+    """`then` for one call; what falls through it is allowed."""
+    return [(EQUAL, 0, len(then) + 1, number), *then, (RETURN, 0, 0, ALLOW)]
+
+
+def _unix_only(*types: int) -> Code:
+    """Refuse sockets of other families, and datagrams: they reach any socket file without connect()."""
+    wanted: Code = [(EQUAL, len(types) - i, 0, kind) for i, kind in enumerate(types)]
+    return [
+        (LOAD, 0, 0, FIRST), (EQUAL, 1, 0, AF_UNIX), _refuse(EACCES),
+        (LOAD, 0, 0, SECOND), (AND, 0, 0, 0xF), *wanted, _refuse(EACCES),
+    ]  # fmt: skip
+
+
+def seccomp(network: bool, abi: int) -> None:
+    """Refuse the calls that lead around the fence."""
+    code = program(platform.machine(), network, abi)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    # struct sock_fprog: a length, and after its padding a pointer
+    prog = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer))
+    _prctl("seccomp", PR_SET_SECCOMP, 2, prog)
+
+
+# --- the rest ---
+
+
+def limit(fence: dict[str, Any]) -> None:
+    """No core dumps, no file larger than allowed."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if fence["file_bytes"]:
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        size = fence["file_bytes"] if most == resource.RLIM_INFINITY else min(most, fence["file_bytes"])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def drop_capabilities() -> None:
+    """Root without root's powers; nothing changes for others."""
+    assert LIBC is not None
+    header, old = struct.pack("Ii", 0x20080522, 0), ctypes.create_string_buffer(24)
+    if LIBC.capget(header, old) != 0:
+        return
+    for capability in range(64):
+        if capability != CAP_DAC_OVERRIDE:
+            LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+    permitted = struct.unpack("6I", old.raw)[1] & (1 << CAP_DAC_OVERRIDE)
+    LIBC.capset(header, struct.pack("6I", permitted, permitted, 0, 0, 0, 0))
+
+
+def enter(fence: dict[str, Any]) -> None:
+    """Shut this process in, for good. Raises OSError when a measure that the machine should have fails."""
+    limit(fence)
+    if not fence["on"] or LIBC is None:
+        return
+    _prctl("no_new_privs", PR_SET_NO_NEW_PRIVS, 1, None)
+    drop_capabilities()
+    abi = fence["landlock"]
+    if abi:
+        landlock(fence, abi)
+    if fence["seccomp"]:
+        seccomp(fence["network"], abi)
+
+
+def _prctl(what: str, option: int, number: int, pointer: bytes | None) -> None:
+    assert LIBC is not None
+    if LIBC.prctl(option, ctypes.c_ulong(number), pointer, ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
+        raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
+
+
+def _call(what: str, number: int, *arguments: Any) -> int:
+    assert LIBC is not None
+    result: int = LIBC.syscall(number, *arguments)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
+    return result
+
+
+def probe() -> dict[str, int]:
+    """What works here, by doing it: the ABI of Landlock (0: none), and whether a filter can be set."""
+    found = {"landlock": 0, "seccomp": 0}
+    everything = {"read": ["/"], "write": [], "devices": [], "network": False}
+    with contextlib.suppress(OSError, AssertionError):
+        _prctl("no_new_privs", PR_SET_NO_NEW_PRIVS, 1, None)
+        with contextlib.suppress(OSError):
+            if abi := landlock_abi():
+                landlock(everything, abi)
+                found["landlock"] = abi
+        if platform.machine() in CALLS:
+            seccomp(False, found["landlock"])
+            found["seccomp"] = 1
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(probe()))
