@@ -59,9 +59,7 @@ class Candidates:
 
     def refusal(self, parent: str, source: str) -> str | None:
         """Why an agent's change is not trained; a human may do what an agent may not."""
-        if self._settings.audit == "report" or not self._state.editable.endswith(".py"):
-            return None
-        return audit.refusal(audit.audit(self.read(parent), source))
+        return refusal(self._settings, self.read(parent), source)
 
     def combine(self, n: int, parent: str) -> bool:
         """Put near misses together as experiment `n`; False when there are too few, or they do not fit."""
@@ -94,3 +92,10 @@ class Candidates:
         )  # fmt: skip
         self._repository.keep_candidate(self._state.tag, e.n, commit)
         return True
+
+
+def refusal(settings: Settings, before: str, after: str) -> str | None:
+    """What the audit has against a change, where the settings let it refuse one."""
+    if settings.audit == "report" or not settings.path.endswith(".py"):
+        return None
+    return audit.refusal(audit.audit(before, after))

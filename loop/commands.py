@@ -20,6 +20,11 @@ def obey(engine: Engine, command: ev.AnyCommand) -> str:
             return _resume(engine)
         case ev.Approve() | ev.Reject() | ev.Edit():
             return _decide(engine, command)
+        case ev.Permit(allow=allow, id=id):
+            title = engine.questions.answer(id, allow)
+            if title is None:
+                raise Refused("no agent asks for leave")
+            return f"{'allowed' if allow else 'not allowed'}: {title}"
         case ev.StopRun(reason=reason):
             if not engine.stop_run(reason or "stopped by hand"):
                 raise Refused("no training run to stop")
@@ -109,6 +114,7 @@ def _edit(engine: Engine, e: Experiment, text: str) -> str:
 def _set_mode(engine: Engine, approval: bool) -> str:
     engine.record(ev.ModeSet(approval))
     if not approval:
+        engine.questions.leave_to_policy()
         for e in [e for e in engine.state.experiments if e.phase == "waiting"]:
             engine.record(ev.Approved(e.n))
     return "every candidate waits for your approval" if approval else "candidates train without approval"

@@ -58,7 +58,7 @@ class Engine:
         self.settings, self.paths, self.repository = settings, paths, repository
         self.state, self.agent = state, agent
         self._proposer = Proposer(agent, settings, paths, repository, state, self.show)
-        self.archive = self._proposer.archive
+        self.archive, self.questions = self._proposer.archive, self._proposer.questions
         self._candidates = Candidates(settings, repository, state, self.record, self.show)
         self._ledger = Ledger(repository, paths, state)
         self.executor = Executor(settings, paths, repository, self.show)
@@ -178,7 +178,7 @@ class Engine:
             self._spent(n, error)
             self._failed(str(error))
             return
-        self._proposer.keep_notes(proposal)
+        self._proposer.keep_notes(proposal, context.notes)
         if refused := self._candidates.commit(n, parent, proposal, heard):
             self._proposer.say(n, "error", refused)
             self._failed(refused)
@@ -324,7 +324,7 @@ class Engine:
         if refused := self._candidates.refusal(e.parent, proposal.source):
             self._proposer.say(e.n, "error", f"no repair: {refused}")
             return False
-        self._proposer.keep_notes(proposal)
+        self._proposer.keep_notes(proposal, context.notes)
         self._candidates.commit(e.n, e.parent, proposal)
         return True
 

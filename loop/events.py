@@ -298,6 +298,27 @@ class CandidateEdited(Live, frozen=True):
     after: str
 
 
+class PermissionAsked(Live, frozen=True):
+    """In approval mode: a CLI agent asks leave for a step of its own, and waits."""
+
+    n: int
+    id: str
+    title: str
+    kind: str = ""
+    """What it would do: `edit`, `execute`, `fetch`, ..."""
+    paths: list[str] = []
+    advised: bool = False
+    """The policy that answers outside approval mode would allow it."""
+
+
+class PermissionAnswered(Live, frozen=True):
+    """The question `id` is answered, or nobody waits for an answer any more."""
+
+    n: int
+    id: str
+    allowed: bool
+
+
 class PhaseChanged(Live, frozen=True):
     """The training process entered a phase of its own."""
 
@@ -373,7 +394,18 @@ DurableEvent = (
     | ModeSet
     | LimitsSet
 )
-LiveEvent = Preparing | AgentDelta | CandidateEdited | PhaseChanged | Progress | LogLines | Telemetry | Notice
+LiveEvent = (
+    Preparing
+    | AgentDelta
+    | CandidateEdited
+    | PermissionAsked
+    | PermissionAnswered
+    | PhaseChanged
+    | Progress
+    | LogLines
+    | Telemetry
+    | Notice
+)
 AnyEvent = DurableEvent | LiveEvent
 
 
@@ -418,6 +450,13 @@ class Edit(Command, frozen=True):
 
     n: int
     text: str
+
+
+class Permit(Command, frozen=True):
+    """Answer what a CLI agent asks leave for (`id` empty: the question that waits longest)."""
+
+    allow: bool
+    id: str = ""
 
 
 class StopRun(Command, frozen=True):
@@ -474,6 +513,7 @@ AnyCommand = (
     | Approve
     | Reject
     | Edit
+    | Permit
     | StopRun
     | StopEngine
     | Steer

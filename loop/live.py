@@ -22,6 +22,8 @@ class LiveView(Struct):
     preparing: str = ""
     transcript: list[ev.AgentDelta] = field(default_factory=list)
     edited: ev.CandidateEdited | None = None
+    asked: list[ev.PermissionAsked] = field(default_factory=list)
+    """What a CLI agent asks leave for, the longest waiting first."""
     phase: str = ""
     progress: ev.Progress | None = None
     curve: list[ev.CurvePoint] = field(default_factory=list)
@@ -37,6 +39,10 @@ class LiveView(Struct):
                 _append_delta(self.transcript, event)
             case ev.CandidateEdited():
                 self.edited = event
+            case ev.PermissionAsked():
+                self.asked.append(event)
+            case ev.PermissionAnswered(id=id):
+                self.asked = [asked for asked in self.asked if asked.id != id]
             case ev.PhaseChanged(phase=phase):
                 self.phase = phase
             case ev.Progress():

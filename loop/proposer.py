@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from loop import events as ev
 from loop.agents.base import Agent, AgentFailed, AgentStopped, Failure, Proposal, ResearchContext
+from loop.agents.toolbox import NOTES_MOST
 from loop.archive import KeptArchive
+from loop.candidates import refusal
 from loop.config import Settings
 from loop.paths import RunPaths
 from loop.progress import clean
+from loop.questions import Questions
 from loop.repository import Repository
 from loop.state import RunState
 
@@ -34,18 +38,20 @@ class Proposer:
         self.archive = KeptArchive(repository, paths, state)
         self._agent, self._settings, self._paths = agent, settings, paths
         self._repository, self._state, self._show = repository, state, show
+        self.questions = Questions(state, show)
         self._told: dict[int, int] = {}
         """How many human messages the transcript of an experiment has: a second attempt repeats none."""
 
     def context(self, n: int, parent: str, failure: Failure | None = None) -> ResearchContext:
         """Everything the agent may know when it proposes experiment `n` on top of `parent`."""
         s, read = self._state, self._repository.read
+        source = read(parent, s.editable) or ""
         return ResearchContext(
             n=n,
             tag=s.tag,
             program=_read(self._paths.root / self._settings.program),
             path=s.editable,
-            source=read(parent, s.editable) or "",
+            source=source,
             readonly={path: read(parent, path) or "" for path in self._settings.readonly},
             experiments=list(s.experiments),
             incumbent=s.incumbent or 0,
@@ -54,8 +60,9 @@ class Proposer:
             direction=s.direction,
             budget_s=self._settings.budget_s,
             notes=_read(self._paths.notes),
-            steering=[] if failure else list(s.steering),
             failure=failure,
+            permit=partial(self.questions.ask, n),
+            refuse=partial(refusal, self._settings, source),
             dollars_left=self._dollars_left(),
         )
 
@@ -64,8 +71,8 @@ class Proposer:
         return None if most is None else most - (spent or 0.0)
 
     async def ask(self, context: ResearchContext) -> tuple[Proposal, int]:
-        """One proposal, and how many of the human's waiting messages it has heard. A repair hears none: they
-        are for the next idea. The transcript goes to the experiment's own file as it comes.
+        """One proposal, and how many of the human's waiting messages it has heard. The transcript goes to the
+        experiment's own file as it comes. A repair hears them too, but they are the next idea's all the same.
 
         Raises `AgentFailed` or `AgentStopped`; whatever else goes wrong inside an agent is a failed attempt
         too, with its traceback in the engine's log: one odd answer must not end a week of research.
@@ -84,17 +91,19 @@ class Proposer:
 
             def hear() -> list[str]:
                 nonlocal heard
+                heard = min(heard, len(self._state.steering))  # another conversation may have settled some
                 news, told = self._state.steering[heard:], self._told.get(context.n, 0)
                 for message in news[max(0, told - heard) :]:
                     emit(ev.AgentDelta(context.n, "human", message, t=time.time()))
                 heard += len(news)
-                self._told = {context.n: max(heard, told)}
+                self._told[context.n] = max(heard, told)
                 return news
 
-            if context.failure is None:
-                context = msgspec.structs.replace(context, steering=hear(), hear=hear)
+            context = msgspec.structs.replace(context, steering=hear(), hear=hear)
             try:
-                return _cleaned(await self._agent.propose(context, emit)), heard
+                proposal = _cleaned(await self._agent.propose(context, emit))
+                del self._told[context.n]
+                return proposal, heard
             except (AgentFailed, AgentStopped, OSError):
                 raise
             except Exception as error:
@@ -108,12 +117,24 @@ class Proposer:
             transcript.write(ev.encode(delta) + b"\n")
         self._show(delta)
 
-    def keep_notes(self, proposal: Proposal) -> None:
-        """The agent's notes.md, if it changed them: whole or not at all."""
+    def keep_notes(self, proposal: Proposal, before: str) -> None:
+        """The agent's notes.md, if it changed them: whole or not at all. `before`: what it had been given."""
         if proposal.notes is not None:
             draft = self._paths.notes.with_suffix(".draft")
-            draft.write_text(proposal.notes, "utf-8")
+            draft.write_text(joined(before, _read(self._paths.notes), proposal.notes), "utf-8")
             draft.replace(self._paths.notes)
+
+
+def joined(before: str, now: str, after: str) -> str:
+    """Notes that went from `before` to `after`, where another conversation has made them `now` meanwhile: the
+    new lines of both; where that is too much, ours stay."""
+    if now == before:
+        return after
+    added = [line for line in now.splitlines() if line not in before.splitlines()]
+    lines = [*(line for line in added if line not in after.splitlines()), *after.splitlines()]
+    while len("\n".join(lines)) >= NOTES_MOST:
+        lines.pop(0)
+    return "\n".join(lines) + "\n"
 
 
 def _cleaned(proposal: Proposal) -> Proposal:

@@ -20,18 +20,21 @@ from acp.schema import (
     UsageUpdate,
 )
 
+from loop.agents.base import Permit, Wish
 from loop.agents.conversation import Voice
 from loop.agents.permission import granted
 from loop.events import DeltaKind
+from loop.progress import clean
 
 
 class AcpClient:
-    """Callbacks of one session. They never wait, so that updates keep their order."""
+    """Callbacks of one session. Updates never wait, so that they keep their order; a request may."""
 
-    def __init__(self, voice: Voice, folder: Path) -> None:
-        self._voice, self._folder = voice, folder
+    def __init__(self, voice: Voice, folder: Path, permit: Permit) -> None:
+        self._voice, self._folder, self._permit = voice, folder, permit
         self._message: tuple[str, str] = ("", "")
         self._tools: dict[str, tuple[str, str | None, list[str]]] = {}
+        self._titles: dict[str, str] = {}
         self.dollars: float | None = None
 
     async def session_update(self, session_id: str, update: Any, **_: Any) -> None:
@@ -59,6 +62,7 @@ class AcpClient:
         self._message = ("", "")
         id = self._voice.new()
         self._tools[call.tool_call_id] = (id, call.kind, _paths(call))
+        self._titles[call.tool_call_id] = call.title or ""
         self._voice.say("tool", call.title or call.kind or "tool", id, call.kind or "tool")
 
     def _progress(self, call: ToolCallProgress) -> None:
@@ -70,12 +74,14 @@ class AcpClient:
     async def request_permission(
         self, session_id: str, tool_call: ToolCallUpdate, options: list[PermissionOption], **_: Any
     ) -> RequestPermissionResponse:
-        """Answer by the policy of `permission.py`."""
+        """Answer by the policy of `permission.py`, or as a human says."""
         _id, kind, paths = self._tools.get(tool_call.tool_call_id, ("", None, []))
-        allowed = granted(tool_call.kind or kind, [*paths, *_paths(tool_call)], self._folder)
+        kind, paths = tool_call.kind or kind, [*paths, *_paths(tool_call)]
+        title = clean(tool_call.title or self._titles.get(tool_call.tool_call_id, "") or "a request")
+        wish = Wish(title, kind or "other", paths, granted(kind, paths, self._folder))
+        allowed = await self._permit(wish)
         words = ("allow_once", "allow_always") if allowed else ("reject_once", "reject_always")
         choice: PermissionOption | None = next((o for word in words for o in options if o.kind == word), None)
-        title = tool_call.title or "a request"
         self._voice.say("note", f"{'allowed' if allowed else 'not allowed'}: {title}")
         if choice is None:
             return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from msgspec import Struct, field
@@ -24,6 +24,22 @@ class Archive(Protocol):
     def log(self, n: int) -> str:
         """What its trainer printed, control characters removed; empty when it never ran."""
         ...
+
+
+class Wish(Struct, frozen=True):
+    """Something a CLI agent asks leave for. `granted` is what the policy says."""
+
+    title: str
+    kind: str
+    paths: list[str]
+    granted: bool
+
+
+Permit = Callable[[Wish], Awaitable[bool]]
+
+
+async def by_policy(wish: Wish) -> bool:
+    return wish.granted
 
 
 class Failure(Struct, frozen=True):
@@ -63,6 +79,10 @@ class ResearchContext(Struct, frozen=True):
     failure: Failure | None = None
     hear: Callable[[], list[str]] = list
     """What the human said since this was last asked: an agent calls it before each of its turns."""
+    refuse: Callable[[str], str | None] = lambda source: None
+    """Why the engine would not train this version of the editable file; None when it would."""
+    permit: Permit = by_policy
+    """Whether a wish is granted; in approval mode a human answers, whenever that is."""
     dollars_left: float | None = None
     """What this proposal may cost at most; None when there is no limit."""
 

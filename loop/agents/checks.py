@@ -51,7 +51,8 @@ def objection(context: ResearchContext, source: str, tried: Tried) -> str | None
         e = next(e for e in context.experiments if e.n == n)
         what = f"{context.metric} {e.value:.6f}, {e.phase}" if e.value is not None else e.phase
         return f"this is the program of experiment {n} ({what}) again: try something else."
-    return broken_contract(context, source) if path.endswith(".py") else None
+    broken = broken_contract(context, source) if path.endswith(".py") else None
+    return broken or context.refuse(source)
 
 
 def unparsable(path: str, source: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 from collections.abc import Mapping, Sequence
 
@@ -18,8 +19,41 @@ PASSED = (
     "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
 )  # fmt: skip
 """What every CLI agent gets; besides, only the variables of its own vendor."""
+_OWNER = re.compile(r"(?:autoresearch-)?(\d+)\.(\d+)-")
 PREFIXES = ("XDG_", "NVM_", "NPM_CONFIG_", "npm_config_")
 GRACE_S = 2.0
+_SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)S?$")
+
+
+def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Values that must be shown nowhere, by the names of their variables; the longest first."""
+    found = {v for k, v in environ.items() if _SECRET.search(k.upper()) and len(v) >= 8}
+    return tuple(sorted(found, key=len, reverse=True))
+
+
+def owner() -> str:
+    """This process, so that another can tell later whether it still lives."""
+    return f"{os.getpid()}.{psutil.Process().create_time():.0f}"
+
+
+def owned_by_the_dead(mark: str) -> bool:
+    """What carries this mark was started by a process that is gone."""
+    found = _OWNER.match(mark)
+    if not found:
+        return False
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(int(found.group(1)))
+        same = abs(process.create_time() - float(found.group(2))) <= 1.5
+        return not same or process.status() == psutil.STATUS_ZOMBIE
+    return True
+
+
+def sweep() -> None:
+    """End what CLI agents of a killed engine have left behind."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if owned_by_the_dead(process.environ().get(MARK, "")):
+                process.kill()
 
 
 def environment(base: Mapping[str, str], vendor: Sequence[str], mark: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from loop.agents import pricing, prompt, toolbox
 from loop.agents.base import Emit, Proposal, ResearchContext
 from loop.agents.checks import Tried
-from loop.agents.conversation import Answer, Bounds, Call, Peer, Stop, Turn, Voice, converse
+from loop.agents.conversation import Answer, Bounds, Call, Dialogue, Peer, Stop, Turn, Voice, research
 from loop.agents.faults import Fault
 from loop.agents.pricing import Tokens
 
@@ -58,11 +58,12 @@ class ClaudeAgent:
         client = self._client
         if client is None:
             client = self._client = await asyncio.to_thread(self._connect)
-        await asyncio.to_thread(self._tried.update, context)
         voice = Voice(context.n, emit)
-        dialogue = _Messages(client, self.model, prompt.build(context), self._thinks)
-        tools = toolbox.Toolbox(context, emit, self._tried)
-        return await converse(context, dialogue, tools, voice, self._peer, self._bounds)
+
+        def begin(start: prompt.Prompt) -> Dialogue:
+            return _Messages(client, self.model, start, self._thinks)
+
+        return await research(context, begin, self._tried, voice, self._peer, self._bounds)
 
     def _connect(self) -> AsyncAnthropic:
         """The client. In a thread, as importing the library takes a second and more."""

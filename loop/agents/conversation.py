@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 import msgspec
@@ -16,7 +17,8 @@ from msgspec import Struct
 
 from loop.agents import faults, prompt
 from loop.agents.base import AgentFailed, AgentStopped, Emit, Proposal, ResearchContext
-from loop.agents.faults import Fault
+from loop.agents.checks import Tried
+from loop.agents.faults import Fault, without
 from loop.agents.toolbox import Toolbox, ToolError
 from loop.events import AgentDelta, DeltaKind, Usage
 from loop.progress import clean
@@ -32,6 +34,8 @@ GARBLED = 8
 """Answers that may be unreadable before one is read."""
 READ_MOST = 300_000
 """Characters of answers one conversation may ask for."""
+TOKENS_LEAST = 7_000
+"""No prompt is made shorter than this for a model with little room."""
 
 
 class Call(Struct, frozen=True):
@@ -59,10 +63,10 @@ class Turn(Struct, frozen=True):
 
 
 class Voice:
-    """Where a conversation's streamed words go; every piece at once."""
+    """Where a conversation's streamed words go; every piece at once, without secrets."""
 
-    def __init__(self, n: int, emit: Emit) -> None:
-        self._n, self._emit = n, emit
+    def __init__(self, n: int, emit: Emit, secrets: tuple[str, ...] = ()) -> None:
+        self._n, self.emit, self._secrets = n, emit, secrets
         self._start, self._count = f"{time.time_ns() // 1_000_000:x}", 0
 
     def new(self) -> str:
@@ -71,8 +75,8 @@ class Voice:
         return f"{self._start}.{self._count}"
 
     def say(self, kind: DeltaKind, text: str, id: str = "", tool: str = "") -> None:
-        if text := clean(text):
-            self._emit(AgentDelta(self._n, kind, text, id or self.new(), tool, time.time()))
+        if text := clean(without(text, self._secrets)):
+            self.emit(AgentDelta(self._n, kind, text, id or self.new(), tool, time.time()))
 
 
 class Dialogue(Protocol):
@@ -105,12 +109,49 @@ class Bounds(Struct, frozen=True):
 
 
 class Peer(Struct):
-    """Who is talked to, for sentences; `reached` once it has answered."""
+    """Who is talked to, for sentences; `reached` once it has answered. `tokens`: what a prompt may have."""
 
     name: str
     model: str
     secrets: tuple[str, ...] = ()
     reached: bool = False
+    tokens: int = prompt.TOKENS_MOST
+
+
+class TooLong(AgentFailed):
+    """The model has no room for the conversation."""
+
+
+async def research(
+    context: ResearchContext,
+    begin: Callable[[prompt.Prompt], Dialogue],
+    tried: Tried,
+    voice: Voice,
+    peer: Peer,
+    bounds: Bounds,
+) -> Proposal:
+    """One experiment; begun anew with half the prompt, this time and from now on, where the model has too
+    little room. Raises `AgentFailed` or `AgentStopped`, with what it cost."""
+    await asyncio.to_thread(tried.update, context)
+    spent = Usage()
+    while True:
+        start = prompt.build(context, peer.tokens)
+        toolbox = Toolbox(context, voice.emit, tried)
+        try:
+            proposal = await converse(context, begin(start), toolbox, voice, peer, bounds)
+        except TooLong as error:
+            spent = spent + error.usage
+            error.usage = spent
+            smaller = min(peer.tokens, round(start.size / prompt.BYTES_PER_TOKEN)) // 2
+            if smaller < TOKENS_LEAST:
+                raise
+            peer.tokens = smaller
+            voice.say("note", f"{error}: begun anew with a prompt of at most about {smaller:,} tokens")
+        except (AgentFailed, AgentStopped) as error:
+            error.usage = spent + error.usage
+            raise
+        else:
+            return msgspec.structs.replace(proposal, usage=spent + proposal.usage)
 
 
 async def converse(
@@ -182,7 +223,7 @@ class _Conversation:
             case "refused":
                 raise AgentFailed(f"{self._peer.model} refused to answer")
             case "overflow":
-                raise AgentFailed(f"the conversation is too long for {self._peer.model}")
+                raise TooLong(f"the conversation is too long for {self._peer.model}")
             case "cut":
                 words = (
                     "Your last turn was longer than allowed and is lost. Make smaller edits with str_replace."
@@ -245,8 +286,13 @@ class _Conversation:
         """Raise unless another try makes sense."""
         if fault.kind == "stop":
             raise AgentStopped(str(fault))
+        if fault.kind == "long":
+            raise TooLong(str(fault))
         if fault.kind == "fail":
             raise AgentFailed(str(fault))
+        if (fault.retry_after_s or 0.0) + down_s > self._bounds.outage_s:
+            hours = (fault.retry_after_s or 0.0) / 3600
+            raise AgentStopped(f"{fault}, and asks to wait {hours:.1f} hours: resume then")
         if fault.kind == "unreachable" and not self._peer.reached and tries >= self._bounds.first_tries:
             raise AgentStopped(f"{fault}: check the address (--base-url) and the network, then resume")
         if down_s > self._bounds.outage_s:

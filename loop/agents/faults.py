@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from loop.progress import clean
 
-Kind = Literal["retry", "unreachable", "garbled", "fail", "stop"]
+Kind = Literal["retry", "unreachable", "garbled", "long", "fail", "stop"]
 
 WAIT_BASE_S = 1.0
 WAIT_MOST_S = 120.0
@@ -26,14 +26,16 @@ _NO_CREDIT = re.compile(r"insufficient_quota|billing|credit balance|spend.?limit
 _NO_MODEL = re.compile(
     r"model_not_found|model.{0,80}(not found|does not exist|not exist)|no such model", re.I
 )
-_TOO_LONG = re.compile(r"context.?(length|window)|prompt is too long|too many tokens|request_too_large", re.I)
+_TOO_LONG = re.compile(
+    r"context.?(length|window|size)|prompt is too long|too many tokens|request_too_large", re.I
+)
 _TRANSIENT = re.compile(r"overloaded|rate.?limit|api_error|server_error|timeout|unavailable|try again", re.I)
 
 
 class Fault(Exception):
     """One turn that failed. `retry`: again after a wait; `unreachable`: the same, but nobody answered at all;
-    `garbled`: the same, but what came makes no sense; `fail`: this attempt is over; `stop`: a human has to
-    act."""
+    `garbled`: the same, but what came makes no sense; `long`: the model has no room for so much; `fail`: this
+    attempt is over; `stop`: a human has to act."""
 
     def __init__(self, kind: Kind, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -63,7 +65,7 @@ def explain(error: Exception, who: str, model: str, secrets: tuple[str, ...] = (
     if status == 404 or _NO_MODEL.search(code):
         return Fault("stop", f"{who} does not know model {model} ({said}): choose another with --model")
     if status in (400, 413, 422) and _TOO_LONG.search(code):
-        return Fault("fail", f"the conversation is too long for {model} ({said})")
+        return Fault("long", f"the conversation is too long for {model} ({said})")
     if (
         status in (408, 409, 429)
         or (status or 0) >= 500
@@ -87,10 +89,16 @@ def _without_status(error: Exception, who: str, said: str) -> Fault:
     return Fault("retry", f"the connection to {who} broke off")
 
 
-def redact(text: str, secrets: tuple[str, ...]) -> str:
-    """`text` without secrets, whole or as providers shorten them (`sk-ab***yz`), on one line."""
+def without(text: str, secrets: tuple[str, ...]) -> str:
+    """`text` without secrets."""
     for secret in secrets:
         text = text.replace(secret, "[key]") if secret else text
+    return text
+
+
+def redact(text: str, secrets: tuple[str, ...]) -> str:
+    """`text` without secrets, whole or as providers shorten them (`sk-ab***yz`), on one line."""
+    text = without(text, secrets)
     text = re.sub(r"\b(sk|key|pk)-[\w*.-]{4,}", "[key]", text)
     return " ".join(clean(text).split())[:300]
 

@@ -18,7 +18,7 @@ from loop.agents.conversation import (
     Stop,
     Turn,
     Voice,
-    converse,
+    research,
     sendable,
 )
 from loop.agents.faults import Fault, explain
@@ -64,19 +64,17 @@ class GptAgent:
         client = self._client
         if client is None:
             client = self._client = await asyncio.to_thread(self._connect)
-        await asyncio.to_thread(self._tried.update, context)
         voice = Voice(context.n, emit)
         if not self.model:
             self.model = self._peer.model = await self._served(client)
             voice.say("note", f"{self._peer.name} serves {self.model}")
-        start = prompt.build(context)
-        dialogue: Dialogue
-        if self.api == "responses":
-            dialogue = _Responses(client, self.model, start, self._base_url, context.tag, self._refused)
-        else:
-            dialogue = Chat(client, self.model, start, self._base_url, self._peer.name, self._refused)
-        tools = toolbox.Toolbox(context, emit, self._tried)
-        return await converse(context, dialogue, tools, voice, self._peer, self._bounds)
+
+        def begin(start: prompt.Prompt) -> Dialogue:
+            if self.api == "chat":
+                return Chat(client, self.model, start, self._base_url, self._peer.name, self._refused)
+            return _Responses(client, self.model, start, self._base_url, context.tag, self._refused)
+
+        return await research(context, begin, self._tried, voice, self._peer, self._bounds)
 
     def _connect(self) -> AsyncOpenAI:
         """The client. In a thread, as importing the library takes most of a second."""

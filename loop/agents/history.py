@@ -7,6 +7,7 @@ from collections import Counter
 
 from loop.agents import edits
 from loop.agents.base import ResearchContext
+from loop.agents.fence import size
 from loop.progress import clean
 from loop.state import Experiment
 
@@ -30,7 +31,7 @@ OTHER = "hyperparameter"
 
 
 def table(context: ResearchContext, most: int) -> str:
-    """Every row in compact form; when that is longer than `most` characters: all keeps, the latest, the best
+    """Every row in compact form; when that is longer than `most` bytes: all keeps, the latest, the best
     near misses, then whatever else fits, newest first, and a count of what is left out."""
     done = [e for e in context.experiments if e.judged or e.phase == "rejected"]
     if not done:
@@ -39,7 +40,7 @@ def table(context: ResearchContext, most: int) -> str:
     chosen: set[int] = set()
     room = most - 200
     for e in _by_importance(context, done):
-        room -= len(rows[e.n]) + 1
+        room -= size(rows[e.n]) + 1
         if room < 0:
             break
         chosen.add(e.n)

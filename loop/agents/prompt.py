@@ -11,13 +11,14 @@ from msgspec import Struct
 
 from loop.agents import history
 from loop.agents.base import ResearchContext
-from loop.agents.fence import cut, fence
+from loop.agents.fence import cut, fence, size
 from loop.progress import clean
 
 TOKENS_MOST = 60_000
 """About how many tokens a prompt may have."""
-CHARACTERS_PER_TOKEN = 3.5
-"""Of code and figures, measured low so that the budget holds."""
+BYTES_PER_TOKEN = 3.5
+"""Of code and figures, measured low so that the budget holds. Text that tokenizes worse can have more tokens,
+but never more than it has bytes."""
 
 SHARES = {
     "program": 0.10,
@@ -30,7 +31,7 @@ SHARES = {
 }
 """Shares of the budget beside the fixed words."""
 FIXED = 6000
-"""Characters of our own words, names and fences, at most."""
+"""Bytes of our own words, names and fences, at most."""
 
 SYSTEM = """\
 You are the researcher of autoresearch-tui: you improve how a language model is trained, by experiment.
@@ -54,13 +55,14 @@ class Prompt(Struct, frozen=True):
     parts: list[str]
 
     @property
-    def characters(self) -> int:
-        return len(self.system) + sum(len(part) for part in self.parts)
+    def size(self) -> int:
+        """Bytes of all of it."""
+        return size(self.system) + sum(size(part) for part in self.parts)
 
 
 def build(context: ResearchContext, tokens: int = TOKENS_MOST, instructions: str = SYSTEM) -> Prompt:
     """The prompt for one experiment within about `tokens` tokens."""
-    room = tokens * CHARACTERS_PER_TOKEN - FIXED
+    room = tokens * BYTES_PER_TOKEN - FIXED
     most = {name: int(share * room) for name, share in SHARES.items()}
     better = "lower" if context.direction == "min" else "higher"
     system = instructions.format(
@@ -78,23 +80,25 @@ def _readonly(context: ResearchContext, most: dict[str, int]) -> str:
         return "There are no read-only files."
     each = most["readonly"] // len(context.readonly)
     return "Read-only files:\n" + "\n".join(
-        fence(path, cut(text, each, "both")) for path, text in context.readonly.items()
+        fence(path, text, each, "both") for path, text in context.readonly.items()
     )
 
 
 def _source(context: ResearchContext, most: dict[str, int]) -> str:
     return f"The incumbent's {context.path}, which you edit:\n" + fence(
-        context.path, cut(context.source, most["source"], "both")
+        context.path, context.source, most["source"], "both"
     )
 
 
 def _now(context: ResearchContext, most: dict[str, int]) -> str:
+    table = history.table(context, most["results"])
     sections = [
-        f"Results so far, oldest first:\n{fence('results', history.table(context, most['results']))}",
-        f"Your notes.md:\n{fence('notes.md', cut(context.notes or '(empty)', most['notes'], 'end'))}",
+        f"Results so far, oldest first:\n{fence('results', table, most['results'])}",
+        f"Your notes.md:\n{fence('notes.md', context.notes or '(empty)', most['notes'], 'end')}",
     ]
     if training := history.in_training(context):
-        sections.append(f"In training at this moment, result not known yet: {training}")
+        told = fence("in training", training, 1500)
+        sections.append(f"In training at this moment, result not known yet:\n{told}")
     if advice := history.advice(context):
         sections.append(advice)
     if context.failure:
@@ -109,13 +113,14 @@ def _now(context: ResearchContext, most: dict[str, int]) -> str:
 def _failure(context: ResearchContext, most: int) -> str:
     failure = context.failure
     assert failure is not None, "asked for only with a failure"
-    return (
-        f"Experiment {context.n} crashed ({clean(failure.reason)}). The tools now hold the file that "
-        f"crashed, not the incumbent's. Repair it: the same idea, made to run (attempt {failure.attempt}). "
-        "Then submit it.\n"
-        + fence("what changed against the incumbent", cut(history.change(context, failure.source), most))
-        + "\n"
-        + fence("end of run.log", cut(failure.log_tail, most, "end"))
+    return "\n".join(
+        [
+            f"Experiment {context.n} crashed. The tools now hold the file that crashed, not the incumbent's. "
+            f"Repair it: the same idea, made to run (attempt {failure.attempt}). Then submit it.",
+            fence("why it crashed", failure.reason, 1000),
+            fence("what changed against the incumbent", history.change(context, failure.source), most),
+            fence("end of run.log", failure.log_tail, most, "end"),
+        ]
     )
 
 

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import stat
 import tempfile
+import time
 from pathlib import Path
 
-from loop.agents import checks, edits
+from loop.agents import checks, child, edits
 from loop.agents.base import ResearchContext
 
 PROPOSAL = "proposal.md"
 NOTES = "notes.md"
 PAST = 30
 """Experiments whose diffs are laid out."""
+OLD_S = 6 * 3600.0
+"""No proposal takes so long."""
 
 
 class Scratch:
     """One experiment's directory. What the agent leaves in it beside three files is reported and deleted."""
 
     def __init__(self, context: ResearchContext) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="autoresearch-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"autoresearch-{child.owner()}-"))
         self.path = context.path
         files = {**context.readonly, **_past(context), NOTES: context.notes}
         if context.failure:
@@ -75,10 +79,25 @@ class Scratch:
 
     def close(self) -> None:
         """Delete the directory, whatever the agent made of it."""
-        for root, _, _ in os.walk(self.folder):
-            if not Path(root).is_symlink():
-                os.chmod(root, 0o700)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _remove(self.folder)
+
+
+def sweep() -> None:
+    """End what killed engines have left: processes, and directories once they are old (another machine may
+    use the same folder, and its processes cannot be seen from here)."""
+    child.sweep()
+    for folder in Path(tempfile.gettempdir()).glob("autoresearch-*"):
+        with contextlib.suppress(OSError):
+            old = time.time() - folder.lstat().st_mtime > OLD_S
+            if old and child.owned_by_the_dead(folder.name) and folder.lstat().st_uid == os.getuid():
+                _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    for root, _, _ in os.walk(folder):
+        if not Path(root).is_symlink():
+            os.chmod(root, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _past(context: ResearchContext) -> dict[str, str]:

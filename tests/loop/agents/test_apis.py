@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import Any
 
@@ -192,12 +191,40 @@ async def test_a_model_that_does_not_submit_is_given_up(repository: Path, mock: 
 
 @pytest.mark.parametrize("api", APIS)
 async def test_a_proposal_has_a_time_limit(repository: Path, mock: Mock, api: str) -> None:
-    mock.script({"type": "delay", "seconds": 30, "times": None})
+    mock.script({"type": "delay", "seconds": 100, "times": None})
     limits = msgspec.structs.replace(QUICK, seconds=0.3)
     bench = Bench(repository, agent(api, mock.url(api), limits), max_experiments=2, budget_s=0.1)
-    started = time.monotonic()
     assert "submitted nothing in 0 s" in await paused(bench)
-    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("api", APIS)
+async def test_a_proposal_has_a_turn_limit(repository: Path, mock: Mock, api: str) -> None:
+    mock.script({**call("view"), "times": None})
+    limits = msgspec.structs.replace(QUICK, turns=6)
+    bench = Bench(repository, agent(api, mock.url(api), limits), max_experiments=2, budget_s=0.1)
+    assert "submitted nothing in 6 turns" in await paused(bench)
+    bodies = [msgspec.json.encode(r["body"]).decode() for r in mock.requests()]
+    assert len(bodies) == 3 * 6, "three proposals, then the engine pauses"
+    assert ["Three turns are left" in body for body in bodies[:6]] == [False] * 3 + [True] * 3
+
+
+async def test_a_server_that_asks_to_wait_for_days_pauses_the_engine(repository: Path, mock: Mock) -> None:
+    mock.script({"type": "fail", "status": 429, "retry_after": 172800})
+    bench = Bench(repository, agent("claude", mock.url("claude")), max_experiments=2, budget_s=0.1)
+    assert "asks to wait 48.0 hours: resume then" in await paused(bench)
+
+
+async def test_what_the_audit_refuses_comes_back_to_the_model(repository: Path, mock: Mock) -> None:
+    first, submit = set_x(2.0)
+    cheat = call("str_replace", old="STEPS = 4", new="import subprocess\nSTEPS = 4")
+    mend = call("str_replace", old="import subprocess\n", new="")
+    mock.script(first, cheat, submit, mend, submit)
+    bench = Bench(repository, agent("chat", mock.url("chat")), max_experiments=2, budget_s=0.1)
+    await finish(bench)
+    said = texts(bench, 2, "result")
+    assert "not submitted: the change is refused, because it is more than training" in said[2]
+    assert said[4] == "submitted."
+    assert [e.phase for e in bench.engine.state.experiments] == ["keep", "keep"]
 
 
 async def test_the_spending_limit_ends_a_proposal_under_way(repository: Path, mock: Mock) -> None:
@@ -260,11 +287,67 @@ async def test_a_crash_is_repaired_by_the_model(repository: Path, mock: Mock, ap
     bench = Bench(repository, agent(api, mock.url(api)), max_experiments=2, budget_s=0.1)
     await finish(bench)
     assert bench.engine.state.experiment(2).phase == "keep"
-    assert len(bench.engine.state.experiment(2).runs) == 2
+    commits = [run.commit for run in bench.engine.state.experiment(2).runs]
+    assert len(set(commits)) == 2, "a repair is a commit of its own"
+    refs = ("refs/autoresearch/t/0002-1", "refs/autoresearch/t/0002")
+    assert [git(repository, "rev-parse", ref) for ref in refs] == commits
+    assert [git(repository, "rev-parse", f"{c}~1") for c in commits] == [
+        git(repository, "rev-parse", "HEAD")
+    ] * 2
+    assert len(results.read(repository / "results.tsv")) == 2, "and one row in the end"
     assert "the program that crashed, unchanged" in texts(bench, 2, "result")[2]
     repair = msgspec.json.encode(mock.requests()[2]["body"]).decode()
     assert "NameError" in repair
     assert "+X = unknown" in repair
+
+
+@pytest.mark.parametrize("attempts", [0, 2])
+async def test_repairs_are_bounded_and_end_as_one_row(repository: Path, mock: Mock, attempts: int) -> None:
+    def set_to(before: str, after: str) -> list[dict[str, Any]]:
+        edit = call("str_replace", old=f"X = {before}", new=f"X = {after}")
+        return [edit, call("submit", description=after)]
+
+    repairs = [turn for k in range(attempts) for turn in set_to(f"oops{k}", f"oops{k + 1}")]
+    mock.script(*set_to("3.0", "oops0"), *repairs)
+    bench = Bench(
+        repository, agent("chat", mock.url("chat")), max_experiments=2, budget_s=0.1, fix_attempts=attempts
+    )
+    await finish(bench)
+    second = bench.engine.state.experiment(2)
+    assert (second.phase, len(second.runs)) == ("crash", attempts + 1)
+    assert results.read(repository / "results.tsv")["status"].to_list() == ["keep", "crash"]
+    assert mock.pending() == []
+
+
+async def test_a_repair_hears_the_human_and_leaves_the_message_to_the_next_idea(
+    repository: Path, mock: Mock
+) -> None:
+    mock.script(
+        call("str_replace", old="X = 3.0", new="X = oops"),
+        call("submit", description="oops"),
+        {"type": "delay", "seconds": 0.5},
+        call("str_replace", old="X = oops", new="X = 2.0"),
+        call("submit", description="mended"),
+    )
+    bench = Bench(repository, agent("claude", mock.url("claude")), max_experiments=2, budget_s=0.1)
+    running = asyncio.create_task(bench.run())
+    state = bench.engine.state
+    await until(lambda: state.experiments[1:] and state.experiment(2).runs)
+    commands.obey(bench.engine, ev.Steer("keep it simple"))
+    await running
+    assert texts(bench, 2, "human") == ["keep it simple"]
+    assert state.steering == ["keep it simple"]
+
+
+async def test_notes_survive_a_restart(repository: Path, mock: Mock) -> None:
+    first, submit = set_x(2.0)
+    mock.script(call("note", text="X wants to be smaller."), first, submit)
+    await finish(Bench(repository, agent("claude", mock.url("claude")), max_experiments=2, budget_s=0.1))
+    mock.script(*set_x(1.5, "X = 2.0  # where we stand"))
+    await finish(Bench(repository, agent("claude", mock.url("claude")), max_experiments=3, budget_s=0.1))
+    last = msgspec.json.encode(mock.requests()[-1]["body"]).decode()
+    assert "X wants to be smaller." in last
+    assert "#2 keep" in last
 
 
 @pytest.mark.parametrize("api", APIS)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from loop import events as ev
 from loop.agents.base import AgentFailed
+from loop.state import Experiment
 from tests.loop.agents import wire
-from tests.loop.agents.mock import KEY, agent
+from tests.loop.agents.mock import KEY, agent, finish
 from tests.loop.agents.wire import Reply, Wire
-from tests.loop.agents.world import Heard, propose
+from tests.loop.agents.world import Heard, baseline, context, propose
+from tests.loop.scripted import Bench
 
 EDIT = {"old": "X = 3.0", "new": "X = 2.0"}
 SUBMIT = {"description": "X to 2.0", "hypothesis": "smaller is better"}
@@ -197,32 +202,75 @@ async def test_chat_servers_differ() -> None:
     assert history[3]["tool_call_id"] == history[2]["tool_calls"][0]["id"] == "c_str_replace"
 
 
-WORDS = [f"word{i} " for i in range(40)]
+PIECES = [
+    "Zwei ",
+    "Wörter",
+    ", 三つ",
+    "🙂",
+    "\n\n",
+    "  indented\t",
+    "<b>&amp;</b>",
+    " [red]markup[/]",
+    ".",
+    " end",
+]
 
 
-def _slow(api: str) -> tuple[Reply, list[Reply]]:
-    """A turn of 40 words, 10 ms apart, and what follows it."""
+def _spoken(api: str) -> list[Reply]:
+    """A turn of many pieces and a tool call, then the submission."""
     if api == "claude":
-        spread: list[Any] = [piece for word in WORDS for piece in (word, 0.01)]
-        first = wire.message(wire.text(*spread), wire.tool_use("str_replace", **EDIT))
-        return first, [wire.message(wire.tool_use("submit", **SUBMIT))]
+        first = wire.message(wire.text(*PIECES), wire.tool_use("str_replace", **EDIT))
+        return [first, wire.message(wire.tool_use("submit", **SUBMIT))]
     if api == "responses":
-        call = wire.function_call("str_replace", **EDIT)
-        first = wire.response(wire.output_text("".join(WORDS).strip()), call, pause=0.01)
-        return first, [wire.response(wire.function_call("submit", **SUBMIT))]
-    deltas: list[Any] = [piece for word in WORDS for piece in ({"content": word}, 0.01)]
+        item = wire.output_text("".join(PIECES))
+        first = wire.response(item, wire.function_call("str_replace", **EDIT))
+        return [first, wire.response(wire.function_call("submit", **SUBMIT))]
+    deltas: list[Any] = [{"content": piece} for piece in PIECES]
     first = wire.chunks(*deltas, wire.tool_call("str_replace", **EDIT))
-    return first, [wire.chunks(wire.tool_call("submit", **SUBMIT))]
+    return [first, wire.chunks(wire.tool_call("submit", **SUBMIT))]
 
 
 @pytest.mark.parametrize("api", ["claude", "responses", "chat"])
-async def test_every_word_is_shown_within_200_ms_once(api: str) -> None:
-    first, rest = _slow(api)
+async def test_no_piece_is_lost_or_doubled_on_its_way_to_the_disk(repository: Path, api: str) -> None:
+    async with Wire(*_spoken(api)) as peer:
+        bench = Bench(repository, agent(api, peer.url), max_experiments=2, budget_s=0.05)
+        await finish(bench)
+    sent = [text for _, event in peer.sent if (text := _text(event))]
+    assert len(sent) > 5
+    lines = bench.paths.transcript(2).read_bytes().splitlines()
+    kept = [msgspec.json.decode(line, type=ev.AgentDelta) for line in lines]
+    assert [delta.text for delta in kept if delta.kind == "text"] == sent
+    shown = [delta.text for delta in bench.events(ev.AgentDelta) if delta.n == 2 and delta.kind == "text"]
+    assert shown == sent
+
+
+def _text(event: dict[str, Any]) -> str:
+    """What a streamed event says."""
+    if event.get("type") == "response.output_text.delta":
+        return str(event["delta"])
+    delta = event.get("delta")
+    if isinstance(delta, dict) and delta.get("type") == "text_delta":
+        return str(delta["text"])
+    choices = event.get("choices") or [{}]
+    return str(choices[0].get("delta", {}).get("content") or "")
+
+
+@pytest.mark.parametrize("api", ["claude", "responses", "chat"])
+async def test_a_model_with_little_room_is_asked_again_with_less(api: str) -> None:
+    refusal = Reply(
+        status=400,
+        body={
+            "error": {"type": "exceed_context_size_error", "message": "exceeds the available context size"}
+        },
+    )
+    rows = [Experiment(n, "p", "discard", f"c{n}", "raise it " * 25, value=2.0) for n in range(2, 200)]
+    given = context(n=200, experiments=[baseline(), *rows], readonly={"prepare.py": "x = 1\n" * 9000})
     heard = Heard()
-    async with Wire(first, *rest) as peer:
-        await propose(agent(api, peer.url), heard)
-    sent = [t for t, event in peer.sent if "word" in str(event) and "completed" not in event.get("type", "")]
-    shown = [t for delta, t in zip(heard.deltas, heard.times, strict=True) if delta.kind == "text"]
-    assert [d.text for d in heard.deltas if d.kind == "text"] == WORDS
-    assert len(sent) == len(WORDS)
-    assert max(b - a for a, b in zip(sent, shown, strict=True)) < 0.2
+    async with Wire(refusal, *_spoken(api), *_spoken(api)) as peer:
+        asked = agent(api, peer.url)
+        assert (await asked.propose(given, heard)).description == "X to 2.0"
+        await propose(asked, heard, msgspec.structs.replace(given, n=201))
+    assert "begun anew with a prompt of at most" in heard.texts("note")[0]
+    first, second, _, third, _ = (len(msgspec.json.encode(body)) for _, _, body in peer.requests)
+    assert second < 0.65 * first
+    assert third == pytest.approx(second, rel=0.05)
