@@ -16,6 +16,7 @@ from typing import Any
 import acp
 from acp.schema import (
     AgentCapabilities,
+    Cost,
     InitializeResponse,
     NewSessionResponse,
     PermissionOption,
@@ -26,6 +27,7 @@ from acp.schema import (
     ToolCallLocation,
     ToolCallUpdate,
     Usage,
+    UsageUpdate,
 )
 
 SCENARIO = sys.argv[1]
@@ -48,6 +50,7 @@ class CliAgent:
         if SCENARIO == "login":
             raise acp.RequestError.auth_required()
         self.folder, self.mode, self.prompts = Path(cwd), "ask", 0
+        self.cancelled = asyncio.Event()
         modes = [SessionMode(id="ask", name="Ask"), SessionMode(id="acceptEdits", name="Edit")]
         return NewSessionResponse(
             session_id="s", modes=SessionModeState(current_mode_id="ask", available_modes=modes)
@@ -58,7 +61,7 @@ class CliAgent:
         return SetSessionModeResponse()
 
     async def cancel(self, session_id: str, **_: Any) -> None:
-        pass
+        self.cancelled.set()
 
     async def prompt(self, session_id: str, prompt: list[Any], **_: Any) -> PromptResponse:
         self.prompts += 1
@@ -77,6 +80,18 @@ class CliAgent:
                 await self.edit(session_id, "X = 3.0", "X = 2.0")
             case "greedy":
                 await self.greedy(session_id)
+            case "wish":
+                call = ToolCallUpdate(tool_call_id="w", title="a wish", kind="think")
+                await self.client.request_permission(session_id, call, OPTIONS)
+                await self.edit(session_id, "X = 3.0", "X = 2.0")
+            case "leaky":
+                await self.leak(session_id)
+            case "dear":
+                await self.client.session_update(session_id, UsageUpdate(
+                    session_update="usage_update", used=1, size=2, cost=Cost(amount=9.0, currency="USD")
+                ))  # fmt: skip
+                await asyncio.wait_for(self.cancelled.wait(), 60)
+                return PromptResponse(stop_reason="cancelled")
             case "repair" if "crashed" in text:
                 assert "NameError" in (self.folder / "run.log").read_text()
                 await self.edit(session_id, "X = unknown", "X = 2.0")
@@ -122,12 +137,27 @@ class CliAgent:
             answer = await self.client.request_permission(session_id, call, OPTIONS)
             answers[name] = getattr(answer.outcome, "option_id", "cancelled")
         readonly = self.folder / "prepare.py"
-        readonly.chmod(0o644)
+        if readonly.exists():
+            readonly.chmod(0o644)
         readonly.write_text("evaluate = lambda *_: 0\n")
         self.write("cheat/sheet.txt", "psst")
         self.write("notes.md", json.dumps({"answers": answers, "environment": sorted(os.environ)}))
         self.leave_children()
         await self.edit(session_id, "X = 3.0", "X = 2.0")
+
+    async def leak(self, session_id: str) -> None:
+        """Shows its key wherever it can."""
+        key = os.environ["MINE_API_KEY"]
+        await self.client.session_update(session_id, acp.update_agent_message_text(f"my key is {key}"))
+        call = acp.start_tool_call("t", f"curl -H {key}", kind="execute")
+        await self.client.session_update(session_id, call)
+        done = acp.update_tool_call("t", status="completed", content=[acp.tool_content(acp.text_block(key))])
+        await self.client.session_update(session_id, done)
+        print(key, file=sys.stderr, flush=True)
+        await self.edit(session_id, "X = 3.0", f"KEY = {key!r}\nX = 2.0")
+        self.write("proposal.md", f"X to 2.0 {key}\n\nbecause {key}")
+        self.write("notes.md", f"remember {key}")
+        self.write("stray.txt", key)
 
     def leave_children(self) -> None:
         """One child in our session, one in a session of its own whose parent is gone."""

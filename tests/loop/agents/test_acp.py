@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
+from loop import commands, results
 from loop import events as ev
-from loop import results
 from loop.agents.acp import AcpAgent, Cli
-from loop.agents.base import AgentFailed, AgentStopped
+from loop.agents.base import AgentFailed, AgentStopped, Wish
 from loop.agents.conversation import Bounds
+from loop.client import Refused
 from tests.loop.agents.mock import KEY, finish, paused
-from tests.loop.agents.world import Heard, context, propose
+from tests.loop.agents.world import Heard, context, everything_under, propose
 from tests.loop.scripted import Bench, until
 
 HERE = Path(__file__).parent
@@ -36,9 +39,9 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def cli(scenario: str, temporary: Path, seconds: float = 30.0) -> AcpAgent:
     environ = {
         "PATH": "/usr/bin:/bin", "HOME": str(temporary), "TMPDIR": str(temporary),
-        "ANTHROPIC_API_KEY": KEY, "OTHER_TOKEN": KEY, "MINE": "1", "OURS_A": "2",
+        "ANTHROPIC_API_KEY": KEY, "OTHER_TOKEN": KEY, "MINE_API_KEY": KEY, "OURS_A": "2",
     }  # fmt: skip
-    command = Cli([sys.executable, str(HERE / "cli_agent.py"), scenario], ("MINE", "OURS_"))
+    command = Cli([sys.executable, str(HERE / "cli_agent.py"), scenario], ("MINE_API_KEY", "OURS_"))
     return AcpAgent("acp", command, environ, bounds=Bounds(seconds=seconds))
 
 
@@ -85,7 +88,7 @@ async def test_a_greedy_agent_gets_little_and_leaves_nothing(temporary: Path) ->
     told = json.loads(proposal.notes or "")
     assert told["answers"] == {"run": "no", "outside": "no", "inside": "yes", "up": "no"}
     assert set(told["environment"]) - {"LC_CTYPE"} == {
-        "PATH", "HOME", "TMPDIR", "MINE", "OURS_A", "AUTORESEARCH_CHILD",
+        "PATH", "HOME", "TMPDIR", "MINE_API_KEY", "OURS_A", "AUTORESEARCH_CHILD",
     }  # fmt: skip
     notes = heard.texts("note")
     assert notes[:4] == ["not allowed: run", "not allowed: outside", "allowed: inside", "not allowed: up"]
@@ -93,6 +96,97 @@ async def test_a_greedy_agent_gets_little_and_leaves_nothing(temporary: Path) ->
     assert sorted(path.name for path in temporary.iterdir()) == ["far", "near"]
     for name in ("near", "far"):
         assert not _alive(int((temporary / name).read_text())), f"the {name} child lives on"
+
+
+async def test_in_approval_mode_the_human_answers(repository: Path, temporary: Path) -> None:
+    bench = Bench(repository, cli("greedy", temporary), max_experiments=2, budget_s=0.1, approve=True)
+    running = asyncio.create_task(bench.run())
+    state = bench.engine.state
+    asked = []
+    for allow in (True, False, True):
+        await until(lambda: state.live.asked)
+        (question,) = state.live.asked
+        asked.append((question.title, question.kind, question.advised))
+        words = "allowed" if allow else "not allowed"
+        assert commands.obey(bench.engine, ev.Permit(allow)) == f"{words}: {question.title}"
+        await until(lambda: question not in state.live.asked)  # noqa: B023 - awaited at once
+    assert asked == [("run", "execute", False), ("outside", "edit", False), ("inside", "edit", True)]
+    await until(lambda: state.live.asked)
+    commands.obey(bench.engine, ev.SetMode(False))  # nobody answers any more: the policy does
+    await until(lambda: running.done() or state.paused)
+    assert state.paused is None
+    await running
+    told = json.loads(bench.paths.notes.read_text())
+    assert told["answers"] == {"run": "yes", "outside": "no", "inside": "yes", "up": "no"}
+    assert state.live.asked == []
+    with pytest.raises(Refused, match="no agent asks"):
+        commands.obey(bench.engine, ev.Permit(True))
+
+
+async def test_a_humans_time_to_answer_is_not_the_proposals(temporary: Path) -> None:
+    async def slow(wish: Wish) -> bool:
+        await asyncio.sleep(9.0)
+        return wish.granted
+
+    given = context(permit=slow)
+    proposal = await propose(cli("wish", temporary, seconds=8.0), Heard(), given)
+    assert proposal.description == "X to 2.0"
+
+
+async def test_a_question_ends_with_its_proposal(repository: Path, temporary: Path) -> None:
+    bench = Bench(repository, cli("greedy", temporary), max_experiments=2, budget_s=0.1, approve=True)
+    running = asyncio.create_task(bench.run())
+    await until(lambda: bench.engine.state.live.asked)
+    bench.engine.stop("enough", now=True)
+    await running
+    assert bench.engine.state.live.asked == []
+
+
+async def test_what_a_cli_agent_knows_of_keys_is_nowhere(repository: Path, temporary: Path) -> None:
+    bench = Bench(repository, cli("leaky", temporary), max_experiments=2, budget_s=0.1)
+    await finish(bench)
+    assert bench.engine.state.experiment(2).description == "X to 2.0 [key]"
+    assert bench.paths.notes.read_text() == "remember [key]"
+    said = [d.text for d in bench.events(ev.AgentDelta) if d.n == 2]
+    assert "my key is [key]" in said
+    assert "curl -H [key]" in said
+    kept = everything_under(repository)
+    assert b"KEY = '[key]'" in kept
+    assert KEY.encode() not in kept
+    assert KEY not in msgspec.json.encode(bench.records).decode()
+
+
+async def test_a_cli_agent_that_costs_too_much_is_ended(temporary: Path) -> None:
+    with pytest.raises(AgentFailed, match="spending limit") as error:
+        await propose(cli("dear", temporary), Heard(), context(dollars_left=5.0))
+    assert error.value.usage.dollars == 9.0
+
+
+async def test_what_a_killed_engine_left_is_ended_by_the_next(temporary: Path) -> None:
+    """The engine's process is killed in mid-proposal: no code of ours runs any more."""
+    code = (
+        "import asyncio, sys; sys.path[:0] = sys.argv[3:];"
+        "from pathlib import Path; from tests.loop.agents.test_acp import cli;"
+        "from tests.loop.agents.world import Heard, propose;"
+        "asyncio.run(propose(cli(sys.argv[1], Path(sys.argv[2])), Heard()))"
+    )
+    engine = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, "hangs", str(temporary), *sys.path
+    )
+    try:
+        await until(
+            lambda: all((temporary / n).exists() and (temporary / n).read_text() for n in ("near", "far"))
+        )
+    finally:
+        engine.kill()
+        await engine.wait()
+    pids = [int((temporary / name).read_text()) for name in ("near", "far")]
+    assert any(_alive(pid) for pid in pids)
+    (folder,) = (path for path in temporary.iterdir() if path.is_dir())
+    os.utime(folder, (0, 0))
+    await propose(cli("good", temporary), Heard())
+    await until(lambda: not any(_alive(pid) for pid in pids))
+    assert sorted(path.name for path in temporary.iterdir()) == ["far", "near"]
 
 
 async def test_cancelling_a_proposal_ends_the_whole_tree(temporary: Path) -> None:

@@ -14,6 +14,7 @@ from loop import events as ev
 from loop.archive import read_transcript
 from tests.conftest import git
 from tests.loop.agents.mock import APIS, KEY, QUICK, Mock, agent, call, finish, paused, say, set_x
+from tests.loop.agents.world import everything_under
 from tests.loop.scripted import Bench, until
 
 RETRIED: dict[str, dict[str, Any]] = {
@@ -369,6 +370,5 @@ async def test_the_key_is_nowhere(repository: Path, mock: Mock, api: str, monkey
     await running
     log = (bench.paths.run(2, 1) / "run.log").read_text()
     assert "AUTORESEARCH_BUDGET_S" in log, "the trainer did not print its environment"
-    for path in repository.rglob("*"):
-        assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+    assert KEY.encode() not in everything_under(repository)
     assert KEY not in msgspec.json.encode(bench.records).decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -70,5 +71,9 @@ async def propose(agent: Agent, heard: Heard, given: ResearchContext | None = No
 
 
 def everything_under(folder: Path) -> bytes:
-    """All bytes of all files of a folder."""
-    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    """All bytes of all files of a folder, and of all git objects unpacked if it is a repository."""
+    found = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    if (folder / ".git").exists():
+        command = ["git", "cat-file", "--batch-all-objects", "--batch"]
+        found += subprocess.run(command, cwd=folder, check=True, capture_output=True).stdout
+    return found
