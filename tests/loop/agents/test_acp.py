@@ -63,7 +63,7 @@ async def test_a_cli_agent_researches(repository: Path, temporary: Path) -> None
     tools = [d.text.splitlines()[0] for d in said if d.kind == "tool"]
     assert tools == ["Edit train.py", "train.py +1 -1: X = 3.0 -> 2.0"]
     assert any("X = 2.0" in e.after for e in bench.events(ev.CandidateEdited))
-    assert list(temporary.iterdir()) == [], "a scratch directory is left"
+    assert list(temporary.glob("autoresearch-[0-9]*")) == [], "a scratch directory is left"
 
 
 async def test_what_cannot_be_trained_goes_back_to_the_agent(temporary: Path) -> None:
