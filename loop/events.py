@@ -194,6 +194,10 @@ class RunFinished(Event, frozen=True):
     """The metric on the audit split, which no agent is told; None where the trainer has none."""
     flags: list[str] = []
     """Why this number cannot be kept: over budget, and the like."""
+    data: str = ""
+    """Name of the data that the sealed evaluation measured on."""
+    excluded_seconds: float = 0.0
+    """Start-up and warm-up that the budget clock left out."""
 
 
 class Judged(Event, frozen=True):

@@ -10,11 +10,10 @@ import signal
 import time
 from collections.abc import Callable
 
-import msgspec
 import psutil
 
 from loop import events as ev
-from loop import progress, reach, trainer, workspace
+from loop import progress, reach, seal, trainer, workspace
 from loop.config import Settings
 from loop.paths import RunPaths
 from loop.repository import Repository
@@ -30,13 +29,6 @@ SUPERVISORS = 3
 
 class PrepareFailed(Exception):
     """The data could not be prepared; the message is one sentence."""
-
-
-class Sealed(msgspec.Struct):
-    """What our evaluator hands over beside what the trainer prints."""
-
-    nonce: str
-    val_bpb: float
 
 
 class Executor:
@@ -122,7 +114,9 @@ class Executor:
             if supervisor is None and files.read_exit(run.commit) is None:
                 trainer.sweep(files)
                 await asyncio.to_thread(workspace.export, self._repository, run.commit, self._slot)
-                supervisor = trainer.start(files, self._spec(files, run), self._lock)
+                nonce = secrets.token_hex(16)
+                spec = self._spec(files, run, seal.proof(nonce))
+                supervisor = trainer.start(files, spec, self._lock, nonce)
             await self._follow(files, n, run.run, supervisor)
             if self._stop_reason is not None or files.read_exit(run.commit):
                 break
@@ -147,7 +141,7 @@ class Executor:
             following.cancel()
             follower.close()
 
-    def _spec(self, files: trainer.RunFiles, run: Run) -> trainer.Spec:
+    def _spec(self, files: trainer.RunFiles, run: Run, proof: str) -> trainer.Spec:
         given, fence = self._fenced(files)
         environment = trainer.environment(
             os.environ,
@@ -156,7 +150,6 @@ class Executor:
                 "AUTORESEARCH_BUDGET_S": f"{run.budget_s:g}",
                 "AUTORESEARCH_SEED": str(run.seed),
                 "AUTORESEARCH_RESULT": str(files.result),
-                "AUTORESEARCH_NONCE": secrets.token_hex(16),
             },
         )
         memory_gb = self._settings.memory_gb or 0.9 * psutil.virtual_memory().total / 2**30
@@ -173,6 +166,7 @@ class Executor:
             fence=fence,
             disk_gb=self._settings.disk_gb,
             folders=[str(self._slot), *fence.write[1:2]],
+            proof=proof,
         )
 
     def _fenced(self, files: trainer.RunFiles) -> tuple[dict[str, str], reach.Fence]:
@@ -201,8 +195,9 @@ class Executor:
         elif found is None:
             why = f"its supervisor was killed {SUPERVISORS} times"
             found = trainer.Exit("crashed", why, -9, run.started_at, time.time())
-        sealed = _sealed(files)
-        value = sealed if sealed is not None else progress.metric(summary, metric)
+        sealed = files.read_result()
+        printed = progress.metric(summary, metric)
+        value = sealed.val_bpb if sealed else printed
         outcome, reason = found.outcome, found.reason
         if outcome == "finished" and value is None:
             outcome, reason = "crashed", f"it printed no finite {metric}"
@@ -220,17 +215,11 @@ class Executor:
             found.ended - found.started,
             summary,
             verified=sealed is not None,
+            hidden=sealed.hidden_bpb if sealed else None,
+            flags=seal.flags(sealed, printed, run.budget_s, found.ended - found.started) if sealed else [],
+            data=sealed.data if sealed else "",
+            excluded_seconds=sealed.excluded_seconds if sealed else 0.0,
         )
-
-
-def _sealed(files: trainer.RunFiles) -> float | None:
-    """The evaluator's own result, if it carries this run's nonce."""
-    with contextlib.suppress(OSError, msgspec.DecodeError):
-        spec = msgspec.json.decode(files.spec.read_bytes(), type=trainer.Spec)
-        sealed = msgspec.json.decode(files.result.read_bytes(), type=Sealed)
-        if secrets.compare_digest(sealed.nonce, spec.env["AUTORESEARCH_NONCE"]):
-            return progress.metric({"value": sealed.val_bpb}, "value")
-    return None
 
 
 def _explain(reason: str, log: str) -> str:

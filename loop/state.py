@@ -43,6 +43,10 @@ class Run(Struct):
     """The metric on the audit split, which no agent is told."""
     flags: list[str] = []
     """Why this run's number cannot be kept."""
+    data: str = ""
+    """Name of the data it was evaluated on."""
+    excluded_seconds: float = 0.0
+    """What its budget clock left out."""
 
 
 class Experiment(Struct):
@@ -333,6 +337,7 @@ def _apply_run(s: RunState, event: ev.RunStarted | ev.RunFinished, t: float) -> 
             run.value, run.memory_gb, run.summary = event.value, event.memory_gb, event.summary
             run.training_seconds, run.verified = event.training_seconds, event.verified
             run.hidden, run.flags = event.hidden, event.flags
+            run.data, run.excluded_seconds = event.data, event.excluded_seconds
     s.live.phase = ""
     if not e.judged:
         e.phase = "judging"

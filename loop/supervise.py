@@ -25,6 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+NONCE = "AUTORESEARCH_NONCE"
+"""Proves a result; it comes to us and goes to the trainer by the environment, never by a file."""
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -81,7 +83,7 @@ def start(spec: dict[str, Any], log: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         spec["command"],
         cwd=spec["cwd"],
-        env=spec["env"],
+        env={**spec["env"], NONCE: os.environ.get(NONCE, "")},
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,

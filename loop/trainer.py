@@ -18,7 +18,7 @@ import msgspec
 import psutil
 
 from loop import events as ev
-from loop import progress, supervise
+from loop import progress, seal, supervise
 from loop.reach import Fence
 
 FOLLOW_S = 0.1
@@ -64,6 +64,8 @@ class Spec(msgspec.Struct, frozen=True):
     disk_gb: float = 0.0
     folders: list[str] = []
     """Where `disk_gb` is counted."""
+    proof: str = ""
+    """What the nonce of a result must hash to; the nonce itself is on no disk."""
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -121,6 +123,13 @@ class RunFiles:
             return found if found.outcome != "stopped" and self.belongs_to(commit) else None
         return None
 
+    def read_result(self) -> seal.Sealed | None:
+        """What the sealed evaluation measured; None where it did not, or where something else says so."""
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            spec = msgspec.json.decode(self.spec.read_bytes(), type=Spec)
+            return seal.read(self.result, spec.proof)
+        return None
+
     def end_of_log(self, size: int = LOG_END) -> str:
         """The last bytes of the log as text; a trainer may have printed any amount."""
         with contextlib.suppress(OSError), self.log.open("rb") as file:
@@ -151,8 +160,8 @@ def environment(base: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, 
     return {**fast, **passed, **extra}
 
 
-def start(files: RunFiles, spec: Spec, lock: Path) -> Supervisor:
-    """Start a supervisor that outlives us.
+def start(files: RunFiles, spec: Spec, lock: Path, nonce: str = "") -> Supervisor:
+    """Start a supervisor that outlives us. Of our environment it gets nothing but the nonce it passes on.
 
     It inherits `lock`, held: while it lives, even if we are killed in this very moment, no other engine can
     start a run in the same slot. Raises BlockingIOError when one is there already.
@@ -168,8 +177,14 @@ def start(files: RunFiles, spec: Spec, lock: Path) -> Supervisor:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             pass_fds=[held.fileno()],
+            env={supervise.NONCE: nonce, **_libraries(os.environ)},
         )
         return Supervisor(process.pid, supervise.ticks(process.pid))
+
+
+def _libraries(base: Mapping[str, str]) -> dict[str, str]:
+    """What an interpreter of an unusual place needs to start at all."""
+    return {name: base[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in base}
 
 
 async def locate(files: RunFiles, lock: Path) -> Supervisor | None:

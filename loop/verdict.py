@@ -15,13 +15,17 @@ from msgspec import Struct
 
 from loop.events import Status
 from loop.noise import Noise, needed, pooled
-from loop.state import Experiment, RunState
+from loop.state import Experiment, Run, RunState
 
 FIRST_ERROR, LATER_ERROR = 0.03, 0.06
 """Chance that a candidate just as good as the incumbent passes the look after its first run, or after a
 later one. Few get to a later look, so that over a whole test it is kept with a chance below 5%."""
 PROMISING = 1.5
 """Standard errors of gain below which another run is not worth its time: most changes help nothing."""
+LEFT_OUT, LEFT_OUT_S = 0.10, 5.0
+"""Share of the budget, and seconds besides, that a run's clock may leave out more than the baseline's did."""
+UNLIKE = 0.05
+"""Share by which val_bpb may fall further than it does on hidden text; honest changes stay within 1%."""
 LOSS_BORNE = 1.0
 """Standard errors of loss that a simplification may show and still count as no loss."""
 
@@ -92,11 +96,30 @@ def judge(state: RunState, e: Experiment, rules: Rules) -> Verdict | Rerun:
     if state.sealed and not run.verified:
         reason = f"unverified: {state.metric} was printed, but prepare.evaluate did not measure it"
         return Verdict("crash", None, memory_gb, None, reason)
-    if run.flags:
-        return Verdict("discard", value, memory_gb, None, "; ".join(run.flags), runs=len(values))
-    if state.incumbent is None:
-        return Verdict("keep", value, memory_gb, None, "baseline")
+    flagged = "; ".join([*run.flags, *doubts(state, run)])
+    if state.incumbent is None:  # the unchanged code cannot cheat: what it shows is the machine's doing
+        return Verdict("keep", value, memory_gb, None, f"baseline, but {flagged}" if flagged else "baseline")
+    if flagged:
+        return Verdict("discard", value, memory_gb, None, flagged, runs=len(values))
     return _compare(state, e, value, memory_gb, rules)
+
+
+def doubts(state: RunState, run: Run) -> list[str]:
+    """What makes a run unlike the baseline's or the incumbent's where they must be alike."""
+    first = next((r for e in state.experiments if e.commit == state.base for r in e.runs if r.data), None)
+    if first is None or first is run:
+        return []
+    found = []
+    if run.data != first.data:
+        found.append("it was evaluated on other data than the baseline")
+    left_out = run.excluded_seconds - first.excluded_seconds
+    if left_out > LEFT_OUT * run.budget_s + LEFT_OUT_S:
+        found.append(f"its clock left out {left_out:.1f} s more than the baseline's")
+    best = state.experiment(state.incumbent).runs if state.incumbent else []
+    ratios = [r.value / r.hidden for r in best if r.value and r.hidden]
+    if ratios and run.value and run.hidden and run.value / run.hidden < (1 - UNLIKE) * fmean(ratios):
+        found.append("its number does not hold on text like that it is measured on")
+    return found
 
 
 def due(state: RunState, rules: Rules) -> tuple[Experiment, Verdict] | None:

@@ -1,163 +1,264 @@
-"""The other half of what makes numbers comparable: the budget clock, and val_bpb measured from logits alone.
+"""The number: val_bpb, measured from logits alone.
 
-Agents may read this file and never change it; train.py imports it through prepare.py.
+Agents may read this file and never change it; train.py gets `evaluate` through prepare.py. The model sees
+input tokens and nothing else; the loss is computed here, twice, by means of its own. What this
+stops, and what only a process of its own would, is told in docs/verdicts.md.
 """
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import json
 import math
-import os
-import time
+import random
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MethodDescriptorType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from clock import SESSION, Cheating, Clock, genuine
 
 if TYPE_CHECKING:
     import torch
 
     from prepare import Data
 
-SLACK_STEPS, SLACK_S = 3, 60.0
-"""Warm-up steps, and seconds, that the budget clock leaves out at most."""
+SEALED = ("tokenizer.json", "token_bytes.npy", "val.npy", "hidden.npy")
+"""Files that the evaluation rests on."""
+PROBES = 2
+"""Batches that only check the model."""
+SAMPLES = 16
+"""Losses of each batch that are computed a second time."""
 
 
-class Cheating(Exception):
-    """The model is not what it must be for its val_bpb to mean anything; one sentence."""
+class Measured(NamedTuple):
+    """Bits per byte on the validation and on the hidden text, and which data that was."""
+
+    val_bpb: float
+    hidden_bpb: float
+    data: str
 
 
-# --- the budget ---
+def evaluate(model: torch.nn.Module, data: Data, clock: Clock) -> float:
+    """val_bpb: bits per byte on the fixed validation tokens, lower is better. Call it once, after training.
 
-
-class Clock:
-    """The training budget. Seconds of the wall, or of this process's CPU with AUTORESEARCH_CLOCK=cpu.
-
-    `budget_s` comes from AUTORESEARCH_BUDGET_S. The first `SLACK_STEPS` steps (compilation, first touch of
-    memory) are left out, but no more than `SLACK_S` seconds of them.
-    """
-
-    def __init__(self) -> None:
-        self.budget_s = float(os.environ.get("AUTORESEARCH_BUDGET_S", "300"))
-        self.max_steps = int(os.environ.get("AUTORESEARCH_MAX_STEPS", "0"))
-        cpu = os.environ.get("AUTORESEARCH_CLOCK") == "cpu"
-        self._now = time.process_time if cpu else time.monotonic
-        self._start = self._now()
-        self._excluded = 0.0
-        self._last = self._start
-        self.steps = 0
-
-    def tick(self) -> None:
-        """Call after every optimizer step."""
-        self.steps += 1
-        self._last = self._now()
-        if self.steps <= SLACK_STEPS:
-            self._excluded = min(self._last - self._start, SLACK_S)
-
-    @property
-    def elapsed_s(self) -> float:
-        """Counted seconds up to the last step."""
-        return max(0.0, self._last - self._start - self._excluded)
-
-    @property
-    def fraction(self) -> float:
-        """Share of the budget that is used, 0 to 1: what schedules follow."""
-        done = self.steps / self.max_steps if self.max_steps else self.elapsed_s / self.budget_s
-        return min(1.0, done)
-
-    @property
-    def over(self) -> bool:
-        return self.fraction >= 1.0 and self.steps > 0
-
-
-# --- the number ---
-
-
-def evaluate(model: torch.nn.Module, data: Data, clock: Clock, split: str = "val", rows: int = 16) -> float:
-    """val_bpb: bits per byte on the fixed validation tokens, lower is better.
-
-    The model gets input tokens alone and must return logits (rows, tokens, vocabulary); the loss is
-    computed here in float32. `nats / ln 2 / bytes`, with bytes counted from the raw bytes of the targets.
+    The model gets input tokens (rows, tokens) alone and must return logits (rows, tokens, vocabulary).
     Raises `Cheating` for a model whose number would mean nothing. With AUTORESEARCH_RESULT set, the number
-    also goes to that file with the nonce of AUTORESEARCH_NONCE.
+    also goes to that file, with what else the engine wants to know.
     """
+    SESSION.close()
+    measured = measure(model, data.folder)
+    SESSION.hand_over(*measured)
+    return measured.val_bpb
+
+
+def measure(model: torch.nn.Module, folder: Path) -> Measured:
+    """Both numbers of a model, on the data in `folder`. Raises `Cheating`."""
     import torch
 
-    if model.training:
+    _check_tools()
+    if any(module.training for module in model.modules()):
         raise Cheating("model in training mode: call model.eval() before evaluate")
+    held_out = HeldOut(folder)
     device = next(model.parameters()).device
-    before = _checksum(model)
-    nats = total_bytes = 0.0
-    vocabulary = len(data.token_bytes)
-    token_bytes = torch.from_numpy(data.token_bytes).to(device)
+    before = _fingerprint(model)
     with torch.inference_mode():
-        probe(model, next(data.fixed(split, 4, device)).inputs, vocabulary)
-        for inputs, targets in data.fixed(split, rows, device):
-            logits = _logits(model, inputs, vocabulary)
-            loss = torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1), targets.flatten(), reduction="none"
-            )
-            counted = token_bytes[targets.flatten()]
-            nats += float((loss * (counted > 0)).sum(dtype=torch.float64))
-            total_bytes += float(counted.sum())
-    if _checksum(model) != before:
+        nats = _Pass(model, held_out, device).run()
+    if _fingerprint(model) != before:
         raise Cheating("the model's parameters changed during evaluation")
-    bpb = nats / math.log(2) / total_bytes
-    if not math.isfinite(bpb):
-        raise Cheating("val_bpb is not finite")
-    _hand_over(bpb, data, clock)
-    return bpb
+    bpb = {split: nats[split] / math.log(2) / held_out.bytes(split) for split in nats}
+    return Measured(bpb["val"], bpb["hidden"], held_out.identity)
 
 
-def probe(model: torch.nn.Module, inputs: torch.Tensor, vocabulary: int) -> None:
-    """Check on a few rows that logits depend on nothing but earlier tokens of the same row.
+def identity(folder: Path) -> str:
+    """A name for everything that decides a val_bpb of a given model: 16 hex digits."""
+    meta = json.loads((folder / "meta.json").read_text())
+    meta.pop("data", None)
+    digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+    for name in SEALED:
+        digest.update(hashlib.sha256((folder / name).read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
-    Rounding may differ a little with the shape of a product, so a change counts from a thousandth on.
+
+class HeldOut:
+    """The text that no training may see, read here and nowhere else."""
+
+    def __init__(self, folder: Path) -> None:
+        import numpy as np
+
+        self.identity = identity(folder)
+        meta = json.loads((folder / "meta.json").read_text())
+        self.bos, self.sequence = int(meta["bos"]), int(meta["sequence"])
+        self.token_bytes = np.load(folder / "token_bytes.npy")
+        self._streams = {s: np.load(folder / f"{s}.npy").astype(np.int64) for s in ("val", "hidden")}
+
+    def count(self, split: str) -> int:
+        """Rows of a split; what does not fill a row is left out."""
+        return (len(self._streams[split]) - 1) // self.sequence
+
+    def bytes(self, split: str) -> float:
+        """Raw bytes of a split's targets."""
+        return float(self.token_bytes[self._streams[split][: self.count(split) * self.sequence]].sum())
+
+    def row(self, split: str, index: int) -> Any:
+        return self._streams[split][index * self.sequence : (index + 1) * self.sequence]
+
+    def tensors(self, rows: list[Any], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and targets: each row begins with BOS, its targets are its tokens."""
+        import numpy as np
+        import torch
+
+        targets = torch.from_numpy(np.stack(rows))
+        inputs = torch.roll(targets, 1, dims=1)
+        inputs[:, 0] = self.bos
+        return inputs.to(device), targets.to(device)
+
+
+class Probe(NamedTuple):
+    """A row shown once more, with another row's tokens from `cut` on; up to there logits must be the same."""
+
+    split: str
+    at: int
+    cut: int
+    tokens: Any
+
+
+class _Pass:
+    """One pass over both splits, in secret order, with probes among the batches.
+
+    A probe looks like any other batch. Its rows stand among other neighbours than in their own batch, and
+    before or after it: so it also shows when a row depends on the rest of its batch or on earlier calls.
     """
+
+    def __init__(self, model: torch.nn.Module, held_out: HeldOut, device: torch.device) -> None:
+        self._model, self._held_out, self._device = model, held_out, device
+        self._secret = random.SystemRandom()
+        self._vocabulary = len(held_out.token_bytes)
+        # On a CPU few rows at once are fastest: their logits stay in its cache.
+        rows = 4 if device.type == "cpu" else 32
+        self._tolerance = 1e-4 if device.type == "cpu" else 2e-2
+        self._batches: list[list[tuple[str, int]]] = [
+            [(split, i) for i in range(start, min(start + rows, held_out.count(split)))]
+            for split in ("val", "hidden")
+            for start in range(0, held_out.count(split), rows)
+        ]
+        everything = [row for batch in self._batches for row in batch]
+        self._probes = [self._splice(everything, rows) for _ in range(PROBES)]
+        self._wanted = {(p.split, p.at) for probes in self._probes for p in probes}
+        self._probed: dict[tuple[str, int], torch.Tensor] = {}
+
+    def run(self) -> dict[str, float]:
+        """Nats of each split. Raises `Cheating`."""
+        sums: dict[str, list[float]] = {"val": [], "hidden": []}
+        seen: list[tuple[Probe, torch.Tensor]] = []
+        jobs: list[list[tuple[str, int]] | list[Probe]] = [*self._batches, *self._probes]
+        self._secret.shuffle(jobs)
+        for job in jobs:
+            if isinstance(job[0], Probe):
+                seen += self._probe([p for p in job if isinstance(p, Probe)])
+            else:
+                keys = [(row[0], row[1]) for row in job]
+                sums[keys[0][0]].append(self._batch(keys))
+        self._compare(seen)
+        return {split: math.fsum(parts) for split, parts in sums.items()}
+
+    def _batch(self, keys: list[tuple[str, int]]) -> float:
+        """Summed loss of these rows."""
+        import torch
+
+        rows = [self._held_out.row(*key) for key in keys]
+        inputs, targets = self._held_out.tensors(rows, self._device)
+        logits = self._logits(inputs)
+        losses = -torch.log_softmax(logits, 2).gather(2, targets[:, :, None])[:, :, 0]
+        self._compute_again(logits.flatten(0, 1), targets.flatten(), losses.flatten())
+        for i, key in enumerate(keys):
+            if key in self._wanted:
+                self._probed[key] = logits[i].clone()
+        counted = torch.from_numpy(self._held_out.token_bytes).to(self._device)[targets] > 0
+        total = float((losses * counted).sum(dtype=torch.float64))
+        if not math.isfinite(total):
+            raise Cheating("logits are not finite")
+        return total
+
+    def _probe(self, probes: list[Probe]) -> list[tuple[Probe, torch.Tensor]]:
+        inputs, _ = self._held_out.tensors([p.tokens for p in probes], self._device)
+        logits = self._logits(inputs)
+        return [(p, logits[i, : p.cut].clone()) for i, p in enumerate(probes)]
+
+    def _compute_again(self, logits: torch.Tensor, targets: torch.Tensor, losses: torch.Tensor) -> None:
+        """A secret sample of the losses in float64, without torch: they must agree."""
+        import numpy as np
+        import torch
+
+        sample = torch.tensor([self._secret.randrange(len(targets)) for _ in range(SAMPLES)])
+        picked = sample.to(self._device)
+        table = logits[picked].cpu().numpy().astype(np.float64)
+        top = table.max(1, keepdims=True)
+        exact = np.log(np.exp(table - top).sum(1)) + top[:, 0]
+        exact -= table[np.arange(SAMPLES), targets[picked].cpu().numpy()]
+        if np.abs(exact - losses[picked].cpu().numpy()).max() > 1e-3:
+            raise Cheating("the loss does not follow from the logits: torch was changed")
+
+    def _logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        given = inputs.clone()
+        logits = self._model(given)
+        shape = (*inputs.shape, self._vocabulary)
+        if type(logits) is not torch.Tensor or logits.shape != shape or not logits.is_floating_point():
+            raise Cheating(f"the model must return logits of shape {shape} for input tokens alone")
+        return logits.float()
+
+    def _splice(self, rows: list[tuple[str, int]], count: int) -> list[Probe]:
+        """Rows of anywhere: half of them whole, half with later tokens of another row, so as text goes on."""
+        probes: list[Probe] = []
+        for split, at in self._secret.sample(rows, min(count, len(rows))):
+            length = self._held_out.sequence
+            cut = length if len(probes) % 2 else self._secret.randrange(1, length - 1)
+            tokens = self._held_out.row(split, at).copy()
+            # Inputs are the tokens shifted by one: from input `cut` on they come from elsewhere.
+            tokens[cut - 1 :] = self._held_out.row(*self._secret.choice(rows))[cut - 1 :]
+            probes.append(Probe(split, at, cut, tokens))
+        return probes
+
+    def _compare(self, seen: list[tuple[Probe, torch.Tensor]]) -> None:
+        """What a row got in a probe, up to the cut, against what it got in its own batch."""
+        for probe, shown in sorted(seen, key=lambda pair: -pair[0].cut):  # whole rows first
+            real = self._probed[probe.split, probe.at]
+            moved = float((real[: probe.cut] - shown).abs().max())
+            if not moved <= self._tolerance * max(1.0, float(real.abs().max())):
+                if probe.cut == self._held_out.sequence:
+                    raise Cheating("not independent: a row's logits depend on other rows or earlier calls")
+                raise Cheating("not causal: logits change when later tokens do")
+
+
+def _check_tools() -> None:
+    """What the arithmetic rests on is what it seems to be. Raises `Cheating`."""
+    import numpy as np
     import torch
 
-    logits = _logits(model, inputs, vocabulary)
-    cut = int(torch.randint(1, inputs.shape[1] - 1, ()).item())
-    other = inputs.clone()
-    other[:, cut:] = (other[:, cut:] + 1 + torch.randint_like(other[:, cut:], vocabulary - 2)) % vocabulary
-    if (_logits(model, other, vocabulary)[:, :cut] - logits[:, :cut]).abs().max() > 1e-3 * max(
-        1.0, float(logits.abs().max())
+    for module, names in (
+        (math, ("log", "fsum", "isfinite")),
+        (torch, ("log_softmax", "from_numpy", "roll")),
     ):
-        raise Cheating("not causal: logits change when later tokens do")
-    alone = torch.cat([_logits(model, inputs[i : i + 1], vocabulary) for i in range(len(inputs))])
-    if (alone - logits).abs().max() > 2e-3 * max(1.0, float(logits.abs().max())):
-        raise Cheating("not independent: a row's logits depend on the other rows")
+        for name in names:
+            genuine(getattr(module, name), name)
+    for name in ("gather", "sum", "float", "abs", "amax", "clone", "flatten", "numpy"):
+        if type(getattr(torch.Tensor, name)) is not MethodDescriptorType:
+            raise Cheating(f"torch.Tensor.{name} was replaced")
+    for name in ("log", "exp"):
+        if type(getattr(np, name)) is not np.ufunc or getattr(np, name).__name__ != name:
+            raise Cheating(f"numpy.{name} was replaced")
+    if torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack():
+        raise Cheating("a mode that changes what torch computes is active")
 
 
-def _logits(model: torch.nn.Module, inputs: torch.Tensor, vocabulary: int) -> torch.Tensor:
+def _fingerprint(model: torch.nn.Module) -> list[int]:
+    """Changes when any parameter or buffer does: each one's bits, summed as whole numbers."""
     import torch
 
-    logits = model(inputs)
-    if not isinstance(logits, torch.Tensor) or logits.shape != (*inputs.shape, vocabulary):
-        raise Cheating(
-            f"the model must return logits of shape {(*inputs.shape, vocabulary)} for input tokens alone"
-        )
-    logits = logits.float()
-    if not bool(torch.isfinite(logits).all()):
-        raise Cheating("logits are not finite")
-    return logits
-
-
-def _checksum(model: torch.nn.Module) -> float:
-    """A number that changes when any parameter does (but for changes that cancel to the last bit)."""
-    return sum(
-        float(p.detach().double().sum()) + float(p.detach().double().norm()) for p in model.parameters()
-    )
-
-
-def _hand_over(bpb: float, data: Data, clock: Clock) -> None:
-    """Give the number to whoever started us through a file of theirs, not only as printed text."""
-    if path := os.environ.get("AUTORESEARCH_RESULT"):
-        result = {
-            "nonce": os.environ.get("AUTORESEARCH_NONCE", ""),
-            "val_bpb": bpb,
-            "data": data.identity,
-            "training_seconds": clock.elapsed_s,
-            "steps": clock.steps,
-        }
-        with contextlib.suppress(OSError):
-            Path(path).write_text(json.dumps(result))
+    prints = []
+    for tensor in [*model.parameters(), *model.buffers()]:
+        raw = tensor.detach().contiguous().flatten().view(torch.uint8)
+        words = raw[: len(raw) // 8 * 8].view(torch.int64)
+        prints.append(int(words.sum()) + int(raw[len(words) * 8 :].sum()))
+    return prints
