@@ -169,14 +169,14 @@ class _Pass:
         inputs, targets = self._held_out.tensors(rows, self._device)
         logits = self._logits(inputs)
         losses = -torch.log_softmax(logits, 2).gather(2, targets[:, :, None])[:, :, 0]
-        self._compute_again(logits.flatten(0, 1), targets.flatten(), losses.flatten())
-        for i, key in enumerate(keys):
-            if key in self._wanted:
-                self._probed[key] = logits[i].clone()
         counted = torch.from_numpy(self._held_out.token_bytes).to(self._device)[targets] > 0
         total = float((losses * counted).sum(dtype=torch.float64))
         if not math.isfinite(total):
             raise Cheating("logits are not finite")
+        self._compute_again(logits.flatten(0, 1), targets.flatten(), losses.flatten())
+        for i, key in enumerate(keys):
+            if key in self._wanted:
+                self._probed[key] = logits[i].clone()
         return total
 
     def _probe(self, probes: list[Probe]) -> list[tuple[Probe, torch.Tensor]]:

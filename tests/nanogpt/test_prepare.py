@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import prepare
+from evaluation import HeldOut
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -29,7 +30,7 @@ def copied(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 def test_the_identity_is_known(data: prepare.Data) -> None:
     """The embedded corpus is the same on every machine; another identity would end all comparisons."""
-    assert data.identity == "8e3c13245ba95af7"
+    assert data.identity == "3776379d858ace88"
 
 
 def test_a_tokenizer_that_is_loaded_again_says_the_same(cache: Path, data: prepare.Data) -> None:
@@ -40,14 +41,14 @@ def test_a_tokenizer_that_is_loaded_again_says_the_same(cache: Path, data: prepa
     text = prepare.split_corpus()["val"][0]
     ids = tokenizer.encode(text).ids
     assert tokenizer.decode(ids) == text
-    assert list(data.streams["val"][: len(ids) + 1]) == [data.bos, *ids]
+    assert list(np.load(data.folder / "val.npy")[: len(ids) + 1]) == [data.bos, *ids]
     assert data.token_bytes[ids].sum() == len(text.encode())
 
 
 def test_bytes_are_raw_bytes(data: prepare.Data) -> None:
     """All validation text is counted, byte for byte, and BOS counts nothing."""
     assert data.token_bytes[data.bos] == 0
-    assert data.token_bytes[data.streams["val"]].sum() == prepare.VAL_BYTES
+    assert data.token_bytes[np.load(data.folder / "val.npy")].sum() == prepare.VAL_BYTES
     assert (np.delete(data.token_bytes, data.bos) > 0).all()
 
 
@@ -67,16 +68,25 @@ def test_batches_follow_the_seed(data: prepare.Data) -> None:
 
 
 def test_every_row_starts_with_bos_and_targets_are_shifted_inputs(data: prepare.Data) -> None:
-    rows = itertools.islice(data.batches(8, 3, CPU), 20)
-    for inputs, targets in itertools.chain(rows, data.fixed("val", 8, CPU)):
+    for inputs, targets in itertools.islice(data.batches(8, 3, CPU), 20):
         assert (inputs[:, 0] == data.bos).all()
         assert torch.equal(inputs[:, 1:], targets[:, :-1])
 
 
-def test_fixed_goes_over_a_split_once(data: prepare.Data) -> None:
-    targets = torch.cat([batch.targets.flatten() for batch in data.fixed("val", 7, CPU)])
-    assert np.array_equal(targets.numpy(), data.streams["val"][: len(targets)])
-    assert len(data.streams["val"]) - len(targets) <= prepare.SEQUENCE
+def test_training_gets_no_held_out_stream(data: prepare.Data) -> None:
+    assert set(data.streams) == {"train", "tune"}
+
+
+@pytest.mark.parametrize("split", ["val", "hidden"])
+def test_the_evaluation_goes_over_a_split_once(split: str, data: prepare.Data) -> None:
+    held_out, stream = HeldOut(data.folder), np.load(data.folder / f"{split}.npy")
+    rows = [held_out.row(split, i) for i in range(held_out.count(split))]
+    inputs, targets = held_out.tensors(rows, CPU)
+    assert np.array_equal(targets.flatten().numpy(), stream[: targets.numel()])
+    assert len(stream) - targets.numel() <= prepare.SEQUENCE
+    assert (inputs[:, 0] == data.bos).all()
+    assert torch.equal(inputs[:, 1:], targets[:, :-1])
+    assert held_out.bytes(split) == data.token_bytes[targets.flatten().numpy()].sum()
 
 
 @pytest.mark.parametrize("name", ["train.npy", "token_bytes.npy", "meta.json"])
@@ -90,7 +100,7 @@ def test_a_file_cut_short_is_found(
 
 
 def test_a_missing_file_is_found(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (copied(cache, tmp_path, monkeypatch) / "val.npy").unlink()
+    (copied(cache, tmp_path, monkeypatch) / "train.npy").unlink()
     with pytest.raises(prepare.BadData, match="damaged"):
         prepare.load()
 

@@ -1,0 +1,329 @@
+"""The number is right, and a model that is not what it must be gets none."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import evaluation
+import prepare
+from clock import SLACK_S, Cheating, Clock, Session
+from evaluation import HeldOut, identity, measure
+from tests.nanogpt import world
+from tests.nanogpt.world import SEQUENCE, VOCABULARY, Small
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return world.folder(tmp_path_factory.mktemp("data"))
+
+
+def independent(model: nn.Module, folder: Path, split: str) -> float:
+    """Bits per byte by another way: one row at a time, float64, numpy alone after the logits."""
+    stream = np.load(folder / f"{split}.npy").astype(np.int64)
+    lengths, nats, count = np.load(folder / "token_bytes.npy"), 0.0, 0
+    for start in range(0, len(stream) - SEQUENCE, SEQUENCE):
+        row = stream[start : start + SEQUENCE]
+        with torch.no_grad():
+            logits = model(torch.tensor([[0, *row[:-1]]]))[0].numpy().astype(np.float64)
+        for position, target in enumerate(row):
+            if lengths[target]:
+                nats += math.log(sum(np.exp(logits[position]))) - logits[position, target]
+                count += int(lengths[target])
+    return nats / math.log(2) / count
+
+
+def test_the_number_equals_an_independent_computation(folder: Path) -> None:
+    torch.manual_seed(1)
+    model = Small().eval()
+    measured = measure(model, folder)
+    assert measured.val_bpb == pytest.approx(independent(model, folder, "val"), abs=1e-6)
+    assert measured.hidden_bpb == pytest.approx(independent(model, folder, "hidden"), abs=1e-6)
+    assert measured.data == identity(folder)
+
+
+def test_the_secret_order_does_not_change_the_number(folder: Path) -> None:
+    model = Small().eval()
+    assert len({measure(model, folder) for _ in range(4)}) == 1
+
+
+@pytest.mark.slow
+def test_the_real_model_equals_an_independent_computation(data: prepare.Data) -> None:
+    """The real shapes: 4,096 tokens of vocabulary, rows of 256; a slice of the text is enough."""
+    import train
+
+    torch.manual_seed(2)
+    model = train.GPT().eval()
+    nn.init.normal_(model.head.weight, std=0.1)
+    held_out = HeldOut(data.folder)
+    assert held_out.count("val") > 250
+    measured = measure(model, data.folder)
+    inputs, targets = held_out.tensors(
+        [held_out.row("hidden", i) for i in range(held_out.count("hidden"))], torch.device("cpu")
+    )
+    with torch.no_grad():
+        logits = model(inputs).double()
+    nats = float(nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")[
+        torch.from_numpy(data.token_bytes)[targets.flatten()] > 0
+    ].sum())  # fmt: skip
+    assert measured.hidden_bpb == pytest.approx(nats / math.log(2) / held_out.bytes("hidden"), abs=1e-6)
+
+
+# --- models that are refused ---
+
+
+def one_hot(tokens: Tensor) -> Tensor:
+    found: Tensor = nn.functional.one_hot(tokens, VOCABULARY)
+    return found
+
+
+class Peeks(Small):
+    """Adds what comes next to its logits."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return super().forward(tokens) + 5 * one_hot(torch.roll(tokens, -1, 1))
+
+
+class Bidirectional(Small):
+    def forward(self, tokens: Tensor) -> Tensor:
+        everything: Tensor = self.head(self.embed(tokens).mean(1, keepdim=True))
+        return super().forward(tokens) + everything
+
+
+class FarSighted(Small):
+    """Looks eight tokens ahead, a little."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return super().forward(tokens) + 0.05 * one_hot(torch.roll(tokens, -8, 1))
+
+
+class Leaks(Small):
+    """Rows of a batch see one another."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        all_rows: Tensor = self.head(self.embed(tokens).cumsum(1).mean(0, keepdim=True))
+        return super().forward(tokens) + all_rows
+
+
+class Remembers(Small):
+    """Knows the rows of earlier calls."""
+
+    seen = 0.0
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        self.seen += float(tokens.sum())
+        return super().forward(tokens) + math.sin(self.seen) * one_hot(tokens)
+
+
+class Caches(Small):
+    """Peeks at the first call for a beginning of a row, and says the same again later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: dict[Any, Tensor] = {}
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        rows = []
+        for row in tokens:
+            key = tuple(row[: SEQUENCE // 2].tolist())
+            ahead = one_hot(torch.roll(row, -1))
+            rows.append(self.known.setdefault(key, super().forward(row[None])[0] + 5 * ahead))
+        return torch.stack(rows)
+
+
+class Learns(Small):
+    """Trains on what it is asked."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        with torch.inference_mode(False), torch.no_grad():
+            self.head.bias.data[tokens[0, 1]] += 0.1
+        return super().forward(tokens)
+
+
+class Liar(Tensor):
+    """A tensor that computes as it likes."""
+
+
+class LiesAboutTensors(Small):
+    def forward(self, tokens: Tensor) -> Tensor:
+        return super().forward(tokens).as_subclass(Liar)
+
+
+class OwnLoss(Small):
+    def forward(self, tokens: Tensor) -> Tensor:
+        return torch.zeros(())
+
+
+class NotFinite(Small):
+    def forward(self, tokens: Tensor) -> Tensor:
+        return super().forward(tokens) / 0
+
+
+class WantsTargets(Small):
+    def forward(self, tokens: Tensor, targets: Tensor | None = None) -> Tensor:
+        assert targets is not None, "no targets"
+        return super().forward(tokens)
+
+
+REFUSED = [
+    (Peeks, "not causal"),
+    (Bidirectional, "not causal|not independent"),
+    (FarSighted, "not causal"),
+    (Leaks, "not causal|not independent"),
+    (Remembers, "not causal|not independent"),
+    (Caches, "not causal|not independent"),
+    (Learns, "parameters changed|not independent"),
+    (LiesAboutTensors, "must return logits"),
+    (OwnLoss, "must return logits"),
+    (NotFinite, "not finite"),
+]
+
+
+@pytest.mark.parametrize(("model", "reason"), REFUSED, ids=[model.__name__ for model, _ in REFUSED])
+def test_a_model_whose_number_means_nothing_is_refused(
+    model: Callable[[], nn.Module], reason: str, folder: Path
+) -> None:
+    torch.manual_seed(3)
+    for _ in range(3):  # whatever the secret order
+        with pytest.raises(Cheating, match=reason):
+            measure(model().eval(), folder)
+
+
+def test_the_model_gets_no_targets(folder: Path) -> None:
+    with pytest.raises(AssertionError, match="no targets"):
+        measure(WantsTargets().eval(), folder)
+
+
+def test_training_mode_is_refused_in_any_part(folder: Path) -> None:
+    model = Small().eval()
+    model.head.train()
+    with pytest.raises(Cheating, match="training mode"):
+        measure(model, folder)
+
+
+# --- tools that were changed ---
+
+PATCHES: dict[str, tuple[Any, str, Any]] = {
+    "cross entropy has no say": (nn.functional, "cross_entropy", lambda *a, **k: torch.zeros(1)),
+    "log_softmax": (torch, "log_softmax", lambda x, d: x * 0),
+    "math.log": (math, "log", lambda x: 10.0),
+    "math.log2 as log": (math, "log", math.log2),
+    "math.fsum": (math, "fsum", lambda x: 0.0),
+    "Tensor.gather": (torch.Tensor, "gather", lambda *a: torch.zeros(1)),
+    "Tensor.sum": (torch.Tensor, "sum", lambda *a, **k: torch.zeros(1)),
+    "numpy.log": (np, "log", lambda x: x),
+    "numpy.exp": (np, "exp", functools.partial(np.exp)),
+}
+
+
+@pytest.mark.parametrize("name", PATCHES)
+def test_a_patched_tool_is_found_or_has_no_effect(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Small().eval()
+    honest = measure(model, folder)
+    monkeypatch.setattr(*PATCHES[name])
+    if name.endswith("no say"):
+        assert measure(model, folder) == honest
+    else:
+        with pytest.raises(Cheating, match="was replaced"):
+            measure(model, folder)
+
+
+def test_a_kernel_replaced_inside_torch_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a library for the dispatcher would do it, the function itself looks genuine."""
+    monkeypatch.setattr(evaluation, "_check_tools", lambda: None)
+    monkeypatch.setattr(torch, "log_softmax", lambda x, d: torch.log(torch.softmax(x, d)) * 0.9)
+    with pytest.raises(Cheating, match="does not follow from the logits"):
+        measure(Small().eval(), folder)
+
+
+def test_a_mode_that_changes_torch_is_found(folder: Path) -> None:
+    from torch.overrides import TorchFunctionMode
+
+    model = Small().eval()
+    with TorchFunctionMode(), pytest.raises(Cheating, match="mode"):
+        measure(model, folder)
+
+
+# --- the session: time and the channel ---
+
+
+def session(tmp_path: Path, **more: str) -> tuple[Session, Path]:
+    path = tmp_path / "result.json"
+    return Session({"AUTORESEARCH_NONCE": "n", "AUTORESEARCH_RESULT": str(path), **more}), path
+
+
+def test_the_nonce_leaves_the_environment(tmp_path: Path) -> None:
+    environment = {"AUTORESEARCH_NONCE": "n", "AUTORESEARCH_RESULT": "x"}
+    Session(environment)
+    assert environment == {"AUTORESEARCH_RESULT": "x"}
+
+
+def test_the_result_tells_what_the_engine_needs(tmp_path: Path) -> None:
+    one, path = session(tmp_path)
+    clock = Clock(one)
+    for _ in range(5):
+        clock.tick()
+    time.sleep(0.05)  # training that no tick tells counts all the same
+    one.close()
+    one.hand_over(1.5, 1.6, "id")
+    found = json.loads(path.read_text())
+    assert (found["nonce"], found["val_bpb"], found["hidden_bpb"], found["data"]) == ("n", 1.5, 1.6, "id")
+    assert found["steps"] == 5
+    assert found["training_seconds"] >= 0.05 > clock.elapsed_s
+    assert found["total_seconds"] >= found["training_seconds"] + found["evaluation_seconds"]
+
+
+def test_a_run_is_measured_once(tmp_path: Path) -> None:
+    one, _ = session(tmp_path)
+    one.close()
+    with pytest.raises(Cheating, match="twice"):
+        one.close()
+
+
+def test_a_second_clock_does_not_start_time_anew(tmp_path: Path) -> None:
+    one, path = session(tmp_path)
+    Clock(one)
+    time.sleep(0.05)
+    Clock(one)
+    one.close()
+    one.hand_over(1.0, 1.0, "")
+    assert json.loads(path.read_text())["training_seconds"] >= 0.05
+
+
+def test_without_a_clock_everything_counts(tmp_path: Path) -> None:
+    one, path = session(tmp_path)
+    time.sleep(0.05)
+    one.close()
+    one.hand_over(1.0, 1.0, "")
+    assert json.loads(path.read_text())["training_seconds"] >= 0.05
+
+
+def test_start_and_warm_up_are_left_out_up_to_the_slack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, path = session(tmp_path)
+    now = [one.now()]
+    monkeypatch.setattr(one, "_now", lambda: now[0])
+    now[0] += SLACK_S + 10  # start: ten seconds too long
+    clock = Clock(one)
+    for _ in range(4):
+        now[0] += 30
+        clock.tick()
+    assert clock.elapsed_s == pytest.approx(10 + 120 - SLACK_S)
+    one.close()
+    one.hand_over(1.0, 1.0, "")
+    found = json.loads(path.read_text())
+    assert found["training_seconds"] == pytest.approx(10 + 120 - SLACK_S)
+    assert found["excluded_seconds"] == pytest.approx(2 * SLACK_S)

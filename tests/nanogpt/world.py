@@ -1,0 +1,53 @@
+"""A data folder so small that a model is measured in milliseconds, and models to measure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evaluation import identity
+
+VOCABULARY, SEQUENCE = 61, 32
+
+
+def folder(path: Path, rows: int = 24, hidden_rows: int = 8) -> Path:
+    """A prepared data set of random tokens; a third of them are one byte longer than the others."""
+    path.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(5)
+    meta: dict[str, int | str] = {"format": 2, "vocab_size": VOCABULARY, "sequence": SEQUENCE, "bos": 0}
+    sizes = {
+        "train": 200 * SEQUENCE,
+        "tune": 64,
+        "val": rows * SEQUENCE + 1,
+        "hidden": hidden_rows * SEQUENCE + 1,
+    }
+    for split, size in sizes.items():
+        tokens = generator.integers(0, VOCABULARY, size).astype(np.uint16)
+        np.save(path / f"{split}.npy", tokens)
+        meta[split] = size
+    lengths = 1 + (np.arange(VOCABULARY) % 3 == 0).astype(np.int32)
+    lengths[0] = 0
+    np.save(path / "token_bytes.npy", lengths)
+    (path / "tokenizer.json").write_text("{}")
+    (path / "meta.json").write_text(json.dumps(meta))
+    (path / "meta.json").write_text(json.dumps({**meta, "data": identity(path)}))
+    return path
+
+
+class Small(nn.Module):
+    """An honest causal model: a running mean of embeddings, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(VOCABULARY, 16)
+        self.head = nn.Linear(16, VOCABULARY)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embed(tokens).cumsum(1)
+        x = x / torch.arange(1, tokens.shape[1] + 1)[None, :, None]
+        logits: Tensor = self.head(x)
+        return logits
