@@ -30,10 +30,14 @@ class KeptArchive:
             return ""
         return progress.clean(trainer.RunFiles(self._paths.run(n, run.run)).end_of_log())
 
+    def curve(self, n: int) -> list[ev.CurvePoint]:
+        """The loss curve of the experiment's last run."""
+        run = self._state.experiment(n).last_run
+        return trainer.read_curve(trainer.RunFiles(self._paths.run(n, run.run if run else 1)).metrics)
+
     def detail(self, n: int) -> ev.ExperimentDetail:
         """Everything about experiment `n` for its screen."""
         e = self._state.experiment(n)
-        metrics = trainer.RunFiles(self._paths.run(n, e.last_run.run if e.last_run else 1)).metrics
         path = self._state.editable
         return ev.ExperimentDetail(
             n,
@@ -42,7 +46,7 @@ class KeptArchive:
             after=self.source(n),
             log=self.log(n),
             transcript=read_transcript(self._paths.transcript(n)),
-            curve=trainer.read_curve(metrics),
+            curve=self.curve(n),
         )
 
 

@@ -49,6 +49,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The fence around training runs (docs/sandbox.md): none, what the machine has, or all or nothing."""
     sandbox_read: list[str] = []
     """Further files and folders that training runs may read."""
+    stop_doomed: bool = True
+    """End runs early whose loss is not finite, explodes, or is far behind the incumbent's."""
     network: bool = False
     """Training runs may use the network: for code that downloads while it trains."""
     agent: str = "auto"

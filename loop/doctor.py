@@ -17,7 +17,7 @@ import platformdirs
 import psutil
 from msgspec import Struct
 
-from loop import __version__, config, telemetry
+from loop import __version__, config, reach, telemetry
 from loop.agents.choose import KEYS, model, resolve
 from loop.errors import UsageError
 from loop.repository import Repository
@@ -117,6 +117,9 @@ def _machine() -> Iterator[Finding]:
     yield Finding(
         "machine", "ok", f"{psutil.cpu_count()} CPUs, {memory:.0f} GB, {platform.platform(terse=True)}"
     )
+    level = str(reach.detect())
+    words = "training runs behind the whole fence" if level == "full" else "see docs/sandbox.md"
+    yield Finding("sandbox", "ok" if level == "full" else "none", f"{level}: {words}")
     gpu = telemetry.gpu_name()
     if gpu:
         yield Finding("GPU", "ok", gpu)

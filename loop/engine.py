@@ -19,10 +19,11 @@ from loop.agents.base import Agent, AgentFailed, AgentStopped, Failure, NoPropos
 from loop.candidates import Candidates
 from loop.config import Settings
 from loop.errors import BranchMoved, describe
-from loop.executor import Executor, PrepareFailed
+from loop.executor import Executor, Job
 from loop.journal import Journal
 from loop.ledger import Ledger
 from loop.paths import RunPaths
+from loop.preparation import PrepareFailed
 from loop.progress import tail
 from loop.proposer import Proposer
 from loop.repository import Repository
@@ -286,9 +287,16 @@ class Engine:
             number = len(e.runs) + 1
             seed = self.executor.seed(number)
             self.record(ev.RunStarted(e.n, number, e.commit, seed, self.settings.budget_s, why=why))
-        run = e.last_run
+        run, s = e.last_run, self.state
         assert run is not None, "RunStarted adds a run"
-        self.record(await self.executor.train(e.n, run, self.state.metric))
+        curve = self.archive.curve(s.incumbent) if s.incumbent and e.commit != s.incumbent_commit else []
+        job = Job(e.n, run, s.metric, s.editable, s.uses_budget, curve)
+        finished = await self.executor.train(job)
+        self.record(finished)
+        if finished.outcome == "finished" and finished.reason:
+            self.show(ev.Notice("warning", f"experiment {e.n}: {finished.reason}"))
+        if self.executor.damage:
+            self._pause(f"training changed the data ({self.executor.damage}): prepare it again, then resume")
 
     async def _judge(self, e: Experiment, judged: verdict.Verdict) -> None:
         if judged.status == "crash" and await self._repair(e, judged.reason):

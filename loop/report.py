@@ -28,7 +28,10 @@ def line(event: ev.AnyEvent) -> str | None:
             return f"run {event.tag} from {event.base[:7]}, editing {event.editable}"
         case ev.EngineStarted():
             agent = f"{event.agent} {event.model}".strip()
-            return f"engine {event.pid} (version {event.version}), agent {agent}, {event.budget_s:g} s a run"
+            return (
+                f"engine {event.pid} (version {event.version}), agent {agent}, {event.budget_s:g} s a run, "
+                f"sandbox {event.sandbox}"
+            )
         case ev.EngineStopped():
             return f"engine stopped: {event.reason}"
         case ev.CandidateCommitted():
@@ -69,6 +72,7 @@ def summary(state: RunState, now: float, *, running: bool) -> dict[str, Any]:
         "paused": state.paused,
         "agent": state.engine.agent if state.engine else None,
         "model": state.engine.model if state.engine else None,
+        "sandbox": state.engine.sandbox if state.engine else None,
         "experiments": state.rows,
         "kept": state.kept,
         "crashed": state.crashed,
@@ -94,6 +98,8 @@ def words(summary: dict[str, Any]) -> str:
     lines.append(
         f"{summary['experiments']} experiments, {summary['kept']} kept, {summary['crashed']} crashed"
     )
+    if summary["sandbox"] not in (None, "full"):
+        lines.append(f"sandbox {summary['sandbox']}")
     if best is not None and baseline:
         gain = (best - baseline) / baseline * 100
         lines.append(f"best {summary['metric']} {best:.6f} ({gain:+.2f}% of the baseline {baseline:.6f})")

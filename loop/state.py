@@ -166,6 +166,13 @@ class RunState(Struct):
         return first is not None and any(run.verified for run in first.runs)
 
     @property
+    def uses_budget(self) -> bool:
+        """The unchanged code trains for its whole budget, as far as the clock on the wall tells."""
+        first = next((e for e in self.experiments if e.commit == self.base), None)
+        times = [(r.finished_at or 0) - r.started_at - r.budget_s for r in (first.runs if first else [])]
+        return any(beyond >= 0 for beyond in times)
+
+    @property
     def rows(self) -> int:
         """Experiments with a verdict."""
         return sum(e.judged for e in self.experiments)

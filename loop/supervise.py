@@ -48,12 +48,14 @@ def main(spec_path: str) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda n, _frame: stopped.append(n))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    started = time.time()
+    started, clock = time.time(), time.monotonic()
     with open(spec["log"], "ab", buffering=0) as log:
         try:
             child = start(spec, log.fileno())
         except OSError as error:
-            finish(spec, started, 127, "crashed", f"cannot start {spec['command'][0]}: {error.strerror}")
+            finish(
+                spec, started, clock, 127, "crashed", f"cannot start {spec['command'][0]}: {error.strerror}"
+            )
             return 0
         outcome, reason = watch(child, spec, log.fileno(), stopped)
         left = [pid for pid in descendants(os.getpid()) if outcome == "finished" and not ended(pid)]
@@ -61,8 +63,9 @@ def main(spec_path: str) -> int:
         if left:
             reason = f"ended {len(left)} process{'es' * (len(left) > 1)} that it left behind"
         if os.fstat(log.fileno()).st_size > spec["log_bytes"]:
+            outcome, reason = "crashed", f"printed more than {spec['log_bytes'] / 2**20:g} MB"
             os.ftruncate(log.fileno(), spec["log_bytes"])
-    finish(spec, started, child.wait() if code is None else code, outcome, reason)
+    finish(spec, started, clock, child.wait() if code is None else code, outcome, reason)
     return 0
 
 
@@ -120,7 +123,7 @@ def watch(
         if now > deadline:
             return "timeout", f"still running after {float(spec['timeout_s']):g} s"
         if os.fstat(log).st_size > spec["log_bytes"]:
-            return "crashed", f"printed more than {spec['log_bytes'] / 2**20:g} MB"
+            return "crashed", ""
         if now > measured + MEASURE_S:
             if excess := too_much(child.pid, spec):
                 return "crashed", excess
@@ -237,14 +240,14 @@ def end_tree(trainer: int) -> int | None:
         time.sleep(0.01)
 
 
-def finish(spec: dict[str, Any], started: float, code: int, outcome: str, reason: str) -> None:
-    """Write exit.json, whole or not at all."""
+def finish(spec: dict[str, Any], started: float, clock: float, code: int, outcome: str, reason: str) -> None:
+    """Write exit.json, whole or not at all. Its times differ by what went by, whatever the clock did."""
     report = {
         "outcome": outcome,
         "reason": reason,
         "exit_code": code,
         "started": started,
-        "ended": time.time(),
+        "ended": started + time.monotonic() - clock,
     }
     write(Path(spec["exit"]), report)
 

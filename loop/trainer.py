@@ -6,11 +6,13 @@ import asyncio
 import codecs
 import contextlib
 import fcntl
+import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -41,6 +43,8 @@ PREFIXES = ("CUDA", "NVIDIA", "NCCL", "TORCH", "TRITON", "OMP_", "MKL_", "OPENBL
 """What a trainer inherits; keys and tokens are in none of these."""
 LOG_END = 256 * 1024
 """Bytes of a log's end that are looked at after the run, and that a client gets."""
+CURVE_POINTS = 4000
+"""Points of a loss curve that are kept in memory while a run goes on."""
 BURST = 1 << 20
 """Bytes of a log taken in at once; of what comes faster only the end is shown."""
 SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
@@ -272,12 +276,12 @@ class Follower:
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._rest = ""
         self._metrics = files.metrics.open("wb")
-
-    async def follow(self) -> None:
-        """Read until cancelled."""
-        while True:
-            self.read()
-            await asyncio.sleep(FOLLOW_S)
+        self._first_step: float | None = None
+        self.steps_s = 0.0
+        """From the first progress line to the last one, by our clock."""
+        self.curve: list[ev.CurvePoint] = []
+        self.nans = 0
+        """Progress lines without a finite loss since the last one that had one."""
 
     def read(self) -> None:
         """Take in what is new; of more than a burst only its end."""
@@ -305,6 +309,7 @@ class Follower:
             line = progress.clean(line[:10_000])
             if step := progress.parse(line):
                 latest = msgspec.structs.replace(step, n=self._n, run=self._run)
+                self._point(latest)
                 self._metrics.write(ev.encode(latest) + b"\n")
             elif phase := progress.parse_phase(line):
                 self._publish(ev.PhaseChanged(self._n, self._run, phase))
@@ -315,6 +320,16 @@ class Follower:
             self._publish(latest)
         if plain:
             self._publish(ev.LogLines(self._n, self._run, "\n".join(plain[-200:])))
+
+    def _point(self, step: ev.Progress) -> None:
+        now = time.monotonic()
+        self._first_step = now if self._first_step is None else self._first_step
+        self.steps_s = now - self._first_step
+        if step.loss is not None and math.isfinite(step.loss):
+            self.curve.append(ev.CurvePoint(step.fraction, step.loss))
+            if len(self.curve) > CURVE_POINTS:
+                self.curve = self.curve[::2]
+        self.nans = 0 if step.loss is None or math.isfinite(step.loss) else self.nans + 1
 
 
 def read_curve(metrics: Path, points: int = 200) -> list[ev.CurvePoint]:

@@ -2,28 +2,79 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import stat
+import time
 from pathlib import Path
 
 from loop.repository import Repository
 
+Signature = tuple[int, ...]
+SETTLED_NS = 1_000_000_000
+"""An inode's times move in steps of some milliseconds: one that is younger may change unseen."""
 
-def export(repository: Repository, commit: str, slot: Path) -> None:
-    """Make `slot` exactly the tree of `commit`: each file checked by blob id, everything else removed.
 
-    What a trainer left there (checkpoints, caches, links, changed files) is gone afterwards.
-    """
-    slot.mkdir(parents=True, exist_ok=True)
-    wanted = {path: (mode, sha) for path, mode, sha in repository.files(commit)}
-    folders = {parent for path in wanted for parent in _parents(path)}
-    _sweep(slot, "", set(wanted), folders)
-    for path, (mode, sha) in wanted.items():
-        target = slot / path
-        if not _same(target, mode, sha):
-            _write(target, mode, repository.blob(sha))
+class Slot:
+    """One folder of ours. What was checked once is read again only when its inode says that it changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._checked: dict[str, tuple[Signature, int, bytes]] = {}
+        """Of each checked path: how its inode looked then, and the mode and blob id it was found to have."""
+
+    def export(self, repository: Repository, commit: str) -> None:
+        """Make the folder exactly the tree of `commit`: each file checked by blob id, the rest removed.
+
+        What a trainer left there (checkpoints, caches, links, changed files) is gone afterwards.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        wanted = {path: (mode, sha) for path, mode, sha in repository.files(commit)}
+        folders = {parent for path in wanted for parent in _parents(path)}
+        _sweep(self.folder, "", set(wanted), folders)
+        for path, (mode, sha) in wanted.items():
+            if not self._same(path, mode, sha):
+                _write(self.folder / path, mode, repository.blob(sha))
+                self._same(path, mode, sha)
+
+    def changed(self, repository: Repository, commit: str, editable: str) -> list[str]:
+        """Files that are not what `commit` says, the editable one aside: the run meddled with them."""
+        return [
+            path
+            for path, mode, sha in repository.files(commit)
+            if path != editable and not self._same(path, mode, sha)
+        ]
+
+    def _same(self, path: str, mode: int, sha: bytes) -> bool:
+        """The file is what git says. A change of its content cannot leave its inode's change time alone."""
+        file = self.folder / path
+        try:
+            found = file.lstat()
+        except OSError:
+            return False
+        signature = (found.st_mode, found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
+        if found.st_nlink == 1 and self._checked.get(path) == (signature, mode, sha):
+            return True
+        if not _same(file, mode, sha):
+            return False
+        if time.time_ns() - found.st_ctime_ns > SETTLED_NS:
+            self._checked[path] = (signature, mode, sha)
+        return True
+
+
+def inventory(folders: list[Path]) -> dict[str, Signature]:
+    """Every file below these folders, and how its inode looks."""
+    found: dict[str, Signature] = {}
+    for folder in folders:
+        for root, _, names in os.walk(folder):
+            for name in names:
+                path = os.path.join(root, name)
+                with contextlib.suppress(OSError):
+                    at = os.lstat(path)
+                    found[path] = (at.st_size, at.st_ino, at.st_mtime_ns, at.st_ctime_ns)
+    return found
 
 
 def _parents(path: str) -> list[str]:

@@ -170,3 +170,13 @@ async def test_a_verdict_changed_by_hand_moves_branch_and_row(repository: Path) 
     frame = results.read(repository / "results.tsv")
     assert frame["status"].to_list()[:2] == ["keep", "keep"]
     assert frame.height == 3
+
+
+async def test_a_doomed_run_is_stopped_early_and_logged_as_such(repository: Path) -> None:
+    nan = "print('\\n'.join(f'step {i} ({i}%) | loss: nan' for i in range(5)), flush=True)\ntime.sleep(60)\n"
+    agent = ScriptedAgent(lambda c: Proposal("diverges", c.source.replace("X = 3.0", nan + "X = 3.0")))
+    bench = Bench(repository, agent, max_experiments=2, baseline_runs=1)
+    await bench.run()
+    second = bench.engine.state.experiment(2)
+    assert (second.phase, second.reason) == ("discard", "stopped early: its loss is not finite")
+    assert second.runs[0].outcome == "doomed"

@@ -35,7 +35,7 @@ def test_the_headless_log_has_a_line_per_step() -> None:
         lines.say(record)
     assert [line[9:] for line in stream.getvalue().splitlines()] == [
         "run t from ccccccc, editing train.py",
-        "engine 77 (version 0.1), agent claude opus, 300 s a run",
+        "engine 77 (version 0.1), agent claude opus, 300 s a run, sandbox off",
         "#1 candidate ccccccc: baseline",
         "#1 training, seed 1337",
         "#1 keep 1.250000: baseline",
@@ -56,6 +56,7 @@ def test_status_counts_and_counts_down() -> None:
     assert report.words(found).splitlines() == [
         "run t: training (pid 77)",
         "1 experiments, 1 kept, 0 crashed",
+        "sandbox off",
         "best val_bpb 1.250000 (+0.00% of the baseline 1.250000)",
         "training experiment 2, 200 s left",
     ]

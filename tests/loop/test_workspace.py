@@ -30,7 +30,7 @@ def slot(repository: Path, tmp_path: Path) -> tuple[Repository, str, Path]:
     git(repository, "add", ".")
     git(repository, "commit", "-qm", "more")
     found = Repository.discover(repository)
-    workspace.export(found, found.head(), tmp_path / "slot")
+    workspace.Slot(tmp_path / "slot").export(found, found.head())
     return found, found.head(), tmp_path / "slot"
 
 
@@ -88,7 +88,7 @@ def test_whatever_a_trainer_did_is_undone(slot: tuple[Repository, str, Path], ki
     repository, commit, folder = slot
     before = tree(folder)
     damage(folder, kind)
-    workspace.export(repository, commit, folder)
+    workspace.Slot(folder).export(repository, commit)
     assert tree(folder) == before
     assert (folder / "notes.txt").lstat().st_nlink == 1
 
@@ -97,7 +97,7 @@ def test_only_what_differs_is_written(slot: tuple[Repository, str, Path]) -> Non
     repository, commit, folder = slot
     before = {path: path.lstat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     candidate = repository.commit(commit, "train.py", "X = 1\n", "m")
-    workspace.export(repository, candidate, folder)
+    workspace.Slot(folder).export(repository, candidate)
     changed = {path.name for path, mtime in before.items() if path.lstat().st_mtime_ns != mtime}
     assert changed == {"train.py"}
 
