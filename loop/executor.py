@@ -62,6 +62,11 @@ class Executor:
         """How and why we ended the run under way ourselves."""
         self._ending: asyncio.Task[None] | None = None
 
+    @property
+    def supervisor(self) -> int | None:
+        """Process id of the supervisor of the run under way."""
+        return self._running[1].pid if self._running else None
+
     @staticmethod
     def seed(run: int) -> int:
         return SEED + run - 1

@@ -15,12 +15,15 @@ import json
 import os
 import platform
 import resource
+import socket
 import struct
 import sys
 from typing import Any
 
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 22, 24, 38
+PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
+TASKS = 50_000
+"""Threads of this user at most, those outside the fence included: a bound for what floods."""
 CAP_DAC_OVERRIDE = 1
 """The one capability that root keeps: its files may belong to another user."""
 
@@ -119,16 +122,20 @@ NAMESPACES = 0x7E020000
 """Flags of clone() that make new namespaces."""
 AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET = 1, 1, 5
 LOAD, EQUAL, GREATER, ANY, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
-ALLOW, ERRNO, KILL = 0x7FFF0000, 0x00050000, 0x80000000
+ALLOW, ERRNO, KILL, ASK = 0x7FFF0000, 0x00050000, 0x80000000, 0x7FC00000
 EPERM, EACCES, ENOSYS = 1, 13, 38
 NUMBER, ARCHITECTURE, FIRST, SECOND = 0, 4, 16, 24
 """Offsets in struct seccomp_data: the call's number, the machine, the low words of its arguments."""
 
+SECCOMP = {"x86_64": 317, "aarch64": 277}
+SET_FILTER, NEW_LISTENER = 1, 8
+
 Code = list[tuple[int, int, int, int]]
 
 
-def program(machine: str, network: bool, abi: int) -> bytes:
-    """The filter as BPF. Refused calls fail with a permission error that a traceback shows."""
+def program(machine: str, network: bool, abi: int, asked: bool = False) -> bytes:
+    """The filter as BPF. Refused calls fail with a permission error that a traceback shows. `asked`: there is
+    a listener for connect() (see `broker.py`)."""
     calls = {**CALLS[machine], **EVERYWHERE}
     code: Code = [(LOAD, 0, 0, ARCHITECTURE), (EQUAL, 1, 0, ARCH[machine]), (RETURN, 0, 0, KILL)]
     code += [(LOAD, 0, 0, NUMBER), (GREATER, 0, 1, NEWEST), _refuse(ENOSYS)]
@@ -141,7 +148,7 @@ def program(machine: str, network: bool, abi: int) -> bytes:
         code += _case(socket, _unix_only(SOCK_STREAM))
         code += _case(pair, _unix_only(SOCK_STREAM, SOCK_SEQPACKET))
         if abi < 9:  # from there on Landlock tells sockets of our own from others'
-            code += _case(connect, [_refuse(EACCES)])
+            code += _case(connect, [(RETURN, 0, 0, ASK) if asked else _refuse(EACCES)])
     for name, number in calls.items():
         code += _case(number, [(RETURN, 0, 0, ERRNO) if name in PRETENDED else _refuse(EPERM)])
     code.append((RETURN, 0, 0, ALLOW))
@@ -166,21 +173,32 @@ def _unix_only(*types: int) -> Code:
     ]  # fmt: skip
 
 
-def seccomp(network: bool, abi: int) -> None:
-    """Refuse the calls that lead around the fence."""
-    code = program(platform.machine(), network, abi)
+def seccomp(network: bool, abi: int, channel: socket.socket | None) -> None:
+    """Refuse the calls that lead around the fence; whoever answers connect() gets a listener by `channel`."""
+    if channel and not network and abi < 9:
+        with contextlib.suppress(OSError):  # there can be one listener only, and a container may have it
+            listener = _filter(program(platform.machine(), network, abi, True), NEW_LISTENER)
+            socket.send_fds(channel, [b"listener"], [listener])
+            os.close(listener)
+            return
+    _filter(program(platform.machine(), network, abi), 0)
+
+
+def _filter(code: bytes, flags: int) -> int:
     buffer = ctypes.create_string_buffer(code, len(code))
     # struct sock_fprog: a length, and after its padding a pointer
     prog = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer))
-    _prctl("seccomp", PR_SET_SECCOMP, 2, prog)
+    return _call("seccomp", SECCOMP[platform.machine()], SET_FILTER, flags, prog)
 
 
 # --- the rest ---
 
 
 def limit(fence: dict[str, Any]) -> None:
-    """No core dumps, no file larger than allowed."""
+    """No core dumps, no flood of processes (the supervisor counts closer), no file larger than allowed."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(ValueError, OSError):  # the user's own limit may be lower
+        resource.setrlimit(resource.RLIMIT_NPROC, (TASKS, TASKS))
     if fence["file_bytes"]:
         most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         size = fence["file_bytes"] if most == resource.RLIM_INFINITY else min(most, fence["file_bytes"])
@@ -200,24 +218,25 @@ def drop_capabilities() -> None:
     LIBC.capset(header, struct.pack("6I", permitted, permitted, 0, 0, 0, 0))
 
 
-def enter(fence: dict[str, Any]) -> None:
+def enter(fence: dict[str, Any], channel: socket.socket | None = None) -> None:
     """Shut this process in, for good. Raises OSError when a measure that the machine should have fails."""
     limit(fence)
     if not fence["on"] or LIBC is None:
         return
-    _prctl("no_new_privs", PR_SET_NO_NEW_PRIVS, 1, None)
+    _no_new_privs()
     drop_capabilities()
     abi = fence["landlock"]
     if abi:
         landlock(fence, abi)
     if fence["seccomp"]:
-        seccomp(fence["network"], abi)
+        seccomp(fence["network"], abi, channel)
 
 
-def _prctl(what: str, option: int, number: int, pointer: bytes | None) -> None:
+def _no_new_privs() -> None:
     assert LIBC is not None
-    if LIBC.prctl(option, ctypes.c_ulong(number), pointer, ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
-        raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
+    one, zero = ctypes.c_ulong(1), ctypes.c_ulong(0)
+    if LIBC.prctl(PR_SET_NO_NEW_PRIVS, one, zero, zero, zero) != 0:
+        raise OSError(ctypes.get_errno(), f"no_new_privs: {os.strerror(ctypes.get_errno())}")
 
 
 def _call(what: str, number: int, *arguments: Any) -> int:
@@ -233,13 +252,13 @@ def probe() -> dict[str, int]:
     found = {"landlock": 0, "seccomp": 0}
     everything = {"read": ["/"], "write": [], "devices": [], "network": False}
     with contextlib.suppress(OSError, AssertionError):
-        _prctl("no_new_privs", PR_SET_NO_NEW_PRIVS, 1, None)
+        _no_new_privs()
         with contextlib.suppress(OSError):
             if abi := landlock_abi():
                 landlock(everything, abi)
                 found["landlock"] = abi
         if platform.machine() in CALLS:
-            seccomp(False, found["landlock"])
+            seccomp(False, found["landlock"], None)
             found["seccomp"] = 1
     return found
 

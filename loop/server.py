@@ -11,6 +11,7 @@ from collections import deque
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from loop import __version__, commands
 from loop import events as ev
@@ -56,10 +57,10 @@ class Server:
                 client.put(line, live=record.seq == 0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not _same_user(writer):
+        assert self.engine is not None, "open() sets the engine before it listens"
+        if not _welcome(writer, self.engine.executor.supervisor):
             writer.close()
             return
-        assert self.engine is not None, "open() sets the engine before it listens"
         client = _Outbox(writer)
         hello = ev.Hello(__version__, ev.FORMAT, os.getpid())
         snapshot = Snapshot(self.engine.state)
@@ -129,11 +130,18 @@ class _Outbox:
                 await self._more.wait()
 
 
-def _same_user(writer: asyncio.StreamWriter) -> bool:
-    """The peer's uid is ours (the private directory should see to it already)."""
+def _welcome(writer: asyncio.StreamWriter, supervisor: int | None) -> bool:
+    """The peer is ours (the private directory should see to it already), and no trainer: on kernels without
+    the means the fence cannot keep trainers off, but their supervisor stays their ancestor."""
     peer = writer.get_extra_info("socket")
     if not hasattr(socket, "SO_PEERCRED"):
         return True
     credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    uid: int = struct.unpack("3i", credentials)[1]
-    return uid in (os.getuid(), 0)
+    pid, uid, _ = struct.unpack("3i", credentials)
+    if uid not in (os.getuid(), 0):
+        return False
+    if not pid or not supervisor:  # 0: it lives where we cannot see it, so not below us
+        return True
+    with contextlib.suppress(psutil.Error):
+        return supervisor not in [parent.pid for parent in psutil.Process(pid).parents()]
+    return False

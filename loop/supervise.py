@@ -18,6 +18,7 @@ import os
 import runpy
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -58,10 +59,9 @@ def main(spec_path: str) -> int:
             )
             return 0
         outcome, reason = watch(child, spec, log.fileno(), stopped)
-        left = [pid for pid in descendants(os.getpid()) if outcome == "finished" and not ended(pid)]
-        code = end_tree(child.pid)
-        if left:
-            reason = f"ended {len(left)} process{'es' * (len(left) > 1)} that it left behind"
+        code, killed = end_tree(child.pid)
+        if killed and outcome == "finished":
+            reason = f"ended {killed} process{'es' * (killed > 1)} that it left behind"
         if os.fstat(log.fileno()).st_size > spec["log_bytes"]:
             outcome, reason = "crashed", f"printed more than {spec['log_bytes'] / 2**20:g} MB"
             os.ftruncate(log.fileno(), spec["log_bytes"])
@@ -71,19 +71,20 @@ def main(spec_path: str) -> int:
 
 def start(spec: dict[str, Any], log: int) -> subprocess.Popen[bytes]:
     """The trainer, behind its fence."""
-    enter = runpy.run_path(str(Path(__file__).with_name("sandbox.py")))["enter"]
+    enter = neighbour("sandbox.py")["enter"]
+    ours, theirs = socket.socketpair()
 
     def prepare() -> None:
         """In the child: a trainer must not outlive a supervisor that was killed, nor leave its fence."""
         if LIBC:
             LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         try:
-            enter(spec["fence"])
+            enter(spec["fence"], theirs)
         except BaseException as error:
             os.write(log, f"the sandbox could not be set up: {error}\n".encode())
             os._exit(125)
 
-    return subprocess.Popen(
+    child = subprocess.Popen(
         spec["command"],
         cwd=spec["cwd"],
         env={**spec["env"], NONCE: os.environ.get(NONCE, "")},
@@ -93,6 +94,17 @@ def start(spec: dict[str, Any], log: int) -> subprocess.Popen[bytes]:
         start_new_session=True,
         preexec_fn=prepare,
     )
+    theirs.close()
+    with ours:
+        _, listeners, _, _ = socket.recv_fds(ours, 64, 1)
+    if listeners:
+        neighbour("broker.py")["serve"](listeners[0], spec["fence"]["write"])
+    return child
+
+
+def neighbour(name: str) -> dict[str, Any]:
+    """What a file beside this one defines; this program is started alone, not as part of a package."""
+    return runpy.run_path(str(Path(__file__).with_name(name)))
 
 
 def ticks(pid: int) -> int:
@@ -100,13 +112,6 @@ def ticks(pid: int) -> int:
     with contextlib.suppress(OSError):
         return int(Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[19])
     return 0
-
-
-def ended(pid: int) -> bool:
-    """It is gone, or only waits for its parent to take notice."""
-    with contextlib.suppress(OSError):
-        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    return True
 
 
 def watch(
@@ -213,14 +218,14 @@ def on_disk(folders: list[str], files: int = MANY_FILES) -> tuple[float, int]:
     return used, count
 
 
-def end_tree(trainer: int) -> int | None:
+def end_tree(trainer: int) -> tuple[int | None, int]:
     """Ask the trainer's process group to end, then kill whatever is left below us, however it hid.
 
     As the subreaper we are an ancestor of all of it: it is over when we have no children. A walk over /proc
     alone would not tell, as it misses a process whose parent dies meanwhile. Returns the trainer's exit code
-    if it ended only now.
+    if it ended only now, and how many processes had to be killed.
     """
-    code = None
+    code, killed = None, set[int]()
     with contextlib.suppress(OSError):
         os.killpg(trainer, signal.SIGTERM)
     patience = time.monotonic() + GRACE_S
@@ -228,15 +233,17 @@ def end_tree(trainer: int) -> int | None:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return code
+            return code, len(killed)
         if pid == trainer:
             code = os.waitstatus_to_exitcode(status)
         if pid:
             continue
         if time.monotonic() > patience:
-            for process in descendants(os.getpid()):
-                with contextlib.suppress(OSError):
-                    os.kill(process, signal.SIGKILL)
+            for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, they cannot make new ones
+                for process in descendants(os.getpid()):
+                    with contextlib.suppress(OSError):
+                        os.kill(process, number)
+                        killed.add(process)
         time.sleep(0.01)
 
 

@@ -9,17 +9,15 @@ import os
 import re
 import socket
 import struct
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import psutil
 import pytest
 
 from loop import events as ev
-from loop import reach, results, sandbox
+from loop import reach, results, sandbox, trainer
 from loop.agents.base import Proposal, ResearchContext
 from loop.errors import UsageError
 from loop.reach import Level
@@ -48,6 +46,9 @@ ATTACKS = {
     "listens on TCP": "socket.create_server(('127.0.0.1', 0))",
     "sends UDP": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', PORT))",
     "commands the engine": "s = socket.socket(socket.AF_UNIX); s.connect(SOCKET); s.recv(10)",
+    "commands it through a link": (
+        "os.symlink(SOCKET, 'to'); s = socket.socket(socket.AF_UNIX); s.connect('to'); s.recv(10)"
+    ),
     "kills the engine": "os.kill(ENGINE, 9)",
     "kills the supervisor": "os.kill(os.getppid(), 9)",
     "limits the engine": "resource.prlimit(ENGINE, resource.RLIMIT_NOFILE, (4, 4))",
@@ -98,7 +99,10 @@ CALLS = "sockets and calls"
 GIVEN = {FILES: LEVEL.landlock >= 3, SIGNALS: LEVEL.landlock >= 6, CALLS: LEVEL.seccomp}
 NEEDS = {
     **dict.fromkeys([name for name in ATTACKS if name.startswith(("opens TCP", "listens", "sends"))], CALLS),
-    **dict.fromkeys(["commands the engine", "limits the engine", "goes through io_uring"], CALLS),
+    **dict.fromkeys(
+        ["commands the engine", "commands it through a link", "limits the engine", "goes through io_uring"],
+        CALLS,
+    ),
     **dict.fromkeys(["makes a user namespace", "takes a file from the engine", "traces the engine"], CALLS),
     **dict.fromkeys(["opens a key to others"], CALLS),
     **dict.fromkeys(["kills the engine", "kills the supervisor"], SIGNALS),
@@ -323,29 +327,29 @@ def test_the_filter_is_a_program_whose_jumps_stay_inside(machine: str, network: 
     assert steps[-1] == (sandbox.RETURN, 0, 0, sandbox.ALLOW)
 
 
-def test_worker_processes_and_their_pipes_work_inside(tmp_path: Path) -> None:
-    """What training itself needs: processes, threads, shared memory, pipes, temporary files, subprocesses."""
-    program = tmp_path / "train.py"
-    program.write_text(WORKERS)
+async def test_worker_processes_and_their_pipes_work_inside(tmp_path: Path) -> None:
+    """What training itself needs: processes, threads, sockets of its own, shared memory, temporary files."""
+    (tmp_path / "train.py").write_text(WORKERS)
     cache, scratch = tmp_path / "cache", tmp_path / "s"
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     given = reach.lodgings(scratch, cache, environment, [tmp_path / "data"])
-    fence = reach.fence(
-        LEVEL, environment, command=[sys.executable], data=[], write=[tmp_path, scratch, cache]
-    )
-    done = subprocess.run(
-        [sys.executable, str(program)],
-        env={**environment, **given},
-        preexec_fn=lambda: sandbox.enter(msgspec.to_builtins(fence)),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert (done.stdout, done.stderr) == ("[0, 1, 4, 9]\nhi\nshared\n", "")
+    files = trainer.RunFiles(tmp_path / "run")
+    command = [sys.executable, "train.py"]
+    fence = reach.fence(LEVEL, environment, command=command, data=[], write=[tmp_path, scratch, cache])
+    spec = trainer.Spec(
+        command, str(tmp_path), {**environment, **given}, str(files.log), str(files.exit),
+        str(files.supervisor), 60, commit="c", fence=fence,
+    )  # fmt: skip
+    await trainer.ended(trainer.start(files, spec, tmp_path / "lock"))
+    assert files.end_of_log() == "[0, 1, 4, 9]\nhi\nshared\nconnected\n"
+    found = files.read_exit("c")
+    assert found is not None
+    assert (found.outcome, found.reason) == ("finished", "")
 
 
 WORKERS = """
 import multiprocessing, os, subprocess, sys, tempfile, threading
+from multiprocessing.connection import Client, Listener
 from multiprocessing.shared_memory import SharedMemory
 
 def square(x):
@@ -364,4 +368,25 @@ if __name__ == "__main__":
     print(bytes(memory.buf[:6]).decode())
     memory.close()
     memory.unlink()
+    with Listener(family="AF_UNIX") as listener:
+        thread = threading.Thread(target=lambda: Client(listener.address).send("connected"))
+        thread.start()
+        print(listener.accept().recv())
+        thread.join()
 """
+
+
+async def test_without_a_fence_a_trainer_still_cannot_command_the_engine(repository: Path) -> None:
+    """The engine itself turns away whoever descends from a supervisor."""
+    path = ""
+    speak = (
+        f"{PREFIX}s = socket.socket(socket.AF_UNIX); s.connect(PATH); sys.exit(s.recv(10) or 'turned away')\n"
+    )
+    script = ScriptedAgent(lambda c: Proposal("x", f"PATH = {path!r}\n{speak}{TRAINER}"))
+    bench = Bench(repository, script, max_experiments=2, sandbox="off", audit="report", baseline_runs=1)
+    server = Server(bench.paths.socket())
+    path = str(server.path)
+    await server.open(bench.engine)
+    await bench.run()
+    await server.close()
+    assert bench.engine.state.experiment(2).reason == "turned away (exit code 1)"
