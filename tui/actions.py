@@ -73,7 +73,7 @@ ACTIONS = (
     Action("w", "wrap", "Wrap", "wrap long lines of the diff", "Look"),
     Action("n", "hunk(1)", "Next hunk", "next change in the diff", "Look"),
     Action("N", "hunk(-1)", "Previous hunk", "previous change in the diff", "Look"),
-    Action("L", "log", "Log", "what the trainer prints", "Look"),
+    Action("l", "log", "Log", "what the trainer prints", "Look"),
     Action("t", "theme", "Theme", "dark, light, or the terminal's own colours", "Look"),
     Action("question_mark", "help", "Help", "all keys", "Look", True),
     Action("q", "detach", "Detach", "leave the cockpit; the engine goes on", "Look", True),
@@ -85,12 +85,13 @@ KEY_NAMES = {
     "right_square_bracket": "]",
     "slash": "/",
     "question_mark": "?",
+    "escape": "esc",
 }
 EVERYWHERE = (
     ("↑ ↓ k j", "move"),
     ("PgUp PgDn", "move by a page"),
     ("g G", "first, last"),
-    ("← → h l", "sideways"),
+    ("← →", "sideways"),
     ("enter", "on a tool call or a thought: open or close it"),
     ("esc", "back; out of the filter"),
     ("ctrl+p", "command palette"),
@@ -98,13 +99,14 @@ EVERYWHERE = (
 """Keys of the panels themselves, for the help screen."""
 
 
-def key_name(action: Action) -> str:
-    return " ".join(KEY_NAMES.get(key, key) for key in action.key.split(","))
+def key_name(keys: str) -> str:
+    """Keys as people write them."""
+    return " ".join(KEY_NAMES.get(key, key) for key in keys.split(","))
 
 
 def bindings() -> list[Binding]:
     return [
-        Binding(a.key, a.name, a.label, show=a.footer, key_display=key_name(a), tooltip=a.help)
+        Binding(a.key, a.name, a.label, show=a.footer, key_display=key_name(a.key), tooltip=a.help)
         for a in ACTIONS
         if a.name != "app.focus_next"  # Textual's own
     ]

@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from textual.app import App, ComposeResult
+from textual.app import App, ComposeResult, ScreenStackError
 from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
+from textual.css.query import NoMatches
 from textual.events import DescendantFocus
 from textual.widgets import Footer, Static
 
@@ -229,13 +230,17 @@ class Cockpit(Keys):
 
     def flush(self) -> None:
         """One frame: paint what has changed since the last one, and the countdown once a second."""
-        if not self.screen_stack or not self.main.is_mounted:
-            return
         now = self._now()
         if now - self._ticked >= 1 or now < self._ticked:
             self._ticked = now
             self._dirty |= {"status", "training"}
         dirty, self._dirty = self._dirty, set()
+        try:
+            self._paint(dirty, now)
+        except (NoMatches, ScreenStackError):  # a panel is not there yet, or not any more
+            self._dirty |= dirty
+
+    def _paint(self, dirty: set[str], now: float) -> None:
         self.transcript.flush()
         if "status" in dirty:
             self.main.query_one(Status).show_state(self.state, self.link, now)

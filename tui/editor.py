@@ -1,4 +1,4 @@
-"""A waiting candidate in the human's own editor: the screen steps aside and comes back."""
+"""Candidates in the human's own editor: the screen steps aside and comes back."""
 
 from __future__ import annotations
 
@@ -33,6 +33,19 @@ async def edit(app: Keys, n: int) -> None:
             app.toast(await connection.send(Edit(n, text)))
     except (Refused, ConnectionLost, OSError, ValueError, SuspendNotSupported) as error:
         app.toast(f"not edited: {error}", "warning")
+
+
+async def look(app: Keys, n: int) -> None:
+    """Open a copy of experiment `n`'s file to read; what is changed in it is forgotten."""
+    connection = app.connection
+    if connection is None:
+        return
+    try:
+        detail = await connection.experiment(n)
+        with app.suspend():
+            run_editor(detail.after, Path(detail.path).suffix)
+    except (Refused, ConnectionLost, OSError, ValueError, SuspendNotSupported) as error:
+        app.toast(f"not shown: {error}", "warning")
 
 
 def run_editor(text: str, suffix: str) -> str:

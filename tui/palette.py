@@ -30,7 +30,7 @@ class Actions(Provider):
 
 
 def _name(action: Action) -> str:
-    return f"{action.label} ({key_name(action)})"
+    return f"{action.label} ({key_name(action.key)})"
 
 
 def _target(action: Action) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from tests.tui.recorded import AFTER, Recorded, Script, commit
 from tui.actions import ACTIONS
 from tui.app import Cockpit
 from tui.editor import run_editor
+from tui.patch import patch
 from tui.screens.ask import Ask, Choose
-from tui.screens.experiment import ExperimentScreen
+from tui.screens.experiment import KEYS, ExperimentScreen
 from tui.screens.help import Help, items
 from tui.screens.log import LogScreen
 from tui.theme import THEMES
@@ -296,7 +298,7 @@ async def test_hunks_log_and_help(cockpit: Open) -> None:
     async with app.run_test(size=WIDE) as pilot:
         await settle(pilot)
         assert len(app.diff.hunks) == 2
-        await pilot.press("n", "N", "L")
+        await pilot.press("n", "N", "l")
         assert isinstance(app.screen, LogScreen)
         await pilot.press("escape", "question_mark")
         assert isinstance(app.screen, Help)
@@ -321,8 +323,36 @@ async def test_the_footer_offers_only_keys_that_work(cockpit: Open) -> None:
 
 def test_every_key_is_in_the_help_screen() -> None:
     text = "\n".join(item.body.plain for item in items())
-    for action in ACTIONS:
+    for action in (*ACTIONS, *KEYS):
         assert action.help in text
+
+
+async def test_keys_of_an_experiment(cockpit: Open, tmp_path: Path) -> None:
+    connection = training()
+    connection.state.repository = str(tmp_path / "repo")
+    (tmp_path / "repo/.autoresearch/nov23").mkdir(parents=True)
+    app = cockpit(connection)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        app.action_open(3)
+        await settle(pilot)
+        await pilot.press("y")
+        assert app.clipboard == commit(3)
+        await pilot.press("Y")
+        assert app.clipboard.startswith("--- a/nanogpt/train.py\n+++ b/nanogpt/train.py\n@@ ")
+        await pilot.press("x")
+        assert (tmp_path / "repo/.autoresearch/nov23/0003.patch").read_text() == app.clipboard
+        await pilot.press("R")
+        await settle(pilot)
+        assert connection.sent == [ev.RunAgain(3)]
+
+
+def test_a_patch_applies(tmp_path: Path) -> None:
+    before, after = "a = 1\nb = 2\nc = 3", "a = 1\nb = 20\nc = 3\nd = 4\n"
+    (tmp_path / "t.py").write_text(before)
+    text = patch(ev.ExperimentDetail(1, "t.py", before, after))
+    subprocess.run(["git", "apply", "-"], cwd=tmp_path, input=text, text=True, check=True)
+    assert (tmp_path / "t.py").read_text() == after
 
 
 async def test_a_refused_command_says_why(cockpit: Open) -> None:

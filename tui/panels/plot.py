@@ -11,15 +11,24 @@ Key = tuple[tuple[int, str, float], ...]
 
 
 class Plot(PlotextPlot, can_focus=True):
-    """Redrawn only when an experiment was judged, or the theme changed."""
+    """Redrawn only when an experiment was judged, or the colours changed."""
 
-    _drawn: tuple[Key, str] | None = None
+    _state: RunState | None = None
+    _drawn: tuple[Key, tuple[str, ...]] | None = None
 
     def show_state(self, state: RunState) -> None:
+        self._state = state
         points = tuple((e.n, e.phase, e.value) for e in state.experiments if e.judged and e.value is not None)
-        if (points, self.app.theme) != self._drawn:
-            self._drawn = (points, self.app.theme)
+        colors = tuple(self.app.theme_variables[meaning] for meaning in ("keep", "discard", "measure"))
+        if (points, colors) != self._drawn:
+            self._drawn = (points, colors)
             self.draw(points, state.direction, state.metric)
+
+    def notify_style_update(self) -> None:
+        """A theme's colours arrive here a while after its name."""
+        super().notify_style_update()
+        if self._state is not None:
+            self.show_state(self._state)
 
     def draw(self, points: Key, direction: str, metric: str) -> None:
         plt = self.plt

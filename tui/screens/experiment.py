@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -12,37 +12,60 @@ from textual.widgets import Footer, Static, TabbedContent, TabPane
 from textual_plotext import PlotextPlot
 
 from loop.client import ConnectionLost, Refused
-from loop.events import CurvePoint, ExperimentDetail
+from loop.events import CurvePoint, ExperimentDetail, RunAgain
 from loop.state import Experiment, RunState
+from tui.actions import key_name
+from tui.editor import edit, look
 from tui.lines import Item, Lines
 from tui.panels.diff import Diff
 from tui.panels.training import loss_at
 from tui.panels.transcript import Transcript
+from tui.patch import patch, save
 from tui.text import MARKS, clock, metric, plural, safe, short, signed, title
 
 if TYPE_CHECKING:
     from tui.app import Cockpit
 
 
+class Key(NamedTuple):
+    """A key of this screen: `action_<action>`, and what footer and help say of it."""
+
+    key: str
+    action: str
+    label: str
+    help: str
+    footer: bool = True
+
+
+KEYS = (
+    Key("escape,q", "app.pop_screen", "Back", "back to the panels"),
+    Key("left_square_bracket", "walk(-1)", "Prev", "the experiment before; the tab stays"),
+    Key("right_square_bracket", "walk(1)", "Next", "the experiment after"),
+    Key("1", "tab('diff')", "Diff", "its change to its parent", False),
+    Key("2", "tab('log')", "Log", "what the trainer printed", False),
+    Key("3", "tab('transcript')", "Transcript", "what the agent said and did", False),
+    Key("4", "tab('curve')", "Curve", "its loss against the incumbent's", False),
+    Key("5", "tab('runs')", "Runs", "seeds, reruns and what each measured", False),
+    Key("y", "copy", "Copy", "copy the commit (through the terminal)"),
+    Key("Y", "copy_patch", "Copy patch", "copy the change as a patch", False),
+    Key("x", "export", "Save patch", "save the change as a patch file"),
+    Key("e", "look", "Editor", "read its file in $EDITOR"),
+    Key("R", "again", "Run again", "train it once more, with another seed"),
+    Key("K", "override('keep')", "Keep", "change the verdict to keep (asks)", False),
+    Key("D", "override('discard')", "Discard", "change the verdict to discard (asks)", False),
+    Key("d", "split", "Split", "diff in one column or two", False),
+    Key("w", "wrap", "Wrap", "wrap long lines of the diff", False),
+    Key("n", "hunk(1)", "Next hunk", "next change in the diff", False),
+    Key("N", "hunk(-1)", "Previous hunk", "previous change in the diff", False),
+)
+
+
 class ExperimentScreen(Screen[None]):
     """Walk with `[` and `]`; the tab stays, so that one can leaf through all diffs of a night."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q", "app.pop_screen", "Back"),
-        Binding("left_square_bracket", "walk(-1)", "Previous", key_display="["),
-        Binding("right_square_bracket", "walk(1)", "Next", key_display="]"),
-        Binding("1", "tab('diff')", "Diff"),
-        Binding("2", "tab('log')", "Log"),
-        Binding("3", "tab('transcript')", "Transcript"),
-        Binding("4", "tab('curve')", "Curve"),
-        Binding("5", "tab('runs')", "Runs"),
-        Binding("y", "copy", "Copy commit"),
-        Binding("K", "override('keep')", "Keep", show=False),
-        Binding("D", "override('discard')", "Discard", show=False),
-        Binding("d", "split", "Split", show=False),
-        Binding("w", "wrap", "Wrap", show=False),
-        Binding("n", "hunk(1)", "Next hunk", show=False),
-        Binding("N", "hunk(-1)", "Previous hunk", show=False),
+        Binding(k.key, k.action, k.label, show=k.footer, key_display=key_name(k.key), tooltip=k.help)
+        for k in KEYS
     ]
 
     def __init__(self, n: int) -> None:
@@ -50,6 +73,7 @@ class ExperimentScreen(Screen[None]):
         self.n = n
         self._drawn: tuple[object, ...] = ()
         self._loaded: tuple[object, ...] = ()
+        self._detail: ExperimentDetail | None = None
 
     @property
     def cockpit(self) -> Cockpit:
@@ -105,6 +129,7 @@ class ExperimentScreen(Screen[None]):
             self._show_detail(detail, other)
 
     def _show_detail(self, detail: ExperimentDetail, other: ExperimentDetail | None) -> None:
+        self._detail = detail
         settings = self.cockpit.settings
         diff = self.query_one("#past-diff", Diff)
         diff.set_layout(settings.split, settings.wrap)
@@ -128,6 +153,32 @@ class ExperimentScreen(Screen[None]):
 
     def action_copy(self) -> None:
         self.cockpit.copy_commit(self.n)
+
+    def action_copy_patch(self) -> None:
+        if text := self._patch():
+            self.app.copy_to_clipboard(text)
+            self.cockpit.toast(f"copied the patch of #{self.n}")
+
+    def action_export(self) -> None:
+        if text := self._patch():
+            try:
+                self.cockpit.toast(f"saved {save(text, self.cockpit.state, self.n)}")
+            except OSError as error:
+                self.cockpit.toast(f"not saved: {error}", "error")
+
+    def _patch(self) -> str:
+        text = patch(self._detail) if self._detail and self._detail.n == self.n else ""
+        if not text:
+            self.cockpit.toast("nothing changed here", "warning")
+        return text
+
+    def action_look(self) -> None:
+        waiting = self.cockpit.state.waiting
+        show = edit if waiting is not None and waiting.n == self.n else look
+        self.run_worker(show(self.cockpit, self.n), group="edit", exclusive=True)
+
+    def action_again(self) -> None:
+        self.cockpit.command(RunAgain(self.n))
 
     def action_split(self) -> None:
         self.cockpit.action_split()

@@ -1,0 +1,25 @@
+"""An experiment's change as a patch that `git apply` takes."""
+
+from __future__ import annotations
+
+from difflib import unified_diff
+from pathlib import Path
+
+from loop.events import ExperimentDetail
+from loop.state import RunState
+
+
+def patch(detail: ExperimentDetail) -> str:
+    """Unified diff of the experiment's file to its parent's; empty when nothing changed."""
+    before, after = detail.before.splitlines(keepends=True), detail.after.splitlines(keepends=True)
+    lines = unified_diff(before, after, f"a/{detail.path}", f"b/{detail.path}")
+    return "".join(
+        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
+    )
+
+
+def save(text: str, state: RunState, n: int) -> Path:
+    """Write the patch beside the run's other files, where git does not see it. Raises OSError."""
+    path = Path(state.repository) / ".autoresearch" / state.tag / f"{n:04d}.patch"
+    path.write_text(text, "utf-8")
+    return path
