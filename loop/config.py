@@ -18,7 +18,13 @@ from loop.verdict import Rules
 
 CONFIG = "autoresearch.toml"
 PYTHON = "{python}"
-FIXED = ("nanogpt/prepare.py", "nanogpt/clock.py", "nanogpt/evaluation.py", "prepare.py")
+FIXED = (
+    "nanogpt/prepare.py",
+    "nanogpt/counts.py",
+    "nanogpt/clock.py",
+    "nanogpt/evaluation.py",
+    "prepare.py",
+)
 """What agents may read by convention: it makes numbers comparable."""
 
 

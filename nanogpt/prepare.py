@@ -25,6 +25,7 @@ from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from clock import SLACK_STEPS as SLACK_STEPS
 from clock import Cheating as Cheating
 from clock import Clock as Clock
 from evaluation import evaluate as evaluate
@@ -50,7 +51,7 @@ PATTERN = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 )
 """GPT-4's pre-tokenisation, with numbers in groups of at most two digits (a small vocabulary)."""
-FORMAT = 2
+FORMAT = 3
 
 
 class BadData(Exception):
@@ -226,10 +227,14 @@ def _sync(path: Path) -> None:
 
 
 class Batch(NamedTuple):
-    """`inputs` and `targets`, each (rows, SEQUENCE) int64: targets are the inputs shifted by one."""
+    """`inputs` and `targets`, each (rows, SEQUENCE) int64: targets are the inputs shifted by one.
+
+    `places` (rows,) says where in the split's stream each row's targets start.
+    """
 
     inputs: torch.Tensor
     targets: torch.Tensor
+    places: torch.Tensor
 
 
 class Data:
@@ -253,6 +258,8 @@ class Data:
             raise BadData(f"{folder} is damaged (a file is too short): delete it, it is made again")
         self.identity: str = self.meta["data"]
         self.bos: int = self.meta["bos"]
+        self.vocab_size: int = self.meta["vocab_size"]
+        self.sequence = SEQUENCE
 
     def batches(self, rows: int, seed: int, device: torch.device) -> Iterator[Batch]:
         """Training batches for ever, the same for the same seed. Every row starts with BOS."""
@@ -275,7 +282,7 @@ class Data:
         targets = torch.from_numpy(table)
         inputs = torch.roll(targets, 1, dims=1)
         inputs[:, 0] = self.bos
-        return Batch(inputs.to(device), targets.to(device))
+        return Batch(inputs.to(device), targets.to(device), torch.from_numpy(starts).to(device))
 
 
 def load() -> Data:

@@ -63,7 +63,7 @@ def test_the_real_model_equals_an_independent_computation(data: prepare.Data) ->
     import train
 
     torch.manual_seed(2)
-    model = train.GPT().eval()
+    model = train.GPT(data.vocab_size, data.sequence, data.bos).eval()
     nn.init.normal_(model.head.weight, std=0.1)
     held_out = HeldOut(data.folder)
     assert held_out.count("val") > 250
