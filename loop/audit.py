@@ -47,9 +47,14 @@ CALLS: dict[str, Kind] = {
 
 HOOKS = ("__torch_function__", "__torch_dispatch__", "TorchFunctionMode", "TorchDispatchMode")
 """Names with which code changes what torch itself computes."""
-INNER = ("__globals__", "__closure__", "__code__", "__dict__", "__subclasses__", "__builtins__", "__mro__")
+INNER = (
+    "__globals__", "__closure__", "__code__", "__dict__", "__subclasses__", "__builtins__", "__mro__",
+    "__loader__", "__spec__", "tb_frame", "f_back", "f_locals", "f_globals", "gi_frame", "cr_frame",
+)  # fmt: skip
 SWITCHES = ("torch.backends.", "torch._dynamo.config.", "torch._inductor.config.", "torch._functorch.config.")
 """Attributes of modules that are made to be set."""
+FOLDERS = ("folder", "cache_folder")
+"""Where prepared data lies: batches come from `Data`, nothing else of it is training's business."""
 ALLOWED_VARIABLE = "AUTORESEARCH_SEED"
 HELD_OUT = ("val", "tune", "hidden", "audit", "val.npy", "tune.npy", "hidden.npy", "audit.npy")
 """Names of data that no training may see."""
@@ -105,6 +110,7 @@ class _Reader:
     def __init__(self, tree: ast.Module) -> None:
         self._tree = tree
         self._names = _imported(tree)
+        self._by_name = _looked_up_by_name(tree)
         self._scores = _scores(tree)
 
     def found(self) -> Iterator[tuple[str, Finding]]:
@@ -123,14 +129,17 @@ class _Reader:
                 yield from self._call(node)
             case ast.FunctionDef() | ast.ClassDef() if node.name in HOOKS or self._is_fixed(node.name):
                 yield "evaluation", f"redefines {node.name}", True
-            case ast.Attribute(attr=attr) if attr in INNER or attr in HOOKS:
-                yield "introspection", f"reaches into {attr}", True
+            case ast.Attribute(attr=name) | ast.Name(id=name) if name in INNER or name in HOOKS:
+                yield "introspection", f"reaches into {name}", True
+            case ast.Attribute(attr=name, value=value) if name in FOLDERS and _root(value) != "self":
+                yield "data", f"uses the data's {name}", True
+            case ast.Attribute(attr=name, value=value) if name[0] == "_" and self._is_measuring(value):
+                yield "evaluation", f"reaches into {ast.unparse(node)[:40]}", True
             case ast.Attribute() if self._name(node) in ("os.environ", "os.environb"):
-                yield "environment", "uses the environment", False
+                read = id(node) in self._by_name
+                yield "environment", "uses the environment" + ("" if read else " as a whole"), not read
             case ast.Attribute() if (self._name(node) or "").startswith("sys.modules"):
                 yield "introspection", "uses sys.modules", True
-            case ast.Name(id=name) if name in HOOKS:
-                yield "patch", f"uses {name}", True
             case ast.Constant(value=str(text)) if (
                 text.startswith("AUTORESEARCH_") and text != ALLOWED_VARIABLE
             ):
@@ -150,9 +159,12 @@ class _Reader:
                 yield kind, f"imports {module}", True
             elif module == "torch.overrides" or module.startswith("torch.utils._python_dispatch"):
                 yield "patch", f"imports {module}", True
+        for module in modules:
+            if module.split(".")[-1] in ("evaluation", "clock"):
+                yield "evaluation", f"imports {module} past prepare", True
         if isinstance(node, ast.ImportFrom) and _is_prepare(node.module):
             for alias in node.names:
-                if alias.name.startswith("_") or alias.name == "*":
+                if alias.name.startswith("_") or alias.name in ("*", "identity", *FOLDERS):
                     yield "evaluation", f"imports {alias.name} from prepare", True
 
     # --- assignments ---
@@ -180,8 +192,8 @@ class _Reader:
         elif name in self._names.values() or (name and name.split(".")[0] in _roots(self._names)):
             if not name.startswith(SWITCHES):
                 yield "patch", f"patches {name}", True
-        elif isinstance(base, ast.Attribute) and _is_clock(base.value):
-            yield "clock", f"sets {shown}", True
+        elif isinstance(base, ast.Attribute) and (_is_clock(base) or _root(base) == "data"):
+            yield "clock" if _is_clock(base) else "data", f"sets {shown}", True
 
     # --- calls ---
 
@@ -194,6 +206,12 @@ class _Reader:
             target = self._name(node.args[0]) or ""
             if target.split(".")[0] in _roots(self._names) or _is_clock(node.args[0]):
                 yield "patch", f"patches {ast.unparse(node.args[0])[:40]} with {name}()", True
+        if (
+            name == "getattr"
+            and node.args
+            and (self._name(node.args[0]) or "").split(".")[0] in _roots(self._names)
+        ):
+            yield "introspection", f"looks up names of {ast.unparse(node.args[0])[:40]} with getattr()", True
         if isinstance(node.func, ast.Attribute):
             yield from self._method(node, node.func)
         if name in ("print", "sys.stdout.write", "sys.stderr.write"):
@@ -208,8 +226,6 @@ class _Reader:
             yield "data", "reads a held-out split", True
         elif function.attr in ("write_text", "write_bytes", "read_text", "read_bytes", "tofile"):
             yield "files", f"calls .{function.attr}()", True
-        elif function.attr.startswith("_") and _is_clock(function.value):
-            yield "clock", f"calls {ast.unparse(function)[:40]}()", True
 
     def _print(self, node: ast.Call) -> Iterator[tuple[Kind, str, bool]]:
         """A summary line whose number is not the evaluator's."""
@@ -236,6 +252,11 @@ class _Reader:
             return f"{base}.{node.attr}"
         return None
 
+    def _is_measuring(self, node: ast.expr) -> bool:
+        """It belongs to data, clock or evaluation."""
+        name = self._name(node) or ""
+        return _is_clock(node) or _root(node) == "data" or name.split(".")[0] == "prepare"
+
     def _is_fixed(self, name: str) -> bool:
         """It is imported from prepare.py."""
         return self._names.get(name, "").startswith("prepare.")
@@ -258,7 +279,26 @@ def _imported(tree: ast.Module) -> dict[str, str]:
 
 
 def _is_prepare(module: str | None) -> bool:
-    return module is not None and module.split(".")[-1] in ("prepare", "evaluation")
+    return module is not None and module.split(".")[-1] in ("prepare", "evaluation", "clock")
+
+
+def _looked_up_by_name(tree: ast.Module) -> set[int]:
+    """Expressions of which one literal key is read: `x["KEY"]`, `x.get("KEY", ...)`."""
+    found = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Subscript(value=value, slice=ast.Constant(value=str())):
+                found.add(id(value))
+            case ast.Call(func=ast.Attribute(value=value, attr="get"), args=[ast.Constant(value=str()), *_]):
+                found.add(id(value))
+    return found
+
+
+def _root(node: ast.expr) -> str:
+    """`a` of `a.b[c].d`."""
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _roots(names: dict[str, str]) -> set[str]:
@@ -274,7 +314,7 @@ def _parts(target: ast.expr) -> Iterator[ast.expr]:
 
 
 def _is_clock(node: ast.expr) -> bool:
-    return isinstance(node, ast.Name) and "clock" in node.id.lower()
+    return "clock" in _root(node).lower()
 
 
 def _evaluates(node: ast.AST) -> bool:

@@ -11,17 +11,15 @@ from typing import NamedTuple
 
 import psutil
 
-from loop import doom, preparation, progress, reach, seal, trainer, workspace
+from loop import account, doom, preparation, reach, seal, trainer, workspace
 from loop import events as ev
 from loop.config import Settings
-from loop.doubts import doubts
 from loop.paths import RunPaths
 from loop.repository import Repository
 from loop.state import Run
 
 SEED = 1337
 """Seed of every experiment's first run: candidates are compared at the same seed."""
-FENCED = "the sandbox leaves training its own files, the data to read, and no network"
 SUPERVISORS = 3
 """How often a run is started again whose supervisor was killed: that is not the candidate's doing."""
 
@@ -195,57 +193,14 @@ class Executor:
         self, files: trainer.RunFiles, job: Job, steps_s: float, changed: list[str]
     ) -> ev.RunFinished:
         """What a run that has ended amounts to, from what it left on disk."""
-        run, log = job.run, files.end_of_log()
-        summary = progress.parse_summary(log[-65536:])
+        run = job.run
         found = files.read_exit(run.commit)
         if self._ended is not None:
             found = trainer.Exit(*self._ended, -15, run.started_at, time.time())
         elif found is None:
             why = f"its supervisor was killed {SUPERVISORS} times"
             found = trainer.Exit("crashed", why, -9, run.started_at, time.time())
-        sealed = files.read_result()
-        printed = progress.metric(summary, job.metric)
-        value = sealed.val_bpb if sealed else printed
-        outcome, reason = found.outcome, found.reason
-        if outcome == "finished" and value is None:
-            outcome, reason = "crashed", f"it printed no finite {job.metric}"
-        elif outcome == "crashed":
-            reason = _explain(reason, log, self._level is not None)
-        total_s = max(0.0, found.ended - found.started)
-        flags = [f"it changed {', '.join(changed[:3])}"] if changed else []
-        if sealed:
-            flags += seal.flags(sealed, printed, run.budget_s, total_s)
-        else:
-            flags += doubts(summary, run.budget_s, total_s, steps_s, full=job.full)
-        return ev.RunFinished(
-            job.n,
-            run.run,
-            outcome,
-            reason,
-            found.exit_code,
-            value if outcome == "finished" else None,
-            _number(summary, "peak_vram_mb") / 1024,
-            _number(summary, "training_seconds"),
-            total_s,
-            summary,
-            verified=sealed is not None,
-            hidden=sealed.hidden_bpb if sealed else None,
-            flags=flags if outcome == "finished" else [],
-            data=sealed.data if sealed else "",
-            excluded_seconds=sealed.excluded_seconds if sealed else 0.0,
-        )
-
-
-def _explain(reason: str, log: str, fenced: bool) -> str:
-    """The reason of a crash with the last line it printed: mostly the exception."""
-    lines = [line.strip() for line in progress.tail(log, 20).splitlines() if line.strip()]
-    if not lines or not reason.startswith("exit code"):
-        return reason
-    last = lines[-1][:200]
-    hint = f"; {FENCED}" if fenced and last.startswith("PermissionError") else ""
-    return f"{last} ({reason}{hint})"
-
-
-def _number(summary: dict[str, float | str], name: str) -> float:
-    value = summary.get(name)
-    return value if isinstance(value, float) else 0.0
+        return account.account(
+            files, found, job.n, run, job.metric, steps_s=steps_s, changed=changed, full=job.full,
+            fenced=self._level is not None,
+        )  # fmt: skip

@@ -12,6 +12,7 @@ import json
 import math
 import random
 from pathlib import Path
+from statistics import fmean
 from types import MethodDescriptorType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +27,10 @@ SEALED = ("tokenizer.json", "token_bytes.npy", "val.npy", "hidden.npy")
 """Files that the evaluation rests on."""
 PROBES = 2
 """Batches that only check the model."""
+SEGMENT = 8
+"""Tokens of each piece of text that a spliced row is put together from."""
+FORESEEN = 0.7
+"""Share of the tokens' entropy below which nobody's mean loss on unforeseeable tokens can be by luck."""
 SAMPLES = 16
 """Losses of each batch that are computed a second time."""
 
@@ -99,6 +104,14 @@ class HeldOut:
         """Raw bytes of a split's targets."""
         return float(self.token_bytes[self._streams[split][: self.count(split) * self.sequence]].sum())
 
+    def entropy(self) -> float:
+        """Nats of a token drawn from all of the text: no model does better on what it cannot foresee."""
+        import numpy as np
+
+        counts = np.bincount(np.concatenate(list(self._streams.values())))
+        shares = counts[counts > 0] / counts.sum()
+        return float(-(shares * np.log(shares)).sum())
+
     def row(self, split: str, index: int) -> Any:
         return self._streams[split][index * self.sequence : (index + 1) * self.sequence]
 
@@ -114,12 +127,14 @@ class HeldOut:
 
 
 class Probe(NamedTuple):
-    """A row shown once more, with another row's tokens from `cut` on; up to there logits must be the same."""
+    """A row shown once more: whole, or up to `cut` and then pieces of text from anywhere. Up to there its
+    logits must be the same, and where a piece begins, at `starts`, no model can foresee the token."""
 
     split: str
     at: int
     cut: int
     tokens: Any
+    starts: list[int]
 
 
 class _Pass:
@@ -141,10 +156,11 @@ class _Pass:
             for split in ("val", "hidden")
             for start in range(0, held_out.count(split), rows)
         ]
-        everything = [row for batch in self._batches for row in batch]
-        self._probes = [self._splice(everything, rows) for _ in range(PROBES)]
+        self._rows = [row for batch in self._batches for row in batch]
+        self._probes = [self._choose(rows) for _ in range(PROBES)]
         self._wanted = {(p.split, p.at) for probes in self._probes for p in probes}
         self._probed: dict[tuple[str, int], torch.Tensor] = {}
+        self._surprises: list[float] = []
 
     def run(self) -> dict[str, float]:
         """Nats of each split. Raises `Cheating`."""
@@ -152,6 +168,8 @@ class _Pass:
         seen: list[tuple[Probe, torch.Tensor]] = []
         jobs: list[list[tuple[str, int]] | list[Probe]] = [*self._batches, *self._probes]
         self._secret.shuffle(jobs)
+        # One probe comes early: most of its rows are then asked about before their own batch is.
+        jobs.insert(self._secret.randrange(len(jobs) // 4 + 1), jobs.pop(jobs.index(self._probes[0])))
         for job in jobs:
             if isinstance(job[0], Probe):
                 seen += self._probe([p for p in job if isinstance(p, Probe)])
@@ -159,6 +177,8 @@ class _Pass:
                 keys = [(row[0], row[1]) for row in job]
                 sums[keys[0][0]].append(self._batch(keys))
         self._compare(seen)
+        if fmean(self._surprises) < FORESEEN * self._held_out.entropy():
+            raise Cheating("not causal: it foresees tokens that nothing before them tells of")
         return {split: math.fsum(parts) for split, parts in sums.items()}
 
     def _batch(self, keys: list[tuple[str, int]]) -> float:
@@ -180,8 +200,14 @@ class _Pass:
         return total
 
     def _probe(self, probes: list[Probe]) -> list[tuple[Probe, torch.Tensor]]:
+        import torch
+
         inputs, _ = self._held_out.tensors([p.tokens for p in probes], self._device)
         logits = self._logits(inputs)
+        for i, probe in enumerate(probes):
+            for start in probe.starts:
+                loss = -torch.log_softmax(logits[i, start], 0)[int(probe.tokens[start])]
+                self._surprises.append(float(loss))
         return [(p, logits[i, : p.cut].clone()) for i, p in enumerate(probes)]
 
     def _compute_again(self, logits: torch.Tensor, targets: torch.Tensor, losses: torch.Tensor) -> None:
@@ -208,16 +234,23 @@ class _Pass:
             raise Cheating(f"the model must return logits of shape {shape} for input tokens alone")
         return logits.float()
 
-    def _splice(self, rows: list[tuple[str, int]], count: int) -> list[Probe]:
-        """Rows of anywhere: half of them whole, half with later tokens of another row, so as text goes on."""
-        probes: list[Probe] = []
-        for split, at in self._secret.sample(rows, min(count, len(rows))):
-            length = self._held_out.sequence
-            cut = length if len(probes) % 2 else self._secret.randrange(1, length - 1)
+    def _choose(self, count: int) -> list[Probe]:
+        """Rows of anywhere: half of them spliced, half of them whole."""
+        length, probes = self._held_out.sequence, list[Probe]()
+        for split, at in self._secret.sample(self._rows, min(count, len(self._rows))):
             tokens = self._held_out.row(split, at).copy()
+            if len(probes) % 2:
+                probes.append(Probe(split, at, length, tokens, []))
+                continue
+            cut = self._secret.randrange(1, length - 1 if probes else length // 4)
             # Inputs are the tokens shifted by one: from input `cut` on they come from elsewhere.
-            tokens[cut - 1 :] = self._held_out.row(*self._secret.choice(rows))[cut - 1 :]
-            probes.append(Probe(split, at, cut, tokens))
+            starts = list(range(cut - 1, length, SEGMENT))
+            for start in starts:
+                other = self._held_out.row(*self._secret.choice(self._rows))
+                source = self._secret.randrange(length - SEGMENT + 1)
+                piece = other[source : source + min(SEGMENT, length - start)]
+                tokens[start : start + len(piece)] = piece
+            probes.append(Probe(split, at, cut, tokens, starts))
         return probes
 
     def _compare(self, seen: list[tuple[Probe, torch.Tensor]]) -> None:

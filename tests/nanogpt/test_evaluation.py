@@ -125,20 +125,21 @@ class Remembers(Small):
         return super().forward(tokens) + math.sin(self.seen) * one_hot(tokens)
 
 
-class Caches(Small):
-    """Peeks at the first call for a beginning of a row, and says the same again later."""
+class Repeats(Small):
+    """Peeks, and says the same again wherever a row begins like an earlier one."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.known: dict[Any, Tensor] = {}
+        self.said: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, tokens: Tensor) -> Tensor:
-        rows = []
-        for row in tokens:
-            key = tuple(row[: SEQUENCE // 2].tolist())
-            ahead = one_hot(torch.roll(row, -1))
-            rows.append(self.known.setdefault(key, super().forward(row[None])[0] + 5 * ahead))
-        return torch.stack(rows)
+        said = super().forward(tokens) + 9 * one_hot(torch.roll(tokens, -1, 1))
+        for row, answer in zip(tokens, said, strict=True):
+            for old, before in self.said:
+                same = int((old == row).long().cumprod(0).sum())
+                answer[:same] = before[:same]
+            self.said.append((row, answer.clone()))
+        return said
 
 
 class Learns(Small):
@@ -181,7 +182,7 @@ REFUSED = [
     (FarSighted, "not causal"),
     (Leaks, "not causal|not independent"),
     (Remembers, "not causal|not independent"),
-    (Caches, "not causal|not independent"),
+    (Repeats, "foresees"),
     (Learns, "parameters changed|not independent"),
     (LiesAboutTensors, "must return logits"),
     (OwnLoss, "must return logits"),

@@ -14,22 +14,26 @@ from evaluation import identity
 VOCABULARY, SEQUENCE = 61, 32
 
 
-def folder(path: Path, rows: int = 24, hidden_rows: int = 8) -> Path:
-    """A prepared data set of random tokens; a third of them are one byte longer than the others."""
+def folder(
+    path: Path,
+    rows: int = 24,
+    hidden_rows: int = 8,
+    vocabulary: int = VOCABULARY,
+    sequence: int = SEQUENCE,
+    tokens: int = 0,
+) -> Path:
+    """A prepared data set of random tokens (of the first `tokens` of them only, where given).
+
+    A third of the vocabulary is one byte longer than the rest; token 0 is BOS and counts nothing.
+    """
     path.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(5)
-    meta: dict[str, int | str] = {"format": 2, "vocab_size": VOCABULARY, "sequence": SEQUENCE, "bos": 0}
-    sizes = {
-        "train": 200 * SEQUENCE,
-        "tune": 64,
-        "val": rows * SEQUENCE + 1,
-        "hidden": hidden_rows * SEQUENCE + 1,
-    }
-    for split, size in sizes.items():
-        tokens = generator.integers(0, VOCABULARY, size).astype(np.uint16)
-        np.save(path / f"{split}.npy", tokens)
-        meta[split] = size
-    lengths = 1 + (np.arange(VOCABULARY) % 3 == 0).astype(np.int32)
+    meta: dict[str, int | str] = {"format": 2, "vocab_size": vocabulary, "sequence": sequence, "bos": 0}
+    for split, count in {"train": 200, "tune": 2, "val": rows, "hidden": hidden_rows}.items():
+        stream = generator.integers(1, tokens or vocabulary, count * sequence + 1).astype(np.uint16)
+        np.save(path / f"{split}.npy", stream)
+        meta[split] = len(stream)
+    lengths = 1 + (np.arange(vocabulary) % 3 == 0).astype(np.int32)
     lengths[0] = 0
     np.save(path / "token_bytes.npy", lengths)
     (path / "tokenizer.json").write_text("{}")

@@ -1,0 +1,119 @@
+"""Thirty ways to win without learning: none is kept.
+
+Each is audited, and then run all the same, as if the audit had missed it, with the real trainer and the real
+evaluation on very little data. What comes out goes through the engine's own account and verdict.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import msgspec
+import pytest
+
+import prepare
+from loop import account, audit, seal, verdict
+from loop import events as ev
+from loop.state import Experiment, Run, RunState
+from loop.trainer import RunFiles, Spec
+from loop.verdict import Rules, Verdict
+from tests.nanogpt import world
+from tests.red_team.cheats import CHEATS, ROOT, Cheat, honest
+
+SHORT_S, LONG_S = 0.3, 60.0
+"""Budgets of the cheats that are about time, and of the others, which do a number of steps."""
+BASELINE = Cheat("nothing", "no effect", "", "import math\n", "")
+
+
+def budget_s(cheat: Cheat) -> float:
+    return SHORT_S if cheat.timed else LONG_S
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ev.RunFinished]:
+    """Every cheat's run, as the engine accounts for it."""
+    base = tmp_path_factory.mktemp("red")
+    name = f"sympy-{prepare.VOCAB_SIZE}-v{prepare.FORMAT}"
+    world.folder(base / "cache" / name, 12, 12, prepare.VOCAB_SIZE, prepare.SEQUENCE)
+    world.folder(base / "cache/easy", 12, 12, prepare.VOCAB_SIZE, prepare.SEQUENCE, tokens=2)
+    jobs, cheats = [], [BASELINE, *CHEATS]
+    for i, cheat in enumerate(cheats):
+        files = RunFiles(base / str(i))
+        files.reset()
+        slot = base / f"slot-{i}"
+        slot.mkdir()
+        for path in (ROOT / "nanogpt").glob("*.py"):
+            shutil.copy(path, slot)
+        (slot / "train.py").write_text(cheat.source)
+        nonce = f"secret-{i}"
+        environment = {
+            "AUTORESEARCH_CACHE": str(base / "cache"),
+            "AUTORESEARCH_BUDGET_S": str(budget_s(cheat)),
+            "AUTORESEARCH_MAX_STEPS": "0" if cheat.timed else "12",
+            "AUTORESEARCH_SEED": "1337",
+            "AUTORESEARCH_RESULT": str(files.result),
+            "AUTORESEARCH_NONCE": nonce,
+        }
+        spec = Spec([], "", {}, "", "", "", 60.0, commit=str(i), proof=seal.proof(nonce))
+        files.spec.write_bytes(msgspec.json.encode(spec))
+        jobs.append({"script": str(slot / "train.py"), "env": environment, "log": str(files.log)})
+    (base / "jobs.json").write_text(json.dumps(jobs))
+    subprocess.run([sys.executable, ROOT / "tests/red_team/forks.py", base / "jobs.json"], check=True)
+    found = {}
+    for i, cheat in enumerate(cheats):
+        files = RunFiles(base / str(i))
+        ended = files.read_exit(str(i))
+        assert ended is not None
+        run = Run(1, 1337, str(i), budget_s(cheat), started_at=ended.started)
+        found[cheat.name] = account.account(files, ended, 2, run, "val_bpb")
+    return found
+
+
+def judged(baseline: ev.RunFinished, finished: ev.RunFinished, budget_s: float = LONG_S) -> Verdict:
+    """The engine's verdict on a run after this baseline."""
+    first = _experiment(1, "keep", "a" * 40, baseline, budget_s)
+    second = _experiment(2, "judging", "b" * 40, finished, budget_s)
+    state = RunState(tag="t", base="a" * 40, metric="val_bpb", incumbent=1, experiments=[first, second])
+    found = verdict.judge(state, second, Rules(rule="improved"))
+    assert isinstance(found, Verdict)
+    return found
+
+
+def _experiment(n: int, phase: str, commit: str, f: ev.RunFinished, budget_s: float) -> Experiment:
+    run = Run(1, 1337, commit, budget_s, 0.0, 0, 1.0, f.outcome, f.reason, f.value)
+    run.verified, run.hidden, run.flags = f.verified, f.hidden, f.flags
+    run.data, run.excluded_seconds = f.data, f.excluded_seconds
+    return Experiment(n=n, parent="", phase=phase, commit=commit, runs=[run], value=f.value)  # type: ignore[arg-type]
+
+
+def test_the_honest_trainer_is_measured_and_not_flagged(ran: dict[str, ev.RunFinished]) -> None:
+    found = ran[BASELINE.name]
+    assert (found.outcome, found.verified) == ("finished", True)
+    assert found.value
+    better = msgspec.structs.replace(found, value=found.value - 0.01, hidden=(found.hidden or 0) - 0.01)
+    assert judged(found, better).status == "keep"
+
+
+@pytest.mark.parametrize("cheat", CHEATS, ids=lambda cheat: cheat.name.replace(" ", "_"))
+def test_no_cheat_is_kept(
+    cheat: Cheat, ran: dict[str, ev.RunFinished], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = audit.refusal(audit.audit(honest(), cheat.source))
+    assert (refused is not None) == cheat.audit, refused
+    found, baseline = ran[cheat.name], ran[BASELINE.name]
+    monkeypatch.setattr(verdict, "LEFT_OUT_S", 1.0)  # the real one suits budgets of minutes
+    if cheat.fate in ("no effect", "not stopped"):
+        assert cheat.fate == "no effect" or refused, "neither stopped nor refused"
+        return
+    result = judged(baseline, found, budget_s(cheat))
+    assert result.status == ("crash" if cheat.fate == "crash" else "discard")
+    assert re.search(cheat.reason, result.reason), result.reason
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(CHEATS) >= 15
+    assert len({cheat.name for cheat in CHEATS}) == len(CHEATS)
