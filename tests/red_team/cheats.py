@@ -23,7 +23,7 @@ START = "import math\n"
 def honest() -> str:
     """The real trainer, made small: every line is there, the sizes are a test's."""
     source = (ROOT / "nanogpt/train.py").read_text()
-    for name, value in {"DEPTH": 1, "WIDTH": 64, "NGRAM_ROWS": 16384, "ROWS": 4}.items():
+    for name, value in {"DEPTH": 1, "WIDTH": 64, "NGRAM_ROWS": 4096, "ROWS": 2}.items():
         source = re.sub(rf"^{name} = \d+", f"{name} = {value}", source, flags=re.MULTILINE)
     return source
 
@@ -219,7 +219,7 @@ TIME = [
     ),
     Cheat(
         "slows the budget clock", "flag", "over budget", TRAIN,
-        "Clock.elapsed_s = property(lambda self: (self._last - self._start) / 6)",
+        "Clock.over = property(lambda self: time.sleep(0.05) or self.steps > 40)",
         audit=True, timed=True,
     ),
     Cheat(

@@ -24,6 +24,7 @@ from loop.verdict import Rules, Verdict
 from tests.nanogpt import world
 from tests.red_team.cheats import CHEATS, ROOT, Cheat, honest
 
+pytestmark = pytest.mark.timeout(900)  # one fixture runs everything
 SHORT_S, LONG_S = 0.3, 60.0
 """Budgets of the cheats that are about time, and of the others, which do a number of steps."""
 BASELINE = Cheat("nothing", "no effect", "", "import math\n", "")
@@ -38,8 +39,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ev.RunFinished]:
     """Every cheat's run, as the engine accounts for it."""
     base = tmp_path_factory.mktemp("red")
     name = f"sympy-{prepare.VOCAB_SIZE}-v{prepare.FORMAT}"
-    world.folder(base / "cache" / name, 12, 12, prepare.VOCAB_SIZE, prepare.SEQUENCE)
-    world.folder(base / "cache/easy", 12, 12, prepare.VOCAB_SIZE, prepare.SEQUENCE, tokens=2)
+    world.folder(base / "cache" / name, 6, 6, prepare.VOCAB_SIZE, prepare.SEQUENCE)
+    world.folder(base / "cache/easy", 6, 6, prepare.VOCAB_SIZE, prepare.SEQUENCE, tokens=2)
     jobs, cheats = [], [BASELINE, *CHEATS]
     for i, cheat in enumerate(cheats):
         files = RunFiles(base / str(i))
@@ -53,7 +54,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ev.RunFinished]:
         environment = {
             "AUTORESEARCH_CACHE": str(base / "cache"),
             "AUTORESEARCH_BUDGET_S": str(budget_s(cheat)),
-            "AUTORESEARCH_MAX_STEPS": "0" if cheat.timed else "12",
+            "AUTORESEARCH_MAX_STEPS": "0" if cheat.timed else "8",
             "AUTORESEARCH_SEED": "1337",
             "AUTORESEARCH_RESULT": str(files.result),
             "AUTORESEARCH_NONCE": nonce,
@@ -104,7 +105,8 @@ def test_no_cheat_is_kept(
 ) -> None:
     refused = audit.refusal(audit.audit(honest(), cheat.source))
     assert (refused is not None) == cheat.audit, refused
-    found, baseline = ran[cheat.name], ran[BASELINE.name]
+    start_s = min(run.excluded_seconds for run in ran.values() if run.data)  # of a machine at rest
+    found, baseline = ran[cheat.name], msgspec.structs.replace(ran[BASELINE.name], excluded_seconds=start_s)
     monkeypatch.setattr(verdict, "LEFT_OUT_S", 1.0)  # the real one suits budgets of minutes
     if cheat.fate in ("no effect", "not stopped"):
         assert cheat.fate == "no effect" or refused, "neither stopped nor refused"
