@@ -61,7 +61,7 @@ def test_starting_the_engine_loads_no_heavy_library(module: str) -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    heavy = {"torch", "textual", "openai", "anthropic", "optuna", "polars", "sympy", "numpy", "acp"}
+    heavy = {"torch", "textual", "openai", "anthropic", "polars", "sympy", "numpy", "acp"}
     assert not heavy & set(loaded.stdout.split())
 
 

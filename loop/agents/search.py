@@ -1,14 +1,16 @@
-"""Agent `search`: hyperparameters by Optuna. No key, no network; also the baseline an LLM must beat.
+"""Agent `search`: hyperparameters by Bayesian optimisation. No key, no network; also the baseline an LLM must
+beat.
 
 It keeps nothing between proposals: each one is worked out anew from the run's history, seeded by the run's
-tag and the experiment's number. First it moves single knobs around the incumbent, the least tried first and
-further in a direction that helped; now and then, once there is history enough, it lets Optuna's TPE
-sampler choose and takes over the two or three knobs that TPE would move most.
+tag and the experiment's number. A model of what each hyperparameter does (surrogate.py) is fitted to all
+experiments, whoever proposed them; then the change of one to three hyperparameters that promises most is
+proposed. What crashed is not gone beyond.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import Iterator
@@ -22,13 +24,15 @@ from loop.agents.knobs import Knob, Value
 from loop.events import AgentDelta, CandidateEdited
 
 if TYPE_CHECKING:
-    import optuna
+    from loop.agents.surrogate import Gain
 
-TPE_AFTER = 10
-"""Judged experiments before TPE has a say."""
-TPE_SHARE = 0.4
-"""Share of the proposals that are TPE's from then on."""
-TRIES = 40
+SINGLES = 24
+"""Best changes of one hyperparameter that are also tried in pairs; half of them in threes."""
+FIRST = 4
+"""Finished experiments before several hyperparameters are changed at once."""
+STEP = 0.25
+"""The nearest step of a hyperparameter counts as no wider than this share of its range."""
+TRIES = 60
 """Random wider moves tried before giving up on finding something new."""
 
 Setting = dict[str, Value]
@@ -40,8 +44,15 @@ class Tried(Struct, frozen=True):
     n: int
     setting: Setting
     value: float | None
-    kept: bool
-    pending: bool
+    mark: str = ""
+    """Which program it was."""
+    code: str = ""
+    """Which version of the code it set."""
+    pending: bool = False
+    changed: tuple[str, ...] = ()
+    """What it changed, where it changed nothing but hyperparameters."""
+    crashed: str = ""
+    """Why it crashed."""
 
 
 class Idea(Struct, frozen=True):
@@ -63,7 +74,7 @@ class SearchAgent:
 
     async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
         if context.failure is not None:
-            raise AgentFailed("search does not repair code")
+            raise AgentFailed("search does not repair code: it goes on with another idea")
         started = time.time()
         if self._hello:
             emit(AgentDelta(context.n, "note", self._hello, id=f"hello-{context.n}", t=started))
@@ -91,11 +102,9 @@ def find_idea(context: ResearchContext, device: str) -> tuple[Idea, str]:
             f"{context.path} has no UPPER_CASE number to vary: name one, or choose another --agent"
         )
     tried = history(context, found, device)
-    seen = {knobs.fingerprint(context.archive.source(t.n)) for t in tried} | {
-        knobs.fingerprint(context.source)
-    }
+    seen = {t.mark for t in tried} | {knobs.fingerprint(context.source)}
     generator = random.Random(f"{context.tag}/{context.n}")
-    for idea in ideas(context, found, tried, generator):
+    for idea in ideas(context, found, tried, knobs.code(context.source, device), generator):
         source = knobs.change(context.source, idea.changes, found)
         if knobs.fingerprint(source) not in seen:
             return idea, source
@@ -103,152 +112,157 @@ def find_idea(context: ResearchContext, device: str) -> tuple[Idea, str]:
 
 
 def history(context: ResearchContext, found: tuple[Knob, ...], device: str) -> list[Tried]:
-    """Past experiments that have the same knobs, oldest first."""
-    names = {knob.name for knob in found}
-    tried = []
+    """Past experiments, oldest first. A hyperparameter that one did not have yet counts as it is now."""
+    now = {knob.name: knob.value for knob in found}
+    commits: dict[str, Tried] = {}
     for e in context.experiments:
-        if e.n == context.n or not e.commit or e.phase == "rejected":
+        if e.n == context.n or not e.commit:
             continue
-        setting = {
-            k.name: k.value for k in knobs.find(context.archive.source(e.n), device) if k.name in names
-        }
-        if len(setting) == len(names):
-            tried.append(Tried(e.n, setting, e.value if e.judged else None, e.phase == "keep", not e.judged))
-    return tried
+        source = context.archive.source(e.n)
+        setting = now | {k.name: k.value for k in knobs.find(source, device) if k.name in now}
+        code, parent = knobs.code(source, device), commits.get(e.parent)
+        same = parent is not None and parent.code == code
+        changed = tuple(k for k in now if parent and same and setting[k] != parent.setting[k])
+        commits[e.commit] = Tried(
+            e.n, setting, e.value if e.judged else None, knobs.fingerprint(source), code,
+            not e.judged and e.phase != "rejected", changed,
+            (e.reason or "no reason known") if e.phase == "crash" else "",
+        )  # fmt: skip
+    return list(commits.values())
 
 
 def ideas(
-    context: ResearchContext, found: tuple[Knob, ...], tried: list[Tried], generator: random.Random
+    context: ResearchContext, found: tuple[Knob, ...], tried: list[Tried], code: str, generator: random.Random
 ) -> Iterator[Idea]:
     """Ideas, the most promising first; some may have been tried."""
-    judged = sum(not t.pending for t in tried)
-    if judged >= TPE_AFTER and generator.random() < TPE_SHARE:
-        yield from _by_tpe(context, found, tried, generator)
-    yield from _by_one_knob(found, tried, generator, context.metric)
+    view = _View(found, tried)
+    yield from _by_model(context, found, tried, code, generator, view)
     for _ in range(TRIES):
         chosen = generator.sample(found, min(len(found), 2))
-        changes = {k.name: v for k in chosen if (v := _anywhere(k, generator)) != k.value}
-        if changes:
+        changes = {k.name: v for k in chosen if (v := k.at(generator.random())) != k.value}
+        if changes and view.sound(changes):
             yield Idea(changes, f"The nearby steps have been tried: a wider move of {' and '.join(changes)}.")
 
 
-def _anywhere(knob: Knob, generator: random.Random) -> Value:
-    if knob.log:
-        return knob.clip(knob.low * (knob.high / knob.low) ** generator.random())
-    return knob.clip(generator.uniform(knob.low, knob.high))
+class _View:
+    """The space as seen from the incumbent: places, and what lies beyond a crash."""
+
+    def __init__(self, found: tuple[Knob, ...], tried: list[Tried]) -> None:
+        self._knobs, self._found = {knob.name: knob for knob in found}, found
+        self._now: Setting = {knob.name: knob.value for knob in found}
+        self._widths = {knob.name: _width(knob) for knob in found}
+        self.crashes = [(t, self._moves(t)) for t in tried if t.crashed and t.changed]
+
+    def place(self, setting: Setting) -> tuple[float, ...]:
+        return tuple(k.place(setting[k.name]) * self._widths[k.name] for k in self._found)
+
+    def with_changes(self, changes: Setting) -> tuple[float, ...]:
+        return self.place(self._now | changes)
+
+    def sound(self, changes: Setting) -> bool:
+        """It keeps to what the comments demand, and goes nowhere beyond what crashed."""
+        if not knobs.fits(self._now | changes, self._found):
+            return False
+        return not any(moves and self._beyond(changes, moves) for _, moves in self.crashes)
+
+    def _moves(self, t: Tried) -> Setting:
+        """What a crash changed and the incumbent has not taken over since."""
+        return {name: t.setting[name] for name in t.changed if t.setting[name] != self._now[name]}
+
+    def _beyond(self, changes: Setting, crash: Setting) -> bool:
+        """All that crashed is changed here too, at least as far."""
+        for name, value in crash.items():
+            here, there, now = float(changes.get(name, self._now[name])), float(value), float(self._now[name])
+            if (here < there) if there > now else (here > there):
+                return False
+        return True
 
 
-# --- one knob at a time ---
+def _width(knob: Knob) -> float:
+    """How much of the model's space a range takes up: a knob of few values has short steps there too."""
+    here = knob.place(knob.value)
+    nearest = min((abs(knob.place(value) - here) for value in knob.steps()), default=1.0)
+    return min(1.0, STEP / nearest) if nearest else 1.0
 
 
-def _by_one_knob(
-    found: tuple[Knob, ...], tried: list[Tried], generator: random.Random, metric: str
+def _by_model(
+    context: ResearchContext,
+    found: tuple[Knob, ...],
+    tried: list[Tried],
+    code: str,
+    generator: random.Random,
+    view: _View,
 ) -> Iterator[Idea]:
-    """Single steps: a direction that helped first, then the knobs tried least, in random order."""
-    ranked: list[tuple[float, Knob, Value]] = []
+    """Changes of one to three knobs, by expected improvement; equal ones in random order."""
+    from loop.agents.surrogate import Point, Surrogate
+
+    sign = 1.0 if context.direction == "min" else -1.0
+    points = [
+        Point(view.place(t.setting), t.code, None if t.value is None else sign * t.value, t.pending)
+        for t in tried
+        if t.pending or t.crashed or t.value is not None
+    ]
+    best = next((e.value for e in context.experiments if e.n == context.incumbent), None) or 0.0
+    model = Surrogate(points, view.with_changes({}), code, sign * best)
+    singles: list[Setting] = [{k.name: v} for k in found for v in k.steps() if view.sound({k.name: v})]
+    if not singles:
+        return
+    generator.shuffle(singles)
+    ranked = _ranked(model.gains([view.with_changes(c) for c in singles]), singles)
+    if sum(p.value is not None for p in points) >= FIRST:
+        heads = [c for _, c in ranked[:SINGLES]]
+        several = [a | b for a, b in itertools.combinations(heads, 2) if a.keys() != b.keys()]
+        threes = itertools.combinations(heads[: SINGLES // 2], 3)
+        several += [a | b | c for a, b, c in threes if len({*a, *b, *c}) == 3]
+        several = [c for c in several if view.sound(c)]
+        if several:
+            ranked += _ranked(model.gains([view.with_changes(c) for c in several]), several)
+    for gain, changes in sorted(ranked, key=lambda entry: -entry[0].worth):
+        yield Idea(changes, _why(context, found, tried, changes, gain))
+
+
+def _ranked(gains: list[Gain], changes: list[Setting]) -> list[tuple[Gain, Setting]]:
+    return sorted(zip(gains, changes, strict=True), key=lambda entry: -entry[0].worth)
+
+
+# --- in words ---
+
+
+def _why(
+    context: ResearchContext, found: tuple[Knob, ...], tried: list[Tried], changes: Setting, gain: Gain
+) -> str:
+    """What is tried, what history says about it, and what is expected."""
+    moves, told = [], []
     for knob in found:
-        past = [t for t in tried if _moved(t, tried, knob)]
-        for distance, value in enumerate(knob.neighbours()):
-            helped = any(
-                t.kept and (t.setting[knob.name] == knob.value) and _onward(t, tried, knob, value)
-                for t in past
-            )
-            ranked.append((len(past) + distance / 2 + generator.random() - (3 if helped else 0), knob, value))
-    for _, knob, value in sorted(ranked, key=lambda entry: entry[0]):
-        yield Idea({knob.name: value}, _explain(knob, value, tried, metric))
+        if knob.name in changes:
+            value = changes[knob.name]
+            verb = "raise" if float(value) > float(knob.value) else "lower"
+            moves.append(f"{verb} {knob.name} from {knobs.show(knob.value)} to {knobs.show(value)}")
+            told.append(_told(knob, tried, context.metric))
+    known = sum(t.value is not None for t in tried)
+    if known < FIRST:
+        expected = "Little is known yet: a moderate step, to see what it does."
+    else:
+        better = gain.mean if context.direction == "min" else -gain.mean
+        expected = (
+            f"From {known} results I expect {context.metric} {-better:+.4f}, give or take {gain.spread:.4f}."
+        )
+    return f"I {' and '.join(moves)}, and nothing else. {' '.join(told)} {expected}"
 
 
-def _before(t: Tried, tried: list[Tried]) -> Setting:
-    """The setting an experiment started from: that of the last one kept before it."""
-    return next((x.setting for x in reversed(tried) if x.n < t.n and x.kept), t.setting)
-
-
-def _moved(t: Tried, tried: list[Tried], knob: Knob) -> bool:
-    return t.setting[knob.name] != _before(t, tried)[knob.name]
-
-
-def _onward(t: Tried, tried: list[Tried], knob: Knob, value: Value) -> bool:
-    """`value` goes on in the direction in which experiment `t` went."""
-    return (float(t.setting[knob.name]) - float(_before(t, tried)[knob.name])) * (
-        float(value) - float(knob.value)
-    ) > 0
-
-
-def _explain(knob: Knob, value: Value, tried: list[Tried], metric: str) -> str:
-    """What is tried and what history says about this knob, in words."""
-    words = "raise" if float(value) > float(knob.value) else "lower"
-    intro = f"I {words} {knob.name} from {knobs.show(knob.value)} to {knobs.show(value)}, and nothing else."
+def _told(knob: Knob, tried: list[Tried], metric: str) -> str:
+    """What became of earlier values of a knob."""
     results: dict[str, float] = {}
+    crashed: dict[str, str] = {}
     for t in tried:
-        shown = knobs.show(t.setting[knob.name])
-        if t.value is not None and _moved(t, tried, knob):
-            results[shown] = min(t.value, results.get(shown, t.value))
-    if not results:
-        return f"{intro} It has not been varied yet in this run."
-    told = ", ".join(f"{shown} gave {metric} {result:.4f}" for shown, result in list(results.items())[-4:])
-    return f"{intro} So far {told}."
-
-
-# --- Optuna ---
-
-
-def _by_tpe(
-    context: ResearchContext, found: tuple[Knob, ...], tried: list[Tried], generator: random.Random
-) -> Iterator[Idea]:
-    """What Optuna's TPE sampler would set, cut down to the two or three largest moves."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    spaces = {knob.name: _distribution(knob) for knob in found}
-    sampler = optuna.samplers.TPESampler(
-        seed=generator.randrange(2**31), n_startup_trials=TPE_AFTER // 2, constant_liar=True
-    )
-    study = optuna.create_study(
-        direction="minimize" if context.direction == "min" else "maximize", sampler=sampler
-    )
-    for t in tried:
-        if trial := _trial(t, spaces):
-            study.add_trial(trial)
-    for size in (2, 3, 2):
-        suggestion = study.ask(spaces).params
-        moves = {k.name: k.clip(float(suggestion[k.name])) for k in found}
-        largest = sorted(found, key=lambda k: -abs(_place(k, moves[k.name]) - _place(k, k.value)))[:size]
-        changes = {k.name: moves[k.name] for k in largest if moves[k.name] != k.value}
-        if changes:
-            names = " and ".join(changes)
-            yield Idea(changes, f"From {len(tried)} experiments TPE expects the most from moving {names}.")
-
-
-def _distribution(knob: Knob) -> optuna.distributions.BaseDistribution:
-    from optuna.distributions import FloatDistribution, IntDistribution
-
-    if isinstance(knob.value, int):
-        low, high = round(knob.low), round(knob.high)
-        return IntDistribution(low, high, log=knob.log and low > 0)
-    return FloatDistribution(knob.low, knob.high, log=knob.log)
-
-
-def _trial(
-    t: Tried, spaces: dict[str, optuna.distributions.BaseDistribution]
-) -> optuna.trial.FrozenTrial | None:
-    """A past experiment as Optuna wants it; None when a value lies outside today's ranges."""
-    from optuna.trial import TrialState, create_trial
-
-    params = {name: int(v) if isinstance(v, bool) else v for name, v in t.setting.items()}
-    if not all(spaces[name]._contains(spaces[name].to_internal_repr(v)) for name, v in params.items()):
-        return None
-    state = (
-        TrialState.COMPLETE if t.value is not None else TrialState.RUNNING if t.pending else TrialState.FAIL
-    )
-    return create_trial(state=state, value=t.value, params=params, distributions=spaces)
-
-
-def _place(knob: Knob, value: Value) -> float:
-    """Where a value lies in the knob's range, 0 to 1."""
-    import math
-
-    if knob.high <= knob.low:
-        return 0.0
-    if knob.log and float(value) > 0:
-        return math.log(float(value) / knob.low) / math.log(knob.high / knob.low)
-    return (float(value) - knob.low) / (knob.high - knob.low)
+        if knob.name in t.changed:
+            shown = knobs.show(t.setting[knob.name])
+            if t.value is not None:
+                results[shown] = t.value
+            elif t.crashed:
+                crashed[shown] = t.crashed
+    if not results and not crashed:
+        return f"{knob.name} has not been varied yet in this run."
+    said = [f"{shown} gave {metric} {result:.4f}" for shown, result in list(results.items())[-3:]]
+    said += [f"{shown} crashed ({why[:80]})" for shown, why in list(crashed.items())[-2:]]
+    return f"{knob.name} so far: {', '.join(said)}."

@@ -84,18 +84,52 @@ numbers = st.one_of(
 @given(value=numbers)
 def test_steps_stay_in_range_and_are_written_as_they_are(value: knobs.Value) -> None:
     (knob,) = knobs.find(f"X = {value!r}\n")
-    steps = knob.neighbours()
+    steps = knob.steps()
     assert len(steps) == len(set(steps))
     for step in steps:
         assert type(step) is type(value)
         assert knob.value != step
         if not isinstance(step, bool):
             assert min(knob.low, value) * 0.99 <= step <= max(knob.high, value) * 1.01
+            assert -0.01 <= knob.place(step) <= 1.01
         assert ast.literal_eval(knobs.show(step)) == step
+        (again,) = knobs.find(knobs.change(f"X = {value!r}\n", {"X": step}, (knob,)))
+        assert again.value == step
 
 
-def test_a_power_of_two_stays_one() -> None:
-    assert Knob("ROWS", 16, 4, 64, 1).neighbours() == [32, 8, 64, 4]
+@given(st.floats(0, 1), st.floats(1e-6, 10), st.floats(1.5, 1e4))
+def test_a_place_and_its_value_belong_together(place: float, low: float, factor: float) -> None:
+    knob = Knob("X", low * factor**0.5, low, low * factor, 1)
+    assert knob.place(knob.at(place)) == pytest.approx(place, abs=0.02)
+
+
+def test_round_numbers_stay_round() -> None:
+    assert set(Knob("WIDTH", 128, 64, 512, 1).steps()) == {64, 192, 256, 320}
+    assert {step % 8 for step in map(int, Knob("N", 48, 8, 512, 1).steps())} == {0}
+    assert set(Knob("DEPTH", 3, 1, 8, 1).steps()) == {1, 2, 4, 5, 6, 7}
+
+
+def test_what_must_be_a_multiple_is_one() -> None:
+    found = knobs.find(
+        "WIDTH = 128  # a multiple of HEAD [64, 512]\nHEAD = 32\nROWS = 8  # multiple of 4 [4, 64]\n"
+    )
+    assert [knob.multiple for knob in found] == ["HEAD", "", "4"]
+    assert knobs.fits({"WIDTH": 192, "HEAD": 48, "ROWS": 8}, found)
+    assert not knobs.fits({"WIDTH": 128, "HEAD": 48, "ROWS": 8}, found)
+    assert not knobs.fits({"WIDTH": 128, "HEAD": 32, "ROWS": 6}, found)
+
+
+def test_powers_and_annotated_numbers_are_knobs_too() -> None:
+    script = "TOTAL_BATCH = 2**19 # tokens\nLR: float = 0.02 # é\nX = Y = 3\n"
+    found = knobs.find(script)
+    assert [(knob.name, knob.value) for knob in found] == [("TOTAL_BATCH", 2**19), ("LR", 0.02)]
+    changed = knobs.change(script, {"TOTAL_BATCH": 2**18, "LR": 0.03}, found)
+    assert changed == "TOTAL_BATCH = 262144 # tokens\nLR: float = 0.03 # é\nX = Y = 3\n"
+
+
+def test_code_is_the_same_however_it_is_set() -> None:
+    assert knobs.code("LR = 1.0\nf(LR)\n") == knobs.code("LR = 2.0  # faster\nf(LR)\n")
+    assert knobs.code("LR = 1.0\nf(LR)\n") != knobs.code("LR = 1.0\ng(LR)\n")
 
 
 def test_the_trainer_of_this_project_has_knobs_for_every_device() -> None:
