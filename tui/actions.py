@@ -24,6 +24,10 @@ def _waiting(state: RunState) -> bool:
     return _connected(state) and state.waiting is not None
 
 
+def _asked(state: RunState) -> bool:
+    return _connected(state) and (state.waiting is not None or bool(state.live.asked))
+
+
 def _training(state: RunState) -> bool:
     return _connected(state) and state.training is not None
 
@@ -46,8 +50,8 @@ class Action(NamedTuple):
 
 ACTIONS = (
     Action("space", "pause", "Pause", "pause after the run under way, or go on", "Run", True, _connected),
-    Action("a", "approve", "Approve", "train the waiting candidate", "Run", True, _waiting),
-    Action("r", "reject", "Reject", "refuse the waiting candidate, with a reason", "Run", True, _waiting),
+    Action("a", "approve", "Approve", "train the candidate, or allow what is asked", "Run", True, _asked),
+    Action("r", "reject", "Reject", "refuse the candidate (asks why), or what is asked", "Run", True, _asked),
     Action("e", "edit", "Edit", "edit the waiting candidate in $EDITOR", "Run", True, _waiting),
     Action("s", "stop_run", "Stop run", "end this training run now", "Run", True, _training),
     Action(

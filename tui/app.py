@@ -186,7 +186,7 @@ class Cockpit(Keys):
         self.state = state
         self.sub_title = state.tag
         self.transcript.reset(state.live.transcript)
-        self._dirty |= {"status", "training", "results", "diff", "reference"}
+        self._dirty |= {"status", "training", "results", "diff", "reference", "asked"}
         self.run_worker(self._fetch_others(), exclusive=True, group="others")
         self.flush()
 
@@ -197,6 +197,9 @@ class Cockpit(Keys):
                 self.transcript.feed(event)
             case ev.CandidateEdited():
                 self._dirty.add("diff")
+            case ev.PermissionAsked() | ev.PermissionAnswered():
+                self._dirty |= {"asked", "status"}
+                self._announce(event)
             case ev.Progress() | ev.LogLines() | ev.Telemetry():
                 return
             case ev.PhaseChanged() | ev.Preparing():
@@ -221,6 +224,9 @@ class Cockpit(Keys):
                 self.toast(f"#{n} waits for your approval: {title(self.state.experiment(n))}", "warning")
             case ev.EngineStopped(reason=reason):
                 self.toast(f"The engine stopped: {reason}", "warning")
+            case ev.PermissionAsked(title=asked):
+                self.bell()
+                self.toast(f"The agent asks leave: {asked}", "warning")
             case ev.Notice(level=level, text=text):
                 self.toast(text, "information" if level == "info" else level)
             case _:
@@ -242,6 +248,8 @@ class Cockpit(Keys):
 
     def _paint(self, dirty: set[str], now: float) -> None:
         self.transcript.flush()
+        if "asked" in dirty:
+            self._show_question()
         if "status" in dirty:
             self.main.query_one(Status).show_state(self.state, self.link, now)
             self._refresh_keys()
@@ -258,6 +266,17 @@ class Cockpit(Keys):
             self.screen.show()
         if isinstance(self.screen, LogScreen):
             self.screen.show_state(self.state)
+
+    def _show_question(self) -> None:
+        """What a CLI agent asks leave for stays at the foot of its panel until it is answered."""
+        asked = self.state.live.asked
+        if not asked:
+            self.transcript.border_subtitle = ""
+            return
+        words = f"{asked[0].kind} {asked[0].title}".strip()
+        self.transcript.border_subtitle = Content.assemble(
+            (f" {safe(words)[:60]} ", "$measure"), "a allows, r refuses"
+        )
 
     def _refresh_keys(self) -> None:
         available = tuple(a.available(self.state) for a in ACTIONS)

@@ -94,10 +94,15 @@ class Keys(App[int]):
         self.command(ev.Pause() if self.state.paused is None else ev.Resume())
 
     def action_approve(self) -> None:
-        self.command(ev.Approve())
+        if self.state.live.asked:
+            self.command(ev.Permit(True, self.state.live.asked[0].id))
+        else:
+            self.command(ev.Approve())
 
     def action_reject(self) -> None:
-        if e := self.state.waiting:
+        if self.state.live.asked:
+            self.command(ev.Permit(False, self.state.live.asked[0].id))
+        elif e := self.state.waiting:
             n = e.n
             self._ask(f"Why not? (rejects #{n}; the agent reads it)", lambda text: ev.Reject(text, n))
 

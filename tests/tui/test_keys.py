@@ -327,6 +327,23 @@ def test_every_key_is_in_the_help_screen() -> None:
         assert action.help in text
 
 
+@pytest.mark.parametrize(("key", "allow"), [("a", True), ("r", False)])
+async def test_a_cli_agent_that_asks_leave_is_answered(cockpit: Open, key: str, allow: bool) -> None:
+    connection = training()
+    app = cockpit(connection)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        connection.push(ev.PermissionAsked(8, "8.1", "pip install [torch]", "execute"))
+        await settle(pilot)
+        assert "pip install" in str(app.transcript.border_subtitle)
+        await pilot.press(key)
+        await settle(pilot)
+        assert connection.sent == [ev.Permit(allow, "8.1")]
+        connection.push(ev.PermissionAnswered(8, "8.1", allow))
+        await settle(pilot)
+        assert not app.transcript.border_subtitle
+
+
 async def test_keys_of_an_experiment(cockpit: Open, tmp_path: Path) -> None:
     connection = training()
     connection.state.repository = str(tmp_path / "repo")
