@@ -18,8 +18,8 @@ from loop.progress import metric
 
 OVER = 0.02
 """Share of the budget that training may run over; the last step always does a little."""
-OVER_S = 1.0
-"""The same in seconds, for budgets so short that one step on a busy machine is more than that share."""
+OVER_S = 3.0
+"""The same in seconds, for budgets so short that a step or two on a busy machine are more than that share."""
 UNSEEN_S = 10.0
 """Seconds that a process may take beside what the evaluator saw of it: interpreter, end, a busy machine."""
 
