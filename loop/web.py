@@ -52,7 +52,7 @@ def serve(paths: RunPaths, host: str, port: int) -> int:
             file=sys.stderr,
         )
     words = [sys.executable, "-P", "-m", "loop.cli", "attach", "--tag", paths.tag]
-    server = Guarded(shlex.join(words), host=host, port=port, title=f"autoresearch/{paths.tag}")
+    server = Guarded(f"exec {shlex.join(words)}", host=host, port=port, title=f"autoresearch/{paths.tag}")
     print(f"autoresearch/{paths.tag} at http://{host}:{port}, ctrl+c ends it", flush=True)
     server.serve()
     return 0

@@ -20,6 +20,8 @@ def run_cockpit(connect: Connect, now: Callable[[], float] = time.time) -> int:
     """Show the cockpit until the human leaves it; returns the exit code. `now` is the clock of the run."""
     app = Cockpit(connect, now=now)
     _leave_on_signals(app)
+    if "TEXTUAL_DRIVER" in os.environ:
+        threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     code = app.run() or 0
     if app.return_code and not code:
         print("autoresearch-tui: the cockpit crashed (above); the engine goes on", file=sys.stderr)
@@ -27,6 +29,13 @@ def run_cockpit(connect: Connect, now: Callable[[], float] = time.time) -> int:
     if app.last_words:
         print(f"autoresearch-tui: {app.last_words}", file=sys.stderr if code else sys.stdout)
     return code
+
+
+def _leave_with_parent(parent: int) -> None:
+    """In a browser there is no terminal to lose: without the server that started us nobody looks any more."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _leave_on_signals(app: Cockpit) -> None:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,15 @@ def start(folder: Path, *words: str) -> subprocess.Popen[bytes]:
 
 
 @pytest.fixture
-async def port(repository: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+def servers() -> list[psutil.Process]:
+    """The processes that serve a page."""
+    return []
+
+
+@pytest.fixture
+async def port(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, servers: list[psutil.Process]
+) -> AsyncIterator[int]:
     """A running engine whose cockpit is served on this port."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     with socket.socket() as free:
@@ -36,6 +45,7 @@ async def port(repository: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         assert engine.poll() is None
         await asyncio.sleep(0.05)
     server = start(repository, "serve", "--tag", "t", "--port", str(number))
+    servers.append(psutil.Process(server.pid))
     yield number
     for process in (server, engine):
         process.send_signal(signal.SIGTERM)
@@ -73,6 +83,14 @@ async def test_the_browser_shows_the_cockpit_and_its_keys_work(port: int) -> Non
         await read_until(web, b"results.tsv")
         await web.send_str(json.dumps(["stdin", "?"]))
         await read_until(web, b"Past experiments")
+
+
+async def test_nothing_stays_when_the_server_is_killed(port: int, servers: list[psutil.Process]) -> None:
+    async with page(port, Origin=f"http://127.0.0.1:{port}") as web:
+        await read_until(web, b"results.tsv")
+        (shown,) = servers[0].children()
+        servers[0].kill()
+    await asyncio.to_thread(shown.wait, 30)
 
 
 async def test_other_pages_and_other_names_are_refused(port: int) -> None:
