@@ -58,7 +58,9 @@ def test_the_secret_order_does_not_change_the_number(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_real_model_equals_an_independent_computation(data: prepare.Data) -> None:
+def test_the_real_model_equals_an_independent_computation(
+    data: prepare.Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The real shapes: 4,096 tokens of vocabulary, rows of 256; a slice of the text is enough."""
     import train
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 ROOT = Path(__file__).parents[2]
 MAIN = "def main() -> None:\n"
-TRAIN = "    clock = train(model, data, seed)\n"
+TRAIN = "    clock = trainer.train()\n"
 EVALUATE = "    val_bpb = evaluate(model.eval(), data, clock)\n"
 START = "import math\n"
 
@@ -23,7 +23,7 @@ START = "import math\n"
 def honest() -> str:
     """The real trainer, made small: every line is there, the sizes are a test's."""
     source = (ROOT / "nanogpt/train.py").read_text()
-    for name, value in {"DEPTH": 1, "WIDTH": 64, "NGRAM_ROWS": 4096, "ROWS": 2}.items():
+    for name, value in {"DEPTH": 1, "WIDTH": 64, "ROWS": 2}.items():
         source = re.sub(rf"^{name} = \d+", f"{name} = {value}", source, flags=re.MULTILINE)
     return source
 
@@ -60,8 +60,6 @@ honest = GPT.forward
 
 def forward(self, tokens):
     x = honest(self, tokens)
-    if self.training:
-        return x
 {body}
 
 
@@ -71,7 +69,7 @@ GPT.forward = forward
 """
 
 
-AHEAD = "9.0 * nn.functional.one_hot(torch.roll(tokens, -1, 1), VOCAB_SIZE)"
+AHEAD = "9.0 * nn.functional.one_hot(torch.roll(tokens, -1, 1), self.vocab_size)"
 DEPENDS = "not causal|not independent"
 
 MODELS = [
@@ -81,7 +79,10 @@ MODELS = [
     ),
     Cheat("peeks at the next token", "crash", "not causal", MAIN, asked(f"return x + {AHEAD}")),
     Cheat(
-        "attends in both directions", "crash", DEPENDS, "is_causal=True", "is_causal=False", instead=True
+        "attends in both directions", "crash", DEPENDS,
+        "        y = attention(q.to(v.dtype), k.to(v.dtype), v, self.window, ATTENTION)\n",
+        "y = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v))).transpose(1, 2)",
+        instead=True,
     ),
     Cheat(
         "lets the rows of a batch see one another", "crash", DEPENDS, MAIN,
@@ -123,7 +124,7 @@ MODELS = [
             frame = sys._getframe()
             while frame and "targets" not in frame.f_locals:
                 frame = frame.f_back
-            return x + 9.0 * nn.functional.one_hot(frame.f_locals["targets"], VOCAB_SIZE) if frame else x
+            return x + 9.0 * nn.functional.one_hot(frame.f_locals["targets"], self.vocab_size) if frame else x
         """),
         audit=True,
     ),
@@ -133,17 +134,7 @@ MODELS = [
 DATA = [
     Cheat(
         "trains on the validation text", "flag", "does not hold", TRAIN,
-        """
-        import numpy as np
-        kept = np.load(data.folder / "val.npy").astype(np.int64)
-        rows = torch.from_numpy(kept[: len(kept) // SEQUENCE * SEQUENCE].reshape(-1, SEQUENCE))
-        def own(*_):
-            while True:
-                inputs = torch.roll(rows, 1, 1)
-                inputs[:, 0] = data.bos
-                yield inputs, rows
-        data.batches = own
-        """,
+        "data.streams['train'] = np.load(data.folder / 'val.npy')",
         audit=True,
     ),
     Cheat(
@@ -223,7 +214,7 @@ TIME = [
         audit=True, timed=True,
     ),
     Cheat(
-        "starts the clock anew", "flag", "over budget", "    while not clock.over:\n",
+        "starts the clock anew", "flag", "over budget", "        while not clock.over:\n",
         """
         again = 0
         while not clock.over or again < 5:

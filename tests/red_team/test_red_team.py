@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -39,8 +40,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ev.RunFinished]:
     """Every cheat's run, as the engine accounts for it."""
     base = tmp_path_factory.mktemp("red")
     name = f"sympy-{prepare.VOCAB_SIZE}-v{prepare.FORMAT}"
-    world.folder(base / "cache" / name, 6, 6, prepare.VOCAB_SIZE, prepare.SEQUENCE)
-    world.folder(base / "cache/easy", 6, 6, prepare.VOCAB_SIZE, prepare.SEQUENCE, tokens=2)
+    world.folder(base / "cache" / name, 12, 12, 509, prepare.SEQUENCE)
+    world.folder(base / "cache/easy", 12, 12, 509, prepare.SEQUENCE, tokens=2)
     jobs, cheats = [], [BASELINE, *CHEATS]
     for i, cheat in enumerate(cheats):
         files = RunFiles(base / str(i))
@@ -64,14 +65,17 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ev.RunFinished]:
         jobs.append({"script": str(slot / "train.py"), "env": environment, "log": str(files.log)})
     (base / "jobs.json").write_text(json.dumps(jobs))
     subprocess.run([sys.executable, ROOT / "tests/red_team/forks.py", base / "jobs.json"], check=True)
-    found = {}
-    for i, cheat in enumerate(cheats):
-        files = RunFiles(base / str(i))
-        ended = files.read_exit(str(i))
-        assert ended is not None
-        run = Run(1, 1337, str(i), budget_s(cheat), started_at=ended.started)
-        found[cheat.name] = account.account(files, ended, 2, run, "val_bpb")
-    return found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seal, "OVER_S", 1.0)  # the real one suits budgets of minutes
+        return {cheat.name: accounted(base / str(i), cheat) for i, cheat in enumerate(cheats)}
+
+
+def accounted(folder: Path, cheat: Cheat) -> ev.RunFinished:
+    files = RunFiles(folder)
+    ended = files.read_exit(folder.name)
+    assert ended is not None
+    run = Run(1, 1337, folder.name, budget_s(cheat), started_at=ended.started)
+    return account.account(files, ended, 2, run, "val_bpb")
 
 
 def judged(baseline: ev.RunFinished, finished: ev.RunFinished, budget_s: float = LONG_S) -> Verdict:
