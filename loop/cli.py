@@ -220,6 +220,15 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return doctor.main(os.environ)
 
 
+def _noise(arguments: argparse.Namespace) -> int:
+    """Measure how much the number moves when nothing changes."""
+    from loop import noise_command
+
+    flags = {"budget_s": arguments.budget_s, "sandbox": arguments.sandbox}
+    asyncio.run(noise_command.main(arguments.tag, arguments.runs, flags))
+    return 0
+
+
 def _known(arguments: argparse.Namespace) -> RunPaths:
     """The run with the given tag, or the newest one."""
     repository = Repository.discover(Path.cwd())
@@ -268,7 +277,11 @@ def _parser() -> argparse.ArgumentParser:
     for kind in ("json", "csv"):
         text = f"print every experiment as {kind.upper()} instead"
         report.add_argument(f"--{kind}", dest="table", action="store_const", const=kind, help=text)
-    for name in ("attach", "status", "pause", "resume", "stop", "serve", "report"):
+    noise = _command(commands, "noise", _noise, "how much the number moves here when nothing changes")
+    noise.add_argument("--runs", type=int, default=3, metavar="K", help="runs of each kind (default: 3)")
+    noise.add_argument("--budget", dest="budget_s", type=float, metavar="S", help="training seconds a run")
+    noise.add_argument("--sandbox", choices=("off", "auto", "require"), help="the fence around training")
+    for name in ("attach", "status", "pause", "resume", "stop", "serve", "report", "noise"):
         commands.choices[name].add_argument("--tag", help="which run (default: the newest)")
     _command(commands, "doctor", _doctor, "what is set up here: keys, servers, agents, data, GPU")
     prepare = _command(commands, "prepare", _prepare, "download and tokenise the training data")

@@ -32,6 +32,14 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         help="kill a run then (default: 2 x budget)",
     )
     add("--sandbox", choices=("off", "auto", "require"), help="the fence around training (default: auto)")
+    add("--rule", choices=("improved", "confirmed"), help="what is kept (default: confirmed)")
+    add(
+        "--baseline-runs",
+        dest="baseline_runs",
+        type=int,
+        metavar="N",
+        help="runs of the first code (default: 2)",
+    )
     add("--approve", action="store_true", default=None, help="every candidate waits for your approval")
     add("--max-experiments", dest="max_experiments", type=int, metavar="N", help="rows of this run in all")
     add("--max-hours", dest="max_hours", type=float, metavar="H", help="hours of this engine")
@@ -41,7 +49,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 
 FLAGS = (
     "agent", "model", "base_url", "api", "agent_command", "fix_attempts", "budget_s", "timeout_s", "sandbox",
-    "approve", "max_experiments", "max_hours", "max_cost", "max_crashes",
+    "rule", "baseline_runs", "approve", "max_experiments", "max_hours", "max_cost", "max_crashes",
 )  # fmt: skip
 
 
