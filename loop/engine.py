@@ -1,21 +1,23 @@
 """The loop: propose -> train -> judge -> log, until stopped.
 
-Two coroutines share one `RunState`. `_propose_forever` keeps a candidate ready while the previous one
-trains; `_work_forever` takes whatever step the state says is next. Neither remembers anything of its own:
-each decision is an event, journaled before it takes effect, and every effect can be repeated. So a restart
-is: replay the journal, then go on as if nothing had happened.
+Three coroutines share one `RunState`, and each does what the state says is next of its kind, so that none
+waits for another: `_next_proposal` keeps a candidate ready, and repairs crashes, while the previous one
+trains; `_next_work` trains and judges; `_next_row` writes down what was judged, once the next trainer runs.
+None remembers anything of its own: each decision is an event, journaled before it takes effect, and every
+effect can be repeated. So a restart is: replay the journal, then go on as if nothing had happened.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from loop import events as ev
 from loop import limits, results, verdict
-from loop.agents.base import Agent, AgentFailed, AgentStopped, Failure, NoProposal, Proposal
+from loop.agents.base import Agent, AgentFailed, AgentStopped, NoProposal, Proposal
 from loop.candidates import Candidates
 from loop.config import Settings
 from loop.errors import BranchMoved, describe
@@ -24,8 +26,8 @@ from loop.journal import Journal
 from loop.ledger import Ledger
 from loop.paths import RunPaths
 from loop.preparation import PrepareFailed
-from loop.progress import tail
 from loop.proposer import Proposer
+from loop.repairs import Repairs
 from loop.repository import Repository
 from loop.state import Experiment, RunState
 
@@ -61,14 +63,16 @@ class Engine:
         self._proposer = Proposer(agent, settings, paths, repository, state, self.show)
         self.archive, self.questions = self._proposer.archive, self._proposer.questions
         self._candidates = Candidates(settings, repository, state, self.record, self.show)
+        self._repairs = Repairs(settings, state, self._proposer, self._candidates)
         self._ledger = Ledger(repository, paths, state)
-        self.executor = Executor(settings, paths, repository, self.show)
+        self.executor = Executor(settings, paths, repository, self.show, lambda: self._changed.set())
         self._journal, self._publish, self._stop_at_limit = journal, publish, stop_at_limit
         self._changed = asyncio.Event()
         self._prepared = False
         self._failed_proposals = 0
         self._stopping: str | None = None
-        self._blocked = False
+        self._blocked = 0
+        """Coroutines that wait for a human or the disk in the middle of a step."""
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # --- the outside ---
@@ -77,8 +81,9 @@ class Engine:
         """Research until stopped; returns why it ended."""
         self._pause_at_limit()
         tasks: list[asyncio.Future[None]] = [
-            asyncio.create_task(self._propose_forever()),
-            asyncio.create_task(self._work_forever()),
+            asyncio.create_task(self._forever(self._next_proposal)),
+            asyncio.create_task(self._forever(self._next_work, self._put_right)),
+            asyncio.create_task(self._forever(self._next_row)),
         ]
         try:
             await asyncio.wait({self._stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -89,6 +94,7 @@ class Engine:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self.executor.close()
             await self.agent.close()
         assert self._stopping is not None, "only `stop` ends the wait without an error"
         self.record(ev.EngineStopped(self._stopping))
@@ -98,8 +104,20 @@ class Engine:
         """End after the run under way, or `now`; then the run under way is trained again next time."""
         self._stopping = reason
         self._changed.set()
-        if (now or self._blocked or not self._busy()) and not self._stopped.done():
+        self._end_if_idle(now)
+
+    def _end_if_idle(self, now: bool = False) -> None:
+        waits = self._blocked and not self.state.running
+        if self._stopping and (now or waits or not self._busy()) and not self._stopped.done():
             self._stopped.set_result(None)
+
+    async def _forever(self, following: Callable[[], Step | None], first: Step | None = None) -> None:
+        """Do what `following` gives whenever it gives something."""
+        if first:
+            await self._patiently(first)
+        while True:
+            await self._patiently(await self._until(following))
+            self._end_if_idle()
 
     def stop_run(self, reason: str) -> bool:
         """End the training process under way as discarded; False when none runs."""
@@ -129,14 +147,13 @@ class Engine:
 
     # --- proposing ---
 
-    async def _propose_forever(self) -> None:
-        while True:
-            await self._patiently(await self._until(self._next_proposal))
-
     def _next_proposal(self) -> Step | None:
         s = self.state
         if s.paused or self._stopping:
             return None
+        for e, judged in verdict.due(s, self.settings.rules):
+            if self._repairs.possible(e, judged):
+                return lambda e=e, why=judged.reason: self._repair(e, why)  # type: ignore[misc]
         ahead = [e for e in s.experiments[-50:] if e.phase in ("proposing", "waiting", "queued")]
         lost = next((e for e in ahead if e.phase == "proposing"), None)
         if lost is None and (len(ahead) >= LOOKAHEAD or self._enough()):
@@ -187,6 +204,17 @@ class Engine:
         self._failed_proposals = 0
         self._ask_approval(n)
 
+    async def _repair(self, e: Experiment, reason: str) -> None:
+        """Give a crash back to the agent: a new candidate, or the crash is final."""
+        try:
+            await self._repairs.repair(e, reason)
+        except AgentStopped as error:
+            self._spent(e.n, error)
+            self._pause(str(error))  # the crash is still there: it is asked about again
+        except AgentFailed as error:
+            self._spent(e.n, error)
+        self._changed.set()
+
     def _failed(self, reason: str) -> None:
         """A proposal led nowhere; after a few in a row a human has to look."""
         self._failed_proposals += 1
@@ -208,14 +236,7 @@ class Engine:
     def _needs_approval(self, e: Experiment) -> bool:
         return self.state.approval and e.phase == "queued" and not e.approved and e.commit != self.state.base
 
-    # --- training, judging, logging ---
-
-    async def _work_forever(self) -> None:
-        await self._patiently(self._put_right)
-        while True:
-            await self._patiently(await self._until(self._next_work))
-            if self._stopping and not self._busy() and not self._stopped.done():
-                self._stopped.set_result(None)
+    # --- training and judging ---
 
     async def _put_right(self) -> None:
         """After a restart: a kill may have come between the journal and a ref; approval may be off now."""
@@ -226,7 +247,7 @@ class Engine:
                 self.record(ev.Approved(e.n))
 
     def _busy(self) -> bool:
-        return self._begun() is not None
+        return self._begun() is not None or self._unlogged() is not None
 
     def _next_work(self) -> Step | None:
         """What the state says is next; things begun before things new."""
@@ -244,15 +265,13 @@ class Engine:
         return None
 
     def _begun(self) -> Step | None:
-        """A step that is under way, or that only makes true what is decided."""
+        """A step that is under way, or a verdict that is due."""
         s = self.state
         if running := s.training:
             return lambda: self._train(running)
-        for e in s.experiments:
-            if e.judged and not e.logged:
-                return lambda e=e: self._log(e)  # type: ignore[misc]
-        if due := verdict.due(s, self.settings.rules):
-            return lambda: self._judge(*due)
+        for e, judged in verdict.due(s, self.settings.rules):
+            if self._stopping or not self._repairs.possible(e, judged):
+                return lambda e=e, judged=judged: self._judge(e, judged)  # type: ignore[misc]
         return None
 
     async def _start(self, e: Experiment) -> None:
@@ -299,8 +318,6 @@ class Engine:
             self._pause(f"training changed the data ({self.executor.damage}): prepare it again, then resume")
 
     async def _judge(self, e: Experiment, judged: verdict.Verdict) -> None:
-        if judged.status == "crash" and await self._repair(e, judged.reason):
-            return
         row = results.format_row(e.commit, judged.value, judged.memory_gb, judged.status, e.description)
         copies = self._ledger.copies(row)
         incumbent = self.state.incumbent_commit if self.state.incumbent else ""
@@ -310,31 +327,21 @@ class Engine:
                 judged.evidence, judged.stderr, judged.runs, incumbent, copies,
             )
         )  # fmt: skip
+        self._pause_at_limit()
 
-    async def _repair(self, e: Experiment, reason: str) -> bool:
-        """Give a crash back to the agent, if it may try again; True when there is a new candidate."""
-        attempt = len({run.commit for run in e.runs})  # each repair is a commit of its own
-        if e.commit == self.state.base or attempt > self.settings.fix_attempts or self._stopping:
-            return False
-        log = self.archive.log(e.n)
-        failure = Failure(attempt, reason, tail(log), self.archive.source(e.n))
-        context = self._proposer.context(e.n, e.parent, failure)
-        try:
-            proposal, _ = await self._proposer.ask(context)
-        except AgentFailed as error:
-            self._spent(e.n, error)
-            return False
-        except AgentStopped as error:
-            self._spent(e.n, error)
-            self._pause(str(error))
-            await self._until_resumed()
-            return True  # the crash is still there: it is asked about again
-        if refused := self._candidates.refusal(e.parent, proposal.source):
-            self._proposer.say(e.n, "error", f"no repair: {refused}")
-            return False
-        self._proposer.keep_notes(proposal, context.notes)
-        self._candidates.commit(e.n, e.parent, proposal)
-        return True
+    # --- logging ---
+
+    def _unlogged(self) -> Experiment | None:
+        return next((e for e in self.state.experiments if e.judged and not e.logged), None)
+
+    def _next_row(self) -> Step | None:
+        """A verdict to write down, but not while a trainer is about to start: nothing waits for a row."""
+        starting = self.state.running is not None and self.executor.supervisor is None
+        if (e := self._unlogged()) is None or starting:
+            return None
+        if self.state.running is None and self._next_work():
+            return None
+        return lambda: self._log(e)
 
     async def _log(self, e: Experiment) -> None:
         """Make the verdict true outside; if that fails, wait until a human has mended it and resumes."""
@@ -345,7 +352,6 @@ class Engine:
             await self._until_resumed()
         else:
             self.record(ev.Logged(e.n))
-            self._pause_at_limit()
 
     # --- pausing ---
 
@@ -355,10 +361,9 @@ class Engine:
         self.show(ev.Notice("warning", reason))
 
     async def _until_resumed(self) -> None:
-        """Wait for a human in the middle of a step; stopping does not wait for it."""
-        self._blocked = True
-        await self._until(lambda: None if self.state.paused else True)
-        self._blocked = False
+        """Wait for a human in the middle of a step."""
+        with self._waiting():
+            await self._until(lambda: None if self.state.paused else True)
 
     def _pause_at_limit(self) -> None:
         """Stop or pause when a limit is reached, or when there is nothing to improve on."""
@@ -373,10 +378,19 @@ class Engine:
         try:
             await step()
         except OSError as error:
-            self._blocked = True
             self.show(ev.Notice("error", f"{describe(error)}; trying again every {RETRY_S:g} s"))
-            await asyncio.sleep(RETRY_S)
-            self._blocked = False
+            with self._waiting():
+                await asyncio.sleep(RETRY_S)
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """In the middle of a step; stopping does not wait for it."""
+        self._blocked += 1
+        self._end_if_idle()
+        try:
+            yield
+        finally:
+            self._blocked -= 1
 
     async def _until(self, ready: Callable[[], T | None]) -> T:
         """Wait until the state makes `ready` return something."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
+import signal
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,7 +23,7 @@ from loop.state import Run
 SEED = 1337
 """Seed of every experiment's first run: candidates are compared at the same seed."""
 SUPERVISORS = 3
-"""How often a run is started again whose supervisor was killed: that is not the candidate's doing."""
+"""How often a run is started that somebody kills, or its supervisor: mostly not the candidate's doing."""
 
 
 class Job(NamedTuple):
@@ -46,7 +48,9 @@ class Executor:
         paths: RunPaths,
         repository: Repository,
         show: Callable[[ev.LiveEvent], None],
+        started: Callable[[], None],
     ) -> None:
+        """`started` is called when a trainer runs."""
         self._settings, self._paths, self._repository, self._show = settings, paths, repository, show
         self._slot, self._lock = workspace.Slot(paths.slot(0)), paths.folder / "slot-0.lock"
         self._level = reach.choose(settings.sandbox)
@@ -56,6 +60,9 @@ class Executor:
         self.damage = ""
         """Data that the last run changed: nothing after it can be believed."""
         self._running: tuple[trainer.RunFiles, trainer.Supervisor] | None = None
+        self._started = started
+        self._standby: trainer.Standby | None = None
+        """The next run's supervisor: started while this one goes on, as an interpreter takes its time."""
         self._ended: tuple[ev.Outcome, str] | None = None
         """How and why we ended the run under way ourselves."""
         self._ending: asyncio.Task[None] | None = None
@@ -100,14 +107,14 @@ class Executor:
         data = await asyncio.to_thread(workspace.inventory, self._data) if watched else {}
         for _ in range(SUPERVISORS):
             supervisor = await trainer.locate(files, self._lock)
-            if supervisor is None and files.read_exit(run.commit) is None:
+            if supervisor is None and _interrupted(files, run):
                 trainer.sweep(files)
                 await asyncio.to_thread(self._slot.export, self._repository, run.commit)
                 nonce = secrets.token_hex(16)
                 spec = self._spec(files, run, seal.proof(nonce))
-                supervisor = trainer.start(files, spec, self._lock, nonce)
+                supervisor = self._start(files, spec, nonce)
             steps_s = await self._follow(files, job, supervisor)
-            if self._ended is not None or files.read_exit(run.commit):
+            if self._ended is not None or not _interrupted(files, run):
                 break
         meddled = await asyncio.to_thread(self._slot.changed, self._repository, run.commit, job.editable)
         after = await asyncio.to_thread(workspace.inventory, self._data) if watched else {}
@@ -124,6 +131,8 @@ class Executor:
         try:
             if supervisor:
                 self._running = (files, supervisor)
+                self._started()
+                self._standby = self._standby or trainer.Standby(self._lock)
                 await trainer.ended(supervisor)
         except asyncio.CancelledError:
             if supervisor:
@@ -134,6 +143,20 @@ class Executor:
             following.cancel()
             follower.close()
         return follower.steps_s
+
+    def _start(self, files: trainer.RunFiles, spec: trainer.Spec, nonce: str) -> trainer.Supervisor:
+        """Under the supervisor that stands by, or a new one if that has been killed."""
+        standby, self._standby = self._standby, None
+        if standby:
+            with contextlib.suppress(BrokenPipeError):
+                return standby.start(files, spec, nonce)
+            standby.dismiss()
+        return trainer.Standby(self._lock).start(files, spec, nonce)
+
+    def close(self) -> None:
+        """Leave no process that only waits."""
+        if self._standby:
+            self._standby.dismiss()
 
     async def _look(self, follower: trainer.Follower, incumbent: list[ev.CurvePoint]) -> None:
         """Read on until cancelled; end the run when nothing can come of it any more."""
@@ -204,3 +227,9 @@ class Executor:
             files, found, job.n, run, job.metric, steps_s=steps_s, changed=changed, full=job.full,
             fenced=self._level is not None,
         )  # fmt: skip
+
+
+def _interrupted(files: trainer.RunFiles, run: Run) -> bool:
+    """It did not come to an end of its own."""
+    found = files.read_exit(run.commit)
+    return found is None or (found.exit_code == -signal.SIGKILL and found.outcome == "crashed")

@@ -1,12 +1,13 @@
 """The process between the engine and a trainer. Standard library only: it starts in milliseconds.
 
-    python -I -S loop/supervise.py SPEC.json
+    echo NONCE SPEC.json | python -I -S loop/supervise.py
 
-It starts the command in a session of its own, waits, and writes `exit.json`, so that a result is not lost
-when the engine dies first. It enforces the time-out and the memory limit itself for the same reason, and on
-SIGTERM, time-out or the trainer's end it kills every process the trainer left, also those that called
-setsid: as a subreaper it is the parent of all orphans below it. The trainer lives behind the fence of
-`sandbox.py`; this process does not, so nothing in there can end or change it.
+It waits for that line, so that the next run's supervisor can be up before it is needed. Then it starts the
+command in a session of its own, waits, and writes `exit.json`, so that a result is not lost when the engine
+dies first. It enforces the time-out and the limits itself for the same reason, and on SIGTERM, time-out or
+the trainer's end it kills every process the trainer left, also those that called setsid: as a subreaper it is
+the parent of all orphans below it. The trainer lives behind the fence of `sandbox.py`; this process does not,
+so nothing in there can end or change it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 NONCE = "AUTORESEARCH_NONCE"
-"""Proves a result; it comes to us and goes to the trainer by the environment, never by a file."""
+"""Proves a result; it comes to us by a pipe and goes to the trainer by the environment, never by a file."""
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -35,14 +36,24 @@ POLL_S = 0.1
 MEASURE_S = 1.0
 """How often the tree is measured: it takes a walk over all of /proc."""
 GRACE_S = 2.0
+SANDBOX: dict[str, Any] = {}
+BROKER: dict[str, Any] = {}
+"""What the files of these names beside this one define: this program is no part of a package."""
 MANY_FILES = 200_000
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def main(spec_path: str) -> int:
-    """Run the command of the specification file; see `loop.trainer.Spec` for its fields."""
-    spec: dict[str, Any] = json.loads(Path(spec_path).read_text())
-    write(Path(spec["supervisor"]), {"pid": os.getpid(), "ticks": ticks(os.getpid())})
+def main() -> None:
+    """Run the command of the specification file that is named on standard input; see `loop.trainer.Spec`."""
+    line = os.read(0, 65536).decode()
+    if line.endswith("\n"):  # else whoever started us is gone
+        nonce, _, path = line[:-1].partition(" ")
+        run(json.loads(Path(path).read_text()), nonce)
+
+
+def run(spec: dict[str, Any], nonce: str) -> None:
+    """One training run, from its first process to its last."""
+    write(Path(spec["supervisor"]), {"pid": os.getpid(), "ticks": ticks(os.getpid())}, durable=False)
     if LIBC:
         LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     stopped: list[int] = []
@@ -52,12 +63,12 @@ def main(spec_path: str) -> int:
     started, clock = time.time(), time.monotonic()
     with open(spec["log"], "ab", buffering=0) as log:
         try:
-            child = start(spec, log.fileno())
+            child = start(spec, log.fileno(), nonce)
         except OSError as error:
             finish(
                 spec, started, clock, 127, "crashed", f"cannot start {spec['command'][0]}: {error.strerror}"
             )
-            return 0
+            return
         outcome, reason = watch(child, spec, log.fileno(), stopped)
         code, killed = end_tree(child.pid)
         if killed and outcome == "finished":
@@ -66,12 +77,10 @@ def main(spec_path: str) -> int:
             outcome, reason = "crashed", f"printed more than {spec['log_bytes'] / 2**20:g} MB"
             os.ftruncate(log.fileno(), spec["log_bytes"])
     finish(spec, started, clock, child.wait() if code is None else code, outcome, reason)
-    return 0
 
 
-def start(spec: dict[str, Any], log: int) -> subprocess.Popen[bytes]:
+def start(spec: dict[str, Any], log: int, nonce: str) -> subprocess.Popen[bytes]:
     """The trainer, behind its fence."""
-    enter = neighbour("sandbox.py")["enter"]
     ours, theirs = socket.socketpair()
 
     def prepare() -> None:
@@ -79,7 +88,7 @@ def start(spec: dict[str, Any], log: int) -> subprocess.Popen[bytes]:
         if LIBC:
             LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         try:
-            enter(spec["fence"], theirs)
+            SANDBOX["enter"](spec["fence"], theirs)
         except BaseException as error:
             os.write(log, f"the sandbox could not be set up: {error}\n".encode())
             os._exit(125)
@@ -87,7 +96,7 @@ def start(spec: dict[str, Any], log: int) -> subprocess.Popen[bytes]:
     child = subprocess.Popen(
         spec["command"],
         cwd=spec["cwd"],
-        env={**spec["env"], NONCE: os.environ.get(NONCE, "")},
+        env={**spec["env"], NONCE: nonce},
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
@@ -98,12 +107,12 @@ def start(spec: dict[str, Any], log: int) -> subprocess.Popen[bytes]:
     with ours:
         _, listeners, _, _ = socket.recv_fds(ours, 64, 1)
     if listeners:
-        neighbour("broker.py")["serve"](listeners[0], spec["fence"]["write"])
+        BROKER["serve"](listeners[0], spec["fence"]["write"])
     return child
 
 
 def neighbour(name: str) -> dict[str, Any]:
-    """What a file beside this one defines; this program is started alone, not as part of a package."""
+    """What a file beside this one defines."""
     return runpy.run_path(str(Path(__file__).with_name(name)))
 
 
@@ -256,17 +265,20 @@ def finish(spec: dict[str, Any], started: float, clock: float, code: int, outcom
         "started": started,
         "ended": started + time.monotonic() - clock,
     }
-    write(Path(spec["exit"]), report)
+    write(Path(spec["exit"]), report, durable=True)
 
 
-def write(path: Path, content: dict[str, Any]) -> None:
+def write(path: Path, content: dict[str, Any], durable: bool) -> None:
     temporary = path.with_suffix(".tmp")
     with temporary.open("w") as file:
         json.dump(content, file)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     temporary.replace(path)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    SANDBOX, BROKER = neighbour("sandbox.py"), neighbour("broker.py")
+    main()
+    os._exit(0)  # the interpreter has nothing to tidy up, and someone waits for our end

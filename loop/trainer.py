@@ -164,26 +164,48 @@ def environment(base: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, 
     return {**fast, **passed, **extra}
 
 
-def start(files: RunFiles, spec: Spec, lock: Path, nonce: str = "") -> Supervisor:
-    """Start a supervisor that outlives us. Of our environment it gets nothing but the nonce it passes on.
+class Standby:
+    """A supervisor that is up and waits for its run. If we die first, its pipe ends, and so does it."""
 
-    It inherits `lock`, held: while it lives, even if we are killed in this very moment, no other engine can
-    start a run in the same slot. Raises BlockingIOError when one is there already.
-    """
-    with lock.open("ab") as held:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        files.reset()
-        files.spec.write_bytes(msgspec.json.encode(spec))
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(Path(__file__).with_name("supervise.py")), str(files.spec)],
-            stdin=subprocess.DEVNULL,
+    def __init__(self, lock: Path) -> None:
+        self._held = lock.open("ab")
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(Path(__file__).with_name("supervise.py"))],
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            pass_fds=[held.fileno()],
-            env={supervise.NONCE: nonce, **_libraries(os.environ)},
+            pass_fds=[self._held.fileno()],
+            env=_libraries(os.environ),
         )
-        return Supervisor(process.pid, supervise.ticks(process.pid))
+
+    def start(self, files: RunFiles, spec: Spec, nonce: str = "") -> Supervisor:
+        """Let it run, to outlive us. The nonce goes through the pipe and on to the trainer, never to disk.
+
+        It shares `lock`, held from here on: while it lives, even if we are killed in this very moment, no
+        other engine can start a run in the same slot. Raises BlockingIOError when one is there already, and
+        BrokenPipeError when it has been killed meanwhile.
+        """
+        assert self._process.stdin is not None, "stdin is a pipe"
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.dismiss()
+            raise
+        files.reset()
+        files.spec.write_bytes(msgspec.json.encode(spec))
+        os.write(self._process.stdin.fileno(), f"{nonce} {files.spec}\n".encode())
+        self._process.stdin.close()
+        self._held.close()
+        return Supervisor(self._process.pid, supervise.ticks(self._process.pid))
+
+    def dismiss(self) -> None:
+        """It is not needed."""
+        assert self._process.stdin is not None, "stdin is a pipe"
+        self._process.stdin.close()
+        self._process.kill()
+        self._process.wait()
+        self._held.close()
 
 
 def _libraries(base: Mapping[str, str]) -> dict[str, str]:

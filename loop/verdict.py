@@ -8,6 +8,7 @@ both rules do in a long simulated run.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from statistics import fmean
 from typing import Literal
 
@@ -122,12 +123,11 @@ def doubts(state: RunState, run: Run) -> list[str]:
     return found
 
 
-def due(state: RunState, rules: Rules) -> tuple[Experiment, Verdict] | None:
-    """An experiment that can be judged now, and its verdict."""
+def due(state: RunState, rules: Rules) -> Iterator[tuple[Experiment, Verdict]]:
+    """The experiments that can be judged now, and their verdicts."""
     for e in state.experiments[-50:]:
         if e.phase == "judging" and isinstance(found := judge(state, e, rules), Verdict):
-            return e, found
-    return None
+            yield e, found
 
 
 def rerun(state: RunState, rules: Rules) -> Rerun | None:

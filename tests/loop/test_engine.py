@@ -7,7 +7,7 @@ from pathlib import Path
 
 from loop import commands, results
 from loop import events as ev
-from loop.agents.base import AgentFailed, AgentStopped, Proposal, ResearchContext
+from loop.agents.base import AgentFailed, AgentStopped, Emit, Proposal, ResearchContext
 from tests.conftest import git
 from tests.loop.scripted import Bench, ScriptedAgent, set_x, until
 
@@ -180,3 +180,52 @@ async def test_a_doomed_run_is_stopped_early_and_logged_as_such(repository: Path
     second = bench.engine.state.experiment(2)
     assert (second.phase, second.reason) == ("discard", "stopped early: its loss is not finite")
     assert second.runs[0].outcome == "doomed"
+
+
+def other_lines(context: ResearchContext, x: str = "2.5") -> Proposal:
+    """Experiment 2 changes X, experiment 3 something further down: they can be merged."""
+    line, new = ("X = 3.0", f"X = {x}") if context.n == 2 else ("(Y - 1) ** 2", "(Y - 1) ** 2 / 2")
+    return Proposal(new, context.source.replace(line, new))
+
+
+async def test_while_a_crash_is_repaired_the_next_candidate_trains(repository: Path) -> None:
+    repairing, trained = asyncio.Event(), asyncio.Event()
+
+    class Slow(ScriptedAgent):
+        async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
+            if context.failure:
+                repairing.set()
+                await trained.wait()
+                return Proposal("repaired", context.source.replace("X = 3.0", "X = 2.0"))
+            return other_lines(context, x="oops")
+
+    bench = Bench(repository, Slow(), max_experiments=3, rule="improved", baseline_runs=1, budget_s=0.5)
+    running = asyncio.create_task(bench.run())
+    await until(repairing.is_set)
+    await until(lambda: bench.engine.state.experiments[2:] and bench.engine.state.experiment(3).judged)
+    trained.set()
+    await running
+    assert [e.phase for e in bench.engine.state.experiments] == ["keep", "keep", "keep"]
+    assert bench.engine.state.experiment(2).parent == bench.engine.state.experiment(3).commit
+
+
+async def test_rows_are_written_while_the_next_one_trains(repository: Path) -> None:
+    agent = ScriptedAgent(other_lines)
+    bench = Bench(repository, agent, max_experiments=3, rule="improved", baseline_runs=1)
+    await bench.run()
+    kinds = [(type(r.event).__name__, getattr(r.event, "n", 0)) for r in bench.records if r.seq]
+    order = [kinds.index(k) for k in (("Judged", 2), ("RunStarted", 3), ("Logged", 2), ("RunFinished", 3))]
+    assert order == sorted(order)
+    assert [line.split("\t")[3] for line in results.lines(repository / "results.tsv")[1:]] == ["keep"] * 3
+
+
+async def test_a_killed_standby_costs_nothing(repository: Path) -> None:
+    bench = Bench(repository, ScriptedAgent(), max_experiments=3, rule="improved", baseline_runs=1)
+    running = asyncio.create_task(bench.run())
+    await until(lambda: bench.engine.executor._standby)
+    standby = bench.engine.executor._standby
+    assert standby is not None
+    standby._process.kill()
+    await running
+    assert [e.phase for e in bench.engine.state.experiments] == ["keep"] * 3
+    assert all(len(e.runs) == 1 for e in bench.engine.state.experiments)

@@ -340,7 +340,7 @@ async def test_worker_processes_and_their_pipes_work_inside(tmp_path: Path) -> N
         command, str(tmp_path), {**environment, **given}, str(files.log), str(files.exit),
         str(files.supervisor), 60, commit="c", fence=fence,
     )  # fmt: skip
-    await trainer.ended(trainer.start(files, spec, tmp_path / "lock"))
+    await trainer.ended(trainer.Standby(tmp_path / "lock").start(files, spec))
     assert files.end_of_log() == "[0, 1, 4, 9]\nhi\nshared\nconnected\n"
     found = files.read_exit("c")
     assert found is not None

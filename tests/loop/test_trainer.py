@@ -57,7 +57,7 @@ class Bench:
             memory_gb=limits.get("memory_gb", 0.0), log_bytes=int(limits.get("log_bytes", 2**26)),
             processes=int(limits.get("processes", 2000)),
         )  # fmt: skip
-        return trainer.start(self.files, spec, self.lock)
+        return trainer.Standby(self.lock).start(self.files, spec)
 
     async def run(self, script: str, timeout_s: float = 30, **limits: float) -> trainer.Exit:
         await trainer.ended(self.start(script, timeout_s, **limits))

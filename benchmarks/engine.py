@@ -1,0 +1,305 @@
+"""What the engine costs: gaps between trainers, busy share, processor and memory, attaching, events a second.
+
+    python -m benchmarks.engine [gap] [busy] [idle] [attach] [events]      (all of them: five minutes)
+
+Real engines, processes, journals and sockets; only training and thinking are sleeps. Figures and machine:
+docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+from loop import events as ev
+from loop import journal, launch
+from loop.agents.base import Agent, Emit, Proposal, ResearchContext
+from loop.client import Client
+from loop.paths import RunPaths
+from loop.server import Server
+from loop.state import RunState, fold
+from tests.conftest import make_repository
+from tests.loop.scripted import Bench
+
+TRAINER = """\
+import os, time
+print(f"began: {time.time():.4f}", flush=True)
+X = 3.0
+budget = float(os.environ["AUTORESEARCH_BUDGET_S"])
+until, step = time.monotonic() + budget, 0
+while (left := until - time.monotonic()) > 0:
+    step += 1
+    done = 100 * (1 - left / budget)
+    print(f"step {step:05d} ({done:.1f}%) | loss: 2.0 | tok/sec: 100 | remaining: {left:.1f}s", flush=True)
+    time.sleep(min(0.3, left))
+print("---")
+print(f"val_bpb: {1 + X:.6f}")
+print(f"ended: {time.time():.4f}")
+"""
+C = "c" * 40
+SCALE = 1 / 20
+
+
+class Thinker:
+    """Proposes another X after `think_s`; `serial`: begins to think only when nothing trains."""
+
+    name, model = "thinker", ""
+
+    def __init__(self, think_s: float, serial: bool = False) -> None:
+        self.think_s, self.serial = think_s, serial
+        self.state: RunState | None = None
+
+    async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
+        while self.serial and self.state and self.state.running:  # noqa: ASYNC110 - a state has no event
+            await asyncio.sleep(0.002)
+        await asyncio.sleep(self.think_s)
+        x = 3.0 + context.n * (-1) ** (context.n % 5 == 0) / 1000  # every fifth is better
+        source = re.sub(r"^X = .*$", f"X = {x}", context.source, flags=re.MULTILINE)
+        return Proposal(f"X to {x}", source)
+
+    async def close(self) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def repository(budget_s: float) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="engine-") as folder:
+        yield make_repository(Path(folder) / "repo", TRAINER, f"budget_s = {budget_s}\nrule = 'improved'\n")
+
+
+def trained(root: Path) -> list[tuple[float, float]]:
+    """When each trainer ran its first and its last line."""
+    times = []
+    for log in sorted((root / ".autoresearch/t/experiments").glob("*/run-*/run.log")):
+        found = dict(re.findall(r"^(began|ended): (\S+)$", log.read_text(), re.MULTILINE))
+        times.append((float(found["began"]), float(found["ended"])))
+    return sorted(times)
+
+
+def loop(root: Path, agent: Thinker, experiments: int) -> list[tuple[float, float]]:
+    async def run() -> None:
+        bench = Bench(root, agent, max_experiments=experiments, baseline_runs=1)
+        agent.state = bench.engine.state
+        await bench.run()
+
+    asyncio.run(run())
+    return trained(root)
+
+
+def gap(experiments: int = 40) -> None:
+    """Seconds between one trainer's last line and the next one's first, with a proposal ready."""
+    with repository(0.4) as root:
+        times = loop(root, Thinker(0.0), experiments)
+    gaps = sorted(b[0] - a[1] for a, b in itertools.pairwise(times))
+    print(
+        f"gap between trainers: median {statistics.median(gaps) * 1000:.0f} ms, "
+        f"p90 {gaps[int(0.9 * len(gaps))] * 1000:.0f} ms, most {gaps[-1] * 1000:.0f} ms ({len(gaps)} gaps)"
+    )
+
+
+def busy(experiments: int = 10) -> None:
+    """Share of the wall clock with a trainer: 300 s runs and 30 s of thinking, both scaled down."""
+    for serial in (True, False):
+        with repository(300 * SCALE) as root:
+            times = loop(root, Thinker(30 * SCALE, serial), experiments)
+        wall = times[-1][1] - times[0][0]
+        share = sum(b - a for a, b in times) / wall
+        idle = (wall - sum(b - a for a, b in times)) / (len(times) - 1)
+        how = "one after the other" if serial else "proposing meanwhile"
+        print(f"busy, {how}: {100 * share:.1f}% of {wall:.0f} s ({idle * 1000:.0f} ms idle between two runs)")
+
+
+def idle(seconds: float = 60.0) -> None:
+    """Processor time and memory of a real engine while its trainer prints three steps a second."""
+    with repository(3600.0) as root:
+        paths = RunPaths(root, "t")
+        launch.start_detached(paths, ("--tag", "t", "--agent", "search"))
+        found = launch.info(paths)
+        assert found is not None
+        engine = psutil.Process(found.pid)
+        time.sleep(8)
+        before, began = engine.cpu_times(), time.monotonic()
+        supervisor = next(p for p in engine.children() if p.children())
+        beside = supervisor.cpu_times()
+        time.sleep(seconds)
+        wall, after, beyond = time.monotonic() - began, engine.cpu_times(), supervisor.cpu_times()
+        used = after.user + after.system - before.user - before.system
+        watched = beyond.user + beyond.system - beside.user - beside.system
+        memory, watcher = engine.memory_info().rss / 2**20, supervisor.memory_info().rss / 2**20
+        engine.terminate()
+        psutil.wait_procs([engine], timeout=10)
+    print(
+        f"while training: engine {100 * used / wall:.2f}% of a core, {memory:.0f} MB; "
+        f"supervisor {100 * watched / wall:.2f}%, {watcher:.0f} MB"
+    )
+
+
+def history(experiments: int) -> Iterator[ev.DurableEvent]:
+    """A run of so many experiments, as an engine would have recorded it."""
+    yield ev.RunCreated("t", "/r", C, "train.py", ["python", "train.py"])
+    yield ev.EngineStarted(1, "0", "claude", "some-model")
+    summary: dict[str, float | str] = {
+        "val_bpb": 1.0, "training_seconds": 300.1, "total_seconds": 325.9, "peak_vram_mb": 45060.2,
+        "mfu_percent": 39.8, "total_tokens_M": 499.6, "num_steps": 953.0, "num_params_M": 50.3, "depth": 8.0,
+    }  # fmt: skip
+    for n in range(1, experiments + 1):
+        commit = f"{n:040x}"
+        words = f"experiment {n}: a change that takes a sentence of about this length to describe"
+        yield ev.ExperimentStarted(n, C)
+        yield ev.CandidateCommitted(
+            n, commit, C, words, words, 4, 3, ev.Usage(9000, 8000, 900, 300, 0.02, 31)
+        )
+        yield ev.RunStarted(n, 1, commit, 1337, 300)
+        yield ev.RunFinished(n, 1, "finished", "", 0, 1 + 1 / n, 44.0, 300.1, 325.9, summary, True)
+        status: ev.Status = "keep" if n % 10 == 1 else "discard"
+        yield ev.Judged(
+            n, status, commit, 1 + 1 / n, 44.0, words, -0.001, "2.1 standard errors", 0.0005, 1, C
+        )
+        yield ev.Logged(n)
+
+
+def attach() -> None:
+    """Each size in a process of its own, for its memory."""
+    for experiments in (100, 10_000, 100_000):
+        words = [sys.executable, "-m", "benchmarks.engine", f"attach={experiments}"]
+        print(subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip())
+
+
+def attach_to(experiments: int) -> None:
+    """Rebuild the state of a long run, then attach to its engine."""
+    with repository(1.0) as root:
+        paths = RunPaths(root, "t")
+        paths.create()
+        lines = [
+            ev.encode(ev.Record(seq, 1.7e9 + seq, event)) + b"\n"
+            for seq, event in enumerate(history(experiments), 1)
+        ]
+        paths.journal.write_bytes(b"".join(lines))
+        size, records = sum(map(len, lines)) / 2**20, len(lines)
+        del lines
+        began = time.perf_counter()
+        state = fold(journal.read(paths.journal))
+        rebuilt = time.perf_counter() - began
+        assert state.rows == experiments
+        asyncio.run(_attach(root, experiments, records, size, rebuilt))
+
+
+async def _attach(root: Path, experiments: int, records: int, size: float, rebuilt: float) -> None:
+    agent: Agent = Thinker(0.0)
+    bench = Bench(root, agent)
+    server = Server(bench.paths.socket())
+    await server.open(bench.engine)
+    words = [sys.executable, "-m", "benchmarks.engine", f"client={server.path}"]
+    process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
+    cpu = time.process_time()
+    out, _ = await process.communicate()
+    engine = time.process_time() - cpu
+    found = json.loads(out)
+    await server.close()
+    bench.close()
+    memory = psutil.Process().memory_info().rss / 2**20
+    print(
+        f"{experiments:,} experiments ({records:,} records, {size:.1f} MB): rebuilt in {rebuilt:.2f} s; "
+        f"attaching takes the engine {engine:.2f} s and the client {found['seconds']:.2f} s; "
+        f"engine {memory:.0f} MB, client {found['mb']:.0f} MB"
+    )
+
+
+def client(path: str) -> None:
+    """Attach once and say how long it took."""
+
+    async def run() -> None:
+        began = time.perf_counter()
+        found = await Client.connect(Path(path), timeout_s=60)
+        seconds = time.perf_counter() - began
+        await found.close()
+        print(json.dumps({"seconds": seconds, "mb": psutil.Process().memory_info().rss / 2**20}))
+
+    asyncio.run(run())
+
+
+def listen(path: str) -> None:
+    """Count records until a notice says that it is over."""
+
+    async def run() -> None:
+        found, count = await Client.connect(Path(path)), 0
+        async for record in found.records():
+            count += 1
+            if isinstance(record.event, ev.Notice):
+                break
+        print(count)
+        await found.close()
+
+    asyncio.run(run())
+
+
+def events(count: int = 100_000) -> None:
+    """Live progress to two clients in processes of their own, each applying it to its state."""
+
+    async def run() -> None:
+        with repository(1.0) as root:
+            bench = Bench(root, Thinker(0.0))
+            server = Server(bench.paths.socket())
+            bench.engine._publish = server.publish
+            await server.open(bench.engine)
+            words = [sys.executable, "-m", "benchmarks.engine", f"listen={server.path}"]
+            clients = [
+                await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE) for _ in range(2)
+            ]
+            while len(server._clients) < 2:  # noqa: ASYNC110 - they connect from elsewhere
+                await asyncio.sleep(0.01)
+            began, cpu = time.perf_counter(), time.process_time()
+            for i in range(count):
+                bench.engine.show(ev.Progress(1, 1, i, i / count, 2.5, 1.0, 300.0, 1e6, 39.8, 1.0, 10.0))
+                if i % 200 == 0:
+                    while max(c._bytes for c in server._clients) > 2**20:  # noqa: ASYNC110
+                        await asyncio.sleep(0.001)
+            for c in server._clients:
+                c.put(ev.encode(ev.Record(0, 0.0, ev.Notice("info", "over"))) + b"\n", live=False)
+            got = [int((await process.communicate())[0]) for process in clients]
+            wall, used = time.perf_counter() - began, time.process_time() - cpu
+            assert got == [count + 1] * 2
+            await server.close()
+            bench.close()
+        print(
+            f"events to two clients: {count / wall:,.0f} a second each, {1e6 * used / count:.0f} us an event"
+        )
+
+    asyncio.run(run())
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "gap": gap, "busy": busy, "idle": idle, "attach": attach, "events": events,
+}  # fmt: skip
+
+
+def main(words: list[str]) -> None:
+    for word in words or PARTS:
+        name, _, value = word.partition("=")
+        if name == "client":
+            client(value)
+        elif name == "listen":
+            listen(value)
+        elif name == "attach" and value:
+            attach_to(int(value))
+        else:
+            PARTS[name]()
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    os.environ["XDG_RUNTIME_DIR"] = os.environ.get("XDG_RUNTIME_DIR") or tempfile.mkdtemp()
+    main(sys.argv[1:])
