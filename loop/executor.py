@@ -48,7 +48,7 @@ class Executor:
         paths: RunPaths,
         repository: Repository,
         show: Callable[[ev.LiveEvent], None],
-        started: Callable[[], None],
+        started: Callable[[], None] = lambda: None,
     ) -> None:
         """`started` is called when a trainer runs."""
         self._settings, self._paths, self._repository, self._show = settings, paths, repository, show

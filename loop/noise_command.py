@@ -73,6 +73,7 @@ async def measure(
         seconds.append(found.total_seconds)
         flags = f" ({'; '.join(found.flags)})" if found.flags else ""
         say(f"run {number + 1} of {2 * runs}, seed {seed}: {settings.metric} {found.value:.6f}{flags}")
+    executor.close()
     return Measured(same, others, fmean(seconds))
 
 
