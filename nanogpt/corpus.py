@@ -1,0 +1,267 @@
+"""Where text comes from: which documents a data set has, and which split each belongs to.
+
+    sympy         the source text of the installed, pinned `sympy` (BSD licence); no download
+    climbmix[:N]  N shards of karpathy/climbmix-400b-shuffle on a Hugging Face hub; its last one validates
+    tinystories   roneneldan/TinyStories, for small GPUs
+    a folder      your own .txt, .jsonl (key `text`) and .parquet (column `text`) files
+
+The hub is the one that HF_ENDPOINT names; HF_TOKEN is used if set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib import util
+from pathlib import Path
+from typing import NamedTuple
+
+SPLITS = ("train", "val", "tune", "hidden")
+VAL_BYTES = 256 * 1024
+"""Validation text of sympy: about 80,000 tokens, 3 s on two cores. The same for every budget, so that all
+val_bpb of one data identity can be compared."""
+HIDDEN_BYTES = 16 * 1024
+"""Hidden text: about 5,000 tokens, so that measuring it costs every run 7% of its evaluation and no more.
+It shows whether a gain on the validation text is a gain on text in general."""
+CLIMBMIX, CLIMBMIX_LAST, CLIMBMIX_SHARDS = "karpathy/climbmix-400b-shuffle", 6542, 10
+"""An H100 sees some 500 million tokens in 300 s: the training text of about ten shards."""
+TINYSTORIES = "roneneldan/TinyStories"
+
+Say = Callable[[str], None]
+
+
+class BadData(Exception):
+    """The data cannot be prepared or trusted; one sentence that says what to do."""
+
+
+class Corpus(NamedTuple):
+    """A data set before it is tokens."""
+
+    name: str
+    """Of its folder in the cache; says all that its text depends on."""
+    vocab_size: int
+    sequence: int
+    """Tokens a row; evaluation sees as much context as training."""
+    packed: bool
+    """Documents are about as long as rows: each row starts with one, and others fill it."""
+    limits: dict[str, int]
+    """Most tokens of a split; a split that is not here is taken whole."""
+    read: Callable[[str, Path, Say], Iterable[str]]
+    """Documents of a split; downloads go to a folder of the cache."""
+
+
+def find(name: str) -> Corpus:
+    """The corpus of this name, or of the files at this path. Raises `BadData`."""
+    kind, _, shards = name.partition(":")
+    if name == "sympy":
+        return Corpus("sympy", 4096, 256, False, {}, lambda split, cache, say: split_sympy()[split])
+    if kind == "climbmix":
+        if not (shards or "1").isdigit() or not 1 <= int(shards or 1) < CLIMBMIX_LAST:
+            raise BadData(f"climbmix has 1 to {CLIMBMIX_LAST - 1} training shards, not {shards!r}")
+        count = int(shards or CLIMBMIX_SHARDS)
+        limits = {"val": 40 * 524288, "tune": 4 * 524288, "hidden": 524288}
+        return Corpus(
+            f"climbmix-{count}", 8192, 2048, True, limits,
+            lambda split, cache, say: _climbmix(split, count, cache, say),
+        )  # fmt: skip
+    if name == "tinystories":
+        limits = {"val": 2**20, "tune": 2**18, "hidden": 2**17}
+        return Corpus("tinystories", 4096, 512, True, limits, _tinystories)
+    return _folder(Path(name).expanduser())
+
+
+# --- sympy ---
+
+
+def split_sympy() -> dict[str, list[str]]:
+    """Documents of each split, by the hash of a file's path; a text that was seen already is left out."""
+    spec = util.find_spec("sympy")
+    if spec is None or spec.origin is None:
+        raise BadData("sympy is not installed: `pip install sympy==1.14.0`")
+    root = Path(spec.origin).parent
+    documents: dict[str, list[str]] = {split: [] for split in SPLITS}
+    seen: set[str] = set()
+    held_out: list[tuple[str, str]] = []
+    for path in sorted(root.rglob("*.py"), key=lambda p: p.relative_to(root).as_posix()):
+        name = path.relative_to(root).as_posix()
+        text = path.read_text("utf-8")
+        if "/tests/" in f"/{name}" or not text.strip() or text in seen:
+            continue
+        seen.add(text)
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        share = int(digest[:8], 16) / 2**32
+        if share < 0.10:
+            held_out.append((digest, text))
+        else:
+            documents["tune" if share < 0.15 else "train"].append(text)
+    documents["val"], rest = _take([text for _, text in held_out], VAL_BYTES)
+    # What validation leaves, in no order of subject: many short pieces tell more than a few long files.
+    pieces = [_middle(text, 2048) for _, text in sorted(held_out[-rest:])] if rest else []
+    documents["hidden"], _ = _take(pieces, HIDDEN_BYTES)
+    return documents
+
+
+def _middle(text: str, most: int) -> str:
+    start = max(0, len(text) - most) // 2
+    return text[start : start + most]
+
+
+def _take(texts: list[str], most: int) -> tuple[list[str], int]:
+    """The first `most` bytes of some documents, the last one cut, and how many documents are left."""
+    taken: list[str] = []
+    for text in texts:
+        if most <= 0:
+            break
+        taken.append(text.encode()[:most].decode("utf-8", "ignore"))
+        most -= len(taken[-1].encode())
+    return taken, len(texts) - len(taken)
+
+
+# --- a hub ---
+
+
+def _climbmix(split: str, count: int, cache: Path, say: Say) -> Iterator[str]:
+    """Training shards from the first on; of the last, one document in 40 is hidden and three tune."""
+    if split == "train":
+        names = [f"shard_{i:05d}.parquet" for i in range(count)]
+        for path in _download(CLIMBMIX, names, cache, say):
+            yield from _parquet(path)
+        return
+    (path,) = _download(CLIMBMIX, [f"shard_{CLIMBMIX_LAST:05d}.parquet"], cache, say)
+    for i, text in enumerate(_parquet(path)):
+        if split == ("hidden" if i % 40 == 0 else "tune" if i % 40 <= 3 else "val"):
+            yield text
+
+
+def _tinystories(split: str, cache: Path, say: Say) -> Iterator[str]:
+    """The GPT-4 stories; of the authors' validation file every tenth story is hidden, the next for tuning."""
+    part = "train" if split == "train" else "valid"
+    (path,) = _download(TINYSTORIES, [f"TinyStoriesV2-GPT4-{part}.txt"], cache, say)
+    for i, text in enumerate(_stories(path)):
+        if split in ("train", ("hidden", "tune")[i % 10] if i % 10 < 2 else "val"):
+            yield text
+
+
+def _stories(path: Path) -> Iterator[str]:
+    story: list[str] = []
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.strip() != "<|endoftext|>":
+                story.append(line)
+            elif text := "".join(story).strip():
+                story = []
+                yield text
+    if text := "".join(story).strip():
+        yield text
+
+
+def _download(repository: str, names: list[str], cache: Path, say: Say) -> list[Path]:
+    """Files of a hub's data set, four at a time; what is there already, whole, is not fetched again."""
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()
+    folder = cache / "hub" / repository.replace("/", "--")
+
+    def fetch(name: str) -> Path:
+        return Path(hf_hub_download(repository, name, repo_type="dataset", local_dir=folder))
+
+    found: list[Path] = []
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(fetch, name) for name in names]
+        try:
+            for name, job in zip(names, jobs, strict=True):
+                found.append(_whole(job.result(), folder))
+                say(f"data: {name} ({len(found)} of {len(names)})")
+        except BadData:
+            raise
+        except Exception as error:  # the hub's client raises what its many layers raise
+            why = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise BadData(
+                f"cannot get {name} of {repository} from {constants.ENDPOINT} ({why}): check the network, "
+                "HF_ENDPOINT and HF_TOKEN, or use `--data sympy`; what is there already is kept"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return found
+
+
+def _whole(path: Path, folder: Path) -> Path:
+    """The file, if its content is what the hub says it is (large files carry their sha256)."""
+    note = folder / ".cache/huggingface/download" / f"{path.name}.metadata"
+    etag = [*note.read_text().splitlines(), "", ""][1] if note.exists() else ""
+    if len(etag) == 64:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != etag:
+            path.unlink()
+            raise BadData(f"{path.name} is damaged and was removed: run this again, it is fetched anew")
+    return path
+
+
+def _parquet(path: Path) -> Iterator[str]:
+    import polars as pl
+
+    try:
+        column = pl.read_parquet(path, columns=["text"])["text"]
+    except (pl.exceptions.PolarsError, OSError) as error:
+        why = str(error).splitlines()[0]
+        raise BadData(f"{path} cannot be read ({why}): delete it, it is fetched again") from error
+    yield from (text for text in column if text)
+
+
+# --- a folder ---
+
+
+def _folder(path: Path) -> Corpus:
+    files = sorted(
+        p for p in (path.rglob("*") if path.is_dir() else [path])
+        if p.suffix in (".txt", ".jsonl", ".parquet") and p.is_file()
+    )  # fmt: skip
+    if not files:
+        raise BadData(
+            f"no data `{path}`: name sympy, climbmix[:shards], tinystories, or a folder of .txt, .jsonl or "
+            ".parquet files"
+        )
+    stamp = "".join(f"{p.resolve()}{p.stat().st_size}{p.stat().st_mtime_ns}" for p in files)
+    name = f"text-{hashlib.sha256(stamp.encode()).hexdigest()[:10]}"
+    limits = {"val": 2**20, "tune": 2**18, "hidden": 2**16}
+    return Corpus(name, 4096, 256, False, limits, lambda split, cache, say: _documents(split, files))
+
+
+def _documents(split: str, files: list[Path]) -> Iterator[str]:
+    """A document belongs to a split by the hash of its text, so copies of one never fall into two."""
+    seen: set[bytes] = set()
+    for path in files:
+        for text in _texts(path):
+            digest = hashlib.sha256(text.encode("utf-8", "replace")).digest()[:8]
+            share = int.from_bytes(digest[:4]) / 2**32
+            wanted = (
+                "val" if share < 0.05 else "tune" if share < 0.08 else "hidden" if share < 0.1 else "train"
+            )
+            if split == wanted and digest not in seen:
+                seen.add(digest)
+                yield text
+
+
+def _texts(path: Path) -> Iterator[str]:
+    if path.suffix == ".parquet":
+        yield from _parquet(path)
+    elif path.suffix == ".txt":
+        if text := path.read_text("utf-8", "replace").strip():
+            yield text
+    else:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield _line(line, path, number)
+
+
+def _line(line: str, path: Path, number: int) -> str:
+    try:
+        text = json.loads(line)["text"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadData(f'{path}, line {number}: not a JSON object with a key "text"') from error
+    return str(text)
