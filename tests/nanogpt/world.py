@@ -28,7 +28,9 @@ def folder(
     """
     path.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(5)
-    meta: dict[str, int | str] = {"format": 2, "vocab_size": vocabulary, "sequence": sequence, "bos": 0}
+    meta: dict[str, int | str] = {
+        "format": 2, "vocab_size": vocabulary, "sequence": sequence, "packed": False, "bos": 0,
+    }  # fmt: skip
     for split, count in {"train": 200, "tune": 2, "val": rows, "hidden": hidden_rows}.items():
         stream = generator.integers(1, tokens or vocabulary, count * sequence + 1).astype(np.uint16)
         np.save(path / f"{split}.npy", stream)

@@ -39,9 +39,9 @@ def budget_s(cheat: Cheat) -> float:
 def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ev.RunFinished]:
     """Every cheat's run, as the engine accounts for it."""
     base = tmp_path_factory.mktemp("red")
-    name = f"sympy-{prepare.VOCAB_SIZE}-v{prepare.FORMAT}"
-    world.folder(base / "cache" / name, 12, 12, 509, prepare.SEQUENCE)
-    world.folder(base / "cache/easy", 12, 12, 509, prepare.SEQUENCE, tokens=2)
+    name = f"sympy-v{prepare.FORMAT}"
+    world.folder(base / "cache" / name, 12, 12, 509, 256)
+    world.folder(base / "cache/easy", 12, 12, 509, 256, tokens=2)
     jobs, cheats = [], [BASELINE, *CHEATS]
     for i, cheat in enumerate(cheats):
         files = RunFiles(base / str(i))
