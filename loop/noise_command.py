@@ -57,11 +57,19 @@ async def measure(
     paths = RunPaths(repository.root, ".noise")
     paths.create()
     shutil.rmtree(paths.folder / "experiments", ignore_errors=True)  # what an earlier measurement left
-    executor = Executor(settings, paths, repository, lambda event: None)
+    executor = Executor(settings, paths, repository, lambda event: None, lambda: None)
     try:
         await executor.prepare(commit)
+        return await _measure(executor, settings, commit, runs, say)
     except PrepareFailed as error:
         raise UsageError(str(error)) from error
+    finally:
+        executor.close()
+
+
+async def _measure(
+    executor: Executor, settings: config.Settings, commit: str, runs: int, say: Callable[[str], None]
+) -> Measured:
     same, others, seconds = list[float](), list[float](), list[float]()
     for number in range(2 * runs):
         values, seed = (same, SEED) if number < runs else (others, SEED + 1 + number)

@@ -58,8 +58,7 @@ def main(root: str, experiments: str, when: str = "", count: str = "0") -> int:
 
     setattr(launch, "make_agent", scripted)  # noqa: B010
     repository = Repository.discover(Path(root))
-    once = {"rule": "improved", "baseline_runs": 1}  # one run and one verdict each: easy to count
-    flags = {"max_experiments": int(experiments), "fix_attempts": 1000, "max_crashes": 1000, **once}
+    flags = {"max_experiments": int(experiments), "fix_attempts": 1000, "max_crashes": 1000}
     settings = config.load(repository, repository.head(), flags, {})
     paths = RunPaths(repository.root, "t")
     return launch.run_engine(settings, paths, repository, headless=True, say=lambda record: None)

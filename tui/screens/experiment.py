@@ -220,7 +220,7 @@ def summary(e: Experiment, state: RunState) -> Content:
         Content.assemble(*parts),
         Content.styled(title(e), "bold"),
         Content.styled(safe(e.hypothesis).replace("\n", " "), "$agent"),
-        Content.styled(safe(e.reason).replace("\n", " "), style),
+        Content.styled(safe("   audit: ".join([e.reason, *e.findings])).replace("\n", " "), style),
     ]
     return Content("\n").join(lines)
 
