@@ -114,7 +114,8 @@ class Counts:
             features += [total.log1p(), distinct.float().log1p(), (distinct == 1).float()]
             value = ((count - self.discount) / total[position]).log()
             columns.append((position, token[entry].long(), 3 * i + count.clamp_max(3).long() - 1, value))
-        columns.append(self._copies(tokens))
+        if self.copy:
+            columns.append(self._copies(tokens))
         position, token, source, value = (torch.cat(column) for column in zip(*columns, strict=True))
         return Found(rows, position, token, source, value, torch.stack(features, 1))
 

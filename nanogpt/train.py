@@ -56,7 +56,7 @@ NGRAM_ROWS = 65536  # rows of each [16384, 524288]
 COUNT_ORDER = 5  # longest n-gram that is counted; 0 counts none [0, 5]
 COUNT_FOLDS = 8  # a share of 1 / this is not counted but trained on, in turn [3, 24]
 COUNT_DISCOUNT = 0.75  # taken off every count, for what was never seen [0.3, 0.95]
-COPY_LENGTH = 12  # longest match within the row that is told apart [1, 24]
+COPY_LENGTH = 12  # longest match within the row that is told apart; 0 copies nothing [0, 24]
 ROWS = 8  # rows of T tokens a step [4, 64]
 MATRIX_LR = 0.02  # Muon, all matrices of the blocks [0.004, 0.1]
 EMBED_LR = 0.3  # AdamW, token and value embeddings [0.03, 1.5]
@@ -65,6 +65,8 @@ GATE_LR = 0.01  # AdamW, weights of counts and copies [0.001, 0.1]
 SCALAR_LR = 0.02  # AdamW, residual and x0 weights [0.002, 0.2]
 NGRAM_LR = 0.1  # row-wise Adagrad, n-gram tables [0.01, 1.0]
 MOMENTUM = 0.95  # Muon's Nesterov momentum [0.8, 0.98]
+BETA1 = 0.8  # AdamW, memory of gradients [0.6, 0.95]
+BETA2 = 0.95  # AdamW, memory of their squares [0.9, 0.999]
 WEIGHT_DECAY = 0.1  # cautious, on matrices, falls to 0 with the budget [0.01, 0.5]
 AGAIN = 0.1  # initial weight of the embedding that each block sees again [0.0, 0.5]
 WARMDOWN = 0.6  # share of the budget over which the learning rates fall [0.2, 1.0]
@@ -387,10 +389,10 @@ class MuonAdamW:
         """Adam (Kingma & Ba 2014); these parameters take no weight decay."""
         if p.grad is None:
             return
-        m.lerp_(p.grad, 0.2)
-        v.lerp_(p.grad.square(), 0.05)
-        denominator = (v / (1 - 0.95**self.steps)).sqrt_().add_(1e-10)
-        p.addcdiv_(m, denominator, value=-lr / (1 - 0.8**self.steps))
+        m.lerp_(p.grad, 1 - BETA1)
+        v.lerp_(p.grad.square(), 1 - BETA2)
+        denominator = (v / (1 - BETA2**self.steps)).sqrt_().add_(1e-10)
+        p.addcdiv_(m, denominator, value=-lr / (1 - BETA1**self.steps))
 
     @staticmethod
     def _adagrad(table: Tensor, total: Tensor, lr: float) -> None:

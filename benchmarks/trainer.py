@@ -1,0 +1,185 @@
+"""What the trainer is worth: ours, ours without one technique at a time, and what needs no network.
+
+    python benchmarks/trainer.py [--seconds 60] [--repeats 1] [NAME ...]
+
+Every line: the sympy corpus, the same tokens, the same validation text, one thread, a budget of CPU seconds
+(so that a busy machine changes little). Names choose lines; results in docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import lzma
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "nanogpt"))
+
+VARIANTS: dict[str, dict[str, str]] = {
+    "ours": {},
+    "no copies": {"COPY_LENGTH": "0"},
+    "counts up to trigrams": {"COUNT_ORDER": "3"},
+    "counts up to 4-grams": {"COUNT_ORDER": "4"},
+    "no counts, no copies": {"COUNT_ORDER": "0", "COPY_LENGTH": "0"},
+    "no counts, hashed tables": {"COUNT_ORDER": "0", "COPY_LENGTH": "0", "NGRAM_TABLES": "2"},
+    "gates alone learn": {"MATRIX_LR": "0.0", "EMBED_LR": "0.0", "HEAD_LR": "0.0", "SCALAR_LR": "0.0"},
+    "fp32": {"CPU_BF16": "False"},
+    "depth 1": {"DEPTH": "1"},
+    "depth 3": {"DEPTH": "3"},
+}
+PLAIN = ("1e-3", "3e-3", "6e-3", "1e-2")
+"""Learning rates of the plain baseline; the best is what counts."""
+FAST = {
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_MMAP_THRESHOLD_": "1073741824",
+    "MALLOC_TRIM_THRESHOLD_": "2073741824",
+    "AUTORESEARCH_CLOCK": "cpu",
+    "AUTORESEARCH_DATA": "sympy",
+}
+
+
+def trained(script: Path, seconds: float, seed: int, **more: str) -> tuple[float, int]:
+    """val_bpb and steps of one run."""
+    environment = {"AUTORESEARCH_BUDGET_S": f"{seconds:g}", "AUTORESEARCH_SEED": str(seed), **more}
+    done = subprocess.run(
+        [sys.executable, str(script)], env=os.environ | FAST | environment, capture_output=True, text=True
+    )
+    found = dict(re.findall(r"^(val_bpb|num_steps): +(\S+)$", done.stdout, re.MULTILINE))
+    if done.returncode or "val_bpb" not in found:
+        sys.exit(f"{script} failed: {done.stderr[-500:]}")
+    return float(found["val_bpb"]), int(found["num_steps"])
+
+
+def variant(changes: dict[str, str], seconds: float, seed: int) -> tuple[float, int]:
+    """Our trainer with some constants changed."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(ROOT / "nanogpt", folder, dirs_exist_ok=True)
+        script = Path(folder) / "train.py"
+        source = script.read_text()
+        for name, value in changes.items():
+            source, count = re.subn(rf"^{name} = [^#\n]+", f"{name} = {value}  ", source, count=1, flags=re.M)
+            assert count == 1, name
+        script.write_text(source)
+        return trained(script, seconds, seed)
+
+
+def show(name: str, values: list[float], note: str = "") -> None:
+    spread = f"{statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    print(f"| {name} | {statistics.mean(values):.4f} | {spread} | {len(values)} | {note} |", flush=True)
+
+
+# --- without a network ---
+
+
+class KneserNey:
+    """Interpolated Kneser-Ney (one discount for each order) over tokens."""
+
+    def __init__(self, stream: Any, order: int, vocab_size: int) -> None:
+        self.order, self.V = order, vocab_size
+        self.levels: list[tuple[Any, ...]] = []
+        for n in range(1, order + 1):
+            keys = (
+                self._keys(stream, n) if n == order else np.unique(self._keys(stream, n + 1)) % vocab_size**n
+            )
+            grams, counts = np.unique(keys, return_counts=True)
+            contexts, start, kinds = np.unique(grams // vocab_size, return_index=True, return_counts=True)
+            ones, twos = (counts == 1).sum(), (counts == 2).sum()
+            discount = ones / (ones + 2 * twos)
+            self.levels.append((grams, counts, contexts, np.add.reduceat(counts, start), kinds, discount))
+
+    def _keys(self, stream: Any, n: int) -> Any:
+        keys = np.zeros(len(stream) - n + 1, np.int64)
+        for i in range(n):
+            keys = keys * self.V + stream[i : len(stream) - n + 1 + i]
+        return keys
+
+    def bits(self, rows: Any) -> Any:
+        """Bits of each token of rows (R, T + 1), but for the first, which is given."""
+        share = np.full(rows[:, 1:].shape, 1.0 / self.V)
+        for n, (grams, counts, contexts, totals, kinds, discount) in enumerate(self.levels, 1):
+            key = np.zeros_like(share, dtype=np.int64)
+            for back in range(n - 1, -1, -1):
+                part = np.full(share.shape, -1, np.int64)
+                part[:, max(0, back - 1) :] = rows[:, 1 + max(0, back - 1) - back : rows.shape[1] - back]
+                key = np.where((key < 0) | (part < 0), -1, key * self.V + part)
+            at = np.searchsorted(contexts, key // self.V).clip(max=len(contexts) - 1)
+            known = (contexts[at] == key // self.V) & (key >= 0)
+            gram = np.searchsorted(grams, key).clip(max=len(grams) - 1)
+            count = np.where(grams[gram] == key, counts[gram], 0)
+            mixed = (np.maximum(count - discount, 0) + discount * kinds[at] * share) / totals[at]
+            share = np.where(known, mixed, share)
+        return -np.log2(share)
+
+
+def without_network(wanted: Callable[[str], bool]) -> None:
+    from corpus import split_sympy
+
+    from evaluation import HeldOut
+    from prepare import load
+
+    data = load()
+    held_out = HeldOut(data.folder)
+    rows = np.stack([held_out.row("val", i) for i in range(held_out.count("val"))])
+    rows = np.concatenate([np.full((len(rows), 1), data.bos), rows], 1).astype(np.int64)
+    counted = held_out.token_bytes[rows[:, 1:]]
+    stream = np.asarray(data.streams["train"]).astype(np.int64)
+    for order in (2, 3, 4):
+        if wanted(name := f"Kneser-Ney {order}-gram"):
+            bits = KneserNey(stream, order, data.vocab_size).bits(rows)
+            show(name, [float(bits[counted > 0].sum() / counted.sum())], "static, the same rows")
+    text = {split: "".join(parts).encode() for split, parts in split_sympy().items()}
+    packers: dict[str, Callable[[bytes], int]] = {"xz": lambda b: len(lzma.compress(b, preset=9))}
+    try:
+        import pyppmd
+
+        packers |= {f"PPMd order {o}": _ppmd(pyppmd, o) for o in (6, 16)}
+    except ImportError:
+        print("(pyppmd is not installed)")
+    for name, size in packers.items():
+        if wanted(name):
+            alone = 8 * size(text["val"]) / len(text["val"])
+            primed = 8 * (size(text["train"] + text["val"]) - size(text["train"])) / len(text["val"])
+            show(name, [alone], "adapts to the whole validation text")
+            show(f"{name}, primed", [primed], "the same, after the training text")
+
+
+def _ppmd(pyppmd: Any, order: int) -> Callable[[bytes], int]:
+    return lambda b: len(pyppmd.compress(b, max_order=order, mem_size=1 << 30))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*", help="lines to measure; all without names")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--repeats", type=int, default=1)
+    options = parser.parse_args()
+
+    def wanted(name: str) -> bool:
+        return not options.names or any(name.startswith(n) for n in options.names)
+
+    print("| | val_bpb | sd | runs | |\n|---|---|---|---|---|")
+    for name, changes in VARIANTS.items():
+        if name in options.names or not options.names:
+            runs = [variant(changes, options.seconds, 1337 + i) for i in range(options.repeats)]
+            show(name, [bpb for bpb, _ in runs], f"{round(statistics.mean(s for _, s in runs))} steps")
+    if wanted("plain"):
+        for rate in PLAIN:
+            bpb, steps = trained(ROOT / "benchmarks/plain_gpt.py", options.seconds, 1337, PLAIN_LR=rate)
+            show(f"plain GPT, learning rate {rate}", [bpb], f"{steps} steps")
+    without_network(wanted)
+
+
+if __name__ == "__main__":
+    main()
