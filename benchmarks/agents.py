@@ -1,6 +1,6 @@
 """How well `search` searches, and how fast streamed words arrive: `python -m benchmarks.agents`.
 
-Search: synthetic val_bpb of the hyperparameters of nanogpt/train.py, with optima away from the start, few
+Search: a synthetic val_bpb of a GPT's hyperparameters, with optima away from the start, few
 knobs that matter, some that work together, noise, and settings that crash. An experiment is one measurement;
 one more is always in training while the next is worked out, as in the engine.
 """
@@ -10,20 +10,48 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
+import os
 import random
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from loop import events as ev
+from loop import launch
 from loop.agents import knobs, search
 from loop.agents.base import ResearchContext
 from loop.agents.knobs import Knob
+from loop.paths import RunPaths
 from loop.state import Experiment
+from tests.conftest import make_repository
+from tests.loop.agents import wire
+from tests.loop.agents.wire import Reply
 
-SOURCE = (Path(__file__).parent.parent / "nanogpt/train.py").read_text()
+SOURCE = """\
+DEPTH = 3  # transformer blocks [1, 8]
+WIDTH = 128  # residual width D, a multiple of HEAD_DIM [64, 512]
+HEAD_DIM = 32  # width of one attention head [16, 64]
+MLP_RATIO = 4  # hidden width of the MLP over D [2, 8]
+ROPE_BASE = 10000.0  # longest rotary wavelength [1000.0, 300000.0]
+QK_SCALE = 1.2  # sharpens attention after QK-norm [0.8, 2.0]
+SOFTCAP = 15.0  # logits stay within +- this [8.0, 60.0]
+NGRAM_ROWS = 131072  # rows of each hashed n-gram table [16384, 524288]
+ROWS = 8  # rows of SEQUENCE tokens a step [4, 64]
+MATRIX_LR = 0.02  # Muon, all matrices of the blocks [0.004, 0.1]
+EMBED_LR = 0.3  # AdamW, token embedding [0.03, 1.5]
+HEAD_LR = 0.006  # AdamW, output head [0.001, 0.03]
+SCALAR_LR = 0.02  # AdamW, residual and x0 weights [0.002, 0.2]
+NGRAM_LR = 0.1  # row-wise Adagrad, n-gram tables [0.01, 1.0]
+MOMENTUM = 0.95  # Muon's Nesterov momentum [0.8, 0.98]
+WEIGHT_DECAY = 0.1  # cautious, on matrices, falls to 0 with the budget [0.01, 0.5]
+WARMDOWN = 0.6  # share of the budget over which the learning rates fall [0.2, 1.0]
+FINAL_LR = 0.03  # learning rate at the end, of its peak [0.005, 0.2]
+"""
+"""Hyperparameters of an early nanogpt/train.py; a copy, so that figures stay comparable."""
 FOUND = knobs.find(SOURCE)
 GAP = 0.05
 """How much better than the start the optimum is."""
@@ -163,6 +191,51 @@ def compare(seeds: int, count: int) -> None:
             print(f"{shape:6}{name:22}{shares} ({error:.1%}){crashes:9.1f}{1000 * each:8.0f} ms", flush=True)
 
 
+# --- words ---
+
+WORDS = [f"word{i} " for i in range(100)]
+
+
+def _reply(api: str) -> Reply:
+    """A turn of a hundred words, 20 ms apart, that ends without a tool call."""
+    spread: list[Any] = [piece for word in WORDS for piece in (word, 0.02)]
+    if api == "claude":
+        return wire.message(wire.text(*spread), stop="end_turn")
+    if api == "responses":
+        return wire.response(wire.output_text("".join(WORDS).strip()), pause=0.02)
+    return wire.chunks(*(p if isinstance(p, float) else {"content": p} for p in spread), finish="stop")
+
+
+async def words(api: str) -> None:
+    """From the server that sends a word to a client of a real engine's socket, where the cockpit sits."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = make_repository(Path(folder) / "repository")
+        paths = RunPaths(root, "words")
+        async with wire.Wire(*(_reply(api) for _ in range(3))) as peer:
+            agent = ["--agent", "claude" if api == "claude" else "gpt"]
+            options = ["--api", api] if api != "claude" else []
+            flags = ["--tag", "words", *agent, *options, "--model", "m", "--base-url", peer.url]
+            await asyncio.to_thread(launch.start_detached, paths, flags)
+            client = await launch.connect(paths)
+            shown: list[tuple[float, str]] = []
+            async for record in client.records():
+                if isinstance(record.event, ev.AgentDelta) and record.event.kind == "text":
+                    shown.append((time.time(), record.event.text))
+                if len(shown) >= 3 * len(WORDS):
+                    break
+            await client.send(ev.StopEngine(now=True))
+            await client.close()
+        sent = [t for t, event in peer.sent if "word" in str(event.get("delta") or event.get("choices"))]
+    late = sorted(1000 * (b - a) for a, (b, _) in zip(sent, shown, strict=True))
+    first = max(1000 * (shown[i][0] - sent[i]) for i in range(0, len(sent), len(WORDS)))
+    whole = "".join(text for _, text in shown) == "".join(WORDS) * 3
+    middle, most = late[len(late) // 2], late[len(late) * 99 // 100]
+    print(
+        f"{api:10} first word of a turn at most {first:5.1f} ms; all words: median {middle:4.1f} ms, "
+        f"99% {most:5.1f} ms; {'none lost or doubled' if whole else 'WORDS LOST OR DOUBLED'}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="?", choices=("search", "words"))
@@ -172,7 +245,9 @@ def main() -> None:
     if arguments.what in (None, "search"):
         compare(arguments.seeds, arguments.count)
     if arguments.what in (None, "words"):
-        asyncio.run(asyncio.sleep(0))
+        os.environ |= {"ANTHROPIC_API_KEY": "none", "OPENAI_API_KEY": "none"}
+        for api in ("claude", "responses", "chat"):
+            asyncio.run(words(api))
 
 
 if __name__ == "__main__":

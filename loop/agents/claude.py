@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from loop.agents import pricing, prompt, toolbox
+from loop.agents import pricing, prompt, rehearsal, toolbox
 from loop.agents.base import Emit, Proposal, ResearchContext
 from loop.agents.checks import Tried
 from loop.agents.conversation import Answer, Bounds, Call, Dialogue, Peer, Stop, Turn, Voice, research
@@ -67,10 +67,14 @@ class ClaudeAgent:
 
     def _connect(self) -> AsyncAnthropic:
         """The client. In a thread, as importing the library takes a second and more."""
-        import genai_prices  # noqa: F401 - loaded here for the same reason
         import httpx2
         from anthropic import AsyncAnthropic
 
+        def begin(http: httpx2.AsyncClient) -> Dialogue:
+            client = AsyncAnthropic(api_key="none", base_url="http://127.0.0.1", http_client=http)
+            return _Messages(client, self.model, rehearsal.START, [True])
+
+        rehearsal.rehearse(rehearsal.MESSAGES, begin)
         return AsyncAnthropic(
             api_key=self._key,
             auth_token=None,

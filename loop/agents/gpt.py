@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Literal
 
-from loop.agents import pricing, prompt, toolbox
+from loop.agents import pricing, prompt, rehearsal, toolbox
 from loop.agents.base import AgentStopped, Emit, Proposal, ResearchContext
 from loop.agents.chat import Chat
 from loop.agents.checks import Tried
@@ -78,10 +78,16 @@ class GptAgent:
 
     def _connect(self) -> AsyncOpenAI:
         """The client. In a thread, as importing the library takes most of a second."""
-        import genai_prices  # noqa: F401 - loaded here for the same reason
         import httpx2
         from openai import AsyncOpenAI
 
+        def begin(http: httpx2.AsyncClient) -> Dialogue:
+            client = AsyncOpenAI(api_key="none", base_url="http://127.0.0.1", http_client=http)
+            if self.api == "chat":
+                return Chat(client, "none", rehearsal.START, "", "", set())
+            return _Responses(client, "none", rehearsal.START, "", "", set())
+
+        rehearsal.rehearse(rehearsal.CHAT if self.api == "chat" else rehearsal.RESPONSES, begin)
         return AsyncOpenAI(
             api_key=self._key or "none",  # servers of one's own want none, the library wants one
             base_url=self._base_url or None,
