@@ -57,6 +57,7 @@ class Thinker:
     """Proposes another X after `think_s`; `serial`: begins to think only when nothing trains."""
 
     name, model = "thinker", ""
+    secrets: tuple[str, ...] = ()
 
     def __init__(self, think_s: float, serial: bool = False) -> None:
         self.think_s, self.serial = think_s, serial

@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 from loop import events as ev
-from loop.agents.base import Agent, AgentFailed, AgentStopped, Failure, Proposal, ResearchContext
+from loop.agents.base import Agent, AgentFailed, AgentStopped, Failure, Proposal, ResearchContext, Wish
+from loop.agents.faults import without
 from loop.agents.toolbox import NOTES_MOST
 from loop.archive import KeptArchive
 from loop.candidates import refusal
@@ -61,7 +62,7 @@ class Proposer:
             budget_s=self._settings.budget_s,
             notes=_read(self._paths.notes),
             failure=failure,
-            permit=partial(self.questions.ask, n),
+            permit=partial(self._permit, n),
             refuse=partial(refusal, self._settings, source),
             dollars_left=self._dollars_left(),
         )
@@ -82,6 +83,7 @@ class Proposer:
         with path.open("ab") as transcript:
 
             def emit(event: ev.AgentDelta | ev.CandidateEdited) -> None:
+                event = self._plain(event)
                 if isinstance(event, ev.AgentDelta):
                     transcript.write(ev.encode(event) + b"\n")
                     transcript.flush()
@@ -101,7 +103,7 @@ class Proposer:
 
             context = msgspec.structs.replace(context, steering=hear(), hear=hear)
             try:
-                proposal = _cleaned(await self._agent.propose(context, emit))
+                proposal = self._cleaned(await self._agent.propose(context, emit))
                 del self._told[context.n]
                 return proposal, heard
             except (AgentFailed, AgentStopped, OSError):
@@ -112,10 +114,36 @@ class Proposer:
 
     def say(self, n: int, kind: ev.DeltaKind, text: str) -> None:
         """A line of the engine's own in an experiment's transcript."""
-        delta = ev.AgentDelta(n, kind, text, t=time.time())
+        delta = ev.AgentDelta(n, kind, without(text, self._agent.secrets), t=time.time())
         with self._paths.transcript(n).open("ab") as transcript:
             transcript.write(ev.encode(delta) + b"\n")
         self._show(delta)
+
+    def _plain(self, event: ev.AgentDelta | ev.CandidateEdited) -> ev.AgentDelta | ev.CandidateEdited:
+        """What an agent shows, without its keys."""
+        secrets = self._agent.secrets
+        if isinstance(event, ev.AgentDelta):
+            return msgspec.structs.replace(event, text=without(event.text, secrets))
+        return msgspec.structs.replace(event, after=without(event.after, secrets))
+
+    async def _permit(self, n: int, wish: Wish) -> bool:
+        secrets = self._agent.secrets
+        paths = [without(path, secrets) for path in wish.paths]
+        return await self.questions.ask(
+            n, msgspec.structs.replace(wish, title=without(wish.title, secrets), paths=paths)
+        )
+
+    def _cleaned(self, proposal: Proposal) -> Proposal:
+        """What a model wrote, fit for a commit, a terminal and JSON, and without keys."""
+        secrets = self._agent.secrets
+        return msgspec.structs.replace(
+            proposal,
+            description=" ".join(clean(without(proposal.description, secrets)).split())[:500]
+            or "no description",
+            hypothesis=clean(without(proposal.hypothesis, secrets)),
+            source=without(proposal.source, secrets).encode("utf-8", "replace").decode(),
+            notes=None if proposal.notes is None else without(proposal.notes, secrets),
+        )
 
     def keep_notes(self, proposal: Proposal, before: str) -> None:
         """The agent's notes.md, if it changed them: whole or not at all. `before`: what it had been given."""
@@ -135,16 +163,6 @@ def joined(before: str, now: str, after: str) -> str:
     while len("\n".join(lines)) >= NOTES_MOST:
         lines.pop(0)
     return "\n".join(lines) + "\n"
-
-
-def _cleaned(proposal: Proposal) -> Proposal:
-    """What a model wrote, fit for a commit, a terminal and JSON."""
-    return msgspec.structs.replace(
-        proposal,
-        description=" ".join(clean(proposal.description).split())[:500] or "no description",
-        hypothesis=clean(proposal.hypothesis),
-        source=proposal.source.encode("utf-8", "replace").decode(),
-    )
 
 
 def _read(path: Path) -> str:

@@ -19,7 +19,7 @@ from msgspec import Struct
 from loop.agents import checks, child, edits, prompt
 from loop.agents.base import AgentFailed, AgentStopped, Emit, Proposal, ResearchContext, Wish
 from loop.agents.conversation import Bounds, Voice, bill
-from loop.agents.faults import redact, without
+from loop.agents.faults import redact
 from loop.agents.scratch import NOTES, PROPOSAL, Scratch, sweep
 from loop.agents.toolbox import NOTES_MOST
 from loop.events import CandidateEdited, Usage
@@ -82,7 +82,7 @@ class AcpAgent:
     ) -> None:
         self.name, self.model = name, model
         self._cli, self._environ, self._bounds = cli, environ, bounds or Bounds()
-        self._secrets = child.secrets(environ)
+        self.secrets = child.secrets(environ)
         self._tried = checks.Tried()
         self._swept = False
 
@@ -92,7 +92,7 @@ class AcpAgent:
             self._swept = True
         await asyncio.to_thread(self._tried.update, context)
         scratch = await asyncio.to_thread(Scratch, context)
-        session = _Session(context, emit, scratch, self.name, self._tried, self._secrets)
+        session = _Session(context, emit, scratch, self.name, self._tried, self.secrets)
         started = time.monotonic()
         try:
             async with asyncio.timeout(self._bounds.seconds) as limit, self._connected(session):
@@ -126,7 +126,7 @@ class AcpAgent:
             yield
         except ConnectionError as error:
             await child.end(process, mark)
-            said = redact(await last_words, self._secrets)
+            said = redact(await last_words, self.secrets)
             raise AgentFailed(
                 f"{self.name} ended before it was done ({said or 'no word why'})", session.usage
             ) from error
@@ -153,7 +153,7 @@ class _Session:
     ) -> None:
         self.context, self.scratch = context, scratch
         self._emit, self._name, self._tried, self._secrets = emit, name, tried, secrets
-        self._voice = Voice(context.n, emit, secrets)
+        self._voice = Voice(context.n, emit)
         self.limit: asyncio.Timeout | None = None
         self._asking = 0
         self._left_s = 0.0
@@ -270,8 +270,8 @@ class _Session:
 
     def _look(self) -> tuple[Proposal | None, str]:
         """What the agent has made: a proposal, or what is wrong with it."""
-        source = self._read(self.context.path)
-        description, hypothesis = (without(text, self._secrets) for text in self.scratch.proposal())
+        source = self.scratch.read(self.context.path)
+        description, hypothesis = self.scratch.proposal()
         if source is None:
             return None, f"{self.context.path} is gone: put it back, edited."
         if wrong := checks.objection(self.context, source, self._tried):
@@ -281,14 +281,9 @@ class _Session:
                 None,
                 f"Not submitted: {PROPOSAL} is missing or empty: its first line says what is changed.",
             )
-        notes = (self._read(NOTES) or "")[:NOTES_MOST]
+        notes = (self.scratch.read(NOTES) or "")[:NOTES_MOST]
         changed = notes if notes != self.context.notes[:NOTES_MOST] else None
         return Proposal(description, source, hypothesis, notes=changed), ""
-
-    def _read(self, name: str) -> str | None:
-        """A file the agent left; an agent knows its own key, and must not write it anywhere."""
-        text = self.scratch.read(name)
-        return None if text is None else without(text, self._secrets)
 
     def _done(self, proposal: Proposal) -> Proposal:
         if strays := self.scratch.strays():
@@ -314,7 +309,7 @@ class _Session:
                 return
 
     def _show_edit(self) -> None:
-        source = self._read(self.context.path)
+        source = self.scratch.read(self.context.path)
         if source is not None and source != self._seen:
             headline = edits.headline(self.context.path, self._seen, source)
             self._seen = source

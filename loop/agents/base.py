@@ -103,6 +103,8 @@ class Agent(Protocol):
 
     name: str
     model: str
+    secrets: tuple[str, ...]
+    """Keys: whatever holds one is shown and written without it."""
 
     async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
         """Work out the next experiment.

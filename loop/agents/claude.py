@@ -50,6 +50,7 @@ class ClaudeAgent:
         self._key, self._base_url, self._silence_s = key, base_url, silence_s
         self._bounds = bounds or Bounds()
         self._peer = Peer("Anthropic", model, (key,))
+        self.secrets = self._peer.secrets
         self._tried = Tried()
         self._client: AsyncAnthropic | None = None
         self._thinks = [True]

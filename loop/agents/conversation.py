@@ -18,7 +18,7 @@ from msgspec import Struct
 from loop.agents import faults, prompt
 from loop.agents.base import AgentFailed, AgentStopped, Emit, Proposal, ResearchContext
 from loop.agents.checks import Tried
-from loop.agents.faults import Fault, without
+from loop.agents.faults import Fault
 from loop.agents.toolbox import Toolbox, ToolError
 from loop.events import AgentDelta, DeltaKind, Usage
 from loop.progress import clean
@@ -63,10 +63,10 @@ class Turn(Struct, frozen=True):
 
 
 class Voice:
-    """Where a conversation's streamed words go; every piece at once, without secrets."""
+    """Where a conversation's streamed words go; every piece at once."""
 
-    def __init__(self, n: int, emit: Emit, secrets: tuple[str, ...] = ()) -> None:
-        self._n, self.emit, self._secrets = n, emit, secrets
+    def __init__(self, n: int, emit: Emit) -> None:
+        self._n, self.emit = n, emit
         self._start, self._count = f"{time.time_ns() // 1_000_000:x}", 0
 
     def new(self) -> str:
@@ -75,7 +75,7 @@ class Voice:
         return f"{self._start}.{self._count}"
 
     def say(self, kind: DeltaKind, text: str, id: str = "", tool: str = "") -> None:
-        if text := clean(without(text, self._secrets)):
+        if text := clean(text):
             self.emit(AgentDelta(self._n, kind, text, id or self.new(), tool, time.time()))
 
 

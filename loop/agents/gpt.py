@@ -56,6 +56,7 @@ class GptAgent:
         self._key, self._base_url, self._silence_s = key, base_url, silence_s
         self._bounds = bounds or Bounds()
         self._peer = Peer("OpenAI" if not base_url else _host(base_url), model, (key,))
+        self.secrets = self._peer.secrets
         self._tried = Tried()
         self._client: AsyncOpenAI | None = None
         self._refused: set[str] = set()

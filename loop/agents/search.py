@@ -67,6 +67,7 @@ class SearchAgent:
 
     name = "search"
     model = ""
+    secrets: tuple[str, ...] = ()
 
     def __init__(self, device: str = "cpu", hello: str = "") -> None:
         """`hello` is said once, with the first proposal."""

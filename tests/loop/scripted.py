@@ -32,6 +32,7 @@ class ScriptedAgent:
     """Calls `script` for each proposal, after `delay_s`; remembers the contexts it got."""
 
     name, model = "scripted", ""
+    secrets: tuple[str, ...] = ()
 
     def __init__(self, script: Script = set_x, delay_s: float = 0.0) -> None:
         self.script, self.delay_s = script, delay_s
