@@ -78,12 +78,18 @@ def _agents(settings: config.Settings, environ: Mapping[str, str]) -> Iterator[F
     for name in KEYS:
         there = bool(environ.get(name))
         yield Finding(name, "ok" if there else "none", "set" if there else "not set")
+    if where := environ.get("ANTHROPIC_BASE_URL"):
+        yield Finding("ANTHROPIC_BASE_URL", "ok", _plain(where))
     url = settings.base_url or environ.get("OPENAI_BASE_URL", "")
     if url:
         yield _server(url, environ.get("OPENAI_API_KEY", ""))
     for name, command in (("claude-code", "npx"), ("codex", "npx"), ("gemini", "gemini")):
         found = shutil.which(command, path=environ.get("PATH"))
         yield Finding(name, "ok" if found else "none", found or f"{command} is not on the PATH")
+    if settings.agent_command:
+        command = settings.agent_command[0]
+        found = shutil.which(command, path=environ.get("PATH"))
+        yield Finding("agent_command", "ok" if found else "wrong", found or f"{command} is not on the PATH")
     try:
         chosen, why = resolve(settings, environ)
     except UsageError as error:
@@ -93,10 +99,15 @@ def _agents(settings: config.Settings, environ: Mapping[str, str]) -> Iterator[F
     yield Finding("agent", "ok", f"{chosen}{f' ({asked})' if asked else ''}: {why}")
 
 
+def _plain(url: str) -> str:
+    """An address without a password in it."""
+    shown = urlsplit(url)._replace(query="", fragment="")
+    return shown._replace(netloc=shown.netloc.rpartition("@")[2]).geturl()
+
+
 def _server(url: str, key: str) -> Finding:
     """Whether a model server answers, and with how many models."""
-    shown = urlsplit(url)._replace(query="", fragment="")
-    where = shown._replace(netloc=shown.netloc.rpartition("@")[2]).geturl()
+    where = _plain(url)
     request = urllib.request.Request(
         f"{where.rstrip('/')}/models", headers={"Authorization": f"Bearer {key or 'none'}"}
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from loop.agents import edits
+from loop.agents import edits, knobs
 from loop.agents.base import ResearchContext
 from loop.agents.fence import size
 from loop.progress import clean
@@ -13,6 +13,8 @@ from loop.state import Experiment
 
 STRETCH = 8
 """Verdicts without a keep after which another kind of change is asked for."""
+KINDS_OF = 30
+"""Latest verdicts of a stretch whose kinds are counted."""
 LATEST = 30
 """Rows that a table has in any case."""
 NEAR_MISSES = 20
@@ -88,10 +90,19 @@ def stretch(context: ResearchContext) -> list[Experiment]:
     return judged[last + 1 :]
 
 
-def kind(e: Experiment) -> str:
-    """What kind of change an experiment was, by its description."""
+def kind(context: ResearchContext, e: Experiment) -> str:
+    """What kind of change an experiment was: numbers of named hyperparameters only, or by its description."""
     words = e.description.lower()
-    return next((name for name, pattern in KINDS.items() if re.search(pattern, words)), OTHER)
+    told = next((name for name, pattern in KINDS.items() if re.search(pattern, words)), OTHER)
+    return OTHER if told != OTHER and _only_numbers(context, e) else told
+
+
+def _only_numbers(context: ResearchContext, e: Experiment) -> bool:
+    parent = next((p.n for p in context.experiments if p.commit and p.commit == e.parent), None)
+    if parent is None or not context.path.endswith(".py"):
+        return False
+    before, after = context.archive.source(parent), context.archive.source(e.n)
+    return before != after and knobs.code(before) == knobs.code(after)
 
 
 def advice(context: ResearchContext) -> str:
@@ -99,7 +110,7 @@ def advice(context: ResearchContext) -> str:
     since = stretch(context)
     if len(since) < STRETCH:
         return ""
-    tried = Counter(kind(e) for e in since)
+    tried = Counter(kind(context, e) for e in since[-KINDS_OF:])
     told = ", ".join(f"{name} {count}" for name, count in tried.most_common())
     rest = [name for name in (OTHER, *KINDS) if name not in tried]
     fewest = rest or [name for name, _ in tried.most_common()[::-1][:2]]

@@ -5,7 +5,7 @@ each, and a little together), a few matter much and most hardly, the incumbent i
 lose on average), and numbers are noisy. Versions of the code have levels of their own: what is learned about
 a hyperparameter carries over to the next version, its level does not.
 
-Measured against Optuna's TPE and random search in docs/benchmarks.md.
+docs/agents.md has figures beside random search and Optuna's TPE.
 """
 
 from __future__ import annotations

@@ -47,6 +47,16 @@ async def test_a_server_is_asked_for_its_models(repository: Path) -> None:
     )
 
 
+def test_all_that_an_agent_may_need_is_looked_at(repository: Path) -> None:
+    with (repository / "autoresearch.toml").open("a") as config:
+        config.write('agent = "acp"\nagent_command = ["no-such-agent", "--acp"]\n')
+    there = found(repository, ANTHROPIC_BASE_URL="http://me:hidden@127.0.0.1:1/?key=hidden")
+    assert there["agent_command"] == Finding("agent_command", "wrong", "no-such-agent is not on the PATH")
+    assert there["ANTHROPIC_BASE_URL"].text == "http://127.0.0.1:1/"
+    assert {"claude-code", "codex", "gemini", "GPU", "data", "git", "sandbox", "torch"} <= set(there)
+    assert not any("hidden" in finding.text for finding in there.values())
+
+
 def test_what_is_to_be_mended_gives_exit_code_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ from loop.agents.base import Failure, ResearchContext
 from loop.agents.fence import cut, fence, size
 from loop.state import Experiment, ExperimentPhase
 from tests.conftest import TRAINER
-from tests.loop.agents.world import baseline, context
+from tests.loop.agents.world import Past, baseline, context
 
 
 def long_run(count: int) -> list[Experiment]:
@@ -134,7 +134,18 @@ def test_a_stretch_without_a_keep_asks_for_another_kind_of_change() -> None:
     ],
 )
 def test_kinds_of_change(description: str, kind: str) -> None:
-    assert history.kind(Experiment(2, "p", description=description)) == kind
+    assert history.kind(context(), Experiment(2, "p", description=description)) == kind
+
+
+def test_numbers_alone_are_one_kind_whatever_they_are_called() -> None:
+    """A rut of small steps must not pass for work on optimizer, schedule and architecture."""
+    sources = {2: TRAINER.replace("X = 3.0", "X = 2.0"), 3: TRAINER.replace("(X - 1) ** 2", "abs(X - 1)")}
+    past = [
+        baseline(),
+        *(Experiment(n, "c1", "discard", f"c{n}", "muon momentum", value=2.0) for n in (2, 3)),
+    ]
+    given = context(experiments=past, archive=Past(sources))
+    assert [history.kind(given, e) for e in past[1:]] == ["hyperparameter", "optimizer"]
 
 
 def test_logs_and_results_stay_data() -> None:
