@@ -22,8 +22,8 @@ but never more than it has bytes."""
 
 SHARES = {
     "program": 0.10,
-    "readonly": 0.20,
-    "source": 0.34,
+    "readonly": 0.24,
+    "source": 0.30,
     "results": 0.18,
     "notes": 0.03,
     "failure": 0.04,  # twice: what changed, and the log
@@ -78,10 +78,19 @@ def build(context: ResearchContext, tokens: int = TOKENS_MOST, instructions: str
 def _readonly(context: ResearchContext, most: dict[str, int]) -> str:
     if not context.readonly:
         return "There are no read-only files."
-    each = most["readonly"] // len(context.readonly)
+    room = shared({path: size(text) for path, text in context.readonly.items()}, most["readonly"])
     return "Read-only files:\n" + "\n".join(
-        fence(path, text, each, "both") for path, text in context.readonly.items()
+        fence(path, text, room[path], "both") for path, text in context.readonly.items()
     )
+
+
+def shared(sizes: dict[str, int], room: int) -> dict[str, int]:
+    """Room for each: what small ones leave goes to the large."""
+    shares: dict[str, int] = {}
+    for i, (name, wanted) in enumerate(sorted(sizes.items(), key=lambda entry: entry[1])):
+        shares[name] = min(wanted, room // (len(sizes) - i))
+        room -= shares[name]
+    return shares
 
 
 def _source(context: ResearchContext, most: dict[str, int]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from loop.agents import history, prompt
 from loop.agents.base import Failure, ResearchContext
 from loop.agents.fence import cut, fence, size
+from loop.config import FIXED
 from loop.state import Experiment, ExperimentPhase
 from tests.conftest import TRAINER
 from tests.loop.agents.world import Past, baseline, context
@@ -56,6 +58,21 @@ def test_the_prompt_is_bounded_however_long_the_run(count: int) -> None:
     built = prompt.build(huge(count))
     assert built.size <= prompt.TOKENS_MOST * prompt.BYTES_PER_TOKEN
     assert prompt.build(huge(count), tokens=20_000).size <= 20_000 * prompt.BYTES_PER_TOKEN
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(0, 1000), max_size=6), st.integers(0, 3000))
+def test_room_is_shared_and_none_is_wasted(sizes: dict[str, int], room: int) -> None:
+    shares = prompt.shared(sizes, room)
+    assert all(shares[name] <= sizes[name] for name in sizes)
+    assert sum(shares.values()) <= room
+    assert sum(shares.values()) > min(room, sum(sizes.values())) - max(1, len(sizes))
+
+
+def test_our_own_files_are_shown_whole() -> None:
+    root = Path(__file__).parents[3]
+    readonly = {path: (root / path).read_text() for path in FIXED if (root / path).exists()}
+    built = prompt.build(context(source=(root / "nanogpt/train.py").read_text(), readonly=readonly))
+    assert "bytes left out" not in "".join(built.parts[:2])
 
 
 def test_a_thousand_experiments_keep_what_matters() -> None:
