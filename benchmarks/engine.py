@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import json
 import os
@@ -195,12 +196,15 @@ def attach_to(experiments: int) -> None:
         state = fold(journal.read(paths.journal))
         rebuilt = time.perf_counter() - began
         assert state.rows == experiments
+        del state
         asyncio.run(_attach(root, experiments, records, size, rebuilt))
 
 
 async def _attach(root: Path, experiments: int, records: int, size: float, rebuilt: float) -> None:
     agent: Agent = Thinker(0.0)
     bench = Bench(root, agent)
+    bench.journal.records.clear()  # as launch.py does
+    gc.collect()
     server = Server(bench.paths.socket())
     await server.open(bench.engine)
     words = [sys.executable, "-m", "benchmarks.engine", f"client={server.path}"]

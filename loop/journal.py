@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -68,6 +71,23 @@ def read(path: Path) -> list[ev.Record]:
     """All whole records of a journal; a torn last line is left out. Never writes."""
     if not path.exists():
         return []
+    with _no_collection():
+        return _read(path)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Records are no garbage: looking for some while they pile up takes longer than reading them."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _read(path: Path) -> list[ev.Record]:
     records: list[ev.Record] = []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:

@@ -174,6 +174,7 @@ async def _run(
         notifier.tell(record.event, engine.state)
 
     state = fold(journal.records)
+    journal.records.clear()  # the state holds what matters of them
     engine = Engine(settings, paths, repository, journal, state, agent, publish, stop_at_limit=headless)
     if not state.tag:
         engine.record(_created(settings, paths, repository))

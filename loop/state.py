@@ -250,7 +250,15 @@ def fold(records: Iterable[ev.Record]) -> RunState:
 
 
 def _apply(s: RunState, event: ev.AnyEvent, t: float) -> None:
-    match event:
+    match event:  # the frequent ones first: a long run is many of them
+        case ev.Live():
+            s.live.apply(event)
+        case ev.ExperimentStarted() | ev.CandidateCommitted() | ev.ApprovalRequested() | ev.Approved():
+            _apply_proposal(s, event, t)
+        case ev.RunStarted() | ev.RunFinished():
+            _apply_run(s, event, t)
+        case ev.Judged() | ev.Logged() | ev.Overridden():
+            _apply_verdict(s, event, t)
         case ev.RunCreated():
             s.tag, s.repository, s.base = event.tag, event.repository, event.base
             s.editable, s.train_command = event.editable, list(event.train_command)
@@ -274,18 +282,10 @@ def _apply(s: RunState, event: ev.AnyEvent, t: float) -> None:
             s.approval = approval
         case ev.LimitsSet(limits=limits):
             s.limits = limits
-        case ev.ExperimentStarted() | ev.CandidateCommitted() | ev.ApprovalRequested() | ev.Approved():
-            _apply_proposal(s, event, t)
         case ev.Rejected(n=n, reason=reason):
             _reject(s, s.experiment(n), reason, t)
-        case ev.RunStarted() | ev.RunFinished():
-            _apply_run(s, event, t)
         case ev.RerunAsked(n=n):
             s.reruns.append(n)
-        case ev.Judged() | ev.Logged() | ev.Overridden():
-            _apply_verdict(s, event, t)
-        case _:
-            s.live.apply(event)
 
 
 def _apply_proposal(
