@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from datetime import date
 from pathlib import Path
 
-from loop import __version__, config, journal, launch, report
+from loop import __version__, config, journal, launch, logout, report
 from loop import events as ev
 from loop.client import Client, Connection, ConnectionLost, Refused
 from loop.errors import JournalError, UsageError
@@ -46,7 +46,9 @@ def _open(arguments: argparse.Namespace) -> int:
     paths, repository = _begin(arguments)
     if not launch.alive(paths):
         config.load(repository, repository.head(), given(arguments), os.environ)  # say what is wrong here
-        _warn_about_logout()
+        if warning := logout.warning(os.environ):
+            print(f"autoresearch-tui: {warning}", file=sys.stderr)
+            time.sleep(3)  # before the cockpit covers it
     return _cockpit(paths, lambda: launch.start_detached(paths, forward(arguments, paths.tag)))
 
 
@@ -229,6 +231,25 @@ def _noise(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _logs(arguments: argparse.Namespace) -> int:
+    """What the engine did, a line per step."""
+    from loop import logs
+
+    logs.show(_known(arguments), sys.stdout, arguments.follow, launch.alive)
+    return 0
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    """A new research repository."""
+    from loop import init
+
+    folder: Path = arguments.folder
+    for path in init.create(folder):
+        print(f"  {path}")
+    print(f"{folder} is ready: cd {folder}, look at program.md, and start `autoresearch-tui`")
+    return 0
+
+
 def _known(arguments: argparse.Namespace) -> RunPaths:
     """The run with the given tag, or the newest one."""
     repository = Repository.discover(Path.cwd())
@@ -264,6 +285,8 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "resume", _resume, "go on after a pause")
     stop = _command(commands, "stop", _stop, "stop the engine after the run under way")
     stop.add_argument("--now", action="store_true", help="also end the run under way; it starts again later")
+    logs = _command(commands, "logs", _logs, "what the engine did, a line per step")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until the engine stops")
     replay = _command(commands, "replay", _replay, "look at a run without an engine")
     replay.add_argument("tag", nargs="?", help="which run (default: the newest)")
     replay.add_argument(
@@ -281,9 +304,11 @@ def _parser() -> argparse.ArgumentParser:
     noise.add_argument("--runs", type=int, default=3, metavar="K", help="runs of each kind (default: 3)")
     noise.add_argument("--budget", dest="budget_s", type=float, metavar="S", help="training seconds a run")
     noise.add_argument("--sandbox", choices=("off", "auto", "require"), help="the fence around training")
-    for name in ("attach", "status", "pause", "resume", "stop", "serve", "report", "noise"):
+    for name in ("attach", "status", "pause", "resume", "stop", "logs", "serve", "report", "noise"):
         commands.choices[name].add_argument("--tag", help="which run (default: the newest)")
     _command(commands, "doctor", _doctor, "what is set up here: keys, servers, agents, data, GPU")
+    init = _command(commands, "init", _init, "a new research repository, with the trainer and program.md")
+    init.add_argument("folder", type=Path, metavar="DIR")
     prepare = _command(commands, "prepare", _prepare, "download and tokenise the training data")
     prepare.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to prepare.py")
     prepare.add_argument("--tag", help=argparse.SUPPRESS)
@@ -296,24 +321,6 @@ def _command(
     parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     parser.set_defaults(action=action)
     return parser
-
-
-def _warn_about_logout() -> None:
-    """systemd can be set to kill what a user leaves behind; say so before someone loses a night."""
-    conf = [Path("/etc/systemd/logind.conf"), *Path("/etc/systemd/logind.conf.d").glob("*.conf")]
-    lines = [
-        line.strip()
-        for path in conf
-        if path.is_file()
-        for line in path.read_text("utf-8", "replace").split("\n")
-    ]
-    if "KillUserProcesses=yes" in lines and "INVOCATION_ID" not in os.environ:
-        print(
-            "autoresearch-tui: this system ends your processes at log-out; to keep the engine, run "
-            "`loginctl enable-linger` once and start with `systemd-run --user --scope autoresearch-tui`",
-            file=sys.stderr,
-        )
-        time.sleep(3)
 
 
 if __name__ == "__main__":
