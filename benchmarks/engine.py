@@ -38,7 +38,7 @@ from tests.loop.scripted import Bench
 TRAINER = """\
 import os, time
 print(f"began: {time.time():.4f}", flush=True)
-X = 3.0
+LINES
 budget = float(os.environ["AUTORESEARCH_BUDGET_S"])
 until, step = time.monotonic() + budget, 0
 while (left := until - time.monotonic()) > 0:
@@ -47,15 +47,16 @@ while (left := until - time.monotonic()) > 0:
     print(f"step {step:05d} ({done:.1f}%) | loss: 2.0 | tok/sec: 100 | remaining: {left:.1f}s", flush=True)
     time.sleep(min(0.3, left))
 print("---")
-print(f"val_bpb: {1 + X:.6f}")
+print(f"val_bpb: {4 + sum(v for k, v in globals().items() if k.startswith('A_')):.6f}")
 print(f"ended: {time.time():.4f}")
-"""
+""".replace("LINES", "\n\n\n".join(f"A_{n} = 0.0" for n in range(60)))
 C = "c" * 40
 SCALE = 1 / 20
 
 
 class Thinker:
-    """Proposes another X after `think_s`; `serial`: begins to think only when nothing trains."""
+    """Proposes another line after `think_s`, every fifth a better one; `serial`: begins to think only when
+    nothing trains."""
 
     name, model = "thinker", ""
     secrets: tuple[str, ...] = ()
@@ -68,9 +69,9 @@ class Thinker:
         while self.serial and self.state and self.state.running:  # noqa: ASYNC110 - a state has no event
             await asyncio.sleep(0.002)
         await asyncio.sleep(self.think_s)
-        x = 3.0 + context.n * (-1) ** (context.n % 5 == 0) / 1000  # every fifth is better
-        source = re.sub(r"^X = .*$", f"X = {x}", context.source, flags=re.MULTILINE)
-        return Proposal(f"X to {x}", source)
+        line = f"A_{context.n} = "
+        better = f"{line}{-0.001 if context.n % 5 == 0 else 0.001}"
+        return Proposal(better, context.source.replace(f"{line}0.0", better))
 
     async def close(self) -> None:
         pass
@@ -93,7 +94,7 @@ def trained(root: Path) -> list[tuple[float, float]]:
 
 def loop(root: Path, agent: Thinker, experiments: int) -> list[tuple[float, float]]:
     async def run() -> None:
-        bench = Bench(root, agent, max_experiments=experiments, baseline_runs=1)
+        bench = Bench(root, agent, max_experiments=experiments)
         agent.state = bench.engine.state
         await bench.run()
 

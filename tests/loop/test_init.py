@@ -74,6 +74,10 @@ def test_following_goes_on_until_the_engine_is_gone(repository: Path) -> None:
     assert [line[9:] for line in stream.getvalue().splitlines()] == ["paused: number 1", "paused: number 2"]
 
 
+SCOPED = {"USER": "me", "INVOCATION_ID": "1"}
+"""In a unit of its own."""
+
+
 @pytest.mark.parametrize(
     ("files", "environ", "warned"),
     [
@@ -84,9 +88,9 @@ def test_following_goes_on_until_the_engine_is_gone(repository: Path) -> None:
         ({"usr/logind.conf": "KillUserProcesses=yes", "etc/logind.conf": "KillUserProcesses=no"}, {}, False),
         ({"etc/logind.conf": "", "etc/logind.conf.d/a.conf": "KillUserProcesses=1"}, {"USER": "me"}, True),
         ({"etc/logind.conf": "KillUserProcesses=yes"}, {"USER": "root"}, False),
-        ({"etc/logind.conf": "KillUserProcesses=yes"}, {"USER": "me", "INVOCATION_ID": "1"}, True),
+        ({"etc/logind.conf": "KillUserProcesses=yes"}, SCOPED, True),
         ({"etc/logind.conf": "KillUserProcesses=yes", "linger/me": ""}, {"USER": "me"}, True),
-        ({"etc/logind.conf": "KillUserProcesses=yes", "linger/me": ""}, {"USER": "me", "INVOCATION_ID": "1"}, False),
+        ({"etc/logind.conf": "KillUserProcesses=yes", "linger/me": ""}, SCOPED, False),
     ],
 )  # fmt: skip
 def test_a_system_that_kills_at_log_out_is_warned_of(
