@@ -70,6 +70,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Turns an agent may take for one proposal."""
     proposal_s: float = 1200.0
     """Seconds an agent may take for one proposal; waiting for a provider that is down does not count."""
+    ahead: int = 1
+    """Candidates prepared beyond the one in training; with `approve`, how many may wait for you."""
     approve: bool = False
     max_experiments: int | None = None
     max_hours: float | None = None
@@ -154,6 +156,8 @@ def _fill(repository: Repository, commit: str, settings: Settings) -> Settings:
     prepare = settings.prepare_command
     if not prepare and not settings.train_command and "nanogpt/prepare.py" in has:
         prepare = [PYTHON, "nanogpt/prepare.py"]
+    elif not prepare and not settings.train_command and "prepare.py" in has and editable[0] == "train.py":
+        prepare = [*train[:-1], "prepare.py"]  # autoresearch's own: does nothing when the data is there
     readonly = settings.readonly or [p for p in FIXED if p in has]
     return msgspec.structs.replace(
         settings, editable=editable, train_command=train, prepare_command=prepare, readonly=readonly
@@ -182,6 +186,8 @@ def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
     for name, limit in msgspec.structs.asdict(settings.limits).items():
         if limit is not None and not limit > 0:
             raise UsageError(f"--{name.replace('_', '-')} must be more than 0")
+    if not 1 <= settings.ahead <= 20:
+        raise UsageError("`ahead` must be 1 to 20")
     if settings.baseline_runs < 1 or settings.max_runs < 1:
         raise UsageError("--baseline-runs and `max_runs` must be at least 1")
     return settings

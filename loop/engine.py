@@ -35,8 +35,6 @@ T = TypeVar("T")
 Publish = Callable[[ev.Record], None]
 Step = Callable[[], Coroutine[Any, Any, None]]
 
-LOOKAHEAD = 1
-"""Candidates prepared beyond the one in training."""
 RETRY_S = 10.0
 """Pause between two attempts at something the disk refuses."""
 AGENT_PATIENCE = 3
@@ -156,7 +154,7 @@ class Engine:
                 return lambda e=e, why=judged.reason: self._repair(e, why)  # type: ignore[misc]
         ahead = [e for e in s.experiments[-50:] if e.phase in ("proposing", "waiting", "queued")]
         lost = next((e for e in ahead if e.phase == "proposing"), None)
-        if lost is None and (len(ahead) >= LOOKAHEAD or self._enough()):
+        if lost is None and (len(ahead) >= self.settings.ahead or self._enough()):
             return None
         n = lost.n if lost else len(s.experiments) + 1
         if s.incumbent is None:
@@ -258,11 +256,12 @@ class Engine:
         if again := verdict.rerun(s, self.settings.rules):
             return lambda: self._train_again(again)
         for e in s.experiments[-50:]:
-            if self._needs_approval(e):
-                self._ask_approval(e.n)
-            elif e.phase == "queued":
-                return lambda e=e: self._start(e)  # type: ignore[misc]
-        return None
+            self._ask_approval(e.n)
+        queued = [e for e in s.experiments[-50:] if e.phase == "queued"]
+        if not queued:
+            return None
+        first = min(queued, key=lambda e: e.queued_seq)  # in the order in which a human approved them
+        return lambda: self._start(first)
 
     def _begun(self) -> Step | None:
         """A step that is under way, or a verdict that is due."""

@@ -56,6 +56,7 @@ class Executor:
         self._level = reach.choose(settings.sandbox)
         self.sandbox = "off" if self._level is None else str(self._level)
         """How strong the fence around trainers is, in words."""
+        self._uv = preparation.uv_environment(settings.train_command, paths.folder / "venv")
         self._data = reach.data_folders(os.environ, settings.data)
         self.damage = ""
         """Data that the last run changed: nothing after it can be believed."""
@@ -79,9 +80,12 @@ class Executor:
     async def prepare(self, commit: str) -> None:
         """Make the data with the repository's own command, outside the fence. Raises `PrepareFailed`."""
         command = self._settings.command(self._settings.prepare_command)
-        if command:
+        commands = [["uv", "sync"]] if self._uv else []
+        commands += [command] if command else []
+        if commands:
             await asyncio.to_thread(self._slot.export, self._repository, commit)
-            await preparation.run(command, self._slot.folder, self._show)
+        for command in commands:
+            await preparation.run(command, self._slot.folder, self._show, self._uv)
 
     def stop_run(self, reason: str) -> bool:
         """End the run under way; `train` then returns it as stopped for this reason."""
@@ -199,14 +203,17 @@ class Executor:
     def _fenced(self, files: trainer.RunFiles) -> tuple[dict[str, str], reach.Fence]:
         """What a run behind the fence is given, and the fence."""
         scratch, cache, s = self._paths.scratch(), self._paths.compiled, self._settings
-        given = reach.lodgings(scratch, cache, os.environ, self._data) if self._level is not None else {}
+        given = {**self._uv, "UV_NO_SYNC": "1", "UV_OFFLINE": "1"} if self._uv else {}
+        if self._level is not None:
+            given |= reach.lodgings(scratch, cache, os.environ, self._data)
         fence = reach.fence(
             self._level,
             os.environ,
             command=s.command(s.train_command),
             data=self._data,
             write=[self._slot.folder, scratch, cache, files.out],
-            read=s.sandbox_read,
+            read=[*s.sandbox_read, *self._uv.values()],
+            slot=self._slot.folder,
             network=s.network,
             file_bytes=int(s.disk_gb * 2**30),
         )

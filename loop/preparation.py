@@ -6,24 +6,31 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from loop import events as ev
 from loop import progress, trainer
 
-HUB = ("HF_ENDPOINT", "HF_TOKEN", "HF_HOME")
-"""A data hub's address and token: only preparation gets them, never a candidate."""
+HUB = ("HF_ENDPOINT", "HF_TOKEN", "HF_HOME", "UV_")
+"""A data hub's address and token, and uv's settings: only preparation gets them, never a candidate."""
 
 
 class PrepareFailed(Exception):
     """The data could not be prepared; the message is one sentence."""
 
 
-async def run(command: list[str], folder: Path, show: Callable[[ev.LiveEvent], None]) -> None:
+def uv_environment(command: list[str], folder: Path) -> dict[str, str]:
+    """For a `uv run`: the project's packages in a folder of ours that stays, not in a slot that is swept."""
+    return {"UV_PROJECT_ENVIRONMENT": str(folder)} if Path(command[0]).name == "uv" else {}
+
+
+async def run(
+    command: list[str], folder: Path, show: Callable[[ev.LiveEvent], None], extra: Mapping[str, str]
+) -> None:
     """Run the command, showing its last line as it goes. Raises `PrepareFailed`."""
-    hub = {name: os.environ[name] for name in HUB if name in os.environ}
-    environment = trainer.environment(os.environ, hub)
+    hub = {name: value for name, value in os.environ.items() if name.startswith(HUB)}
+    environment = trainer.environment(os.environ, {**hub, **extra})
     show(ev.Preparing("preparing data"))
     try:
         process = await asyncio.create_subprocess_exec(

@@ -32,6 +32,8 @@ NETWORK = (
     "/etc/ssl/certs", "/etc/ca-certificates", "/etc/pki/tls", "/run/systemd/resolve",
 )  # fmt: skip
 DEVICES = ("null", "zero", "full", "random", "urandom", "nvidia*", "nvidia-caps/*", "dri/*", "kfd")
+PROJECT = ("pyproject.toml", "uv.toml", ".python-version")
+"""What uv looks for in every folder above the one it runs in."""
 USERS_TOOLS = (".pyenv", ".local/bin", ".local/lib", ".local/share/uv")
 """Interpreters that people keep in their home folder."""
 
@@ -109,6 +111,7 @@ def fence(
     command: list[str],
     data: list[Path],
     write: list[Path],
+    slot: Path | None = None,
     read: Iterable[str] = (),
     network: bool = False,
     file_bytes: int = 0,
@@ -120,6 +123,7 @@ def fence(
     system = [*SYSTEM, *(NETWORK if network else ())]
     readable = [*system, *_interpreters(command, environ), *(str(path) for path in data)]
     readable += [str(home / path.removeprefix("~/")) for path in read]
+    readable += [str(above / name) for above in (slot.parents if slot else ()) for name in PROJECT]
     devices = [str(path) for pattern in DEVICES for path in Path("/dev").glob(pattern)]
     return Fence(
         True, level.landlock, level.seccomp, network, file_bytes, readable,
@@ -155,6 +159,7 @@ def lodgings(scratch: Path, cache: Path, environ: Mapping[str, str], data: list[
         "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
         "TRITON_CACHE_DIR": str(cache / "triton"),
         "CUDA_CACHE_PATH": str(cache / "cuda"),
+        "UV_CACHE_DIR": str(scratch / "uv"),
         "PYTHONNOUSERSITE": "1",
         "HF_HUB_OFFLINE": "1",
     }

@@ -82,6 +82,8 @@ class Experiment(Struct):
     replaced: str = ""
     """The row that results.tsv may still show, after a verdict by hand or another run changed it."""
     approved: bool = False
+    queued_seq: int = 0
+    """Number of the record that put it in the queue: what was approved first trains first."""
     logged: bool = False
     usage: ev.Usage = ev.Usage()
 
@@ -306,6 +308,7 @@ def _apply_proposal(
             e.commit, e.parent, e.author = event.commit, event.parent, event.author
             e.description, e.hypothesis = event.description, event.hypothesis
             e.added, e.removed, e.phase = event.added, event.removed, "queued"
+            e.queued_seq = s.seq
             e.findings = event.findings
             e.combines = event.combines
             e.usage = e.usage + event.usage
@@ -317,7 +320,7 @@ def _apply_proposal(
             s.experiment(n).phase = "waiting"
         case ev.Approved(n=n):
             e = s.experiment(n)
-            e.phase, e.approved = "queued", True
+            e.phase, e.approved, e.queued_seq = "queued", True, s.seq
 
 
 def _reject(s: RunState, e: Experiment, reason: str, t: float) -> None:

@@ -112,6 +112,7 @@ def test_karpathys_layout_needs_no_file(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(shutil, "which", lambda name: "/bin/uv" if uv else None)
     found = load(bare_layout(tmp_path / "r", "train.py", "prepare.py", "pyproject.toml"))
     assert found.train_command == (["uv", "run", "train.py"] if uv else ["{python}", "train.py"])
+    assert found.prepare_command == (["uv", "run", "prepare.py"] if uv else ["{python}", "prepare.py"])
     assert found.editable == ["train.py"]
     assert found.readonly == ["prepare.py"]
 

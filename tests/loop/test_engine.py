@@ -229,3 +229,31 @@ async def test_a_killed_standby_costs_nothing(repository: Path) -> None:
     await running
     assert [e.phase for e in bench.engine.state.experiments] == ["keep"] * 3
     assert all(len(e.runs) == 1 for e in bench.engine.state.experiments)
+
+
+async def test_waiting_candidates_are_a_queue_that_a_human_orders(repository: Path) -> None:
+    script = ScriptedAgent(lambda c: Proposal(f"n{c.n}", f"{c.source}# {c.n}\n"))
+    bench = Bench(
+        repository, script, max_experiments=3, approve=True, ahead=3, rule="improved", baseline_runs=1
+    )
+    running, state = asyncio.create_task(bench.run()), bench.engine.state
+    await until(lambda: [e.n for e in state.experiments if e.phase == "waiting"] == [2, 3])
+    commands.obey(bench.engine, ev.Pause())
+    commands.obey(bench.engine, ev.Approve(3))
+    commands.obey(bench.engine, ev.Approve(2))
+    commands.obey(bench.engine, ev.Resume())
+    await running
+    assert [e.n for e in bench.events(ev.RunStarted)] == [1, 3, 2]
+
+
+async def test_any_waiting_candidate_can_be_rejected(repository: Path) -> None:
+    script = ScriptedAgent(lambda c: Proposal(f"n{c.n}", f"{c.source}# {c.n}\n"))
+    bench = Bench(repository, script, max_experiments=3, approve=True, ahead=2, baseline_runs=1)
+    running, state = asyncio.create_task(bench.run()), bench.engine.state
+    await until(lambda: [e.n for e in state.experiments if e.phase == "waiting"] == [2, 3])
+    commands.obey(bench.engine, ev.Reject("no", 3))
+    await until(lambda: len(state.experiments) == 4 and state.experiment(4).phase == "waiting")
+    assert script.contexts[-1].steering == ["Experiment 3 was rejected: no"]
+    commands.obey(bench.engine, ev.SetMode(False))
+    await running
+    assert [e.phase for e in state.experiments] == ["keep", "discard", "rejected", "discard"]
