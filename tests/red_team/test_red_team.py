@@ -19,9 +19,12 @@ import pytest
 import prepare
 from loop import account, audit, seal, verdict
 from loop import events as ev
+from loop.agents.base import Proposal
 from loop.state import Experiment, Run, RunState
 from loop.trainer import RunFiles, Spec
 from loop.verdict import Rules, Verdict
+from tests.conftest import git
+from tests.loop.scripted import Bench, ScriptedAgent
 from tests.nanogpt import world
 from tests.red_team.cheats import CHEATS, ROOT, Cheat, honest
 
@@ -123,3 +126,35 @@ def test_no_cheat_is_kept(
 def test_there_are_enough_of_them() -> None:
     assert len(CHEATS) >= 15
     assert len({cheat.name for cheat in CHEATS}) == len(CHEATS)
+
+
+@pytest.mark.slow
+async def test_the_whole_loop_keeps_none_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same through the real engine, which trains each as if the audit had found nothing."""
+    name = f"sympy-v{prepare.FORMAT}"
+    world.folder(tmp_path / "cache" / name, 12, 12, 509, 256)
+    world.folder(tmp_path / "cache/easy", 12, 12, 509, 256, tokens=2)
+    monkeypatch.setenv("AUTORESEARCH_DATA", "sympy")
+    monkeypatch.setenv("AUTORESEARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    root = tmp_path / "repo"
+    shutil.copytree(ROOT / "nanogpt", root / "nanogpt", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "nanogpt/train.py").write_text(honest())
+    for words in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "x"],
+    ):
+        git(root, *words)
+    cheats = [c for c in CHEATS if c.fate in ("crash", "flag") and not c.timed]
+    agent = ScriptedAgent(lambda context: Proposal(cheats[context.n - 2].name, cheats[context.n - 2].source))
+    bench = Bench(
+        root, agent, max_experiments=len(cheats) + 1, budget_s=2, audit="report", rule="improved",
+        max_crashes=100, fix_attempts=0, combine=0,
+    )  # fmt: skip
+    await bench.run()
+    state = bench.engine.state
+    assert state.sealed
+    assert [e.n for e in state.experiments if e.phase == "keep"] == [1]
+    for cheat, e in zip(cheats, state.experiments[1:], strict=True):
+        assert e.phase == ("crash" if cheat.fate == "crash" else "discard"), e.reason
