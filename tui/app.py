@@ -41,6 +41,10 @@ FRAME_S = 0.2
 """Live text reaches the screen this often: more would fill a bad line, less would look stuck."""
 
 
+QUIET_S = 1.0
+"""After such a silence the agent's first words do not wait for the next frame."""
+
+
 class Cockpit(Keys):
     """`connect` gives a connection to the run's engine, and another one after that is lost."""
 
@@ -70,6 +74,8 @@ class Cockpit(Keys):
         self._laid_out = False
         self._dirty: set[str] = set()
         self._ticked = 0.0
+        self._heard = 0.0
+        """When the agent last said something."""
         self._available: tuple[bool, ...] = ()
         self._reference = 0
         """Experiment whose loss curve stands behind the live one."""
@@ -194,7 +200,10 @@ class Cockpit(Keys):
         """Note what an event changes on screen; painting waits for the next frame."""
         match event:
             case ev.AgentDelta():
+                quiet, self._heard = time.monotonic() - self._heard > QUIET_S, time.monotonic()
                 self.transcript.feed(event)
+                if quiet:
+                    self.flush()
             case ev.CandidateEdited():
                 self._dirty.add("diff")
             case ev.PermissionAsked() | ev.PermissionAnswered():
