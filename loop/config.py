@@ -21,11 +21,13 @@ PYTHON = "{python}"
 FIXED = (
     "nanogpt/prepare.py",
     "nanogpt/counts.py",
+    "nanogpt/attention.py",
+    "nanogpt/fused.py",
     "nanogpt/clock.py",
     "nanogpt/evaluation.py",
     "prepare.py",
 )
-"""What agents may read by convention: it makes numbers comparable."""
+"""What agents may read by convention: what the editable file calls, and what makes numbers comparable."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
