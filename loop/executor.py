@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -158,9 +159,10 @@ class Executor:
         return trainer.Standby(self._lock).start(files, spec, nonce)
 
     def close(self) -> None:
-        """Leave no process that only waits."""
+        """Leave no process that only waits, and no temporary files."""
         if self._standby:
             self._standby.dismiss()
+        shutil.rmtree(self._paths.scratch(), ignore_errors=True)
 
     async def _look(self, follower: trainer.Follower, incumbent: list[ev.CurvePoint]) -> None:
         """Read on until cancelled; end the run when nothing can come of it any more."""
