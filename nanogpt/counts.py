@@ -50,9 +50,9 @@ class Counts:
             key = key[:-1] * V + tokens[order - 1 :]
             keys, counts = _unique(key * F_ + fold[order - 1 :])
             grams, starts = _firsts(keys // F_)
-            by_fold = np.zeros((len(grams), F_), np.uint16)
+            by_fold = np.zeros((len(grams), F_), np.int16)
             group = np.repeat(np.arange(len(grams)), np.diff(starts, append=len(keys)))
-            by_fold[group, keys % F_] = np.minimum(counts, 65535)
+            by_fold[group, keys % F_] = np.minimum(counts, 32767)
             if order == 2:
                 bigrams, bigram_counts = grams, by_fold
                 continue
@@ -114,8 +114,7 @@ class Counts:
             features += [total.log1p(), distinct.float().log1p(), (distinct == 1).float()]
             value = ((count - self.discount) / total[position]).log()
             columns.append((position, token[entry].long(), 3 * i + count.clamp_max(3).long() - 1, value))
-        if self.copy:
-            columns.append(self._copies(tokens))
+        columns.append(self._copies(tokens))
         position, token, source, value = (torch.cat(column) for column in zip(*columns, strict=True))
         return Found(rows, position, token, source, value, torch.stack(features, 1))
 
@@ -124,7 +123,7 @@ class Counts:
         T = tokens.size(1)
         same = (tokens[:, :, None] == tokens[:, None, :]).tril_(-1)
         same[tokens == self.bos] = False
-        row, now, then = same[:, :, : T - 1].nonzero(as_tuple=True)
+        row, now, then = same[:, :, : T - 1 if self.copy else 0].nonzero(as_tuple=True)
         matching, length = torch.ones_like(row, dtype=torch.bool), torch.zeros_like(row)
         for back in range(1, self.copy):
             matching &= then >= back

@@ -84,3 +84,9 @@ def test_the_fused_loss_and_its_gradients_are_those_of_autograd() -> None:
     assert math.isclose(float(fused.detach()), float(loss.detach()), rel_tol=1e-5)
     for got, wanted in zip(torch.autograd.grad(fused, (x, head, extra)), expected, strict=True):
         assert torch.allclose(got, wanted, atol=1e-6)
+
+
+def test_without_copies_and_before_counting_there_is_nothing_to_say() -> None:
+    found = Counts(V, BOS, 4, 3, DISCOUNT, 0).look(torch.tensor([[BOS, 4, 5, 4, 4]]), None)
+    assert len(found.position) == 0
+    assert found.features.shape == (5, 6)
