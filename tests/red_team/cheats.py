@@ -23,8 +23,13 @@ START = "import math\n"
 def honest() -> str:
     """The real trainer, made small: every line is there, the sizes are a test's."""
     source = (ROOT / "nanogpt/train.py").read_text()
-    for name, value in {"DEPTH": 1, "WIDTH": 64, "ROWS": 2}.items():
-        source = re.sub(rf"^{name} = \d+", f"{name} = {value}", source, flags=re.MULTILINE)
+    for name, value in {
+        "DEPTH": 1,
+        "WIDTH": 64,
+        "ROWS": 2,
+        "HEAD_LR": 0.05,
+    }.items():  # a head that shows in few steps
+        source = re.sub(rf"^{name} = [\d.]+", f"{name} = {value}", source, flags=re.MULTILINE)
     return source
 
 
