@@ -6,6 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("shared", deadline=None)  # machines are shared: slow is not wrong
+settings.load_profile("shared")
 
 TRAINER = '''\
 """Minimises a quadratic and prints what the contract asks for."""

@@ -54,7 +54,10 @@ def test_the_number_equals_an_independent_computation(folder: Path) -> None:
 
 def test_the_secret_order_does_not_change_the_number(folder: Path) -> None:
     model = Small().eval()
-    assert len({measure(model, folder) for _ in range(4)}) == 1
+    found = [measure(model, folder) for _ in range(4)]
+    for again in found[1:]:  # where memory lies may move a product's last bit
+        assert again.val_bpb == pytest.approx(found[0].val_bpb, abs=1e-7)
+        assert again.hidden_bpb == pytest.approx(found[0].hidden_bpb, abs=1e-7)
 
 
 @pytest.mark.slow
