@@ -310,6 +310,8 @@ class Engine:
         curve = self.archive.curve(s.incumbent) if s.incumbent and e.commit != s.incumbent_commit else []
         job = Job(e.n, run, s.metric, s.editable, s.uses_budget, curve)
         finished = await self.executor.train(job)
+        while e.judged and not e.logged:  # its row is written before another run changes what it says
+            await self._log(e)
         self.record(finished)
         if finished.outcome == "finished" and finished.reason:
             self.show(ev.Notice("warning", f"experiment {e.n}: {finished.reason}"))

@@ -166,10 +166,10 @@ class _Pass:
         """Nats of each split. Raises `Cheating`."""
         sums: dict[str, list[float]] = {"val": [], "hidden": []}
         seen: list[tuple[Probe, torch.Tensor]] = []
-        jobs: list[list[tuple[str, int]] | list[Probe]] = [*self._batches, *self._probes]
+        jobs: list[list[tuple[str, int]] | list[Probe]] = [*self._batches, *self._probes[1:]]
         self._secret.shuffle(jobs)
         # One probe comes early: most of its rows are then asked about before their own batch is.
-        jobs.insert(self._secret.randrange(len(jobs) // 4 + 1), jobs.pop(jobs.index(self._probes[0])))
+        jobs.insert(self._secret.randrange(len(jobs) // 4 + 1), self._probes[0])
         for job in jobs:
             if isinstance(job[0], Probe):
                 seen += self._probe([p for p in job if isinstance(p, Probe)])
