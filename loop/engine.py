@@ -338,9 +338,7 @@ class Engine:
     def _next_row(self) -> Step | None:
         """A verdict to write down, but not while a trainer is about to start: nothing waits for a row."""
         starting = self.state.running is not None and self.executor.supervisor is None
-        if (e := self._unlogged()) is None or starting:
-            return None
-        if self.state.running is None and self._next_work():
+        if (e := self._unlogged()) is None or starting or (self.state.running is None and self._next_work()):
             return None
         return lambda: self._log(e)
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import io
+from statistics import fmean
 
-from loop.state import RunState
+from loop.state import Experiment, RunState
 
 GREEN, RED, AMBER, GRAY = "#2e9d57", "#c8504f", "#d6930f", "#8a93a6"
+
+
+def hidden(e: Experiment) -> float | None:
+    """Mean of its runs on the text that no agent hears of."""
+    values = [run.hidden for run in e.runs if run.commit == e.commit and run.hidden is not None]
+    return fmean(values) if values else None
 
 
 def progress(state: RunState) -> bytes:
@@ -28,6 +35,12 @@ def progress(state: RunState) -> bytes:
         last = found[-1][0]
         xs, ys = [*(n for n, _, _ in keeps), last], [*(v for _, v, _ in keeps), keeps[-1][1]]
         axes.step(xs, ys, where="post", color=AMBER, linewidth=1.4, label="best so far")
+    unseen = [(n, value) for n, _, e in keeps if (value := hidden(e)) is not None]
+    if unseen:
+        xs, ys = [n for n, _ in unseen], [value for _, value in unseen]
+        axes.step(
+            xs, ys, where="post", color=GRAY, linestyle=":", marker=".", label="keeps on the hidden text"
+        )
     for n, value, e in keeps[-25:]:
         words = e.description if len(e.description) < 44 else e.description[:43] + "…"
         axes.annotate(
@@ -38,7 +51,8 @@ def progress(state: RunState) -> bytes:
         ordered = sorted((v for _, v, _ in found), reverse=state.direction == "max")
         best, far = ordered[0], ordered[int(0.9 * (len(ordered) - 1))]
         margin = 0.15 * abs(far - best) or 0.01
-        axes.set_ylim(min(best, far) - margin, max(best, far) + 2 * margin)
+        shown = [best, far, *(value for _, value in unseen)]
+        axes.set_ylim(min(shown) - margin, max(shown) + 2 * margin)
         axes.legend(loc="upper right", fontsize=8)
     axes.set_xlabel("experiment")
     axes.set_ylabel(state.metric)

@@ -11,6 +11,7 @@ from html import escape
 from typing import Any
 
 from loop.state import Experiment, RunState
+from loop.verdict import noise_of
 
 Source = Callable[[Experiment], tuple[str, str]]
 """The editable file before and after an experiment."""
@@ -73,6 +74,8 @@ def caveats(state: RunState) -> list[str]:
     unsealed = sum(not run.verified for run in runs)
     repeated = sum(len([r for r in e.runs if r.value is not None]) > 1 for e in state.experiments)
     lines = [f"{len(runs)} training runs were measured; {repeated} experiments were trained more than once."]
+    if (noise := noise_of(state)).known:
+        lines.append(f"One run's standard deviation is {noise.deviation:.6f}, from {noise.degrees} reruns.")
     if unsealed:
         lines.append(f"{unsealed} values were read from printed text, not from the sealed evaluation.")
     lines += [f"#{e.n}: {e.evidence}" for e in state.experiments if e.phase == "keep" and e.evidence]
@@ -84,6 +87,8 @@ def _keeps(state: RunState) -> str:
     keeps = [e for e in state.experiments if e.phase == "keep" and e.delta is not None]
     keeps.sort(key=lambda e: e.delta or 0.0, reverse=state.direction == "max")
     rows = [_cells(e, f"{e.delta:+.6f}", e.evidence, e.description) for e in keeps]
+    if not rows:
+        return "<p>Nothing beyond the baseline yet.</p>"
     return _table(("#", "commit", state.metric, "gain", "evidence", "description"), rows)
 
 
