@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 async def edit(app: Keys, n: int) -> None:
     """Open experiment `n`'s file; what was saved is sent when it differs, and the engine checks it."""
+    await _open(app, n, send=True)
+
+
+async def look(app: Keys, n: int) -> None:
+    """Open a copy of experiment `n`'s file to read; what is changed in it is forgotten."""
+    await _open(app, n, send=False)
+
+
+async def _open(app: Keys, n: int, *, send: bool) -> None:
     connection = app.connection
     if connection is None:
         return
@@ -27,25 +36,10 @@ async def edit(app: Keys, n: int) -> None:
         detail = await connection.experiment(n)
         with app.suspend():
             text = run_editor(detail.after, Path(detail.path).suffix)
-        if text == detail.after:
-            app.toast("nothing changed")
-        else:
-            app.toast(await connection.send(Edit(n, text)))
+        if send:
+            app.toast("nothing changed" if text == detail.after else await connection.send(Edit(n, text)))
     except (Refused, ConnectionLost, OSError, ValueError, SuspendNotSupported) as error:
-        app.toast(f"not edited: {error}", "warning")
-
-
-async def look(app: Keys, n: int) -> None:
-    """Open a copy of experiment `n`'s file to read; what is changed in it is forgotten."""
-    connection = app.connection
-    if connection is None:
-        return
-    try:
-        detail = await connection.experiment(n)
-        with app.suspend():
-            run_editor(detail.after, Path(detail.path).suffix)
-    except (Refused, ConnectionLost, OSError, ValueError, SuspendNotSupported) as error:
-        app.toast(f"not shown: {error}", "warning")
+        app.toast(f"not {'edited' if send else 'shown'}: {error}", "warning")
 
 
 def run_editor(text: str, suffix: str) -> str:
