@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 
 from loop.state import RunState
 
@@ -40,7 +40,7 @@ class Action(NamedTuple):
     key: str
     """As Textual spells it; several with commas."""
     name: str
-    """`action_<name>` of the app."""
+    """`action_<name>` of the app or the screen."""
     label: str
     help: str
     group: str
@@ -82,8 +82,31 @@ ACTIONS = (
     Action("question_mark", "help", "Help", "all keys", "Look", True),
     Action("q", "detach", "Detach", "leave the cockpit; the engine goes on", "Look", True),
 )
+IN_EXPERIMENT = (
+    Action("escape,q", "app.pop_screen", "Back", "back to the panels", "Experiment", True),
+    Action(
+        "left_square_bracket", "walk(-1)", "Prev", "the experiment before; the tab stays", "Experiment", True
+    ),
+    Action("right_square_bracket", "walk(1)", "Next", "the experiment after", "Experiment", True),
+    Action("1", "tab('diff')", "Diff", "its change to its parent", "Experiment"),
+    Action("2", "tab('log')", "Log", "what the trainer printed", "Experiment"),
+    Action("3", "tab('transcript')", "Transcript", "what the agent said and did", "Experiment"),
+    Action("4", "tab('curve')", "Curve", "its loss against the incumbent's", "Experiment"),
+    Action("5", "tab('runs')", "Runs", "seeds, reruns and what each measured", "Experiment"),
+    Action("y", "copy", "Copy", "copy the commit (through the terminal)", "Experiment", True),
+    Action("Y", "copy_patch", "Copy patch", "copy the change as a patch", "Experiment"),
+    Action("x", "export", "Save patch", "save the change as a patch file", "Experiment", True),
+    Action("e", "look", "Editor", "read its file in $EDITOR", "Experiment", True),
+    Action("R", "again", "Run again", "train it once more, with another seed", "Experiment", True),
+    Action("K", "override('keep')", "Keep", "change the verdict to keep (asks)", "Experiment"),
+    Action("D", "override('discard')", "Discard", "change the verdict to discard (asks)", "Experiment"),
+    Action("d", "split", "Split", "diff in one column or two", "Experiment"),
+    Action("w", "wrap", "Wrap", "wrap long lines of the diff", "Experiment"),
+    Action("n", "hunk(1)", "Next hunk", "next change in the diff", "Experiment"),
+    Action("N", "hunk(-1)", "Previous hunk", "previous change in the diff", "Experiment"),
+)
+"""Keys of the screen of one experiment."""
 BY_NAME = {action.name.partition("(")[0]: action for action in ACTIONS}
-GROUPS = ("Run", "Past", "Look")
 KEY_NAMES = {
     "left_square_bracket": "[",
     "right_square_bracket": "]",
@@ -108,9 +131,9 @@ def key_name(keys: str) -> str:
     return " ".join(KEY_NAMES.get(key, key) for key in keys.split(","))
 
 
-def bindings() -> list[Binding]:
+def bindings(actions: Iterable[Action]) -> list[BindingType]:
     return [
         Binding(a.key, a.name, a.label, show=a.footer, key_display=key_name(a.key), tooltip=a.help)
-        for a in ACTIONS
+        for a in actions
         if a.name != "app.focus_next"  # Textual's own
     ]

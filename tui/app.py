@@ -50,7 +50,7 @@ class Cockpit(Keys):
 
     TITLE = "autoresearch-tui"
     CSS_PATH = "tui.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = list(bindings())
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
     COMMANDS = App.COMMANDS | {palette.Actions}
     ENABLE_COMMAND_PALETTE = True
 

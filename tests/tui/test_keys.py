@@ -12,12 +12,12 @@ from textual.widgets import Footer
 from loop import events as ev
 from tests.tui.conftest import Open
 from tests.tui.recorded import AFTER, Recorded, Script, commit
-from tui.actions import ACTIONS
+from tui.actions import ACTIONS, IN_EXPERIMENT
 from tui.app import Cockpit
 from tui.editor import run_editor
 from tui.patch import patch
 from tui.screens.ask import Ask, Choose
-from tui.screens.experiment import KEYS, ExperimentScreen
+from tui.screens.experiment import ExperimentScreen
 from tui.screens.help import Help, items
 from tui.screens.log import LogScreen
 from tui.theme import THEMES
@@ -323,7 +323,7 @@ async def test_the_footer_offers_only_keys_that_work(cockpit: Open) -> None:
 
 def test_every_key_is_in_the_help_screen() -> None:
     text = "\n".join(item.body.plain for item in items())
-    for action in (*ACTIONS, *KEYS):
+    for action in (*ACTIONS, *IN_EXPERIMENT):
         assert action.help in text
 
 

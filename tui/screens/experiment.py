@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer, Static, TabbedContent, TabPane
@@ -14,7 +14,7 @@ from textual_plotext import PlotextPlot
 from loop.client import ConnectionLost, Refused
 from loop.events import CurvePoint, ExperimentDetail, RunAgain
 from loop.state import Experiment, RunState
-from tui.actions import key_name
+from tui.actions import IN_EXPERIMENT, bindings
 from tui.editor import edit, look
 from tui.lines import Item, Lines
 from tui.panels.diff import Diff
@@ -27,46 +27,10 @@ if TYPE_CHECKING:
     from tui.app import Cockpit
 
 
-class Key(NamedTuple):
-    """A key of this screen: `action_<action>`, and what footer and help say of it."""
-
-    key: str
-    action: str
-    label: str
-    help: str
-    footer: bool = True
-
-
-KEYS = (
-    Key("escape,q", "app.pop_screen", "Back", "back to the panels"),
-    Key("left_square_bracket", "walk(-1)", "Prev", "the experiment before; the tab stays"),
-    Key("right_square_bracket", "walk(1)", "Next", "the experiment after"),
-    Key("1", "tab('diff')", "Diff", "its change to its parent", False),
-    Key("2", "tab('log')", "Log", "what the trainer printed", False),
-    Key("3", "tab('transcript')", "Transcript", "what the agent said and did", False),
-    Key("4", "tab('curve')", "Curve", "its loss against the incumbent's", False),
-    Key("5", "tab('runs')", "Runs", "seeds, reruns and what each measured", False),
-    Key("y", "copy", "Copy", "copy the commit (through the terminal)"),
-    Key("Y", "copy_patch", "Copy patch", "copy the change as a patch", False),
-    Key("x", "export", "Save patch", "save the change as a patch file"),
-    Key("e", "look", "Editor", "read its file in $EDITOR"),
-    Key("R", "again", "Run again", "train it once more, with another seed"),
-    Key("K", "override('keep')", "Keep", "change the verdict to keep (asks)", False),
-    Key("D", "override('discard')", "Discard", "change the verdict to discard (asks)", False),
-    Key("d", "split", "Split", "diff in one column or two", False),
-    Key("w", "wrap", "Wrap", "wrap long lines of the diff", False),
-    Key("n", "hunk(1)", "Next hunk", "next change in the diff", False),
-    Key("N", "hunk(-1)", "Previous hunk", "previous change in the diff", False),
-)
-
-
 class ExperimentScreen(Screen[None]):
     """Walk with `[` and `]`; the tab stays, so that one can leaf through all diffs of a night."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(k.key, k.action, k.label, show=k.footer, key_display=key_name(k.key), tooltip=k.help)
-        for k in KEYS
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = bindings(IN_EXPERIMENT)
 
     def __init__(self, n: int) -> None:
         super().__init__()

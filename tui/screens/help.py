@@ -9,12 +9,16 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.screen import ModalScreen
 
-from tui.actions import ACTIONS, EVERYWHERE, GROUPS, key_name
+from tui.actions import ACTIONS, EVERYWHERE, IN_EXPERIMENT, key_name
 from tui.lines import Item, Lines
-from tui.screens.experiment import KEYS
 from tui.text import MARKS
 
-HEADINGS = {"Run": "The run", "Past": "Past experiments", "Look": "The screen"}
+HEADINGS = {
+    "Run": "The run",
+    "Past": "Past experiments",
+    "Look": "The screen",
+    "Experiment": "In an experiment",
+}
 MEANINGS = (
     ("agent", "the agent"),
     ("step", "what it does"),
@@ -43,11 +47,10 @@ class Help(ModalScreen[None]):
 
 def items() -> list[Item]:
     found: list[Content] = []
-    for group in GROUPS:
-        found += [_heading(HEADINGS[group])]
-        found += [_line(key_name(a.key), a.help) for a in ACTIONS if a.group == group]
+    for group, heading in HEADINGS.items():
+        found += [_heading(heading)]
+        found += [_line(key_name(a.key), a.help) for a in (*ACTIONS, *IN_EXPERIMENT) if a.group == group]
         found += [Content("")]
-    found += [_heading("In an experiment"), *(_line(key_name(k.key), k.help) for k in KEYS), Content("")]
     found += [_heading("In every panel"), *(_line(keys, text) for keys, text in EVERYWHERE), Content("")]
     found += [_heading("Colours")]
     found += [Content.assemble("  ", ("██", f"${name}"), f"        {text}") for name, text in MEANINGS]
