@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FORBIDDEN = {
     "nanogpt": {"loop", "tui", "textual", "openai", "anthropic", "dulwich"},
-    "loop": {"textual", "torch", "nanogpt"},
+    "loop": {"textual", "textual_serve", "torch", "nanogpt"},
     "tui": {"torch", "dulwich", "openai", "anthropic", "nanogpt"},
 }
 DOORS = {"loop.client", "loop.events", "loop.state"}

@@ -10,8 +10,6 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from textual_serve.server import Server
 
-from loop.paths import RunPaths
-
 LOCAL = ("127.0.0.1", "localhost", "::1")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -43,7 +41,7 @@ class Guarded(Server):
         return await super().handle_index(request)
 
 
-def serve(paths: RunPaths, host: str, port: int) -> int:
+def serve(tag: str, host: str, port: int) -> int:
     """Serve until interrupted. There is no password: whoever reaches the address commands the engine."""
     if host not in LOCAL:
         print(
@@ -51,8 +49,8 @@ def serve(paths: RunPaths, host: str, port: int) -> int:
             "an SSH tunnel to 127.0.0.1 is safer",
             file=sys.stderr,
         )
-    words = [sys.executable, "-P", "-m", "loop.cli", "attach", "--tag", paths.tag]
-    server = Guarded(f"exec {shlex.join(words)}", host=host, port=port, title=f"autoresearch/{paths.tag}")
-    print(f"autoresearch/{paths.tag} at http://{host}:{port}, ctrl+c ends it", flush=True)
+    words = [sys.executable, "-P", "-m", "loop.cli", "attach", "--tag", tag]
+    server = Guarded(f"exec {shlex.join(words)}", host=host, port=port, title=f"autoresearch/{tag}")
+    print(f"autoresearch/{tag} at http://{host}:{port}, ctrl+c ends it", flush=True)
     server.serve()
     return 0
