@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
-import msgspec
-
 from loop import events as ev
-from loop import progress, trainer
+from loop import journal, progress, trainer
 from loop.paths import RunPaths
 from loop.repository import Repository
 from loop.state import RunState
@@ -24,6 +21,10 @@ class KeptArchive:
         commit = self._state.experiment(n).commit
         return (self._repository.read(commit, self._state.editable) or "") if commit else ""
 
+    def before(self, n: int) -> str:
+        """The source that experiment `n` changed."""
+        return self._repository.read(self._state.experiment(n).parent, self._state.editable) or ""
+
     def log(self, n: int) -> str:
         run = self._state.experiment(n).last_run
         if run is None:
@@ -37,12 +38,10 @@ class KeptArchive:
 
     def detail(self, n: int) -> ev.ExperimentDetail:
         """Everything about experiment `n` for its screen."""
-        e = self._state.experiment(n)
-        path = self._state.editable
         return ev.ExperimentDetail(
             n,
-            path,
-            before=self._repository.read(e.parent, path) or "",
+            self._state.editable,
+            before=self.before(n),
             after=self.source(n),
             log=self.log(n),
             transcript=read_transcript(self._paths.transcript(n)),
@@ -54,10 +53,8 @@ def read_transcript(path: Path) -> list[ev.AgentDelta]:
     """The whole transcript, streamed pieces of one message joined; a torn last line is left out."""
     whole = RunState()
     pieces: list[ev.AgentDelta] = []
-    with contextlib.suppress(OSError):
-        for line in path.read_bytes().splitlines():
-            with contextlib.suppress(msgspec.DecodeError):
-                whole.apply(ev.Record(0, 0.0, msgspec.json.decode(line, type=ev.AgentDelta)))
-                if len(whole.live.transcript) == 2:
-                    pieces.append(whole.live.transcript.pop(0))
+    for delta in journal.stream(path, ev.AgentDelta):
+        whole.apply(ev.Record(0, 0.0, delta))
+        if len(whole.live.transcript) == 2:
+            pieces.append(whole.live.transcript.pop(0))
     return pieces + whole.live.transcript

@@ -18,7 +18,7 @@ from loop import events as ev
 from loop.client import Client, Connection, ConnectionLost, Refused
 from loop.errors import JournalError, UsageError
 from loop.flags import Parser, add_run_flags, forward, given
-from loop.paths import RunPaths, check_tag, new_tag, tags
+from loop.paths import RunPaths, check_tag, new_tag, newest, tags
 from loop.repository import Repository
 from loop.state import RunState, fold
 
@@ -135,10 +135,10 @@ def _serve(arguments: argparse.Namespace) -> int:
     paths = _known(arguments)
     _check_alive(paths)
     try:
-        from loop import web
+        from tui import web
     except ImportError as error:
         raise UsageError("the browser needs textual-serve: pip install 'autoresearch-tui[web]'") from error
-    return web.serve(paths, arguments.host, arguments.port)
+    return web.serve(paths.tag, arguments.host, arguments.port)
 
 
 # --- questions and commands from another shell ---
@@ -253,12 +253,9 @@ def _init(arguments: argparse.Namespace) -> int:
 def _known(arguments: argparse.Namespace) -> RunPaths:
     """The run with the given tag, or the newest one."""
     repository = Repository.discover(Path.cwd())
-    known = tags(repository.root)
-    tag = check_tag(arguments.tag) if arguments.tag else (known[-1] if known else None)
+    tag = newest(repository.root, arguments.tag)
     if tag is None:
         raise UsageError("no run here yet: start one with `autoresearch-tui`")
-    if tag not in known:
-        raise UsageError(f"no run {tag} here; there is {', '.join(known) or 'none'}")
     return RunPaths(repository.root, tag)
 
 

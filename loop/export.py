@@ -10,7 +10,7 @@ from loop.archive import KeptArchive
 from loop.errors import UsageError, describe
 from loop.paths import RunPaths
 from loop.repository import Repository
-from loop.state import Experiment, RunState, fold
+from loop.state import fold
 
 
 def table(paths: RunPaths, kind: str) -> str:
@@ -32,7 +32,7 @@ def write(paths: RunPaths, repository: Repository, folder: Path) -> Path:
         raise UsageError(
             "the report draws with matplotlib: pip install 'autoresearch-tui[report]'"
         ) from error
-    text = page.html(state, picture, lambda e: _sources(e, state, repository, archive))
+    text = page.html(state, picture, lambda e: (archive.before(e.n), archive.source(e.n)))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "progress.png").write_bytes(picture)
@@ -40,7 +40,3 @@ def write(paths: RunPaths, repository: Repository, folder: Path) -> Path:
     except OSError as error:
         raise UsageError(describe(error)) from error
     return folder / "report.html"
-
-
-def _sources(e: Experiment, state: RunState, repository: Repository, archive: KeptArchive) -> tuple[str, str]:
-    return repository.read(e.parent, state.editable) or "", archive.source(e.n)

@@ -8,11 +8,14 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from loop import events as ev
 from loop.errors import JournalError
+
+T = TypeVar("T")
 
 
 class Journal:
@@ -85,6 +88,14 @@ def _no_collection() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
+
+
+def stream(path: Path, kind: type[T]) -> Iterator[T]:
+    """The objects of a file that is only appended to, one a line; what is torn or missing is left out."""
+    with contextlib.suppress(OSError):
+        for line in path.read_bytes().splitlines():
+            with contextlib.suppress(msgspec.DecodeError):
+                yield msgspec.json.decode(line, type=kind)
 
 
 def _read(path: Path) -> list[ev.Record]:

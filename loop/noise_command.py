@@ -21,7 +21,7 @@ from loop import events as ev
 from loop.errors import UsageError
 from loop.executor import SEED, Executor, Job
 from loop.noise import Noise, pooled
-from loop.paths import RunPaths, tags
+from loop.paths import RunPaths, newest, tags
 from loop.preparation import PrepareFailed
 from loop.repository import Repository
 from loop.state import Run, fold
@@ -133,12 +133,9 @@ def incumbent(repository: Repository, tag: str | None) -> tuple[str, str]:
 
     Raises `UsageError` when an engine trains here: it would share the machine with what is measured.
     """
-    known = tags(repository.root)
-    if tag is not None and tag not in known:
-        raise UsageError(f"no run {tag} here; there is {', '.join(known) or 'none'}")
-    if busy := [name for name in known if launch.alive(RunPaths(repository.root, name))]:
+    name = newest(repository.root, tag)
+    if busy := [t for t in tags(repository.root) if launch.alive(RunPaths(repository.root, t))]:
         raise UsageError(f"run {busy[-1]} is training here and would disturb the measurement: stop it first")
-    name = tag or (known[-1] if known else None)
     if name is None:
         return repository.head(), "the code that is checked out"
     state = fold(journal.read(RunPaths(repository.root, name).journal))

@@ -85,6 +85,14 @@ def tags(root: Path) -> list[str]:
     return [j.parent.name for j in sorted(journals, key=lambda j: j.stat().st_mtime)]
 
 
+def newest(root: Path, wanted: str | None) -> str | None:
+    """The wanted run or the newest one, None when there is none. Raises `UsageError` for an unknown tag."""
+    known = tags(root)
+    if wanted and check_tag(wanted) not in known:
+        raise UsageError(f"no run {wanted} here; there is {', '.join(known) or 'none'}")
+    return wanted or (known[-1] if known else None)
+
+
 def check_tag(tag: str) -> str:
     """A tag is part of a branch and a folder name. Raises `UsageError`."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", tag):

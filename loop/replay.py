@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator
-
-import msgspec
 
 from loop import events as ev
 from loop import foreign, journal, results
@@ -59,24 +56,16 @@ class Replay:
         """Durable records and what is kept of the live ones, by time; equal times keep their order."""
         found = list(self._records)
         for e in self._whole.experiments:
-            with contextlib.suppress(OSError):
-                for line in self._paths.transcript(e.n).read_bytes().splitlines():
-                    with contextlib.suppress(msgspec.DecodeError):
-                        delta = msgspec.json.decode(line, type=ev.AgentDelta)
-                        found.append(ev.Record(0, delta.t, delta))
+            transcript = journal.stream(self._paths.transcript(e.n), ev.AgentDelta)
+            found += [ev.Record(0, delta.t, delta) for delta in transcript]
             for run in e.runs:
                 found += self._steps(e.n, run.run, run.started_at, run.budget_s)
         return sorted(found, key=lambda record: record.t)
 
     def _steps(self, n: int, run: int, started_at: float, budget_s: float) -> list[ev.Record]:
         """Progress lines carry no time of their own: their share of the budget gives it."""
-        found = []
-        with contextlib.suppress(OSError):
-            for line in RunFiles(self._paths.run(n, run)).metrics.read_bytes().splitlines():
-                with contextlib.suppress(msgspec.DecodeError):
-                    step = msgspec.json.decode(line, type=ev.Progress)
-                    found.append(ev.Record(0, started_at + step.fraction * budget_s, step))
-        return found
+        steps = journal.stream(RunFiles(self._paths.run(n, run)).metrics, ev.Progress)
+        return [ev.Record(0, started_at + step.fraction * budget_s, step) for step in steps]
 
     async def send(self, command: ev.AnyCommand) -> str:
         raise Refused("this is a replay: no engine runs")

@@ -20,7 +20,7 @@ import msgspec
 import psutil
 
 from loop import events as ev
-from loop import progress, seal, supervise
+from loop import journal, progress, seal, supervise
 from loop.reach import Fence
 
 FOLLOW_S = 0.1
@@ -356,13 +356,7 @@ class Follower:
 
 def read_curve(metrics: Path, points: int = 200) -> list[ev.CurvePoint]:
     """The loss curve of a run, thinned evenly."""
-    if not metrics.exists():
-        return []
-    curve = []
-    for line in metrics.read_bytes().splitlines():
-        with contextlib.suppress(msgspec.DecodeError):
-            step = msgspec.json.decode(line, type=ev.Progress)
-            if step.loss is not None:
-                curve.append(ev.CurvePoint(step.fraction, step.loss))
+    steps = journal.stream(metrics, ev.Progress)
+    curve = [ev.CurvePoint(step.fraction, step.loss) for step in steps if step.loss is not None]
     stride = max(1, len(curve) // points)
     return curve[::stride]
