@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -195,6 +196,7 @@ class Cockpit(Keys):
         self._dirty |= {"status", "training", "results", "diff", "reference", "asked"}
         self.run_worker(self._fetch_others(), exclusive=True, group="others")
         self.flush()
+        _spare_keys()
 
     def _take(self, event: ev.AnyEvent) -> None:
         """Note what an event changes on screen; painting waits for the next frame."""
@@ -340,6 +342,12 @@ class Cockpit(Keys):
             with contextlib.suppress(Refused, ConnectionLost):
                 self.main.query_one(TrainingStrip).reference = (await self.connection.experiment(n)).curve
                 self._dirty.add("training")
+
+
+def _spare_keys() -> None:
+    """Collect garbage less often: to look through a long run, which is none, holds up keys for 0.1 s."""
+    gc.freeze()
+    gc.set_threshold(5_000, 10, 50)
 
 
 def _tabs(active: str) -> Content:

@@ -19,6 +19,8 @@ from textual.style import Style
 from textual.visual import Visual
 
 EMPTY = Content("")
+KEPT = 200
+"""Items whose screen lines are kept at the end of a list that is followed."""
 
 
 class Item(NamedTuple):
@@ -92,6 +94,8 @@ class Lines(ScrollView, can_focus=True):
         self.empty = empty
         """What an empty list says."""
         self._blocks: list[list[Strip] | None] = []
+        """Screen lines of each item; None: made when it comes into view."""
+        self._heights: list[int] = []
         self._starts: list[int] = []
         self._height = 0
         self._wide = 0
@@ -111,12 +115,16 @@ class Lines(ScrollView, can_focus=True):
         del self.items[keep:]
         self.items.extend(items)
         self._lay_out_from(keep)
+        if self.follow:  # what has gone by above is made again should one scroll there: lines take memory
+            gone = max(0, len(self._blocks) - KEPT)
+            self._blocks[:gone] = [None] * gone
 
     def change(self, index: int, item: Item) -> None:
         """Put another item in the place of one."""
         self.items[index] = item
         if index < len(self._blocks):
-            self._blocks[index] = self._block(item)
+            block = self._blocks[index] = self._block(item)
+            self._heights[index] = len(block)
             self._place_from(index)
 
     def drop(self, count: int) -> None:
@@ -125,7 +133,7 @@ class Lines(ScrollView, can_focus=True):
         offset = self.scroll_offset.y
         if self.cursor is not None:
             self.cursor = max(0, self.cursor - count)
-        del self.items[:count], self._blocks[:count]
+        del self.items[:count], self._blocks[:count], self._heights[:count]
         self._place_from(0)
         if not self.follow:
             self.scroll_to(y=max(0, offset - lines), animate=False, force=True)
@@ -143,27 +151,38 @@ class Lines(ScrollView, can_focus=True):
         if not self.size.width:
             return
         self._style = self.visual_style
-        del self._blocks[index:]
+        del self._blocks[index:], self._heights[index:]
         if self.wrap:
-            self._blocks += [self._block(item) for item in self.items[index:]]
+            blocks = [self._block(item) for item in self.items[index:]]
+            self._blocks += blocks
+            self._heights += map(len, blocks)
         else:
             self._blocks += [None] * (len(self.items) - index)
+            self._heights += [1] * (len(self.items) - index)
             self._wide = max([self._wide, *(self.reach(i) for i in range(index, len(self.items)))])
         self._place_from(index)
 
     def _place_from(self, index: int) -> None:
         """Count the lines anew from an item on."""
         del self._starts[index:]
-        line = self._starts[-1] + len(self._blocks[index - 1] or "1") if index else 0
-        for block in self._blocks[index:]:
+        line = self._starts[-1] + self._heights[index - 1] if index else 0
+        for height in self._heights[index:]:
             self._starts.append(line)
-            line += 1 if block is None else len(block)
+            line += height
         self._height = line
         width = self._width if self.wrap else max(self._wide, self._width)
-        self.virtual_size = Size(width, self._height)
+        self._grow(Size(width, self._height))
         if self.follow:
             self.scroll_end(animate=False, immediate=True, force=True)
         self.refresh()
+
+    def _grow(self, size: Size) -> None:
+        """Take a new virtual size as Textual's own setter does, but without laying out the whole screen.
+
+        A scrollbar that comes or goes still asks for that.
+        """
+        self.set_reactive(Lines.virtual_size, size)
+        self._scroll_update(size)
 
     @property
     def _width(self) -> int:
@@ -189,7 +208,7 @@ class Lines(ScrollView, can_focus=True):
         block = self._blocks[index]
         if block is None:
             block = self._blocks[index] = self._block(self.item(index))
-        return index, block[line - self._starts[index]]
+        return index, block[min(line - self._starts[index], len(block) - 1)]
 
     # --- painting ---
 
@@ -241,8 +260,7 @@ class Lines(ScrollView, can_focus=True):
         old, self.cursor = self.cursor, max(0, min(index, len(self.items) - 1))
         if self._starts:
             start = self._starts[self.cursor]
-            height = len(self._blocks[self.cursor] or "1")
-            region = Region(0, start, 1, min(height, self.size.height))
+            region = Region(0, start, 1, min(self._heights[self.cursor], self.size.height))
             self.scroll_to_region(region, animate=False, force=True, x_axis=False)
         self.refresh()
         if old != self.cursor:
