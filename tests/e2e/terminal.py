@@ -51,8 +51,11 @@ class Terminal:
         except OSError:
             return False
         self.output += data
-        self._stream.feed(data)
+        self.draw(data)
         return bool(data)
+
+    def draw(self, data: bytes) -> None:
+        self._stream.feed(data)
 
     def wait_for(self, *words: str, gone: str = "", seconds: float = PATIENCE_S) -> None:
         """Until all words stand on the screen, and `gone` does not."""
