@@ -54,7 +54,7 @@ class Candidates:
             )
         )  # fmt: skip
         self._repository.keep_candidate(self._state.tag, n, commit)
-        self._show(ev.CandidateEdited(n, path, before, proposal.source))
+        self._show(ev.CandidateEdited(n, path, before, proposal.source, [str(f) for f in findings]))
         return refused
 
     def refusal(self, parent: str, source: str) -> str | None:

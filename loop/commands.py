@@ -87,12 +87,15 @@ def _resume(engine: Engine) -> str:
 
 def _decide(engine: Engine, command: ev.Approve | ev.Reject | ev.Edit) -> str:
     e = _experiment(engine, command.n) if command.n is not None else engine.state.waiting
-    if e is None or e.phase != "waiting":
-        raise Refused("no candidate waits for approval" if e is None else f"experiment {e.n} does not wait")
+    if e is None:
+        raise Refused("no candidate waits for approval")
+    in_queue = isinstance(command, ev.Reject) or (isinstance(command, ev.Approve) and command.first)
+    if e.phase != "waiting" and not (in_queue and e.phase == "queued"):
+        raise Refused(f"experiment {e.n} does not wait")
     match command:
-        case ev.Approve():
-            engine.record(ev.Approved(e.n))
-            return f"experiment {e.n} is next"
+        case ev.Approve(first=first):
+            engine.record(ev.Approved(e.n, first))
+            return f"experiment {e.n} is {'next' if first else 'in the queue'}"
         case ev.Reject(reason=reason):
             engine.record(ev.Rejected(e.n, reason.strip() or "no reason given"))
             return f"experiment {e.n} rejected"

@@ -153,6 +153,8 @@ class ApprovalRequested(Event, frozen=True):
 
 class Approved(Event, frozen=True):
     n: int
+    first: bool = False
+    """Ahead of everything else in the queue."""
 
 
 class Rejected(Event, frozen=True):
@@ -294,12 +296,16 @@ class AgentDelta(Live, frozen=True):
 
 
 class CandidateEdited(Live, frozen=True):
-    """The editable file as the agent sees it now (`after`) and the incumbent's (`before`)."""
+    """The editable file as the agent sees it now (`after`) and the incumbent's (`before`).
+
+    `findings`: what the audit says of the change so far.
+    """
 
     n: int
     path: str
     before: str
     after: str
+    findings: list[str] = []
 
 
 class PermissionAsked(Live, frozen=True):
@@ -437,13 +443,14 @@ class Resume(Command, frozen=True):
 
 
 class Approve(Command, frozen=True):
-    """Train candidate `n` (None: the one that waits longest)."""
+    """Train candidate `n` (None: the one that waits longest), before all others in the queue with `first`."""
 
     n: int | None = None
+    first: bool = False
 
 
 class Reject(Command, frozen=True):
-    """Do not train candidate `n`; the reason goes to the agent."""
+    """Do not train candidate `n`, which waits or is queued; the reason goes to the agent."""
 
     reason: str
     n: int | None = None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from loop import audit
 from loop import events as ev
 from loop.agents.base import Agent, AgentFailed, AgentStopped, Failure, Proposal, ResearchContext, Wish
 from loop.agents.faults import without
@@ -120,11 +121,14 @@ class Proposer:
         self._show(delta)
 
     def _plain(self, event: ev.AgentDelta | ev.CandidateEdited) -> ev.AgentDelta | ev.CandidateEdited:
-        """What an agent shows, without its keys."""
+        """What an agent shows, without its keys; an edit with what the audit says of it."""
         secrets = self._agent.secrets
         if isinstance(event, ev.AgentDelta):
             return msgspec.structs.replace(event, text=without(event.text, secrets))
-        return msgspec.structs.replace(event, after=without(event.after, secrets))
+        found = audit.audit(event.before, event.after) if event.path.endswith(".py") else []
+        return msgspec.structs.replace(
+            event, after=without(event.after, secrets), findings=[str(finding) for finding in found]
+        )
 
     async def _permit(self, n: int, wish: Wish) -> bool:
         secrets = self._agent.secrets

@@ -202,6 +202,14 @@ class RunState(Struct):
         return next((e for e in self.experiments if e.phase == "waiting"), None)
 
     @property
+    def queue(self) -> list[Experiment]:
+        """What waits for approval or to be trained: the next to train first, then in the order of coming."""
+        found = [e for e in self.experiments[-50:] if e.phase in ("waiting", "queued")]
+        return sorted(
+            found, key=lambda e: (e.phase == "waiting", e.n if e.phase == "waiting" else e.queued_seq)
+        )
+
+    @property
     def phase(self) -> Phase:
         """One word for the status line."""
         if self.stopped is not None:
@@ -318,9 +326,9 @@ def _apply_proposal(
                 _reject(s, e, event.refused, t)
         case ev.ApprovalRequested(n=n):
             s.experiment(n).phase = "waiting"
-        case ev.Approved(n=n):
+        case ev.Approved(n=n, first=first):
             e = s.experiment(n)
-            e.phase, e.approved, e.queued_seq = "queued", True, s.seq
+            e.phase, e.approved, e.queued_seq = "queued", True, -s.seq if first else s.seq
 
 
 def _reject(s: RunState, e: Experiment, reason: str, t: float) -> None:

@@ -67,7 +67,7 @@ def test_starting_the_engine_loads_no_heavy_library(module: str) -> None:
 
 def test_files_stay_readable() -> None:
     """No file over 400 lines, but for two whose point is to be one file."""
-    reasons = {"train.py": 620, "events.py": 580}  # what agents edit; the list of all types on the wire
+    reasons = {"train.py": 620, "events.py": 600}  # what agents edit; the list of all types on the wire
     for room in FORBIDDEN:
         for path in files(room):
             assert len(path.read_text().splitlines()) <= reasons.get(path.name, 400), path

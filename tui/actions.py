@@ -25,7 +25,11 @@ def _waiting(state: RunState) -> bool:
 
 
 def _asked(state: RunState) -> bool:
-    return _connected(state) and (state.waiting is not None or bool(state.live.asked))
+    return _waiting(state) or _queue(state) or (_connected(state) and bool(state.live.asked))
+
+
+def _queue(state: RunState) -> bool:
+    return _connected(state) and state.approval and bool(state.queue)
 
 
 def _training(state: RunState) -> bool:
@@ -52,6 +56,15 @@ ACTIONS = (
     Action("space", "pause", "Pause", "pause after the run under way, or go on", "Run", True, _connected),
     Action("a", "approve", "Approve", "train the candidate, or allow what is asked", "Run", True, _asked),
     Action("r", "reject", "Reject", "refuse the candidate (asks why), or what is asked", "Run", True, _asked),
+    Action(
+        "u",
+        "first",
+        "Train first",
+        "train the candidate under the cursor before all others",
+        "Run",
+        False,
+        _queue,
+    ),
     Action("e", "edit", "Edit", "edit the waiting candidate in $EDITOR", "Run", True, _waiting),
     Action("s", "stop_run", "Stop run", "end this training run now", "Run", True, _training),
     Action(

@@ -24,7 +24,7 @@ from loop.state import Experiment, RunState
 from tui import palette, settings
 from tui.actions import ACTIONS, bindings
 from tui.keys import Keys
-from tui.panels.diff import Diff
+from tui.panels.diff import Diff, preface
 from tui.panels.plot import Plot
 from tui.panels.results import ResultsPanel
 from tui.panels.status import Status
@@ -297,26 +297,21 @@ class Cockpit(Keys):
 
     def _show_diff(self) -> None:
         """The candidate that waits for approval, or what the agent edits now."""
-        waiting, edited = self.state.waiting, self.state.live.edited
-        if waiting is not None and (edited is None or edited.n != waiting.n):
-            self.run_worker(self._load_diff(waiting), exclusive=True, group="diff")
+        candidate, edited = self.candidate, self.state.live.edited
+        if candidate is not None and (edited is None or edited.n != candidate.n):
+            self.run_worker(self._load_diff(candidate), exclusive=True, group="diff")
         elif edited is not None:
-            self._compare(edited.n, edited.path, edited.before, edited.after)
+            self._compare(edited.n, edited.path, edited.before, edited.after, edited.findings)
 
     async def _load_diff(self, e: Experiment) -> None:
         if self.connection is not None:
             with contextlib.suppress(Refused, ConnectionLost):
                 detail = await self.connection.experiment(e.n)
-                self._compare(e.n, detail.path, detail.before, detail.after)
+                self._compare(e.n, detail.path, detail.before, detail.after, e.findings)
 
-    def _compare(self, n: int, path: str, before: str, after: str) -> None:
+    def _compare(self, n: int, path: str, before: str, after: str, findings: list[str]) -> None:
         e = self.state.experiment(n) if 1 <= n <= len(self.state.experiments) else None
-        preface: list[Content] = []
-        if e is not None and e.phase == "waiting":
-            preface.append(Content.styled(title(e), "bold"))
-            preface += [Content.styled(line, "$agent") for line in safe(e.hypothesis).splitlines()]
-            preface.append(Content.styled("a approves   r rejects   e edits", "$measure"))
-        added, removed = self.diff.compare(before, after, preface)
+        added, removed = self.diff.compare(before, after, preface(e, self.state, findings))
         parent = e.parent if e else self.state.incumbent_commit
         self.diff.border_title = Content.assemble(
             f"{safe(Path(path).name)}  candidate {n} vs incumbent {parent[:7]}  ",

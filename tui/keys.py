@@ -10,7 +10,7 @@ from textual.screen import Screen
 
 from loop import events as ev
 from loop.client import Connection, ConnectionLost, Refused
-from loop.state import RunState
+from loop.state import Experiment, RunState
 from tui.actions import BY_NAME
 from tui.editor import edit
 from tui.panels.diff import Diff
@@ -38,6 +38,8 @@ class Keys(App[int]):
     _active: str
     _zoomed: bool
     _dirty: set[str]
+    _picked: int | None = None
+    """In approval mode: the candidate on which the human has put the cursor."""
 
     @property
     def main(self) -> Screen[object]:
@@ -56,6 +58,12 @@ class Keys(App[int]):
     @property
     def results(self) -> Results:
         return self.main.query_one("#results", Results)
+
+    @property
+    def candidate(self) -> Experiment | None:
+        """What the diff shows and keys act on: the candidate picked, else the one that waits longest."""
+        picked = next((e for e in self.state.queue if e.n == self._picked), None)
+        return picked or self.state.waiting
 
     def lay_out(self) -> None:
         raise NotImplementedError
@@ -97,14 +105,18 @@ class Keys(App[int]):
         if self.state.live.asked:
             self.command(ev.Permit(True, self.state.live.asked[0].id))
         else:
-            self.command(ev.Approve())
+            self.command(ev.Approve(e.n if (e := self.candidate) else None))
 
     def action_reject(self) -> None:
         if self.state.live.asked:
             self.command(ev.Permit(False, self.state.live.asked[0].id))
-        elif e := self.state.waiting:
+        elif e := self.candidate:
             n = e.n
             self._ask(f"Why not? (rejects #{n}; the agent reads it)", lambda text: ev.Reject(text, n))
+
+    def action_first(self) -> None:
+        if e := self.candidate:
+            self.command(ev.Approve(e.n, first=True))
 
     def action_steer(self) -> None:
         self._ask("To the agent", ev.Steer, "it reads this at its next step; enter sends, esc goes back")
@@ -131,7 +143,10 @@ class Keys(App[int]):
         self.push_screen(Choose("Stop the engine?", choices), answered)
 
     def action_edit(self) -> None:
-        if e := self.state.waiting:
+        e = self.candidate
+        if e is not None and e.phase != "waiting":
+            self.toast(f"#{e.n} is approved already", "warning")
+        elif e is not None:
             self.run_worker(edit(self, e.n), group="edit", exclusive=True)
 
     def ask_override(self, n: int, status: Literal["keep", "discard"]) -> None:
@@ -152,6 +167,12 @@ class Keys(App[int]):
     def on_lines_chosen(self, event: Results.Chosen) -> None:
         if event.lines is self.results:
             self.action_open()
+
+    def on_lines_moved(self, event: Results.Moved) -> None:
+        """In approval mode the cursor picks the candidate that is shown and that keys act on."""
+        if event.lines is self.results and self.state.approval:
+            self._picked = self.results.selected
+            self._dirty.add("diff")
 
     def action_walk(self, by: int) -> None:
         selected = self.results.selected

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from loop import commands, results
+from loop import commands, journal, results
 from loop import events as ev
 from loop.agents.base import AgentFailed, AgentStopped, Emit, Proposal, ResearchContext
+from loop.state import fold
 from tests.conftest import git
 from tests.loop.scripted import Bench, ScriptedAgent, set_x, until
 
@@ -257,3 +258,42 @@ async def test_any_waiting_candidate_can_be_rejected(repository: Path) -> None:
     commands.obey(bench.engine, ev.SetMode(False))
     await running
     assert [e.phase for e in state.experiments] == ["keep", "discard", "rejected", "discard"]
+
+
+async def test_the_queue_can_be_turned_round_and_thinned(repository: Path) -> None:
+    script = ScriptedAgent(lambda c: Proposal(f"n{c.n}", f"{c.source}# {c.n}\n"))
+    bench = Bench(
+        repository, script, max_experiments=3, approve=True, ahead=3, rule="improved", baseline_runs=1
+    )
+    running, state = asyncio.create_task(bench.run()), bench.engine.state
+    await until(lambda: [e.n for e in state.experiments if e.phase == "waiting"] == [2, 3])
+    commands.obey(bench.engine, ev.Pause())
+    await until(lambda: state.running is None)
+    for command in (ev.Approve(2), ev.Approve(3), ev.Approve(3, first=True)):
+        commands.obey(bench.engine, command)
+    assert [e.n for e in state.queue] == [3, 2]
+    commands.obey(bench.engine, ev.Reject("not now", 2))
+    assert [e.n for e in state.queue] == [3]
+    commands.obey(bench.engine, ev.Resume())
+    await until(lambda: len(state.experiments) == 4 and state.experiment(4).phase == "waiting")
+    commands.obey(bench.engine, ev.SetMode(False))
+    await running
+    assert [e.n for e in bench.events(ev.RunStarted)] == [1, 3, 4]
+    assert fold(journal.read(bench.paths.journal)).experiment(2).phase == "rejected"
+
+
+class Editing(ScriptedAgent):
+    """Shows a half-finished edit, as tools do, before it proposes."""
+
+    async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
+        draft = context.source + "import socket\n"
+        emit(ev.CandidateEdited(context.n, context.path, context.source, draft))
+        return await super().propose(context, emit)
+
+
+async def test_an_edit_is_shown_with_what_the_audit_says_of_it(repository: Path) -> None:
+    bench = Bench(repository, Editing(), max_experiments=2, baseline_runs=1)
+    await bench.run()
+    draft = next(e for e in bench.events(ev.CandidateEdited) if e.after.endswith("import socket\n"))
+    assert len(draft.findings) == 1
+    assert "socket" in draft.findings[0]

@@ -80,7 +80,7 @@ async def test_a_waiting_candidate_is_shown_and_approved(cockpit: Open) -> None:
         assert "a approves" in "".join(item.body.plain for item in app.diff.items)
         await pilot.press("a")
         await settle(pilot)
-        assert connection.sent == [ev.Approve()]
+        assert connection.sent == [ev.Approve(3)]
 
 
 async def test_rejecting_asks_for_the_reason(cockpit: Open) -> None:
@@ -381,3 +381,38 @@ async def test_a_refused_command_says_why(cockpit: Open) -> None:
         await pilot.press("s")
         await settle(pilot)
         assert [n.message for n in app._notifications] == ["no [training] run to stop"]
+
+
+def queue() -> Recorded:
+    """Approval mode: 3 is approved, 4 and 5 wait."""
+    script = Script().night(2).add(ev.ModeSet(True)).propose(3).propose(4).propose(5)
+    script.add(ev.ApprovalRequested(3), ev.Approved(3), ev.ApprovalRequested(4), ev.ApprovalRequested(5))
+    return Recorded(script.records)
+
+
+async def test_in_approval_mode_the_cursor_picks_the_candidate(cockpit: Open) -> None:
+    connection = queue()
+    app = cockpit(connection)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        assert "candidate 4" in str(app.diff.border_title)  # it waits longest, wherever the cursor is
+        text = "".join(item.body.plain for item in app.diff.items)
+        assert "queue: #3 approved  #4 waits  #5 waits" in text
+        await pilot.press("j", "k")
+        await settle(pilot)
+        assert "candidate 5" in str(app.diff.border_title)
+        await pilot.press("a", "u")
+        await settle(pilot)
+        await pilot.press("j", "j", "r", *"no", "enter")
+        await settle(pilot)
+        assert connection.sent == [ev.Approve(5), ev.Approve(5, first=True), ev.Reject("no", 3)]
+
+
+async def test_what_the_audit_finds_stands_above_the_diff(cockpit: Open) -> None:
+    connection = training()
+    app = cockpit(connection)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        connection.push(ev.CandidateEdited(8, "nanogpt/train.py", "a", AFTER, ["line 3: reads a file"]))
+        await settle(pilot)
+        assert app.diff.items[0].body.plain == "audit: line 3: reads a file"

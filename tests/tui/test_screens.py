@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 
 from loop import events as ev
 from tests.tui.conftest import Open
-from tests.tui.recorded import Recorded, Script, commit
+from tests.tui.recorded import AFTER, BEFORE, Recorded, Script, commit
 from tests.tui.test_keys import settle
 
 Snap = Callable[..., bool]
@@ -68,6 +68,15 @@ def test_side_by_side(cockpit: Open, snap_compare: Snap) -> None:
 def test_waiting_for_approval(cockpit: Open, snap_compare: Snap, size: str) -> None:
     script = Script().begin(approval=True).propose(1).train(1).finish(1, 0.9979).propose(2)
     script.add(ev.ApprovalRequested(2))
+    assert snap_compare(cockpit(script), terminal_size=SIZES[size], run_before=press("2"))
+
+
+@pytest.mark.parametrize("size", ["narrow", "usual"])
+def test_a_queue_of_candidates(cockpit: Open, snap_compare: Snap, size: str) -> None:
+    script = Script().night(2).add(ev.ModeSet(True)).propose(3).propose(4).propose(5)
+    script.add(ev.ApprovalRequested(3), ev.Approved(3), ev.ApprovalRequested(4), ev.ApprovalRequested(5))
+    found = ["line 3: open reads a file"]
+    script.add(ev.CandidateEdited(4, "nanogpt/train.py", BEFORE, AFTER, found))
     assert snap_compare(cockpit(script), terminal_size=SIZES[size], run_before=press("2"))
 
 

@@ -8,9 +8,10 @@ from typing import NamedTuple
 from textual.content import Content
 from textual.highlight import highlight
 
+from loop.state import Experiment, RunState
 from tui.diff import Row, counts, rows, side_by_side
 from tui.lines import Item, Lines
-from tui.text import safe
+from tui.text import safe, title
 
 SIGNS = {"-": "$discard", "+": "$keep", " ": "$neutral", "@": "$neutral"}
 FILLS = {"-": "on $discard 12%", "+": "on $keep 12%"}
@@ -142,3 +143,16 @@ def _pair(left: Row | None, right: Row | None, paint: Paint, width: int) -> Item
         fill = paint.fills.get(row.kind) if row and changed else None
         halves.append(half.stylize_before(fill) if fill else half)
     return Item(Content.styled(" │ ", "$neutral").join(halves))
+
+
+def preface(e: Experiment | None, state: RunState, findings: list[str]) -> list[Content]:
+    """What stands above a candidate's diff: what it is for, what to press, what the audit found in it."""
+    lines: list[Content] = []
+    if e is not None and e.phase == "waiting":
+        lines.append(Content.styled(title(e), "bold"))
+        lines += [Content.styled(line, "$agent") for line in safe(e.hypothesis).splitlines()]
+        lines.append(Content.styled("a approves   r rejects   e edits", "$measure"))
+    if state.approval and len(state.queue) > 1:
+        names = "  ".join(f"#{x.n} {'waits' if x.phase == 'waiting' else 'approved'}" for x in state.queue)
+        lines.append(Content.styled(f"queue: {names}   (the cursor picks, u trains first)", "$neutral"))
+    return lines + [Content.styled(f"audit: {safe(text)}", "$measure") for text in findings]
