@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Footer
+from textual.widgets import Footer, Static
 
 from loop import events as ev
 from tests.tui.conftest import Open
@@ -15,6 +15,7 @@ from tests.tui.recorded import AFTER, Recorded, Script, commit
 from tui.actions import ACTIONS, IN_EXPERIMENT
 from tui.app import Cockpit
 from tui.editor import run_editor
+from tui.panels.results import Results, headings
 from tui.patch import patch
 from tui.screens.ask import Ask, Choose
 from tui.screens.experiment import ExperimentScreen
@@ -416,3 +417,12 @@ async def test_what_the_audit_finds_stands_above_the_diff(cockpit: Open) -> None
         connection.push(ev.CandidateEdited(8, "nanogpt/train.py", "a", AFTER, ["line 3: reads a file"]))
         await settle(pilot)
         assert app.diff.items[0].body.plain == "audit: line 3: reads a file"
+
+
+async def test_headings_follow_the_width(cockpit: Open) -> None:
+    async with cockpit(training()).run_test(size=WIDE) as pilot:
+        for size in ((80, 24), (200, 50), (80, 24)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause(0.5)
+            table = pilot.app.query_one(Results)
+            assert str(pilot.app.query_one("#headings", Static).content) == headings(table.content_size.width)

@@ -48,7 +48,14 @@ class ResultsPanel(Vertical):
         table = self.query_one(Results)
         table.show_state(state)
         self.border_title = Content(table.title)
-        self.query_one("#headings", Static).update(headings(table.content_size.width), layout=False)
+        self._head()
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._head)
+
+    def _head(self) -> None:
+        width = self.query_one(Results).content_size.width
+        self.query_one("#headings", Static).update(headings(width), layout=False)
 
 
 class Results(Lines):
