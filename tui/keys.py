@@ -61,8 +61,9 @@ class Keys(App[int]):
 
     @property
     def candidate(self) -> Experiment | None:
-        """What the diff shows and keys act on: the candidate picked, else the one that waits longest."""
-        picked = next((e for e in self.state.queue if e.n == self._picked), None)
+        """What is shown and keys act on: the candidate opened or picked, else the one that waits longest."""
+        shown = self.screen.n if isinstance(self.screen, ExperimentScreen) else self._picked
+        picked = next((e for e in self.state.queue if e.n == shown), None)
         return picked or self.state.waiting
 
     def lay_out(self) -> None:

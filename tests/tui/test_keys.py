@@ -409,6 +409,15 @@ async def test_in_approval_mode_the_cursor_picks_the_candidate(cockpit: Open) ->
         assert connection.sent == [ev.Approve(5), ev.Approve(5, first=True), ev.Reject("no", 3)]
 
 
+async def test_keys_act_on_the_candidate_that_is_open(cockpit: Open) -> None:
+    connection = queue()
+    async with cockpit(connection).run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("enter", "a", "left_square_bracket", "u")
+        await settle(pilot)
+        assert connection.sent == [ev.Approve(5), ev.Approve(4, first=True)]
+
+
 async def test_what_the_audit_finds_stands_above_the_diff(cockpit: Open) -> None:
     connection = training()
     app = cockpit(connection)

@@ -137,8 +137,7 @@ class ExperimentScreen(Screen[None]):
         return text
 
     def action_look(self) -> None:
-        waiting = self.cockpit.state.waiting
-        show = edit if waiting is not None and waiting.n == self.n else look
+        show = edit if self.cockpit.state.experiment(self.n).phase == "waiting" else look
         self.run_worker(show(self.cockpit, self.n), group="edit", exclusive=True)
 
     def action_again(self) -> None:
