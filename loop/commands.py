@@ -108,8 +108,8 @@ def _edit(engine: Engine, e: Experiment, text: str) -> str:
     if engine.state.editable.endswith(".py"):
         try:
             ast.parse(text)
-        except (SyntaxError, ValueError) as error:
-            raise Refused(f"it does not parse: {error}") from error
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            raise Refused(f"it does not parse: {str(error) or 'nested too deeply'}") from error
     engine.replace_candidate(e, text)
     return f"experiment {e.n} now has your version"
 

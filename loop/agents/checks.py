@@ -63,7 +63,7 @@ def unparsable(path: str, source: str) -> str | None:
         line = (error.text or "").strip()[:120]
         return f"{path} does not parse: {error.msg}, line {error.lineno}: {line!r}. Mend it and submit again."
     except (ValueError, RecursionError, MemoryError) as error:
-        return f"{path} does not parse: {error}. Mend it and submit again."
+        return f"{path} does not parse: {str(error) or 'nested too deeply'}. Mend it and submit again."
     return None
 
 

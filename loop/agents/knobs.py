@@ -92,7 +92,7 @@ def find(source: str, device: str = "cpu") -> tuple[Knob, ...]:
     """The knobs of a script, in the order they stand there; none when it does not parse."""
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ()
     lines = source.split("\n")  # as Python counts them
     wanted = _wanted(lines, device)
@@ -183,7 +183,7 @@ def code(source: str, device: str = "cpu") -> str:
     values = {(knob.line, knob.name) for knob in find(source, device)}
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return fingerprint(source)
     for node, name, _ in _assignments(tree.body):
         if (node.lineno, name) in values:
@@ -217,7 +217,7 @@ def fingerprint(source: str) -> str:
     """The same for two scripts that differ in comments, docstrings and layout only."""
     try:
         return _print(ast.parse(source))
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return _hash(source)
 
 

@@ -209,3 +209,10 @@ def test_the_real_trainer_may_change_every_hyperparameter() -> None:
 def test_no_text_breaks_the_audit(text: str) -> None:
     for one, other in ((BASE, text), (text, BASE), (BASE, BASE + text)):
         assert isinstance(audit(one, other), list)
+
+
+@pytest.mark.parametrize("deep", ["1+" * 900 + "1", "-" * 100_000 + "1"])
+def test_what_cannot_be_looked_through_is_refused(deep: str) -> None:
+    (finding,) = audit("a = 1\n", f"import socket\na = {deep}\n")
+    assert finding.refused
+    assert "too deeply" in finding.text
