@@ -176,8 +176,10 @@ def main() -> None:
             show(name, [bpb for bpb, _ in runs], f"{round(statistics.mean(s for _, s in runs))} steps")
     if wanted("plain"):
         for rate in PLAIN:
-            bpb, steps = trained(ROOT / "benchmarks/plain_gpt.py", options.seconds, 1337, PLAIN_LR=rate)
-            show(f"plain GPT, learning rate {rate}", [bpb], f"{steps} steps")
+            plain = ROOT / "benchmarks/plain_gpt.py"
+            seeds = range(1337, 1337 + options.repeats)
+            runs = [trained(plain, options.seconds, seed, PLAIN_LR=rate) for seed in seeds]
+            show(f"plain GPT, learning rate {rate}", [bpb for bpb, _ in runs], f"{runs[-1][1]} steps")
     without_network(wanted)
 
 

@@ -487,9 +487,7 @@ class Trainer:
         began = time.monotonic()
         while not clock.over:
             if clock.steps == SLACK_STEPS and self.model.memory is not None:
-                self._count(
-                    self.model.memory
-                )  # here and not earlier: counting is training, the clock counts it
+                self._count(self.model.memory)  # not earlier: counting is training, the clock counts it
             value = self._gradients(next(batches))
             if not math.isfinite(value):
                 raise Cheating(f"loss is {value} at step {clock.steps}")
