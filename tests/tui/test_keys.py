@@ -428,6 +428,15 @@ async def test_what_the_audit_finds_stands_above_the_diff(cockpit: Open) -> None
         assert app.diff.items[0].body.plain == "audit: line 3: reads a file"
 
 
+async def test_a_stopped_engine_trains_nothing(cockpit: Open) -> None:
+    connection = training()
+    async with cockpit(connection).run_test(size=WIDE) as pilot:
+        connection.push(ev.EngineStopped("stopped by hand"))
+        await settle(pilot)
+        shown = str(pilot.app.query_one("#bar", Static).content)
+        assert shown == "the engine stopped: stopped by hand"
+
+
 async def test_headings_follow_the_width(cockpit: Open) -> None:
     async with cockpit(training()).run_test(size=WIDE) as pilot:
         for size in ((80, 24), (200, 50), (80, 24)):

@@ -72,7 +72,7 @@ class TrainingStrip(Vertical):
 
     def show(self, state: RunState, now: float) -> None:
         self.meter.take(state.live.progress, now)
-        e = state.training
+        e = state.training if state.stopped is None else None  # a run that was cut off starts again next time
         width = max(20, self.content_size.width)
         name = f"Training {e.n} · {title(e)}" if e else "Training"
         if name != self._name:
