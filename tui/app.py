@@ -297,9 +297,9 @@ class Cockpit(Keys):
 
     def _show_diff(self) -> None:
         """The candidate that waits for approval, or what the agent edits now."""
-        candidate, edited = self.candidate, self.state.live.edited
-        if candidate is not None and (edited is None or edited.n != candidate.n):
-            self.run_worker(self._load_diff(candidate), exclusive=True, group="diff")
+        picked, edited = self.picked, self.state.live.edited
+        if picked is not None and (edited is None or edited.n != picked.n):
+            self.run_worker(self._load_diff(picked), exclusive=True, group="diff")
         elif edited is not None:
             self._compare(edited.n, edited.path, edited.before, edited.after, edited.findings)
 

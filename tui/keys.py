@@ -60,11 +60,18 @@ class Keys(App[int]):
         return self.main.query_one("#results", Results)
 
     @property
+    def picked(self) -> Experiment | None:
+        """The candidate of the diff panel: the one under the cursor, else the one that waits longest."""
+        return self._in_queue(self._picked) or self.state.waiting
+
+    @property
     def candidate(self) -> Experiment | None:
-        """What is shown and keys act on: the candidate opened or picked, else the one that waits longest."""
-        shown = self.screen.n if isinstance(self.screen, ExperimentScreen) else self._picked
-        picked = next((e for e in self.state.queue if e.n == shown), None)
-        return picked or self.state.waiting
+        """What keys act on: the candidate that is open on its own screen, else that of the diff panel."""
+        opened = self.screen.n if isinstance(self.screen, ExperimentScreen) else None
+        return self._in_queue(opened) or self.picked
+
+    def _in_queue(self, n: int | None) -> Experiment | None:
+        return next((e for e in self.state.queue if e.n == n), None)
 
     def lay_out(self) -> None:
         raise NotImplementedError

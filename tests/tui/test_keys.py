@@ -413,9 +413,17 @@ async def test_keys_act_on_the_candidate_that_is_open(cockpit: Open) -> None:
     connection = queue()
     async with cockpit(connection).run_test(size=WIDE) as pilot:
         await settle(pilot)
-        await pilot.press("enter", "a", "left_square_bracket", "u")
+        await pilot.press("j", "k", "enter", "a", "left_square_bracket", "u")
         await settle(pilot)
         assert connection.sent == [ev.Approve(5), ev.Approve(4, first=True)]
+        app = pilot.app
+        assert isinstance(app, Cockpit)
+        connection.push(ev.Paused("a record that paints every panel"))
+        await settle(pilot)
+        await pilot.press("escape", "a")
+        await settle(pilot)
+        assert "candidate 5" in str(app.diff.border_title)  # the panel below kept to what its cursor picked
+        assert connection.sent[-1] == ev.Approve(5)
 
 
 async def test_what_the_audit_finds_stands_above_the_diff(cockpit: Open) -> None:
