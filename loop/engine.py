@@ -257,11 +257,8 @@ class Engine:
             return lambda: self._train_again(again)
         for e in s.experiments[-50:]:
             self._ask_approval(e.n)
-        queued = [e for e in s.experiments[-50:] if e.phase == "queued"]
-        if not queued:
-            return None
-        first = min(queued, key=lambda e: e.queued_seq)  # in the order in which a human approved them
-        return lambda: self._start(first)
+        first = next((e for e in s.queue if e.phase == "queued"), None)
+        return None if first is None else (lambda: self._start(first))
 
     def _begun(self) -> Step | None:
         """A step that is under way, or a verdict that is due."""
