@@ -45,21 +45,22 @@ class Candidates:
         message = f"{proposal.description}\n\n{proposal.hypothesis}\n\nautoresearch {self._state.tag} #{n}\n"
         commit = self._repository.commit(parent, path, proposal.source, message)
         added, removed = merge.count(before, proposal.source)
-        findings = audit.audit(before, proposal.source) if path.endswith(".py") else []
-        refused = self.refusal(parent, proposal.source) if author == "agent" else None
+        found = findings(path, before, proposal.source)
+        words = [str(finding) for finding in found]
+        refused = refusal(self._settings, found) if author == "agent" else None
         self._record(
             ev.CandidateCommitted(
                 n, commit, parent, proposal.description, proposal.hypothesis, added, removed,
-                proposal.usage, author, steered, [str(f) for f in findings], refused or "", combines or [],
+                proposal.usage, author, steered, words, refused or "", combines or [],
             )
         )  # fmt: skip
         self._repository.keep_candidate(self._state.tag, n, commit)
-        self._show(ev.CandidateEdited(n, path, before, proposal.source, [str(f) for f in findings]))
+        self._show(ev.CandidateEdited(n, path, before, proposal.source, words))
         return refused
 
     def refusal(self, parent: str, source: str) -> str | None:
         """Why an agent's change is not trained; a human may do what an agent may not."""
-        return refusal(self._settings, self.read(parent), source)
+        return refusal(self._settings, findings(self._state.editable, self.read(parent), source))
 
     def combine(self, n: int, parent: str) -> bool:
         """Put near misses together as experiment `n`; False when there are too few, or they do not fit."""
@@ -94,8 +95,11 @@ class Candidates:
         return True
 
 
-def refusal(settings: Settings, before: str, after: str) -> str | None:
+def findings(path: str, before: str, after: str) -> list[audit.Finding]:
+    """What the audit says of a change; of other languages than Python it knows nothing."""
+    return audit.audit(before, after) if path.endswith(".py") else []
+
+
+def refusal(settings: Settings, found: list[audit.Finding]) -> str | None:
     """What the audit has against a change, where the settings let it refuse one."""
-    if settings.audit == "report" or not settings.path.endswith(".py"):
-        return None
-    return audit.refusal(audit.audit(before, after))
+    return None if settings.audit == "report" else audit.refusal(found)

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import msgspec
 
-from loop import audit
 from loop import events as ev
 from loop.agents.base import Agent, AgentFailed, AgentStopped, Failure, Proposal, ResearchContext, Wish
 from loop.agents.faults import without
 from loop.agents.toolbox import NOTES_MOST
 from loop.archive import KeptArchive
-from loop.candidates import refusal
+from loop.candidates import findings, refusal
 from loop.config import Settings
 from loop.paths import RunPaths
 from loop.progress import clean
@@ -64,7 +63,7 @@ class Proposer:
             notes=_read(self._paths.notes),
             failure=failure,
             permit=partial(self._permit, n),
-            refuse=partial(refusal, self._settings, source),
+            refuse=lambda after: refusal(self._settings, findings(s.editable, source, after)),
             dollars_left=self._dollars_left(),
         )
 
@@ -125,10 +124,9 @@ class Proposer:
         secrets = self._agent.secrets
         if isinstance(event, ev.AgentDelta):
             return msgspec.structs.replace(event, text=without(event.text, secrets))
-        found = audit.audit(event.before, event.after) if event.path.endswith(".py") else []
-        return msgspec.structs.replace(
-            event, after=without(event.after, secrets), findings=[str(finding) for finding in found]
-        )
+        after = without(event.after, secrets)
+        found = [str(finding) for finding in findings(event.path, event.before, after)]
+        return msgspec.structs.replace(event, after=after, findings=found)
 
     async def _permit(self, n: int, wish: Wish) -> bool:
         secrets = self._agent.secrets
