@@ -25,11 +25,15 @@ def _waiting(state: RunState) -> bool:
 
 
 def _asked(state: RunState) -> bool:
-    return _waiting(state) or _queue(state) or (_connected(state) and bool(state.live.asked))
+    return _connected(state) and (state.waiting is not None or bool(state.live.asked))
 
 
 def _queue(state: RunState) -> bool:
     return _connected(state) and state.approval and bool(state.queue)
+
+
+def _refusable(state: RunState) -> bool:
+    return _asked(state) or _queue(state)
 
 
 def _training(state: RunState) -> bool:
@@ -55,7 +59,9 @@ class Action(NamedTuple):
 ACTIONS = (
     Action("space", "pause", "Pause", "pause after the run under way, or go on", "Run", True, _connected),
     Action("a", "approve", "Approve", "train the candidate, or allow what is asked", "Run", True, _asked),
-    Action("r", "reject", "Reject", "refuse the candidate (asks why), or what is asked", "Run", True, _asked),
+    Action(
+        "r", "reject", "Reject", "refuse the candidate (asks why), or what is asked", "Run", True, _refusable
+    ),
     Action(
         "u",
         "first",

@@ -26,6 +26,8 @@ from tui.theme import THEMES
 
 Severity = Literal["information", "warning", "error"]
 
+NONE_PICKED = "put the cursor on a candidate that waits or is queued"
+
 
 class Keys(App[int]):
     """The actions of `tui.actions`; `Cockpit` gives them a screen and a connection."""
@@ -121,10 +123,14 @@ class Keys(App[int]):
         elif e := self.candidate:
             n = e.n
             self._ask(f"Why not? (rejects #{n}; the agent reads it)", lambda text: ev.Reject(text, n))
+        else:
+            self.toast(NONE_PICKED, "warning")
 
     def action_first(self) -> None:
         if e := self.candidate:
             self.command(ev.Approve(e.n, first=True))
+        else:
+            self.toast(NONE_PICKED, "warning")
 
     def action_steer(self) -> None:
         self._ask("To the agent", ev.Steer, "it reads this at its next step; enter sends, esc goes back")
