@@ -21,15 +21,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loop import events as ev
-from loop import launch
-from loop.agents import knobs, search
+from loop.agents import hyperparameters
 from loop.agents.base import ResearchContext
-from loop.agents.knobs import Knob
+from loop.agents.hyperparameters import Knob
+from loop.agents.search import agent
 from loop.paths import RunPaths
+from loop.service import attach, launch
 from loop.state import Experiment
 from tests.conftest import make_repository
-from tests.loop.agents import wire
-from tests.loop.agents.wire import Reply
+from tests.loop.agents.api import wire
+from tests.loop.agents.api.wire import Reply
 
 SOURCE = """\
 DEPTH = 3  # transformer blocks [1, 8]
@@ -52,7 +53,7 @@ WARMDOWN = 0.6  # share of the budget over which the learning rates fall [0.2, 1
 FINAL_LR = 0.03  # learning rate at the end, of its peak [0.005, 0.2]
 """
 """Hyperparameters of an early nanogpt/train.py; a copy, so that figures stay comparable."""
-FOUND = knobs.find(SOURCE)
+FOUND = hyperparameters.find(SOURCE)
 GAP = 0.05
 """How much better than the start the optimum is."""
 NOISE = 0.0015
@@ -97,7 +98,7 @@ class Objective:
     def measure(self, source: str) -> float | None:
         """One noisy run; None where memory runs out or the loss becomes NaN."""
         p = dict(zip((k.name for k in FOUND), _places(source), strict=True))
-        values = {k.name: k.value for k in knobs.find(source)}
+        values = {k.name: k.value for k in hyperparameters.find(source)}
         crash = p["WIDTH"] + 0.6 * p["DEPTH"] + 0.5 * p["ROWS"] > self._memory or p["MATRIX_LR"] > self._speed
         if crash or int(values["WIDTH"]) % int(values["HEAD_DIM"]):
             return None
@@ -105,7 +106,7 @@ class Objective:
 
 
 def _places(source: str) -> list[float]:
-    values = {k.name: k.value for k in knobs.find(source)}
+    values = {k.name: k.value for k in hyperparameters.find(source)}
     return [k.place(values[k.name]) for k in FOUND]
 
 
@@ -142,10 +143,12 @@ class Result:
     def _judge(self, objective: Objective, past: Past, rows: list[Experiment], n: int, incumbent: int) -> int:
         e, best = rows[n - 1], rows[incumbent - 1].value
         if e.parent != f"c{incumbent}":  # kept meanwhile: merged line by line, as the engine does
-            mine = {k.name: k.value for k in knobs.find(past.source(int(e.parent[1:])))}
-            found = knobs.find(past.source(incumbent))
-            changes = {k.name: k.value for k in knobs.find(past.source(n)) if k.value != mine[k.name]}
-            past.sources[n - 1] = knobs.change(past.source(incumbent), changes, found)
+            mine = {k.name: k.value for k in hyperparameters.find(past.source(int(e.parent[1:])))}
+            found = hyperparameters.find(past.source(incumbent))
+            changes = {
+                k.name: k.value for k in hyperparameters.find(past.source(n)) if k.value != mine[k.name]
+            }
+            past.sources[n - 1] = hyperparameters.change(past.source(incumbent), changes, found)
             e.parent = f"c{incumbent}"
         e.value = objective.measure(past.source(n))
         self.crashes += e.value is None
@@ -158,14 +161,14 @@ class Result:
 
 
 def ours(context: ResearchContext) -> str:
-    return search.find_idea(context, "cpu")[1]
+    return agent.find_idea(context, "cpu")[1]
 
 
 def at_random(context: ResearchContext, few: bool) -> str:
     """Anywhere within the ranges: all knobs, or one or two of the incumbent's."""
-    found, chance = knobs.find(context.source), random.Random(f"{context.tag}/{context.n}")
+    found, chance = hyperparameters.find(context.source), random.Random(f"{context.tag}/{context.n}")
     chosen: list[Knob] = chance.sample(found, chance.choice((1, 2))) if few else list(found)
-    return knobs.change(context.source, {k.name: k.at(chance.random()) for k in chosen}, found)
+    return hyperparameters.change(context.source, {k.name: k.at(chance.random()) for k in chosen}, found)
 
 
 def compare(seeds: int, count: int) -> None:
@@ -216,7 +219,7 @@ async def words(api: str) -> None:
             options = ["--api", api] if api != "claude" else []
             flags = ["--tag", "words", *agent, *options, "--model", "m", "--base-url", peer.url]
             await asyncio.to_thread(launch.start_detached, paths, flags)
-            client = await launch.connect(paths)
+            client = await attach.connect(paths)
             shown: list[tuple[float, str]] = []
             async for record in client.records():
                 if isinstance(record.event, ev.AgentDelta) and record.event.kind == "text":

@@ -26,11 +26,12 @@ from pathlib import Path
 import psutil
 
 from loop import events as ev
-from loop import journal, launch
 from loop.agents.base import Agent, Emit, Proposal, ResearchContext
 from loop.client import Client
 from loop.paths import RunPaths
-from loop.server import Server
+from loop.records import journal
+from loop.service import attach, launch
+from loop.service.server import Server
 from loop.state import RunState, fold
 from tests.conftest import make_repository
 from tests.loop.scripted import Bench
@@ -130,7 +131,7 @@ def idle(seconds: float = 60.0) -> None:
     with repository(3600.0) as root:
         paths = RunPaths(root, "t")
         launch.start_detached(paths, ("--tag", "t", "--agent", "search"))
-        found = launch.info(paths)
+        found = attach.info(paths)
         assert found is not None
         engine = psutil.Process(found.pid)
         time.sleep(8)
@@ -174,7 +175,7 @@ def history(experiments: int) -> Iterator[ev.DurableEvent]:
         yield ev.Logged(n)
 
 
-def attach() -> None:
+def attaching() -> None:
     """Each size in a process of its own, for its memory."""
     for experiments in (100, 10_000, 100_000):
         words = [sys.executable, "-m", "benchmarks.engine", f"attach={experiments}"]
@@ -288,7 +289,7 @@ def events(count: int = 100_000) -> None:
 
 
 PARTS: dict[str, Callable[[], None]] = {
-    "gap": gap, "busy": busy, "idle": idle, "attach": attach, "events": events,
+    "gap": gap, "busy": busy, "idle": idle, "attach": attaching, "events": events,
 }  # fmt: skip
 
 

@@ -25,8 +25,8 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from loop.noise import Noise
-from loop.verdict import Rules, Weighed, confirmed, improved
+from loop.judging.noise import Noise
+from loop.judging.verdict import Rules, Weighed, confirmed, improved
 
 MIXTURE = (
     (0.25, "nothing much", lambda r: r.gauss(0, 0.0003)),

@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from loop import events as ev
-from loop import foreign
+from loop.records import other_rows
 from loop.state import Experiment, RunState
 
 
@@ -108,7 +108,7 @@ class Client:
         return detail
 
     async def others(self) -> list[Experiment]:
-        return foreign.experiments((await self._request(ev.GetOthers())).rows)
+        return other_rows.experiments((await self._request(ev.GetOthers())).rows)
 
     async def close(self) -> None:
         self._task.cancel()

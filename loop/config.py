@@ -13,8 +13,8 @@ import msgspec
 
 from loop.errors import UsageError, describe
 from loop.events import Limits
-from loop.repository import Repository
-from loop.verdict import Rules
+from loop.judging.verdict import Rules
+from loop.records.repository import Repository
 
 CONFIG = "autoresearch.toml"
 PYTHON = "{python}"

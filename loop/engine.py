@@ -16,20 +16,21 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from loop import events as ev
-from loop import limits, results, verdict
+from loop import state
 from loop.agents.base import Agent, AgentFailed, AgentStopped, NoProposal, Proposal
-from loop.candidates import Candidates
 from loop.config import Settings
 from loop.errors import BranchMoved, describe
-from loop.executor import Executor, Job
-from loop.journal import Journal
-from loop.ledger import Ledger
+from loop.judging import limits, verdict
 from loop.paths import RunPaths
-from loop.preparation import PrepareFailed
-from loop.proposer import Proposer
-from loop.repairs import Repairs
-from loop.repository import Repository
+from loop.proposing.candidates import Candidates
+from loop.proposing.proposer import Proposer
+from loop.proposing.repairs import Repairs
+from loop.records.journal import Journal
+from loop.records.repository import Repository
+from loop.records.verdict_log import Ledger
 from loop.state import Experiment, RunState
+from loop.training.local import Executor, Job
+from loop.training.prepare import PrepareFailed
 
 T = TypeVar("T")
 Publish = Callable[[ev.Record], None]
@@ -316,7 +317,7 @@ class Engine:
             self._pause(f"training changed the data ({self.executor.damage}): prepare it again, then resume")
 
     async def _judge(self, e: Experiment, judged: verdict.Verdict) -> None:
-        row = results.format_row(e.commit, judged.value, judged.memory_gb, judged.status, e.description)
+        row = state.format_row(e.commit, judged.value, judged.memory_gb, judged.status, e.description)
         copies = self._ledger.copies(row)
         incumbent = self.state.incumbent_commit if self.state.incumbent else ""
         self.record(

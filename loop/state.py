@@ -13,8 +13,8 @@ from typing import Literal
 from msgspec import Struct, field
 
 from loop import events as ev
-from loop import results
 from loop.live import LiveView as LiveView
+from loop.text import clean
 
 ExperimentPhase = Literal[
     "proposing", "waiting", "queued", "training", "judging", "keep", "discard", "crash", "rejected"
@@ -108,7 +108,7 @@ class Experiment(Struct):
     @property
     def row(self) -> str:
         """Its line of results.tsv."""
-        return results.format_row(self.commit, self.value, self.memory_gb, self.phase, self.description)
+        return format_row(self.commit, self.value, self.memory_gb, self.phase, self.description)
 
 
 class RunState(Struct):
@@ -388,3 +388,9 @@ def _apply_verdict(s: RunState, event: ev.Judged | ev.Logged | ev.Overridden, t:
                 s.incumbent = event.n
             elif s.incumbent == event.n:
                 s.incumbent = next((x.n for x in reversed(s.experiments) if x.phase == "keep"), None)
+
+
+def format_row(commit: str, value: float | None, memory_gb: float, status: str, description: str) -> str:
+    """One line without its newline; a crash's value is 0.000000, tabs and newlines become spaces."""
+    words = " ".join(clean(description).split())
+    return f"{commit[:7]}\t{0.0 if value is None else value:.6f}\t{memory_gb:.1f}\t{status}\t{words}"

@@ -12,6 +12,8 @@ from loop.state import Experiment
 
 Emit = Callable[[AgentDelta | CandidateEdited], None]
 """Where an agent's transcript and its live edits go."""
+NOTES_MOST = 4_000
+"""Characters of notes.md."""
 
 
 class Archive(Protocol):
@@ -130,3 +132,15 @@ class AgentFailed(NoProposal):
 
 class AgentStopped(NoProposal):
     """No proposal can come until a human acts (no key, no credit, no such model): the engine pauses."""
+
+
+class Bounds(Struct, frozen=True):
+    """How long one proposal may take. Waiting for a provider that is down does not count as its time."""
+
+    turns: int = 40
+    seconds: float = 1200.0
+    outage_s: float = 6 * 3600.0
+    """How long a provider may be down before the proposal counts as failed."""
+    first_tries: int = 5
+    """Tries at a server that has never been reached before a human is asked."""
+    wait_base_s: float = 1.0

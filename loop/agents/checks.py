@@ -9,7 +9,7 @@ import ast
 import re
 
 from loop.agents.base import ResearchContext
-from loop.agents.knobs import fingerprint
+from loop.agents.program import fingerprint
 
 SOURCE_MOST = 400_000
 """Characters of an editable file."""

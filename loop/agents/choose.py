@@ -17,8 +17,8 @@ from loop.config import Settings
 from loop.errors import UsageError
 
 if TYPE_CHECKING:
-    from loop.agents.conversation import Bounds
-    from loop.agents.gpt import Api
+    from loop.agents.api.gpt import Api
+    from loop.agents.base import Bounds
 
 MODELS = {"claude": "claude-opus-5-5", "gpt": "gpt-6.1-sol"}
 """Models used when --model names none: strong ones whose price is known, so that --max-cost can be kept.
@@ -59,10 +59,10 @@ def make_agent(settings: Settings, environ: Mapping[str, str]) -> Agent:
     """The agent for these settings. Raises `UsageError` when it cannot work here."""
     name, why = resolve(settings, environ)
     if name == "search":
-        from loop.agents.search import SearchAgent
+        from loop.agents.search.agent import SearchAgent
 
         return SearchAgent(device(), why if settings.agent == "auto" else "")
-    from loop.agents.conversation import Bounds
+    from loop.agents.base import Bounds
 
     bounds = Bounds(settings.max_turns, settings.proposal_s)
     if name == "claude":
@@ -71,7 +71,7 @@ def make_agent(settings: Settings, environ: Mapping[str, str]) -> Agent:
 
 
 def _claude(settings: Settings, environ: Mapping[str, str], bounds: Bounds) -> Agent:
-    from loop.agents.claude import ClaudeAgent
+    from loop.agents.api.claude import ClaudeAgent
 
     key = environ.get("ANTHROPIC_API_KEY", "")
     if not key:
@@ -81,7 +81,7 @@ def _claude(settings: Settings, environ: Mapping[str, str], bounds: Bounds) -> A
 
 
 def _gpt(settings: Settings, environ: Mapping[str, str], bounds: Bounds) -> Agent:
-    from loop.agents.gpt import GptAgent
+    from loop.agents.api.gpt import GptAgent
 
     key = environ.get("OPENAI_API_KEY", "")
     url = settings.base_url or environ.get("OPENAI_BASE_URL", "")
@@ -107,7 +107,7 @@ def _is_openai(url: str) -> bool:
 
 
 def _acp(name: str, settings: Settings, environ: Mapping[str, str], bounds: Bounds) -> Agent:
-    from loop.agents.acp import KNOWN, AcpAgent, custom
+    from loop.agents.acp.agent import KNOWN, AcpAgent, custom
 
     if name == "acp" and not settings.agent_command:
         raise UsageError(

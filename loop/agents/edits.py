@@ -6,7 +6,7 @@ import difflib
 import re
 
 from loop.merge import count
-from loop.progress import clean
+from loop.text import clean
 
 _ASSIGNMENT = re.compile(r"\s*([\w.\[\]\"']+)\s*=\s*(.+?)\s*(?:#.*)?$")
 

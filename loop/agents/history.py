@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from loop.agents import edits, knobs
+from loop.agents import edits, hyperparameters
 from loop.agents.base import ResearchContext
-from loop.agents.fence import size
-from loop.progress import clean
+from loop.agents.quote import size
 from loop.state import Experiment
+from loop.text import clean
 
 STRETCH = 8
 """Verdicts without a keep after which another kind of change is asked for."""
@@ -102,7 +102,7 @@ def _only_numbers(context: ResearchContext, e: Experiment) -> bool:
     if parent is None or not context.path.endswith(".py"):
         return False
     before, after = context.archive.source(parent), context.archive.source(e.n)
-    return before != after and knobs.code(before) == knobs.code(after)
+    return before != after and hyperparameters.code(before) == hyperparameters.code(after)
 
 
 def advice(context: ResearchContext) -> str:

@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from loop.agents import history
 from loop.agents.base import ResearchContext
-from loop.agents.fence import cut, fence, size
-from loop.progress import clean
+from loop.agents.quote import cut, fence, size
+from loop.text import clean
 
 TOKENS_MOST = 60_000
 """About how many tokens a prompt may have."""

@@ -14,12 +14,13 @@ import signal
 import sys
 from pathlib import Path
 
-from loop import config, launch
+from loop import config
 from loop import events as ev
 from loop.agents.base import Agent, Proposal, ResearchContext
-from loop.journal import Journal
 from loop.paths import RunPaths
-from loop.repository import Repository
+from loop.records.journal import Journal
+from loop.records.repository import Repository
+from loop.service import launch
 from tests.loop.scripted import ScriptedAgent
 
 

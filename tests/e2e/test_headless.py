@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from loop import journal, results
 from loop.paths import RunPaths
+from loop.records import journal, results
 from loop.state import fold
 from tests.conftest import git
 

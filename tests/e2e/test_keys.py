@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import git
 from tests.e2e.test_headless import run
-from tests.loop.agents.mock import KEY, Mock, call, set_x
+from tests.loop.agents.api.mock import KEY, Mock, call, set_x
 from tests.loop.agents.world import everything_under
 
 

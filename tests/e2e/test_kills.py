@@ -15,9 +15,10 @@ import psutil
 import pytest
 
 from loop import events as ev
-from loop import journal, results, trainer
 from loop.paths import RunPaths
+from loop.records import journal, results, training_folder
 from loop.state import fold
+from loop.training import supervisor
 from tests.conftest import TRAINER, git, make_repository
 from tests.e2e.killable import value
 
@@ -57,11 +58,11 @@ class Victim:
         """The living supervisor (s) and its trainer (t), as far as they are targets."""
         found: list[psutil.Process] = []
         for path in self.paths.folder.glob("experiments/*/run-*"):
-            if alive := trainer._find(trainer.RunFiles(path)):
+            if alive := supervisor._find(training_folder.RunFiles(path)):
                 with contextlib.suppress(psutil.Error):
-                    supervisor = psutil.Process(alive.pid)
-                    found += supervisor.children() if "t" in targets else []
-                    found += [supervisor] if "s" in targets else []
+                    process = psutil.Process(alive.pid)
+                    found += process.children() if "t" in targets else []
+                    found += [process] if "s" in targets else []
         return found
 
     def check(self) -> None:

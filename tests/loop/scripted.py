@@ -13,9 +13,9 @@ from loop import config
 from loop import events as ev
 from loop.agents.base import Agent, Emit, Proposal, ResearchContext
 from loop.engine import Engine
-from loop.journal import Journal
 from loop.paths import RunPaths
-from loop.repository import Repository
+from loop.records.journal import Journal
+from loop.records.repository import Repository
 from loop.state import fold
 
 E = TypeVar("E", bound=ev.Event)

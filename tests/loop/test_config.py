@@ -10,7 +10,7 @@ import pytest
 
 from loop import config
 from loop.errors import UsageError
-from loop.repository import Repository
+from loop.records.repository import Repository
 from tests.conftest import git, make_repository
 
 

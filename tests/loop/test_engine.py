@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from loop import commands, journal, results
 from loop import events as ev
 from loop.agents.base import AgentFailed, AgentStopped, Emit, Proposal, ResearchContext
+from loop.records import journal, results
+from loop.service import commands
 from loop.state import fold
 from tests.conftest import git
 from tests.loop.scripted import Bench, ScriptedAgent, set_x, until

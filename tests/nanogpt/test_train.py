@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from loop import progress
+from loop.training import progress
 
 ROOT = Path(__file__).parents[2]
 

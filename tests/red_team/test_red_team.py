@@ -17,12 +17,14 @@ import msgspec
 import pytest
 
 import prepare
-from loop import account, audit, seal, verdict
 from loop import events as ev
 from loop.agents.base import Proposal
+from loop.judging import audit, verdict
+from loop.judging.verdict import Rules, Verdict
+from loop.records import training_folder
+from loop.records.training_folder import RunFiles, Spec
 from loop.state import Experiment, Run, RunState
-from loop.trainer import RunFiles, Spec
-from loop.verdict import Rules, Verdict
+from loop.training import outcome
 from tests.conftest import git
 from tests.loop.scripted import Bench, ScriptedAgent
 from tests.nanogpt import world
@@ -63,13 +65,13 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ev.RunFinished]:
             "AUTORESEARCH_RESULT": str(files.result),
             "AUTORESEARCH_NONCE": nonce,
         }
-        spec = Spec([], "", {}, "", "", "", 60.0, commit=str(i), proof=seal.proof(nonce))
+        spec = Spec([], "", {}, "", "", "", 60.0, commit=str(i), proof=training_folder.proof(nonce))
         files.spec.write_bytes(msgspec.json.encode(spec))
         jobs.append({"script": str(slot / "train.py"), "env": environment, "log": str(files.log)})
     (base / "jobs.json").write_text(json.dumps(jobs))
     subprocess.run([sys.executable, ROOT / "tests/red_team/forks.py", base / "jobs.json"], check=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(seal, "OVER_S", 1.0)  # the real one suits budgets of minutes
+        patch.setattr(training_folder, "OVER_S", 1.0)  # the real one suits budgets of minutes
         return {cheat.name: accounted(base / str(i), cheat) for i, cheat in enumerate(cheats)}
 
 
@@ -78,7 +80,7 @@ def accounted(folder: Path, cheat: Cheat) -> ev.RunFinished:
     ended = files.read_exit(folder.name)
     assert ended is not None
     run = Run(1, 1337, folder.name, budget_s(cheat), started_at=ended.started)
-    return account.account(files, ended, 2, run, "val_bpb")
+    return outcome.account(files, ended, 2, run, "val_bpb")
 
 
 def judged(baseline: ev.RunFinished, finished: ev.RunFinished, budget_s: float = LONG_S) -> Verdict:

@@ -7,8 +7,8 @@ import math
 from collections.abc import AsyncIterator, Iterable
 
 from loop import events as ev
-from loop import foreign
 from loop.client import Refused
+from loop.records import other_rows
 from loop.state import Experiment, RunState, fold
 
 START = 1_763_900_000.0
@@ -182,7 +182,7 @@ class Recorded:
         return ev.ExperimentDetail(n, "nanogpt/train.py", BEFORE, AFTER, log, said, curve)
 
     async def others(self) -> list[Experiment]:
-        return foreign.experiments(self.rows)
+        return other_rows.experiments(self.rows)
 
     async def close(self) -> None:
         pass

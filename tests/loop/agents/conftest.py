@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.loop.agents.mock import Mock
+from tests.loop.agents.api.mock import Mock
 
 
 @pytest.fixture(scope="session")

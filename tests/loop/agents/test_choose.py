@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from loop.agents.acp import AcpAgent
-from loop.agents.child import environment
+from loop.agents.acp.agent import AcpAgent
+from loop.agents.acp.policy import granted
+from loop.agents.acp.process import environment
+from loop.agents.api.gpt import GptAgent
 from loop.agents.choose import HOW_TO, MODELS, make_agent, resolve
-from loop.agents.gpt import GptAgent
-from loop.agents.permission import granted
-from loop.agents.search import SearchAgent
+from loop.agents.search.agent import SearchAgent
 from loop.config import Settings
 from loop.errors import UsageError
 from tests.loop.agents.world import Heard, context, propose

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from loop.agents import history, prompt
 from loop.agents.base import Failure, ResearchContext
-from loop.agents.fence import cut, fence, size
+from loop.agents.quote import cut, fence, size
 from loop.config import FIXED
 from loop.state import Experiment, ExperimentPhase
 from tests.conftest import TRAINER

@@ -1,0 +1,1 @@
+"""CLI agents that speak the Agent Client Protocol: Claude Code, Codex, Gemini CLI and others."""

@@ -1,0 +1,1 @@
+"""Models behind an API: Anthropic Messages, OpenAI Responses, Chat Completions."""

@@ -1,0 +1,158 @@
+"""Agent `gpt` on servers that speak Chat Completions: vLLM, llama.cpp, Ollama, LM Studio, OpenRouter, ..."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from loop.agents import prompt
+from loop.agents.api import pricing, toolbox
+from loop.agents.api.conversation import Answer, Call, Stop, Turn, sendable
+from loop.agents.api.pricing import Tokens
+from loop.agents.api.provider_errors import Fault
+from loop.agents.transcript import Voice
+from loop.events import Usage
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+STOPS: dict[str, Stop] = {
+    "stop": "end",
+    "tool_calls": "tools",
+    "function_call": "tools",
+    "length": "cut",
+    "content_filter": "refused",
+}
+
+
+class _Pieces:
+    """What a stream has brought so far. Servers differ: ids and indexes of tool calls may be missing."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.finish: str | None = None
+        self.usage: Any = None
+        self.calls: dict[int, dict[str, str]] = {}
+
+    def add_call(self, piece: Any) -> None:
+        index = piece.index
+        if index is None:
+            index = max(self.calls, default=-1) + (1 if piece.id or not self.calls else 0)
+        call = self.calls.setdefault(index, {"id": "", "name": "", "arguments": ""})
+        call["id"] = call["id"] or piece.id or ""
+        if piece.function:
+            call["name"] = call["name"] or piece.function.name or ""
+            call["arguments"] += piece.function.arguments or ""
+
+
+class Chat:
+    """One conversation in the Chat Completions format."""
+
+    def __init__(
+        self,
+        client: AsyncOpenAI,
+        model: str,
+        start: prompt.Prompt,
+        base_url: str,
+        who: str,
+        refused: set[str],
+    ) -> None:
+        self._client, self._model, self._base_url, self._who = client, model, base_url, who
+        self._refused = refused
+        self._history: list[dict[str, Any]] = [
+            {"role": "system", "content": start.system},
+            {"role": "user", "content": "\n\n".join(start.parts)},
+        ]
+        self._tools = [
+            {
+                "type": "function",
+                "function": {
+                    "name": t.name,
+                    "description": toolbox.describe(t),
+                    "parameters": toolbox.schema(t),
+                },
+            }
+            for t in toolbox.TOOLS
+        ]
+
+    async def turn(self, voice: Voice) -> Turn:
+        try:
+            return await self._turn(voice)
+        except Exception as error:
+            # Some servers do not know this option and then tell no usage: ask without, from now on.
+            refused = getattr(error, "status_code", 0) in (400, 422) and "stream_options" in str(error)
+            if refused and "stream_options" not in self._refused:
+                self._refused.add("stream_options")
+                return await self._turn(voice)
+            raise
+
+    async def _turn(self, voice: Voice) -> Turn:
+        options: dict[str, Any] = {}
+        if "stream_options" not in self._refused:
+            options["stream_options"] = {"include_usage": True}
+        stream: Any = await self._client.chat.completions.create(
+            model=self._model,
+            messages=self._history,  # type: ignore[arg-type]
+            tools=self._tools,  # type: ignore[arg-type]
+            stream=True,
+            **options,
+        )
+        got, text_id, thought_id = _Pieces(), voice.new(), voice.new()
+        async with stream:
+            async for chunk in stream:
+                got.usage = chunk.usage or got.usage
+                for choice in chunk.choices[:1]:
+                    got.finish = choice.finish_reason or got.finish
+                    delta = choice.delta
+                    # Not standard: `reasoning_content` (vLLM, llama.cpp), `reasoning` (OpenRouter, Ollama).
+                    thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
+                    if isinstance(thought, str):
+                        voice.say("thinking", thought, thought_id)
+                    if delta.content:
+                        got.text += delta.content
+                        voice.say("text", delta.content, text_id)
+                    for piece in delta.tool_calls or []:
+                        got.add_call(piece)
+        if got.finish is None:
+            raise Fault("retry", f"{self._who} ended its answer too early")
+        return self._took(got)
+
+    def _took(self, got: _Pieces) -> Turn:
+        """A whole turn: into the history, and its tool calls as they were written."""
+        calls = [
+            Call(call["id"] or f"call_{len(self._history)}_{index}", call["name"], call["arguments"])
+            for index, call in sorted(got.calls.items())
+        ]
+        stop = STOPS.get(str(got.finish), "end")
+        if stop in ("tools", "end"):
+            stop = "tools" if calls else "end"  # some servers say `stop` after tool calls
+            self._history.append(_message(got.text, calls))
+        return Turn(calls if stop == "tools" else [], stop, self._usage(got.usage))
+
+    def _usage(self, u: Any) -> Usage:
+        if u is None:
+            return Usage()
+        inputs, outputs = u.prompt_tokens_details, u.completion_tokens_details
+        tokens = Tokens(
+            input=u.prompt_tokens or 0,
+            cached=(inputs.cached_tokens if inputs else 0) or 0,
+            output=u.completion_tokens or 0,
+            reasoning=(outputs.reasoning_tokens if outputs else 0) or 0,
+        )
+        return pricing.usage(tokens, self._model, provider="openai", url=self._base_url)
+
+    def answer(self, answers: list[Answer]) -> None:
+        self._history += [{"role": "tool", "tool_call_id": a.id, "content": a.text} for a in answers]
+
+    def say(self, text: str) -> None:
+        self._history.append({"role": "user", "content": text})
+
+
+def _message(text: str, calls: list[Call]) -> dict[str, Any]:
+    """The assistant's turn as it is sent back."""
+    message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls else "(nothing)")}
+    if calls:
+        message["tool_calls"] = [
+            {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": sendable(c.arguments)}}
+            for c in calls
+        ]
+    return message

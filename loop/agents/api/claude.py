@@ -1,0 +1,204 @@
+"""Agent `claude`: Anthropic's Messages API, streaming, with prompt caching and summarized thinking."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from loop.agents import prompt
+from loop.agents.api import pricing, toolbox, warm_up
+from loop.agents.api.conversation import Answer, Call, Dialogue, Peer, Stop, Turn, research
+from loop.agents.api.pricing import Tokens
+from loop.agents.api.provider_errors import Fault
+from loop.agents.base import Bounds, Emit, Proposal, ResearchContext
+from loop.agents.checks import Tried
+from loop.agents.transcript import Voice
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+    from anthropic.types import Message
+
+OUTPUT_MOST = 32_000
+"""Tokens of one turn."""
+SILENCE_S = 300.0
+"""A stream that sends nothing for so long is dead; the API sends pings while it thinks."""
+LASTING = {"type": "ephemeral", "ttl": "1h"}
+"""Experiments are minutes apart: the usual five minutes of cache would be over."""
+STOPS: dict[str, Stop] = {
+    "tool_use": "tools",
+    "end_turn": "end",
+    "stop_sequence": "end",
+    "pause_turn": "end",
+    "max_tokens": "cut",
+    "refusal": "refused",
+    "model_context_window_exceeded": "overflow",
+}
+
+
+class ClaudeAgent:
+    """Proposes through a Claude model. Raises nothing at once: a bad key shows at the first proposal."""
+
+    name = "claude"
+
+    def __init__(
+        self,
+        key: str,
+        model: str,
+        base_url: str = "",
+        bounds: Bounds | None = None,
+        silence_s: float = SILENCE_S,
+    ) -> None:
+        self.model = model
+        self._key, self._base_url, self._silence_s = key, base_url, silence_s
+        self._bounds = bounds or Bounds()
+        self._peer = Peer("Anthropic", model, (key,))
+        self.secrets = self._peer.secrets
+        self._tried = Tried()
+        self._client: AsyncAnthropic | None = None
+        self._thinks = [True]
+
+    async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
+        client = self._client
+        if client is None:
+            client = self._client = await asyncio.to_thread(self._connect)
+        voice = Voice(context.n, emit)
+
+        def begin(start: prompt.Prompt) -> Dialogue:
+            return _Messages(client, self.model, start, self._thinks)
+
+        return await research(context, begin, self._tried, voice, self._peer, self._bounds)
+
+    def _connect(self) -> AsyncAnthropic:
+        """The client. In a thread, as importing the library takes a second and more."""
+        import httpx2
+        from anthropic import AsyncAnthropic
+
+        def begin(http: httpx2.AsyncClient) -> Dialogue:
+            client = AsyncAnthropic(api_key="none", base_url="http://127.0.0.1", http_client=http)
+            return _Messages(client, self.model, warm_up.START, [True])
+
+        warm_up.rehearse(warm_up.MESSAGES, begin)
+        return AsyncAnthropic(
+            api_key=self._key,
+            auth_token=None,
+            base_url=self._base_url or None,
+            max_retries=0,  # retries are the conversation's: whole turns, shown as they wait
+            timeout=httpx2.Timeout(self._silence_s, connect=20.0),
+        )
+
+    async def close(self) -> None:
+        if self._client:
+            await self._client.close()
+
+
+class _Messages:
+    """One conversation in the Messages format."""
+
+    def __init__(self, client: AsyncAnthropic, model: str, start: prompt.Prompt, thinks: list[bool]) -> None:
+        self._client, self._model, self._thinks = client, model, thinks
+        self._system = [{"type": "text", "text": start.system, "cache_control": LASTING}]
+        first: list[dict[str, Any]] = [{"type": "text", "text": part} for part in start.parts]
+        for part in first[:-1]:
+            part["cache_control"] = LASTING
+        self._history: list[dict[str, Any]] = [{"role": "user", "content": first}]
+        self._tools = [
+            {"name": t.name, "description": toolbox.describe(t), "input_schema": toolbox.schema(t)}
+            for t in toolbox.TOOLS
+        ]
+
+    async def turn(self, voice: Voice) -> Turn:
+        try:
+            return await self._turn(voice)
+        except Exception as error:
+            # Older models do not know adaptive thinking: ask without, from now on.
+            if self._thinks[0] and getattr(error, "status_code", 0) == 400 and "thinking" in str(error):
+                self._thinks[0] = False
+                return await self._turn(voice)
+            raise
+
+    async def _turn(self, voice: Voice) -> Turn:
+        options: dict[str, Any] = {}
+        if self._thinks[0]:
+            options["thinking"] = {"type": "adaptive", "display": "summarized"}
+        arguments: dict[int, str] = {}
+        ids: dict[int, str] = {}
+        async with self._client.messages.stream(
+            model=self._model,
+            max_tokens=OUTPUT_MOST,
+            system=self._system,  # type: ignore[arg-type]
+            messages=self._history,  # type: ignore[arg-type]
+            tools=self._tools,  # type: ignore[arg-type]
+            cache_control={"type": "ephemeral"},
+            **options,
+        ) as stream:
+            async for event in stream:
+                if event.type != "content_block_delta":
+                    continue
+                id = ids.setdefault(event.index, voice.new())
+                if event.delta.type == "text_delta":
+                    voice.say("text", event.delta.text, id)
+                elif event.delta.type == "thinking_delta":
+                    voice.say("thinking", event.delta.thinking, id)
+                elif event.delta.type == "input_json_delta":
+                    arguments[event.index] = arguments.get(event.index, "") + event.delta.partial_json
+            message = await stream.get_final_message()
+        if message.stop_reason is None:
+            raise Fault("retry", "Anthropic ended its answer too early")
+        return self._took(message, arguments)
+
+    def _took(self, message: Message, arguments: dict[int, str]) -> Turn:
+        """A whole turn: into the history, thinking blocks unchanged; its tool calls as they were written."""
+        stop = STOPS.get(str(message.stop_reason), "end")
+        calls: list[Call] = []
+        if stop in ("tools", "end"):
+            calls = [
+                Call(block.id, block.name, arguments.get(index, ""))
+                for index, block in enumerate(message.content)
+                if block.type == "tool_use"
+            ]
+            content = [
+                _param(block) for block in message.content if block.type != "text" or block.text.strip()
+            ]
+            if content:
+                self._history.append({"role": "assistant", "content": content})
+            stop = "tools" if calls else "end"
+        return Turn(calls, stop, pricing.usage(_tokens(message), self._model, provider="anthropic"))
+
+    def answer(self, answers: list[Answer]) -> None:
+        content = [
+            {"type": "tool_result", "tool_use_id": a.id, "content": a.text, "is_error": a.failed}
+            for a in answers
+        ]
+        self._history.append({"role": "user", "content": content})
+
+    def say(self, text: str) -> None:
+        block = {"type": "text", "text": text}
+        if self._history[-1]["role"] == "user":  # after tool results, in the same message
+            self._history[-1]["content"].append(block)
+        else:
+            self._history.append({"role": "user", "content": [block]})
+
+
+def _param(block: Any) -> dict[str, Any]:
+    """A block of an answer as it is sent back."""
+    known = ("type", "text", "id", "name", "input", "thinking", "signature", "data")
+    sent = {key: value for key, value in block.to_dict().items() if key in known}
+    if block.type == "tool_use" and not isinstance(sent.get("input"), dict):
+        sent["input"] = {}
+    return sent
+
+
+def _tokens(message: Message) -> Tokens:
+    """The API counts fresh, read and written input apart; we count all of it as input."""
+    u = message.usage
+    read, written = u.cache_read_input_tokens or 0, u.cache_creation_input_tokens or 0
+    hour = u.cache_creation.ephemeral_1h_input_tokens if u.cache_creation else 0
+    details = u.output_tokens_details
+    return Tokens(
+        input=u.input_tokens + read + written,
+        cached=read,
+        written=written - hour,
+        written_1h=hour,
+        output=u.output_tokens,
+        reasoning=getattr(details, "thinking_tokens", 0) or 0,
+    )

@@ -1,0 +1,284 @@
+"""One experiment as a conversation with a model: turns, tool calls, answers, until something is submitted.
+
+A provider brings a `Dialogue`: it streams one turn at a time, and its history grows only by whole turns. So a
+turn that breaks off anywhere can be asked for again, and half a tool call is never run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from loop.agents import prompt
+from loop.agents.api import provider_errors
+from loop.agents.api.provider_errors import Fault
+from loop.agents.api.toolbox import Toolbox, ToolError
+from loop.agents.base import AgentFailed, AgentStopped, Bounds, Proposal, ResearchContext
+from loop.agents.checks import Tried
+from loop.agents.transcript import Voice, bill
+from loop.events import Usage
+
+Stop = Literal["tools", "end", "cut", "refused", "overflow"]
+"""Why a turn ended: it calls tools, it only talked, it was too long, the model will not, no room is left."""
+
+NUDGES = 3
+"""Turns in a row without a tool call before giving up."""
+ERRORS = 8
+"""Tool calls in a row that may fail."""
+GARBLED = 8
+"""Answers that may be unreadable before one is read."""
+READ_MOST = 300_000
+"""Characters of answers one conversation may ask for."""
+TOKENS_LEAST = 7_000
+"""No prompt is made shorter than this for a model with little room."""
+
+
+class Call(Struct, frozen=True):
+    """A tool call. `arguments` is the text the model wrote: not always JSON."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Answer(Struct, frozen=True):
+    """What a tool says to the call `id`."""
+
+    id: str
+    text: str
+    failed: bool = False
+
+
+class Turn(Struct, frozen=True):
+    """One whole turn of the model."""
+
+    calls: list[Call]
+    stop: Stop
+    usage: Usage
+
+
+class Dialogue(Protocol):
+    """A provider's side of one conversation."""
+
+    async def turn(self, voice: Voice) -> Turn:
+        """Stream the model's next turn. Raises whatever the provider's library raises, or `Fault`; then the
+        history is as it was before."""
+        ...
+
+    def answer(self, answers: list[Answer]) -> None:
+        """Answers to all calls of the last turn."""
+        ...
+
+    def say(self, text: str) -> None:
+        """A user message."""
+        ...
+
+
+class Peer(Struct):
+    """Who is talked to, for sentences; `reached` once it has answered. `tokens`: what a prompt may have."""
+
+    name: str
+    model: str
+    secrets: tuple[str, ...] = ()
+    reached: bool = False
+    tokens: int = prompt.TOKENS_MOST
+
+
+class TooLong(AgentFailed):
+    """The model has no room for the conversation."""
+
+
+async def research(
+    context: ResearchContext,
+    begin: Callable[[prompt.Prompt], Dialogue],
+    tried: Tried,
+    voice: Voice,
+    peer: Peer,
+    bounds: Bounds,
+) -> Proposal:
+    """One experiment; begun anew with half the prompt, this time and from now on, where the model has too
+    little room. Raises `AgentFailed` or `AgentStopped`, with what it cost."""
+    await asyncio.to_thread(tried.update, context)
+    spent = Usage()
+    while True:
+        start = prompt.build(context, peer.tokens)
+        toolbox = Toolbox(context, voice.emit, tried)
+        try:
+            proposal = await converse(context, begin(start), toolbox, voice, peer, bounds)
+        except TooLong as error:
+            spent = spent + error.usage
+            error.usage = spent
+            smaller = min(peer.tokens, round(start.size / prompt.BYTES_PER_TOKEN)) // 2
+            if smaller < TOKENS_LEAST:
+                raise
+            peer.tokens = smaller
+            voice.say("note", f"{error}: begun anew with a prompt of at most about {smaller:,} tokens")
+        except (AgentFailed, AgentStopped) as error:
+            error.usage = spent + error.usage
+            raise
+        else:
+            return msgspec.structs.replace(proposal, usage=spent + proposal.usage)
+
+
+async def converse(
+    context: ResearchContext, dialogue: Dialogue, toolbox: Toolbox, voice: Voice, peer: Peer, bounds: Bounds
+) -> Proposal:
+    """Talk until a proposal is submitted. Raises `AgentFailed` or `AgentStopped`, with what it cost."""
+    conversation = _Conversation(context, dialogue, toolbox, voice, peer, bounds)
+    started = time.monotonic()
+    try:
+        proposal = await conversation.run()
+    except (AgentFailed, AgentStopped) as error:
+        error.usage = msgspec.structs.replace(conversation.usage, seconds=time.monotonic() - started)
+        raise
+    usage = msgspec.structs.replace(conversation.usage, seconds=time.monotonic() - started)
+    voice.say("note", bill(usage, peer.model))
+    return msgspec.structs.replace(proposal, usage=usage)
+
+
+class _Conversation:
+    def __init__(
+        self,
+        context: ResearchContext,
+        dialogue: Dialogue,
+        toolbox: Toolbox,
+        voice: Voice,
+        peer: Peer,
+        bounds: Bounds,
+    ) -> None:
+        self._context, self._dialogue, self._toolbox = context, dialogue, toolbox
+        self._voice, self._peer, self._bounds = voice, peer, bounds
+        self.usage = Usage()
+        self._deadline = asyncio.get_running_loop().time() + bounds.seconds
+        self._silent = self._errors = self._read = 0
+
+    async def run(self) -> Proposal:
+        for left in range(self._bounds.turns, 0, -1):
+            if news := self._context.hear():
+                self._dialogue.say(prompt.heard(news))
+            turn = await self._whole_turn()
+            self.usage += turn.usage
+            self._take(turn)
+            if self._toolbox.proposal:
+                return self._toolbox.proposal
+            if left == 4:
+                self._dialogue.say("Three turns are left: submit your best version now.")
+            self._check_money()
+        raise AgentFailed(f"{self._peer.model} submitted nothing in {self._bounds.turns} turns")
+
+    def _take(self, turn: Turn) -> None:
+        """Run the calls of a turn, or say what a turn without calls should have done."""
+        match turn.stop:
+            case "tools":
+                self._silent = 0
+                answers = [self._call(call) for call in turn.calls]
+                if not self._toolbox.proposal:
+                    self._dialogue.answer(answers)
+                return
+            case "refused":
+                raise AgentFailed(f"{self._peer.model} refused to answer")
+            case "overflow":
+                raise TooLong(f"the conversation is too long for {self._peer.model}")
+            case "cut":
+                words = (
+                    "Your last turn was longer than allowed and is lost. Make smaller edits with str_replace."
+                )
+            case "end":
+                words = "That was no tool call. Edit the file with the tools, then call submit."
+        self._silent += 1
+        if self._silent > NUDGES:
+            raise AgentFailed(f"{self._peer.model} ended {self._silent} turns in a row without a tool call")
+        self._dialogue.say(words)
+
+    def _call(self, call: Call) -> Answer:
+        """Run one tool; a failure is an answer too."""
+        if self._toolbox.proposal:
+            return Answer(call.id, "too late: submitted already", failed=True)
+        id = self._voice.new()
+        try:
+            text, failed = self._toolbox.call(call.name, _arguments(call), id), False
+        except ToolError as error:
+            text, failed = str(error), True
+        self._read += len(text)
+        if self._read > READ_MOST:
+            text, failed = "you have read enough for one experiment: submit now.", True
+        self._voice.say("result", text.split("\n", 1)[0][:300], id, call.name)
+        self._errors = self._errors + 1 if failed else 0
+        if self._errors >= ERRORS:
+            raise AgentFailed(
+                f"{ERRORS} tool calls of {self._peer.model} failed in a row, the last: {text[:200]}"
+            )
+        return Answer(call.id, text, failed)
+
+    def _check_money(self) -> None:
+        left, spent = self._context.dollars_left, self.usage.dollars
+        if left is not None and spent is not None and spent >= left:
+            raise AgentFailed(f"the spending limit was reached before anything was submitted (${spent:.2f})")
+
+    async def _whole_turn(self) -> Turn:
+        """The next turn, asked for again after faults that pass."""
+        loop = asyncio.get_running_loop()
+        tries, garbled, down_since = 0, 0, loop.time()
+        while True:
+            try:
+                async with asyncio.timeout_at(self._deadline) as limit:
+                    turn = await self._dialogue.turn(self._voice)
+                self._peer.reached = True
+                return turn
+            except Exception as error:
+                if limit.expired():
+                    raise AgentFailed(
+                        f"{self._peer.model} submitted nothing in {self._bounds.seconds:.0f} s"
+                    ) from error
+                fault = provider_errors.explain(error, self._peer.name, self._peer.model, self._peer.secrets)
+            tries, garbled = tries + 1, garbled + (fault.kind == "garbled")
+            if garbled >= GARBLED:
+                raise AgentFailed(f"{fault}, {garbled} times now")
+            self._give_up(fault, tries, loop.time() - down_since)
+            await self._wait(fault, tries)
+
+    def _give_up(self, fault: Fault, tries: int, down_s: float) -> None:
+        """Raise unless another try makes sense."""
+        if fault.kind == "stop":
+            raise AgentStopped(str(fault))
+        if fault.kind == "long":
+            raise TooLong(str(fault))
+        if fault.kind == "fail":
+            raise AgentFailed(str(fault))
+        if (fault.retry_after_s or 0.0) + down_s > self._bounds.outage_s:
+            hours = (fault.retry_after_s or 0.0) / 3600
+            raise AgentStopped(f"{fault}, and asks to wait {hours:.1f} hours: resume then")
+        if fault.kind == "unreachable" and not self._peer.reached and tries >= self._bounds.first_tries:
+            raise AgentStopped(f"{fault}: check the address (--base-url) and the network, then resume")
+        if down_s > self._bounds.outage_s:
+            raise AgentFailed(f"{fault}, for {down_s / 60:.0f} minutes now")
+
+    async def _wait(self, fault: Fault, tries: int) -> None:
+        seconds = provider_errors.wait_s(tries, fault.retry_after_s, self._bounds.wait_base_s)
+        asked = " (as it asked)" if fault.retry_after_s is not None else ""
+        self._voice.say("retry", f"{fault}; again in {seconds:.1f} s{asked}, try {tries + 1}")
+        await asyncio.sleep(seconds)
+        self._deadline += seconds
+
+
+def _arguments(call: Call) -> object:
+    """What the model wrote as JSON; text that is none is the model's to mend."""
+    try:
+        return json.loads(call.arguments or "{}")
+    except ValueError as error:
+        raise ToolError(f"{call.name}: the arguments are not JSON ({error}). Call it again.") from error
+
+
+def sendable(arguments: str) -> str:
+    """Arguments as they are sent back: servers parse the history too, and refuse what is not JSON."""
+    try:
+        json.loads(arguments)
+    except ValueError:
+        return "{}"
+    return arguments

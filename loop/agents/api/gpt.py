@@ -1,0 +1,227 @@
+"""Agent `gpt`: OpenAI's Responses API, or Chat Completions for any server that speaks it (chat.py)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal
+
+from loop.agents import prompt
+from loop.agents.api import pricing, toolbox, warm_up
+from loop.agents.api.chat import Chat
+from loop.agents.api.conversation import Answer, Call, Dialogue, Peer, Stop, Turn, research, sendable
+from loop.agents.api.pricing import Tokens
+from loop.agents.api.provider_errors import Fault, explain
+from loop.agents.base import AgentStopped, Bounds, Emit, Proposal, ResearchContext
+from loop.agents.checks import Tried
+from loop.agents.transcript import Voice
+from loop.events import Usage
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+    from openai.types.responses import Response
+
+SILENCE_S = 600.0
+"""A stream that sends nothing for so long is dead; models think silently for minutes."""
+
+Api = Literal["responses", "chat"]
+
+
+class GptAgent:
+    """Proposes through an OpenAI model, or any model behind `base_url`.
+
+    Without a `model`, a server of one's own is asked for the first one it serves.
+    """
+
+    name = "gpt"
+
+    def __init__(
+        self,
+        key: str,
+        model: str,
+        base_url: str = "",
+        api: Api = "responses",
+        bounds: Bounds | None = None,
+        silence_s: float = SILENCE_S,
+    ) -> None:
+        self.model, self.api = model, api
+        self._key, self._base_url, self._silence_s = key, base_url, silence_s
+        self._bounds = bounds or Bounds()
+        self._peer = Peer("OpenAI" if not base_url else _host(base_url), model, (key,))
+        self.secrets = self._peer.secrets
+        self._tried = Tried()
+        self._client: AsyncOpenAI | None = None
+        self._refused: set[str] = set()
+
+    async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
+        client = self._client
+        if client is None:
+            client = self._client = await asyncio.to_thread(self._connect)
+        voice = Voice(context.n, emit)
+        if not self.model:
+            self.model = self._peer.model = await self._served(client)
+            voice.say("note", f"{self._peer.name} serves {self.model}")
+
+        def begin(start: prompt.Prompt) -> Dialogue:
+            if self.api == "chat":
+                return Chat(client, self.model, start, self._base_url, self._peer.name, self._refused)
+            return _Responses(client, self.model, start, self._base_url, context.tag, self._refused)
+
+        return await research(context, begin, self._tried, voice, self._peer, self._bounds)
+
+    def _connect(self) -> AsyncOpenAI:
+        """The client. In a thread, as importing the library takes most of a second."""
+        import httpx2
+        from openai import AsyncOpenAI
+
+        def begin(http: httpx2.AsyncClient) -> Dialogue:
+            client = AsyncOpenAI(api_key="none", base_url="http://127.0.0.1", http_client=http)
+            if self.api == "chat":
+                return Chat(client, "none", warm_up.START, "", "", set())
+            return _Responses(client, "none", warm_up.START, "", "", set())
+
+        warm_up.rehearse(warm_up.CHAT if self.api == "chat" else warm_up.RESPONSES, begin)
+        return AsyncOpenAI(
+            api_key=self._key or "none",  # servers of one's own want none, the library wants one
+            base_url=self._base_url or None,
+            max_retries=0,  # retries are the conversation's: whole turns, shown as they wait
+            timeout=httpx2.Timeout(self._silence_s, connect=20.0),
+        )
+
+    async def _served(self, client: AsyncOpenAI) -> str:
+        """The first model that the server offers. Raises `AgentStopped` when it tells none."""
+        try:
+            page = await client.models.list()
+        except Exception as error:
+            fault = explain(error, self._peer.name, "", self._peer.secrets)
+            raise AgentStopped(
+                f"{fault}: check --base-url, or name the model with --model, then resume"
+            ) from error
+        if not page.data:
+            raise AgentStopped(f"{self._peer.name} serves no model: load one, then resume")
+        return page.data[0].id
+
+    async def close(self) -> None:
+        if self._client:
+            await self._client.close()
+
+
+def _host(url: str) -> str:
+    from urllib.parse import urlsplit
+
+    found = urlsplit(url)
+    return f"{found.hostname or url}{f':{found.port}' if found.port else ''}"
+
+
+class _Responses:
+    """One conversation in the Responses format; the server stores nothing."""
+
+    def __init__(
+        self,
+        client: AsyncOpenAI,
+        model: str,
+        start: prompt.Prompt,
+        base_url: str,
+        tag: str,
+        refused: set[str],
+    ) -> None:
+        self._client, self._model, self._base_url, self._tag = client, model, base_url, tag
+        self._refused, self._system = refused, start.system
+        parts = [{"type": "input_text", "text": part} for part in start.parts]
+        self._history: list[dict[str, Any]] = [{"role": "user", "content": parts}]
+        self._tools = [
+            {
+                "type": "function",
+                "name": t.name,
+                "description": toolbox.describe(t),
+                "parameters": toolbox.schema(t),
+                "strict": False,  # optional fields stay optional; the toolbox checks for itself
+            }
+            for t in toolbox.TOOLS
+        ]
+
+    async def turn(self, voice: Voice) -> Turn:
+        try:
+            return await self._turn(voice)
+        except Exception as error:
+            # Models that do not reason refuse the option: ask without, from now on.
+            refused = getattr(error, "status_code", 0) == 400 and "reasoning" in str(error)
+            if refused and "reasoning" not in self._refused:
+                self._refused.add("reasoning")
+                return await self._turn(voice)
+            raise
+
+    async def _turn(self, voice: Voice) -> Turn:
+        options: dict[str, Any] = {}
+        if "reasoning" not in self._refused:
+            options = {"reasoning": {"summary": "auto"}, "include": ["reasoning.encrypted_content"]}
+        stream: Any = await self._client.responses.create(
+            model=self._model,
+            instructions=self._system,
+            input=self._history,  # type: ignore[arg-type]
+            tools=self._tools,  # type: ignore[arg-type]
+            parallel_tool_calls=False,
+            store=False,
+            prompt_cache_key=f"autoresearch-{self._tag}",
+            stream=True,
+            **options,
+        )
+        ids: dict[tuple[str, int], str] = {}
+        whole: Response | None = None
+        async with stream:
+            async for event in stream:
+                match event.type:
+                    case "response.output_text.delta" | "response.refusal.delta":
+                        voice.say("text", event.delta, ids.setdefault((event.item_id, 0), voice.new()))
+                    case "response.reasoning_summary_text.delta":
+                        place = (event.item_id, event.summary_index)
+                        voice.say("thinking", event.delta, ids.setdefault(place, voice.new()))
+                    case "response.completed" | "response.incomplete" | "response.failed":
+                        whole = event.response
+        if whole is None:
+            raise Fault("retry", "the answer ended too early")
+        return self._took(whole)
+
+    def _took(self, response: Response) -> Turn:
+        """A whole turn: its items go into the history as they are, reasoning included."""
+        if response.status == "failed":
+            error = response.error
+            raise Fault("retry", f"the answer failed ({error.message if error else 'no reason given'})")
+        calls = [
+            Call(item.call_id, item.name, item.arguments)
+            for item in response.output
+            if item.type == "function_call"
+        ]
+        stop: Stop = "tools" if calls else "end"
+        reason = response.incomplete_details.reason if response.incomplete_details else None
+        if response.status == "incomplete":
+            stop = "refused" if reason == "content_filter" else "cut"
+            calls = []
+        else:
+            items = [item.to_dict(exclude_none=True) for item in response.output]
+            for item in items:
+                if item.get("type") == "function_call":
+                    item["arguments"] = sendable(str(item["arguments"]))
+            self._history += items
+        return Turn(calls, stop, _usage(response, self._model, self._base_url))
+
+    def answer(self, answers: list[Answer]) -> None:
+        self._history += [
+            {"type": "function_call_output", "call_id": a.id, "output": a.text} for a in answers
+        ]
+
+    def say(self, text: str) -> None:
+        self._history.append({"role": "user", "content": [{"type": "input_text", "text": text}]})
+
+
+def _usage(response: Response, model: str, base_url: str) -> Usage:
+    u = response.usage
+    if u is None:
+        return Usage()
+    inputs, outputs = u.input_tokens_details, u.output_tokens_details
+    tokens = Tokens(
+        input=u.input_tokens,
+        cached=(inputs.cached_tokens if inputs else 0) or 0,
+        output=u.output_tokens,
+        reasoning=(outputs.reasoning_tokens if outputs else 0) or 0,
+    )
+    return pricing.usage(tokens, model, provider="openai", url=base_url)

@@ -1,0 +1,224 @@
+"""The tools that every API agent has. Nothing here touches a file system: the file lives in memory.
+
+A tool is a class: its fields are the JSON schema a provider gets, and what arguments are checked against
+whatever the provider promised. Each failure is a sentence that lets the model correct itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from loop.agents import checks, edits
+from loop.agents.base import NOTES_MOST, Emit, Proposal, ResearchContext
+from loop.agents.quote import fence
+from loop.events import AgentDelta, CandidateEdited
+from loop.text import clean, tail
+
+LINES_MOST = 600
+"""Lines one `view` or `read_log` shows."""
+ANSWER_MOST = 40_000
+"""Characters of one answer."""
+
+
+class ToolError(Exception):
+    """A call that did nothing; the message goes to the model."""
+
+
+class Tool(Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of the tools' inputs. The docstring is what the model reads."""
+
+    name: ClassVar[str] = ""
+
+
+class View(Tool, frozen=True):
+    """Show a file with line numbers (they are not part of the file). Without a path: the editable file as
+    it is now, with your edits."""
+
+    name = "view"
+    path: Annotated[str, Meta(description="The editable file or one of the read-only files.")] = ""
+    first: Annotated[int, Meta(ge=1, description="First line.")] = 1
+    last: Annotated[int, Meta(ge=0, description="Last line; 0 for the end of the file.")] = 0
+
+
+class StrReplace(Tool, frozen=True):
+    """Replace one piece of the editable file. `old` must be in the file exactly once, character for
+    character: take in enough lines around it."""
+
+    name = "str_replace"
+    old: Annotated[str, Meta(min_length=1, description="The text that is there now.")]
+    new: Annotated[str, Meta(description="What it becomes.")]
+
+
+class Write(Tool, frozen=True):
+    """Replace the whole editable file. Use str_replace for anything smaller than a rewrite."""
+
+    name = "write"
+    text: Annotated[str, Meta(min_length=1, description="The new text of the file.")]
+
+
+class ReadLog(Tool, frozen=True):
+    """The end of what an experiment's training printed."""
+
+    name = "read_log"
+    experiment: Annotated[int, Meta(ge=1, description="Its number.")]
+    lines: Annotated[int, Meta(ge=1, le=LINES_MOST, description="How many lines.")] = 60
+
+
+class ReadExperiment(Tool, frozen=True):
+    """What an experiment changed (its diff), why, and what came of it."""
+
+    name = "read_experiment"
+    experiment: Annotated[int, Meta(ge=1, description="Its number.")]
+
+
+class Note(Tool, frozen=True):
+    """Keep something for all later experiments in notes.md, your only memory besides the results: what was
+    learned, not what was done. It holds 4,000 characters; replace it by a shorter one when it is full."""
+
+    name = "note"
+    text: Annotated[str, Meta(min_length=1, description="Added as a line of its own.")]
+    replace: Annotated[bool, Meta(description="The text replaces the whole of notes.md.")] = False
+
+
+class Submit(Tool, frozen=True):
+    """Hand in the editable file as it is now as this experiment. It ends your turn if nothing is wrong."""
+
+    name = "submit"
+    description: Annotated[
+        str, Meta(min_length=1, max_length=200, description="What is changed, in one line for results.tsv.")
+    ]
+    hypothesis: Annotated[
+        str, Meta(max_length=2000, description="Why it should help, and what would show that it does not.")
+    ] = ""
+
+
+TOOLS: tuple[type[Tool], ...] = (View, StrReplace, Write, ReadLog, ReadExperiment, Note, Submit)
+
+
+def schema(tool: type[Tool]) -> dict[str, Any]:
+    """JSON schema of a tool's input."""
+    _, components = msgspec.json.schema_components([tool])
+    found = components[tool.__name__]
+    return {key: found[key] for key in ("type", "properties", "required", "additionalProperties")}
+
+
+def describe(tool: type[Tool]) -> str:
+    return " ".join((tool.__doc__ or "").split())
+
+
+class Toolbox:
+    """One experiment's tools and what they have done so far."""
+
+    def __init__(self, context: ResearchContext, emit: Emit, tried: checks.Tried) -> None:
+        self._context, self._emit, self._tried = context, emit, tried
+        self.source = context.failure.source if context.failure else context.source
+        self.notes = context.notes
+        self.proposal: Proposal | None = None
+        """What was submitted; its `usage` is for the caller to fill in."""
+
+    def call(self, name: str, arguments: object, id: str) -> str:
+        """Run a tool; returns what the model reads. Raises `ToolError`."""
+        tool = next((tool for tool in TOOLS if tool.name == name), None)
+        if tool is None:
+            names = ", ".join(tool.name for tool in TOOLS)
+            self._say(id, name, "unknown tool")
+            raise ToolError(f"there is no tool {name!r}; there is {names}.")
+        try:
+            given = msgspec.convert(arguments, tool)
+        except msgspec.ValidationError as error:
+            self._say(id, name, "input that does not fit")
+            raise ToolError(f"{name}: {error}. Call it again with input that fits its schema.") from error
+        match given:
+            case View():
+                self._say(id, name, f"{given.path or self._context.path} from line {given.first}")
+                return self._view(given)
+            case StrReplace() | Write():
+                return self._edit(given, id)
+            case ReadLog() | ReadExperiment():
+                self._say(id, name, f"experiment {given.experiment}")
+                return self._read(given)
+            case Note():
+                self._say(id, name, clean(given.text))
+                return self._note(given)
+            case Submit():
+                self._say(id, name, f"{clean(given.description)}\n{clean(given.hypothesis)}".rstrip())
+                return self._submit(given)
+        raise AssertionError("every tool has its case")
+
+    def _say(self, id: str, tool: str, text: str) -> None:
+        self._emit(AgentDelta(self._context.n, "tool", text, id, tool, time.time()))
+
+    def _view(self, given: View) -> str:
+        files = {**self._context.readonly, self._context.path: self.source}
+        path = given.path or self._context.path
+        if path not in files:
+            raise ToolError(f"view: there is no {path!r} here; there is {', '.join(sorted(files))}.")
+        lines = clean(files[path]).splitlines()
+        last = min(given.last or len(lines), len(lines), given.first + LINES_MOST - 1)
+        shown = "\n".join(f"{i:5d}  {lines[i - 1]}" for i in range(given.first, last + 1))
+        return f"lines {given.first} to {last} of {len(lines)}\n{fence(path, shown[:ANSWER_MOST])}"
+
+    def _edit(self, given: StrReplace | Write, id: str) -> str:
+        before = self.source
+        try:
+            after = (
+                edits.replace(before, given.old, given.new) if isinstance(given, StrReplace) else given.text
+            )
+        except edits.NoMatch as error:
+            self._say(id, given.name, "text that is not in the file once")
+            raise ToolError(f"str_replace: {error}") from error
+        path = self._context.path
+        self.source = after
+        self._say(id, given.name, edits.headline(path, before, after))
+        self._emit(CandidateEdited(self._context.n, path, self._context.source, after))
+        wrong = checks.unparsable(path, after) if path.endswith(".py") else None
+        return f"{path} is changed, but {wrong}" if wrong else f"{path} is changed."
+
+    def _read(self, given: ReadLog | ReadExperiment) -> str:
+        c, n = self._context, given.experiment
+        e = next((e for e in c.experiments if e.n == n), None)
+        if e is None:
+            raise ToolError(f"there is no experiment {n}; the last is {len(c.experiments)}.")
+        if isinstance(given, ReadLog):
+            log = tail(c.archive.log(n), given.lines)[-ANSWER_MOST:]
+            return fence(f"log of experiment {n}", log) if log else f"experiment {n} has printed nothing."
+        value = "no value" if e.value is None else f"{c.metric} {e.value:.6f}"
+        parent = next((p.n for p in c.experiments if p.commit and p.commit == e.parent and p.n != n), None)
+        before = c.archive.source(parent) if parent else ""
+        diff = "\n".join(
+            difflib.unified_diff(before.splitlines(), c.archive.source(n).splitlines(), lineterm="", n=2)
+        )
+        words = f"{e.phase}, {value}. {e.reason}\n{e.description}\n{e.hypothesis}"
+        return fence(
+            f"experiment {n}", clean(f"{words}\n{diff if parent else '(the unchanged start)'}")[:ANSWER_MOST]
+        )
+
+    def _note(self, given: Note) -> str:
+        line = clean(given.text).strip()
+        notes = line if given.replace else f"{self.notes.rstrip()}\n{line}".strip()
+        if len(notes) > NOTES_MOST:
+            raise ToolError(
+                f"note: notes.md would have {len(notes):,} characters and may have {NOTES_MOST:,}: call note "
+                "with replace=true and a text that keeps only what matters."
+            )
+        self.notes = notes + "\n"
+        return f"noted ({len(notes):,} of {NOTES_MOST:,} characters)."
+
+    def _submit(self, given: Submit) -> str:
+        if not given.description.strip():
+            raise ToolError("submit: the description is empty; say in one line what is changed.")
+        if wrong := checks.objection(self._context, self.source, self._tried):
+            raise ToolError(f"not submitted: {wrong}")
+        notes = self.notes if self.notes != self._context.notes else None
+        self.proposal = Proposal(
+            " ".join(clean(given.description).split()),
+            self.source,
+            clean(given.hypothesis).strip(),
+            notes=notes,
+        )
+        return "submitted."

@@ -1,0 +1,1 @@
+"""Agent `search`: a surrogate model over the hyperparameters; needs no key and no network."""

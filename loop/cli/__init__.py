@@ -1,0 +1,1 @@
+"""The `autoresearch-tui` command and its subcommands."""

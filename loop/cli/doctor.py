@@ -1,0 +1,161 @@
+"""`autoresearch-tui doctor`: what is set up here, and what an engine started now would use."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import platformdirs
+import psutil
+from msgspec import Struct
+
+from loop import __version__, config
+from loop.agents.choose import KEYS, model, resolve
+from loop.errors import UsageError
+from loop.records.repository import Repository
+from loop.service import telemetry
+from loop.training import fence
+
+ANSWER_S = 3.0
+"""How long a server may take to answer."""
+MARKS = {"ok": "ok", "none": "--", "wrong": "!!"}
+
+
+class Finding(Struct, frozen=True):
+    """One line: `none` is something absent that need not be there, `wrong` something to mend."""
+
+    what: str
+    state: Literal["ok", "none", "wrong"]
+    text: str
+
+
+def report(folder: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Everything worth knowing, line by line; a key's value is never in it."""
+    yield Finding("version", "ok", f"autoresearch-tui {__version__}, Python {platform.python_version()}")
+    settings: config.Settings | None = None
+    try:
+        repository = Repository.discover(folder)
+        settings = config.load(repository, repository.head(), {}, environ)
+    except UsageError as error:
+        yield Finding("repository", "wrong", str(error))
+    else:
+        yield from _repository(repository, settings, environ)
+        repository.close()
+    yield from _agents(settings or config.Settings(), environ)
+    yield from _machine()
+
+
+def _repository(
+    repository: Repository, settings: config.Settings, environ: Mapping[str, str]
+) -> Iterator[Finding]:
+    yield Finding("repository", "ok", f"{repository.root}, HEAD {repository.head()[:7]}")
+    yield Finding("trains", "ok", f"{settings.path} with `{_shown(settings.train_command)}`")
+    program = repository.root / settings.program
+    words = (
+        "the agent's instructions" if program.is_file() else "not there: agents get no instructions of yours"
+    )
+    yield Finding(settings.program, "ok" if program.is_file() else "none", words)
+    cache = Path(environ.get("AUTORESEARCH_CACHE") or platformdirs.user_cache_dir("autoresearch-tui"))
+    if not settings.prepare_command:
+        yield Finding("data", "none", "no prepare_command: the trainer has to find its data")
+    elif any(cache.glob("*/meta.json")):
+        yield Finding("data", "ok", f"prepared in {cache}")
+    else:
+        yield Finding("data", "none", "not prepared yet: done before the first run, or now by `prepare`")
+
+
+def _shown(command: list[str]) -> str:
+    return " ".join(command).replace(config.PYTHON, "python")
+
+
+def _agents(settings: config.Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    for name in KEYS:
+        there = bool(environ.get(name))
+        yield Finding(name, "ok" if there else "none", "set" if there else "not set")
+    if where := environ.get("ANTHROPIC_BASE_URL"):
+        yield Finding("ANTHROPIC_BASE_URL", "ok", _plain(where))
+    url = settings.base_url or environ.get("OPENAI_BASE_URL", "")
+    if url:
+        yield _server(url, environ.get("OPENAI_API_KEY", ""))
+    for name, command in (("claude-code", "npx"), ("codex", "npx"), ("gemini", "gemini")):
+        found = shutil.which(command, path=environ.get("PATH"))
+        yield Finding(name, "ok" if found else "none", found or f"{command} is not on the PATH")
+    if settings.agent_command:
+        command = settings.agent_command[0]
+        found = shutil.which(command, path=environ.get("PATH"))
+        yield Finding("agent_command", "ok" if found else "wrong", found or f"{command} is not on the PATH")
+    try:
+        chosen, why = resolve(settings, environ)
+    except UsageError as error:
+        yield Finding("agent", "wrong", str(error))
+        return
+    asked = model(chosen, settings, environ)
+    yield Finding("agent", "ok", f"{chosen}{f' ({asked})' if asked else ''}: {why}")
+
+
+def _plain(url: str) -> str:
+    """An address without a password in it."""
+    shown = urlsplit(url)._replace(query="", fragment="")
+    return shown._replace(netloc=shown.netloc.rpartition("@")[2]).geturl()
+
+
+def _server(url: str, key: str) -> Finding:
+    """Whether a model server answers, and with how many models."""
+    where = _plain(url)
+    request = urllib.request.Request(
+        f"{where.rstrip('/')}/models", headers={"Authorization": f"Bearer {key or 'none'}"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
+            models = [str(served["id"]) for served in json.loads(answer.read())["data"]]
+    except urllib.error.HTTPError as error:
+        return Finding("base URL", "wrong", f"{where} answers {error.code} when asked for its models")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = getattr(error, "reason", error)
+        return Finding("base URL", "wrong", f"{where} cannot be reached ({reason})")
+    more = f" and {len(models) - 3} more" if len(models) > 3 else ""
+    return Finding("base URL", "ok", f"{where} serves {', '.join(models[:3]) or 'no model'}{more}")
+
+
+def _machine() -> Iterator[Finding]:
+    memory = psutil.virtual_memory().total / 2**30
+    yield Finding(
+        "machine", "ok", f"{psutil.cpu_count()} CPUs, {memory:.0f} GB, {platform.platform(terse=True)}"
+    )
+    level = str(fence.detect())
+    words = "training runs behind the whole fence" if level == "full" else "see docs/sandbox.md"
+    yield Finding("sandbox", "ok" if level == "full" else "none", f"{level}: {words}")
+    gpu = telemetry.gpu_name()
+    if gpu:
+        yield Finding("GPU", "ok", gpu)
+    elif any(Path("/dev").glob("nvidia[0-9]*")):
+        yield Finding(
+            "GPU", "wrong", "there is one, but NVML does not answer: pip install 'autoresearch-tui[cuda]'"
+        )
+    else:
+        yield Finding("GPU", "none", "none: the small CPU profile is trained")
+    try:
+        yield Finding("torch", "ok", importlib.metadata.version("torch"))
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("torch", "wrong", "not installed in this environment")
+    git = shutil.which("git")
+    yield Finding(
+        "git", "ok" if git else "none", git or "not on the PATH (not needed: dulwich writes the objects)"
+    )
+
+
+def main(environ: Mapping[str, str]) -> int:
+    """Print the report; exit code 1 when something is to be mended."""
+    findings = []
+    for finding in report(Path.cwd(), environ):
+        findings.append(finding)
+        print(f" {MARKS[finding.state]}  {finding.what:<18} {finding.text}", flush=True)
+    return int(any(finding.state == "wrong" for finding in findings))

@@ -1,0 +1,164 @@
+"""The report of a run: one HTML page that needs nothing else, and tables for machines."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import difflib
+import io
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+from loop.judging.verdict import noise_of
+from loop.state import Experiment, RunState
+
+Source = Callable[[Experiment], tuple[str, str]]
+"""The editable file before and after an experiment."""
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
+  color: #1f2430; }
+table { border-collapse: collapse; }
+td, th { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top; }
+td.number { font-variant-numeric: tabular-nums; text-align: right; } img { max-width: 100%; }
+pre { background: #f4f5f7; padding: .7rem; overflow-x: auto; font-size: 13px; line-height: 1.35; }
+.added { color: #15803d; } .removed { color: #b91c1c; }
+summary { cursor: pointer; } .quiet { color: #5b6472; }
+"""
+
+
+def html(state: RunState, picture: bytes, source: Source) -> str:
+    """The whole page. What agents wrote is escaped: a report must not run it."""
+    title = f"autoresearch/{escape(state.tag)}"
+    parts = [
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>",
+        f"<h1>{title}</h1>",
+        f"<p>{escape(headline(state))}</p>",
+        f"<img alt='progress' src='data:image/png;base64,{base64.b64encode(picture).decode()}'>",
+        "<h2>Kept, by gain</h2>",
+        _keeps(state),
+        "<h2>Diffs of what was kept</h2>",
+        *(_diff(e, source) for e in state.experiments if e.phase == "keep" and e.n > 1),
+        "<h2>Spending</h2>",
+        f"<p>{escape(spending(state))}</p>",
+        "<h2>Noise and caveats</h2><ul>",
+        *(f"<li>{escape(line)}</li>" for line in caveats(state)),
+        "</ul><h2>All experiments</h2>",
+        _all(state),
+        "</html>\n",
+    ]
+    return "\n".join(parts)
+
+
+def headline(state: RunState) -> str:
+    """The run in one sentence."""
+    counts = f"{state.rows} experiments, {state.kept} kept, {state.crashed} crashed"
+    if state.best is None or not state.baseline:
+        return f"{counts}; no baseline yet."
+    gain = 100 * (state.best / state.baseline - 1)
+    return f"{counts}. {state.metric} {state.baseline:.6f} → {state.best:.6f} ({gain:+.2f}%)."
+
+
+def spending(state: RunState) -> str:
+    """Tokens and dollars of the whole run."""
+    usage = state.usage
+    dollars = "dollars unknown" if usage.dollars is None else f"${usage.dollars:.2f}"
+    read = f"{usage.input_tokens:,} tokens in ({usage.cached_tokens:,} cached)"
+    return f"{read}, {usage.output_tokens:,} out, {dollars}."
+
+
+def caveats(state: RunState) -> list[str]:
+    """What a reader should know before believing the numbers."""
+    runs = [run for e in state.experiments for run in e.runs if run.value is not None]
+    unsealed = sum(not run.verified for run in runs)
+    repeated = sum(len([r for r in e.runs if r.value is not None]) > 1 for e in state.experiments)
+    lines = [f"{len(runs)} training runs were measured; {repeated} experiments were trained more than once."]
+    if (noise := noise_of(state)).known:
+        lines.append(f"One run's standard deviation is {noise.deviation:.6f}, from {noise.degrees} reruns.")
+    if unsealed:
+        lines.append(f"{unsealed} values were read from printed text, not from the sealed evaluation.")
+    lines += [f"#{e.n}: {e.evidence}" for e in state.experiments if e.phase == "keep" and e.evidence]
+    lines.append("Values are comparable only on the same data, budget, machine and torch version.")
+    return lines
+
+
+def _keeps(state: RunState) -> str:
+    keeps = [e for e in state.experiments if e.phase == "keep" and e.delta is not None]
+    keeps.sort(key=lambda e: e.delta or 0.0, reverse=state.direction == "max")
+    rows = [_cells(e, f"{e.delta:+.6f}", e.evidence, e.description) for e in keeps]
+    if not rows:
+        return "<p>Nothing beyond the baseline yet.</p>"
+    return _table(("#", "commit", state.metric, "gain", "evidence", "description"), rows)
+
+
+def _all(state: RunState) -> str:
+    rows = [_cells(e, e.phase, e.description, e.reason) for e in state.experiments if e.judged]
+    return _table(("#", "commit", state.metric, "status", "description", "reason"), rows)
+
+
+def _cells(e: Experiment, *more: str) -> list[str]:
+    return [str(e.n), e.commit[:7], "" if e.value is None else f"{e.value:.6f}", *more]
+
+
+def _table(head: tuple[str, ...], rows: list[list[str]]) -> str:
+    lines = ["<table><tr>" + "".join(f"<th>{escape(word)}</th>" for word in head) + "</tr>"]
+    for row in rows:
+        cells = [
+            f"<td class='number'>{escape(row[0])}</td>",
+            *(f"<td>{escape(cell)}</td>" for cell in row[1:]),
+        ]
+        lines.append("<tr>" + "".join(cells) + "</tr>")
+    return "\n".join([*lines, "</table>"])
+
+
+def _diff(e: Experiment, source: Source) -> str:
+    before, after = source(e)
+    lines = []
+    for line in difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2):
+        kind = {"+": "added", "-": "removed", "@": "quiet"}.get(line[:1])
+        lines.append(f"<span class='{kind}'>{escape(line)}</span>" if kind else escape(line))
+    words = f"#{e.n} {e.description}"
+    why = f"<p class='quiet'>{escape(e.hypothesis)}</p>" if e.hypothesis else ""
+    body = "\n".join(lines[2:])
+    return f"<details><summary>{escape(words)}</summary>{why}<pre>{body}</pre></details>"
+
+
+COLUMNS = (
+    "n", "status", "value", "delta", "memory_gb", "commit", "parent", "runs", "seconds", "input_tokens",
+    "output_tokens", "dollars", "evidence", "description", "hypothesis", "reason",
+)  # fmt: skip
+
+
+def table(state: RunState) -> list[dict[str, Any]]:
+    """Every judged experiment with all its figures."""
+    return [
+        {
+            "n": e.n,
+            "status": e.phase,
+            "value": e.value,
+            "delta": e.delta,
+            "memory_gb": e.memory_gb,
+            "commit": e.commit,
+            "parent": e.parent,
+            "runs": len(e.runs),
+            "seconds": sum(run.training_seconds for run in e.runs),
+            "input_tokens": e.usage.input_tokens,
+            "output_tokens": e.usage.output_tokens,
+            "dollars": e.usage.dollars,
+            "evidence": e.evidence,
+            "description": e.description,
+            "hypothesis": e.hypothesis,
+            "reason": e.reason,
+        }
+        for e in state.experiments
+        if e.judged
+    ]
+
+
+def as_csv(state: RunState) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table(state))
+    return out.getvalue()

@@ -1,0 +1,219 @@
+"""Verdicts: what finished runs mean. Pure functions of the state and the runs.
+
+Two rules. `improved`, autoresearch's own: a better number is kept. `confirmed`: a better number is kept when
+it is better by more than luck; where one run cannot tell, candidate and incumbent run again in turn, with
+other seeds, until the pooled result can, or until it is not worth another run. docs/verdicts.md shows what
+both rules do in a long simulated run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import fmean
+from typing import Literal
+
+from msgspec import Struct
+
+from loop.events import Status
+from loop.judging.noise import Noise, needed, pooled
+from loop.judging.trust import unlike_baseline
+from loop.state import Experiment, RunState
+
+FIRST_ERROR, LATER_ERROR = 0.03, 0.06
+"""Chance that a candidate just as good as the incumbent passes the look after its first run, or after a
+later one. Few get to a later look, so that over a whole test it is kept with a chance below 5%."""
+PROMISING = 1.5
+"""Standard errors of gain below which another run is not worth its time: most changes help nothing."""
+LOSS_BORNE = 1.0
+"""Standard errors of loss that a simplification may show and still count as no loss."""
+
+
+class Rules(Struct, frozen=True):
+    """What the user can choose about judging."""
+
+    rule: Literal["improved", "confirmed"] = "confirmed"
+    baseline_runs: int = 2
+    """Runs of the baseline before anything is compared with it: they measure the noise."""
+    max_runs: int = 3
+    """Runs of one candidate at most, its first included."""
+    combine: int = 14
+    """Near misses after which the engine tries them together; 0: never."""
+    line_price: float = 0.02
+    """What a net added line of code must gain besides, in standard deviations of one run (at most one in
+    all); a change that removes lines is kept at no loss beyond the noise. 0: lines do not count."""
+
+
+class Verdict(Struct, frozen=True):
+    """`value` is the mean of `runs` runs, None for a crash; `delta` is value minus the incumbent's, None
+    without an incumbent; `stderr` is delta's standard error, None when the noise is not known."""
+
+    status: Status
+    value: float | None
+    memory_gb: float
+    delta: float | None
+    reason: str
+    evidence: str = ""
+    stderr: float | None = None
+    runs: int = 1
+
+
+class Rerun(Struct, frozen=True):
+    """No verdict yet: experiment `n`, the candidate or the incumbent, runs once more with another seed."""
+
+    n: int
+    reason: str
+
+
+class Weighed(Struct, frozen=True):
+    """What the evidence says to do, and why in words."""
+
+    action: Literal["keep", "discard", "rerun"]
+    why: str
+    evidence: str
+    stderr: float | None = None
+
+
+def judge(state: RunState, e: Experiment, rules: Rules) -> Verdict | Rerun:
+    """Judge an experiment whose last run has ended, or say which run is needed first.
+
+    A run that was stopped is discarded with its reason; one without a metric to believe is a crash.
+    """
+    run, values = e.last_run, e.values
+    if run is None or run.outcome is None:
+        raise ValueError(f"experiment {e.n} has no finished run")
+    value = fmean(values) if values else None
+    memory_gb = max((r.memory_gb for r in e.runs if r.commit == e.commit), default=0.0)
+    if run.outcome in ("stopped", "doomed"):
+        return Verdict("discard", value if values else run.value, memory_gb, None, run.reason)
+    if run.outcome != "finished" or run.value is None:
+        reason = run.reason or f"no finite {state.metric}"
+        if value is None:
+            return Verdict("crash", None, memory_gb, None, reason)
+        return Verdict("discard", value, memory_gb, None, f"a rerun failed: {reason}", runs=len(values))
+    assert value is not None, "the last run has a value"
+    if state.sealed and not run.verified:
+        reason = f"unverified: {state.metric} was printed, but prepare.evaluate did not measure it"
+        return Verdict("crash", None, memory_gb, None, reason)
+    flagged = "; ".join([*run.flags, *unlike_baseline(state, run)])
+    if state.incumbent is None:  # the unchanged code cannot cheat: what it shows is the machine's doing
+        return Verdict("keep", value, memory_gb, None, f"baseline, but {flagged}" if flagged else "baseline")
+    if flagged:
+        return Verdict("discard", value, memory_gb, None, flagged, runs=len(values))
+    return _compare(state, e, value, memory_gb, rules)
+
+
+def due(state: RunState, rules: Rules) -> Iterator[tuple[Experiment, Verdict]]:
+    """The experiments that can be judged now, and their verdicts."""
+    for e in state.experiments[-50:]:
+        if e.phase == "judging" and isinstance(found := judge(state, e, rules), Verdict):
+            yield e, found
+
+
+def rerun(state: RunState, rules: Rules) -> Rerun | None:
+    """The run that a human, a verdict or the noise estimate needs before anything new is trained."""
+    if state.reruns:
+        return Rerun(state.reruns[0], "asked for by hand")
+    for e in state.experiments[-50:]:
+        if e.phase == "judging" and isinstance(found := judge(state, e, rules), Rerun):
+            return found
+    baseline = state.experiment(state.incumbent) if state.incumbent else None
+    if baseline is None or baseline.commit != state.base or len(baseline.runs) >= rules.baseline_runs:
+        return None
+    number = f"run {len(baseline.runs) + 1} of {rules.baseline_runs}"
+    return Rerun(baseline.n, f"{number} of the baseline, to measure the noise")
+
+
+def _compare(state: RunState, e: Experiment, value: float, memory_gb: float, rules: Rules) -> Verdict | Rerun:
+    assert state.incumbent is not None
+    assert state.best is not None
+    incumbent, noise = state.experiment(state.incumbent), noise_of(state)
+    ours, theirs, best = len(e.values), len(incumbent.values) or 1, state.best
+    delta = value - best
+    gain = -delta if state.direction == "min" else delta
+    weigh = improved if rules.rule == "improved" else confirmed
+    weighed = weigh(gain, ours, theirs, noise, e.added - e.removed, rules)
+    if weighed.action == "rerun":
+        # In turn. An incumbent's run that failed counts as its turn, or it would be asked for for ever.
+        tries = sum(r.commit == incumbent.commit for r in incumbent.runs)
+        return Rerun(incumbent.n if tries < ours else e.n, weighed.why)
+    moved = f"{state.metric} {best:.6f} -> {value:.6f} ({delta:+.6f})"
+    return Verdict(
+        weighed.action, value, memory_gb, delta, f"{moved}, {weighed.why}", weighed.evidence, weighed.stderr,
+        ours,
+    )  # fmt: skip
+
+
+def near_misses(state: RunState, rules: Rules) -> list[Experiment]:
+    """Experiments that were better by less than luck, when there are enough to try them together.
+
+    Each is used once; a combination is none itself.
+    """
+    if not rules.combine or rules.rule == "improved":
+        return []
+    used = {n for e in state.experiments for n in e.combines}
+    found = [
+        e
+        for e in state.experiments
+        if e.phase == "discard" and e.stderr and e.delta and not (e.combines or e.by_hand or e.n in used)
+        if state.better(e.delta, 0.0)
+    ]
+    return found if len(found) >= rules.combine else []
+
+
+def noise_of(state: RunState) -> Noise:
+    """The noise that all replicates of this run show."""
+    return pooled(e.values for e in state.experiments if len(e.runs) > 1)
+
+
+def improved(
+    gain: float, ours: int, theirs: int, noise: Noise, lines: int = 0, rules: Rules | None = None
+) -> Weighed:
+    """Any gain is kept; the evidence says how much to believe it."""
+    evidence, stderr = describe(gain, ours, theirs, noise)
+    return Weighed("keep" if gain > 0 else "discard", evidence, evidence, stderr)
+
+
+def confirmed(gain: float, ours: int, theirs: int, noise: Noise, lines: int, rules: Rules) -> Weighed:
+    """Keep what is better by more than luck; run again what may be.
+
+    `gain` is how much better the mean of `ours` runs is than the mean of the incumbent's `theirs` runs,
+    `lines` how many lines of code the candidate adds (negative: removes).
+    """
+    simpler = lines < 0 and rules.line_price > 0
+    evidence, stderr = describe(gain, ours, theirs, noise)
+    if not noise.known:
+        if gain > 0 or (simpler and gain == 0):
+            return Weighed("rerun", "the noise is not known yet", evidence)
+        return Weighed("discard", evidence, evidence)
+    if stderr is None:
+        kept = gain > 0 or (simpler and gain == 0)
+        return Weighed("keep" if kept else "discard", evidence, evidence)
+    price = noise.deviation * min(1.0, rules.line_price * max(0, lines))
+    error = FIRST_ERROR if ours == 1 else LATER_ERROR
+    need = needed(error, noise.degrees)
+    if gain - price >= need * stderr:
+        return Weighed("keep", evidence, evidence, stderr)
+    if simpler and ours > 1 and theirs > 1 and gain >= -LOSS_BORNE * stderr:
+        why = f"no loss beyond noise, and {-lines} lines fewer"
+        return Weighed("keep", f"{evidence}: {why}", evidence, stderr)
+    least = price + (-LOSS_BORNE if simpler else PROMISING) * stderr
+    if gain > least and ours < rules.max_runs:
+        return Weighed("rerun", f"{evidence}, {need:.1f} needed", evidence, stderr)
+    why = evidence
+    if gain > 0:
+        why += f", {need:.1f} needed" + (f" and {price:.6f} for {lines} lines more" if price else "")
+    return Weighed("discard", why, evidence, stderr)
+
+
+def describe(gain: float, ours: int, theirs: int, noise: Noise) -> tuple[str, float | None]:
+    """The evidence for a difference in plain words, and its standard error (None: not known, or no noise)."""
+    if not noise.known:
+        return "noise not known", None
+    if noise.none:
+        return "no noise: runs repeat exactly", None
+    stderr = noise.of_difference(ours, theirs)
+    score = abs(gain) / stderr
+    runs = f" over {ours} and {theirs} runs" if ours > 1 else ""
+    if score < 2:
+        return f"within noise ({score:.1f} standard errors{runs})", stderr
+    return f"{score:.1f} standard errors{runs}", stderr

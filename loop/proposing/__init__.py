@@ -1,0 +1,1 @@
+"""Proposing: an agent's idea becomes a candidate commit."""

@@ -1,0 +1,1 @@
+"""Records: everything of a run that stays on disk or in git."""

@@ -1,0 +1,1 @@
+"""The engine as a process: started, reached, commanded, watched."""

@@ -1,0 +1,148 @@
+"""The engine's end of the Unix socket: one snapshot to each client, then every record."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from collections import deque
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from loop import __version__
+from loop import events as ev
+from loop.client import LINE_LIMIT, Refused, Snapshot
+from loop.engine import Engine
+from loop.errors import describe
+from loop.service import commands
+
+LIVE_BACKLOG = 8 * 2**20
+"""Bytes a slow client may lag behind before live records are dropped for it; durable ones never are."""
+
+
+class Server:
+    """Serves one engine to many clients. Any may watch, any may command; all belong to this user."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.engine: Engine | None = None
+        self._clients: set[_Outbox] = set()
+        self._server: asyncio.Server | None = None
+
+    async def open(self, engine: Engine) -> None:
+        """Listen. Call it with engine.lock held: a socket file that is there belongs to no one."""
+        self.engine = engine
+        self.path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._serve, str(self.path), limit=LINE_LIMIT)
+        self.path.chmod(0o600)
+
+    async def close(self) -> None:
+        """Say what is left to say, then hang up."""
+        self.path.unlink(missing_ok=True)
+        if self._server:
+            self._server.close()
+        for client in list(self._clients):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(client.flushed(), 1)
+            client.writer.close()
+
+    def publish(self, record: ev.Record) -> None:
+        """Send a record to everyone, encoded once."""
+        if self._clients:
+            line = ev.encode(record) + b"\n"
+            for client in self._clients:
+                client.put(line, live=record.seq == 0)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert self.engine is not None, "open() sets the engine before it listens"
+        if not _welcome(writer, self.engine.executor.supervisor):
+            writer.close()
+            return
+        client = _Outbox(writer)
+        hello = ev.Hello(__version__, ev.FORMAT, os.getpid())
+        snapshot = Snapshot(self.engine.state)
+        for message in (hello, snapshot):
+            client.put(ev.encode(message) + b"\n", live=False)
+        self._clients.add(client)
+        sending = asyncio.create_task(client.send())
+        try:
+            while line := await reader.readline():
+                client.put(ev.encode(self._answer(line)) + b"\n", live=False)
+        except (OSError, ValueError):
+            pass  # the client is gone, or sent a line no client of ours sends
+        finally:
+            self._clients.discard(client)
+            sending.cancel()
+            writer.close()
+
+    def _answer(self, line: bytes) -> ev.Reply:
+        assert self.engine is not None, "open() sets the engine before it listens"
+        try:
+            request = ev.decode_request(line)
+        except msgspec.DecodeError as error:
+            return ev.Reply(0, False, f"not a request of this version: {error}")
+        try:
+            if isinstance(request.command, ev.GetExperiment):
+                detail = commands.detail(self.engine, request.command.n)
+                return ev.Reply(request.id, True, detail=detail)
+            if isinstance(request.command, ev.GetOthers):
+                return ev.Reply(request.id, True, rows=commands.others(self.engine))
+            return ev.Reply(request.id, True, commands.obey(self.engine, request.command))
+        except Refused as error:
+            return ev.Reply(request.id, False, str(error))
+        except OSError as error:
+            return ev.Reply(request.id, False, describe(error))
+
+
+class _Outbox:
+    """What one client has still to be sent. Putting never waits: a stalled client cannot hold the engine."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+        self._lines: deque[bytes] = deque()
+        self._bytes = 0
+        self._more = asyncio.Event()
+        self._empty = asyncio.Event()
+
+    def put(self, line: bytes, *, live: bool) -> None:
+        if not live or self._bytes < LIVE_BACKLOG:
+            self._lines.append(line)
+            self._bytes += len(line)
+            self._empty.clear()
+            self._more.set()
+
+    async def flushed(self) -> None:
+        await self._empty.wait()
+
+    async def send(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                while self._lines:
+                    line = self._lines.popleft()
+                    self._bytes -= len(line)
+                    self.writer.write(line)
+                    await self.writer.drain()
+                self._empty.set()
+                self._more.clear()
+                await self._more.wait()
+
+
+def _welcome(writer: asyncio.StreamWriter, supervisor: int | None) -> bool:
+    """The peer is ours (the private directory should see to it already), and no trainer: on kernels without
+    the means the fence cannot keep trainers off, but their supervisor stays their ancestor."""
+    peer = writer.get_extra_info("socket")
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, uid, _ = struct.unpack("3i", credentials)
+    if uid not in (os.getuid(), 0):
+        return False
+    if not pid or not supervisor:  # 0: it lives where we cannot see it, so not below us
+        return True
+    with contextlib.suppress(psutil.Error):
+        return supervisor not in [parent.pid for parent in psutil.Process(pid).parents()]
+    return False

@@ -1,0 +1,1 @@
+"""Training: a candidate commit becomes a finished training process and its folder."""

@@ -1,0 +1,68 @@
+"""What `doctor` finds, and what it never shows."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from loop.cli import doctor
+from loop.cli.__main__ import main
+from loop.cli.doctor import Finding
+from tests.loop.agents.api.wire import Reply, Wire
+
+
+def found(folder: Path, **environ: str) -> dict[str, Finding]:
+    return {finding.what: finding for finding in doctor.report(folder, {"PATH": "/usr/bin:/bin", **environ})}
+
+
+def test_keys_are_told_of_and_never_shown(repository: Path) -> None:
+    there = found(repository, ANTHROPIC_API_KEY="sk-secret-1", OPENAI_API_KEY="")
+    assert (there["ANTHROPIC_API_KEY"].text, there["OPENAI_API_KEY"].text) == ("set", "not set")
+    assert there["agent"].text == "claude (claude-opus-5-5): ANTHROPIC_API_KEY is set"
+    assert not any("secret" in finding.text for finding in there.values())
+
+
+def test_nothing_set_up_says_how(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = found(repository)
+    assert there["agent"].text.startswith("search: No model is set up")
+    assert there["repository"].state == "ok"
+    assert there["trains"].text == "train.py with `python train.py`"
+    assert there["git"].state == "ok"
+    assert there["torch"].state == "ok"
+    assert not [f for f in there.values() if f.state == "wrong"]
+
+
+async def test_a_server_is_asked_for_its_models(repository: Path) -> None:
+    listed = {"data": [{"id": f"model-{i}"} for i in range(5)]}
+    async with Wire(Reply(body=listed), Reply(status=401, body={})) as peer:
+        url = peer.url.replace("//", "//user:hidden@")
+        served = await asyncio.to_thread(found, repository, OPENAI_BASE_URL=url)
+        refused = await asyncio.to_thread(found, repository, OPENAI_BASE_URL=url)
+    assert served["base URL"].text == f"{peer.url} serves model-0, model-1, model-2 and 2 more"
+    assert served["agent"].text == "gpt: a base URL is set"
+    assert refused["base URL"] == Finding(
+        "base URL", "wrong", f"{peer.url} answers 401 when asked for its models"
+    )
+
+
+def test_all_that_an_agent_may_need_is_looked_at(repository: Path) -> None:
+    with (repository / "autoresearch.toml").open("a") as config:
+        config.write('agent = "acp"\nagent_command = ["no-such-agent", "--acp"]\n')
+    there = found(repository, ANTHROPIC_BASE_URL="http://me:hidden@127.0.0.1:1/?key=hidden")
+    assert there["agent_command"] == Finding("agent_command", "wrong", "no-such-agent is not on the PATH")
+    assert there["ANTHROPIC_BASE_URL"].text == "http://127.0.0.1:1/"
+    assert {"claude-code", "codex", "gemini", "GPU", "data", "git", "sandbox", "torch"} <= set(there)
+    assert not any("hidden" in finding.text for finding in there.values())
+
+
+def test_what_is_to_be_mended_gives_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    assert main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert " !!  repository" in out
+    assert " !!  base URL           http://127.0.0.1:9/v1 cannot be reached" in out

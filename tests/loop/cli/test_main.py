@@ -1,0 +1,137 @@
+"""The command line: what the user can mend is one sentence on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from loop import __version__
+from loop.cli.__main__ import main
+from loop.paths import RunPaths
+from loop.service import attach
+from tests.conftest import git
+
+
+def fails(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run a command that must fail in order; returns what it says."""
+    try:
+        code = main(list(words))
+    except SystemExit as error:
+        code = int(str(error.code))
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("autoresearch-tui")
+    return err
+
+
+@pytest.fixture
+def here(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(repository)
+    return repository
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--no-such-flag"], "unrecognized arguments: --no-such-flag"),
+        (["dance"], "invalid choice: 'dance'"),
+        (["run", "--budget", "soon"], "invalid float value: 'soon'"),
+        (["run", "--headless", "--budget", "0"], "the budget must be more than 0 seconds"),
+        (["run", "--headless", "--budget", "nan"], "the budget must be more than 0 seconds"),
+        (["run", "--headless", "--max-experiments", "0"], "--max-experiments must be more than 0"),
+        (["run", "--headless", "--tag", "a/b"], "must be letters, digits"),
+        (["run", "--headless", "--agent", "nobody"], "no agent 'nobody'"),
+        (["status"], "no run here yet"),
+        (["status", "--tag", "never"], "no run never here"),
+        (["stop"], "no run here yet"),
+        (["prepare"], "nothing to prepare"),
+        ([], "no terminal here: use `autoresearch-tui run --headless`"),
+    ],
+)
+def test_wrong_words(here: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
+    assert message in fails(capsys, *words)
+
+
+def test_no_repository_no_commit_no_train_py(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "is not in a git repository: run `git init`" in fails(capsys, "run", "--headless")
+    git(tmp_path, "init", "-q")
+    assert "has no commit yet" in fails(capsys, "run", "--headless")
+    (tmp_path / "x").touch()
+    git(tmp_path, "add", ".")
+    git(tmp_path, "-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "x")
+    assert "has no committed train.py" in fails(capsys, "run", "--headless")
+    assert git(tmp_path, "status", "--porcelain") == ""
+
+
+def test_a_branch_in_use_is_not_moved(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    git(here, "branch", "autoresearch/t")
+    assert "exists but its journal does not" in fails(capsys, "run", "--headless", "--tag", "t")
+    git(here, "checkout", "-q", "autoresearch/t")
+    message = fails(capsys, "run", "--headless", "--tag", "t")
+    assert f"branch autoresearch/t is checked out in {here}" in message
+
+
+@pytest.mark.parametrize("command", ["attach", "pause", "resume", "stop"])
+def test_no_engine_to_talk_to(here: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    paths = RunPaths(here, "t")
+    paths.create()
+    paths.journal.touch()
+    assert "no engine runs for t" in fails(capsys, command)
+
+
+@pytest.mark.parametrize("command", ["status", "stop", "pause"])
+def test_an_engine_of_another_version(here: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    paths = RunPaths(here, "t")
+    with attach.lock(paths):
+        paths.journal.touch()
+        paths.info.write_text('{"pid": 1234, "version": "99.0", "socket": "/nowhere"}')
+        message = fails(capsys, command, "--tag", "t")
+        assert f"the engine (pid 1234) is version 99.0, this is {__version__}" in message
+        assert "(pid 1234)" in fails(capsys, "run", "--headless", "--tag", "t")
+
+
+def test_a_journal_of_a_newer_version_is_left_alone(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = RunPaths(here, "t")
+    paths.create()
+    line = '{"type":"record","seq":1,"t":0,"event":{"type":"RunCreated","tag":"t","repository":"","base":"",'
+    line += '"editable":"train.py","train_command":[],"format":99}}\n'
+    paths.journal.write_text(line)
+    for command in ("status", "run"):
+        assert "has format 99: update autoresearch-tui" in fails(capsys, command, "--tag", "t")
+    assert paths.journal.read_text() == line
+
+
+def test_a_read_only_folder_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(here / ".autoresearch", ignore_errors=True)
+    (here / ".autoresearch").write_text("")
+    assert "cannot write" in fails(capsys, "run", "--headless", "--tag", "t")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["status", "--help"], ["--version"]])
+def test_help_and_version(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 0
+    assert capsys.readouterr().out
+
+
+def test_status_of_a_finished_run_is_for_people_and_programs(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--headless", "--tag", "t", "--agent", "search", "--max-experiments", "2"]) == 0
+    capsys.readouterr()
+    assert main(["status"]) == 0
+    words = capsys.readouterr().out
+    assert words.startswith("run t: stopped\n2 experiments, ")
+    assert main(["status", "--json", "--tag", "t"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["experiments"], found["running"], found["pid"]) == (2, False, None)
+    assert found["best"] <= found["baseline"]

@@ -1,0 +1,72 @@
+"""When a run is stopped early: on tables of loss curves."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from loop.events import CurvePoint
+from loop.judging.early_stop import doomed
+from loop.judging.trust import printed_flags
+
+
+def curve(until: float, loss: object, points: int = 400) -> list[CurvePoint]:
+    """A loss curve up to a share of the budget."""
+    assert callable(loss)
+    return [CurvePoint(i / points, loss(i / points)) for i in range(int(until * points) + 1)]
+
+
+def usual(at: float) -> float:
+    return 2 + 8 * math.exp(-6 * at) + 0.3 * math.sin(1000 * at)
+
+
+INCUMBENT = curve(1.0, usual)
+
+
+@pytest.mark.parametrize(
+    ("run", "nans", "why"),
+    [
+        ([], 0, None),
+        ([], 3, "its loss is not finite"),
+        (curve(0.5, usual), 2, None),
+        (curve(1.0, usual), 0, None),
+        (curve(0.9, lambda at: usual(at) + 1), 0, None),  # worse, but not by far: it may be another loss
+        (curve(0.9, lambda at: usual(at / 2)), 0, None),  # half as fast
+        (curve(0.6, lambda at: usual(at / 8)), 0, "far behind: loss "),
+        (curve(0.4, lambda at: usual(at / 8)), 0, None),  # too early to tell
+        (curve(0.3, lambda at: 30.0 if 0.1 < at < 0.12 else usual(at)), 0, None),  # a spike it came back from
+        (curve(0.3, lambda at: usual(at) if at < 0.1 else 50.0), 0, "its loss exploded: 10 at first, 50"),
+        (curve(0.03, lambda at: 10 + 1e6 * at), 0, None),
+        (curve(0.9, lambda at: 0.0), 0, None),
+        (curve(0.9, lambda at: -usual(at)), 0, None),
+    ],
+)  # fmt: skip
+def test_a_run_is_doomed_only_when_nothing_can_come_of_it(
+    run: list[CurvePoint], nans: int, why: str | None
+) -> None:
+    found = doomed(run, nans, INCUMBENT)
+    assert (found is None) if why is None else (found or "").startswith(why)
+
+
+def test_without_an_incumbent_nothing_is_far_behind() -> None:
+    assert doomed(curve(0.9, lambda at: 9.0), 0, []) is None
+
+
+@pytest.mark.parametrize(
+    ("claimed", "wall", "steps", "full", "found"),
+    [
+        (300.0, 340, 320, True, []),
+        (None, 310, 300, True, []),
+        (300.0, 500, 430, True, []),  # a slow start, and a clock that leaves some of it out
+        (300.0, 560, 540, True, ["it trained for 540 s with a budget of 300 s"]),
+        (500.0, 560, 300, True, ["it trained for 500 s with a budget of 300 s"]),
+        (300.0, 5, 0, False, ["it says that it trained for 300 s, but it ran for 5.0 s"]),
+        (None, 5, 0, False, []),
+        (None, 5, 0, True, ["it ended after 5.0 s of a budget of 300 s"]),
+        ("much", 310, 300, True, []),
+    ],
+)
+def test_doubts(claimed: float | str | None, wall: float, steps: float, full: bool, found: list[str]) -> None:
+    summary = {} if claimed is None else {"training_seconds": claimed}
+    assert printed_flags(summary, 300, wall, steps, full=full) == found

@@ -1,0 +1,148 @@
+"""The engine as a process of its own: detached, alone, and gone when it is told to go."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from loop import events as ev
+from loop.errors import UsageError
+from loop.paths import RunPaths
+from loop.records import journal
+from loop.service import attach, launch
+from loop.state import fold
+
+LONG = ("--tag", "t", "--agent", "search", "--budget", "30")
+
+
+@pytest.fixture
+def paths(repository: Path) -> Iterator[RunPaths]:
+    """A run's folder; whatever engine is still there afterwards is ended."""
+    paths = RunPaths(repository, "t")
+    yield paths
+    found = attach.info(paths)
+    if found and attach.alive(paths):
+        os.kill(found.pid, signal.SIGTERM)
+    wait(lambda: ours(paths) == [], 5)
+
+
+def wait(condition: object, seconds: float = 15) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def ours(paths: RunPaths) -> list[psutil.Process]:
+    """Processes that work in this run's folder or repository."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.cwd().startswith(str(paths.root)):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def training(paths: RunPaths) -> bool:
+    return fold(journal.read(paths.journal)).training is not None and len(ours(paths)) >= 2
+
+
+def command(paths: RunPaths, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "loop.cli", *words], cwd=paths.root, capture_output=True, text=True
+    )
+
+
+def test_it_is_detached_answers_from_another_shell_and_stops_with_all_it_started(paths: RunPaths) -> None:
+    launch.start_detached(paths, LONG)
+    found = attach.info(paths)
+    assert found is not None
+    assert os.getsid(found.pid) == found.pid
+    wait(lambda: training(paths))
+    os.kill(found.pid, signal.SIGHUP)
+    status = command(paths, "status")
+    assert "run t: training" in status.stdout
+    assert "training experiment 1" in status.stdout
+    assert command(paths, "pause").stdout == "pausing after this run\n"
+    assert command(paths, "resume").stdout == "going on\n"
+    began = time.monotonic()
+    assert command(paths, "stop", "--now").returncode == 0
+    assert time.monotonic() - began < 5
+    assert ours(paths) == []
+    assert not attach.alive(paths)
+    assert fold(journal.read(paths.journal)).stopped == "stopped by hand"
+
+
+def test_a_second_engine_is_refused_with_the_first_ones_pid(paths: RunPaths) -> None:
+    launch.start_detached(paths, LONG)
+    first = attach.info(paths)
+    assert first is not None
+    second = command(paths, "run", "--headless", *LONG)
+    assert second.returncode == 2
+    assert f"an engine for run t is running already (pid {first.pid})" in second.stderr
+    with pytest.raises(UsageError, match=f"pid {first.pid}"):
+        launch.start_detached(paths, LONG)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_engine_and_trainer_within_five_seconds(
+    paths: RunPaths, number: signal.Signals
+) -> None:
+    launch.start_detached(paths, LONG)
+    found = attach.info(paths)
+    assert found is not None
+    wait(lambda: training(paths))
+    began = time.monotonic()
+    os.kill(found.pid, number)
+    wait(lambda: not attach.exists(found.pid), 5)
+    assert time.monotonic() - began < 5
+    assert ours(paths) == []
+    state = fold(journal.read(paths.journal))
+    assert state.stopped == "stopped by a signal"
+    assert state.experiment(1).phase == "training"
+
+
+def test_an_engine_that_cannot_start_says_why(paths: RunPaths) -> None:
+    with pytest.raises(UsageError, match="no agent 'nobody'"):
+        launch.start_detached(paths, ("--tag", "t", "--agent", "nobody"))
+
+
+def test_a_killed_engine_leaves_no_lock_and_its_trainer_is_adopted(paths: RunPaths) -> None:
+    arguments = (*LONG[:-1], "2", "--max-experiments", "1")
+    launch.start_detached(paths, arguments)
+    found = attach.info(paths)
+    assert found is not None
+    wait(lambda: training(paths))
+    os.kill(found.pid, signal.SIGKILL)
+    wait(lambda: not attach.alive(paths))
+    launch.start_detached(paths, arguments)
+    wait(lambda: fold(journal.read(paths.journal)).rows == 1)
+    records = journal.read(paths.journal)
+    assert sum(isinstance(r.event, ev.RunStarted) for r in records) == 1
+    assert sum(isinstance(r.event, ev.EngineStarted) for r in records) == 2
+    assert fold(records).experiment(1).phase == "keep"
+
+
+async def test_two_windows_see_the_same(paths: RunPaths) -> None:
+    await asyncio.to_thread(launch.start_detached, paths, LONG)
+    one, two = await attach.connect(paths), await attach.connect(paths)
+    await one.send(ev.Steer("hello"))
+    for client in (one, two):
+        async with asyncio.timeout(5):
+            async for record in client.records():
+                if isinstance(record.event, ev.Steered):
+                    break
+        assert client.state.steering == ["hello"]
+        await client.close()

@@ -1,0 +1,165 @@
+"""The engine's socket: one snapshot, then every record, to any number of clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from loop import events as ev
+from loop.client import Client, ConnectionLost, Refused
+from loop.service import server
+from loop.service.server import Server
+from tests.loop.scripted import Bench, ScriptedAgent, until
+
+
+@pytest.fixture
+async def bench(repository: Path) -> AsyncIterator[tuple[Bench, Server]]:
+    """An engine that does not run by itself, served."""
+    bench = Bench(repository, ScriptedAgent())
+    served = Server(bench.paths.socket())
+    bench.engine._publish = served.publish
+    await served.open(bench.engine)
+    yield bench, served
+    await served.close()
+    bench.close()
+
+
+async def take(client: Client, count: int) -> list[ev.AnyEvent]:
+    found: list[ev.AnyEvent] = []
+    async with asyncio.timeout(5):
+        async for record in client.records():
+            found.append(record.event)
+            if len(found) == count:
+                break
+    return found
+
+
+async def test_a_client_gets_the_state_of_now_and_then_what_happens(bench: tuple[Bench, Server]) -> None:
+    engine, path = bench[0].engine, bench[1].path
+    engine.record(ev.Steered("before"))
+    client = await Client.connect(path)
+    assert client.state == engine.state
+    engine.record(ev.Steered("after"))
+    engine.show(ev.Notice("info", "live"))
+    assert await take(client, 2) == [ev.Steered("after"), ev.Notice("info", "live")]
+    assert client.state.steering == ["before", "after"]
+    await client.close()
+
+
+async def test_two_clients_see_the_same_and_both_may_command(bench: tuple[Bench, Server]) -> None:
+    one, two = await Client.connect(bench[1].path), await Client.connect(bench[1].path)
+    assert await one.send(ev.Pause()) == "paused"
+    with pytest.raises(Refused, match="paused already: paused by hand"):
+        await two.send(ev.Pause())
+    assert await two.send(ev.Steer(" look at the optimizer ")) == "the agent reads it at its next proposal"
+    assert await take(one, 2) == await take(two, 2)
+    assert one.state == two.state == bench[0].engine.state
+    await one.close()
+    assert await two.send(ev.Resume()) == "going on"
+    await two.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (ev.Resume(), "not paused"),
+        (ev.Approve(), "no candidate waits"),
+        (ev.Reject("x", n=7), "there is no experiment 7"),
+        (ev.StopRun(), "no training run to stop"),
+        (ev.Steer("  "), "an empty message"),
+        (ev.Override(3, "keep"), "there is no experiment 3"),
+        (ev.GetExperiment(0), "there is no experiment 0"),
+    ],
+)
+async def test_what_cannot_be_done_is_refused_with_the_reason(
+    bench: tuple[Bench, Server], command: ev.AnyCommand, reason: str
+) -> None:
+    client = await Client.connect(bench[1].path)
+    with pytest.raises(Refused, match=reason):
+        await (client.experiment(0) if isinstance(command, ev.GetExperiment) else client.send(command))
+    await client.close()
+
+
+async def test_a_full_disk_refuses_a_command_and_keeps_the_client(
+    bench: tuple[Bench, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await Client.connect(bench[1].path)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", lambda fd: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(Refused, match="No space left on device"):
+            await client.send(ev.Pause())
+    assert bench[0].engine.state.paused is None
+    assert await client.send(ev.Pause()) == "paused"
+    await client.close()
+
+
+async def test_a_client_that_does_not_read_loses_live_records_but_no_durable_one(
+    bench: tuple[Bench, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "LIVE_BACKLOG", 200_000)
+    engine = bench[0].engine
+    reader, writer = await asyncio.open_unix_connection(str(bench[1].path), limit=1 << 16)
+    await until(lambda: bench[1]._clients)
+    for i in range(3000):
+        engine.show(ev.LogLines(1, 1, "x" * 1000))
+        if i % 100 == 0:
+            engine.record(ev.Steered(str(i)))
+    engine.record(ev.Steered("last"))
+    lines: list[bytes] = []
+    async with asyncio.timeout(10):
+        while not lines or b'"last"' not in lines[-1]:
+            lines.append(await reader.readuntil(b"\n"))
+    records = [ev.decode_record(line) for line in lines[2:]]
+    assert sum(isinstance(r.event, ev.LogLines) for r in records) < 3000
+    steered = [r.event.text for r in records if isinstance(r.event, ev.Steered)]
+    assert steered == [*(str(i) for i in range(0, 3000, 100)), "last"]
+    writer.close()
+
+
+async def test_nonsense_from_a_client_harms_no_one(bench: tuple[Bench, Server]) -> None:
+    good = await Client.connect(bench[1].path)
+    reader, writer = await asyncio.open_unix_connection(str(bench[1].path))
+    writer.write(b'{"type":"request","id":1,"command":{"type":"FromTheFuture"}}\nnot json\n\xff\xfe\n')
+    for _ in range(2):
+        await reader.readuntil(b"\n")
+    for _ in range(3):
+        reply = msgspec.json.decode(await reader.readuntil(b"\n"), type=ev.Reply)
+        assert not reply.ok
+        assert "not a request of this version" in reply.text
+    writer.close()
+    assert await good.send(ev.Pause()) == "paused"
+    await good.close()
+
+
+async def test_the_end_of_the_engine_ends_records_and_requests(bench: tuple[Bench, Server]) -> None:
+    client = await Client.connect(bench[1].path)
+    bench[0].engine.record(ev.Steered("last words"))
+    await bench[1].close()
+    seen = [record.event async for record in client.records()]
+    assert seen == [ev.Steered("last words")]
+    with pytest.raises(ConnectionLost):
+        await client.send(ev.Pause())
+    await client.close()
+
+
+async def test_something_else_behind_the_socket_is_not_taken_for_an_engine(tmp_path: Path) -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_unix_server(speak, str(tmp_path / "s")):
+        with pytest.raises(ConnectionLost):
+            await Client.connect(tmp_path / "s")
+
+
+async def test_a_diverged_loss_reaches_clients(bench: tuple[Bench, Server]) -> None:
+    engine = bench[0].engine
+    engine.show(ev.Progress(1, 1, 5, 0.5, loss=float("nan")))
+    client = await Client.connect(bench[1].path)
+    assert client.state.live.progress is not None
+    assert client.state.live.progress.step == 5
+    await client.close()

@@ -1,0 +1,107 @@
+"""A slot is exactly the candidate's tree, whatever the last trainer did to it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from loop.records.repository import Repository
+from loop.training import slot
+from tests.conftest import git
+
+
+def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        path.relative_to(folder).as_posix(): (path.lstat().st_mode, path.read_bytes())
+        for path in folder.rglob("*")
+        if not path.is_dir() or path.is_symlink()
+    }
+
+
+@pytest.fixture
+def exported(repository: Path, tmp_path: Path) -> tuple[Repository, str, Path]:
+    (repository / "data").mkdir()
+    (repository / "data/tokens.bin").write_bytes(b"\0\1\2")
+    (repository / "run.sh").write_text("#!/bin/sh\n")
+    (repository / "run.sh").chmod(0o755)
+    (repository / "link.py").symlink_to("train.py")
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "more")
+    found = Repository.discover(repository)
+    slot.Slot(tmp_path / "slot").export(found, found.head())
+    return found, found.head(), tmp_path / "slot"
+
+
+def test_it_is_what_git_would_check_out(exported: tuple[Repository, str, Path], tmp_path: Path) -> None:
+    repository, commit, folder = exported
+    git(repository.root, "worktree", "add", "-q", "--detach", str(tmp_path / "wt"), commit)
+    (tmp_path / "wt/.git").unlink()
+    assert {k: v[1] for k, v in tree(folder).items()} == {k: v[1] for k, v in tree(tmp_path / "wt").items()}
+    assert os.access(folder / "run.sh", os.X_OK)
+    assert (folder / "link.py").is_symlink()
+
+
+def damage(folder: Path, kind: str) -> None:
+    """Something a trainer might do to its slot."""
+    notes = folder / "notes.txt"
+    match kind:
+        case "changed file":
+            notes.write_text("yours\n")
+        case "deleted file":
+            notes.unlink()
+        case "changed mode":
+            (folder / "run.sh").chmod(0o644)
+        case "new file":
+            (folder / "checkpoint.pt").write_bytes(b"x" * 1000)
+        case "new folder":
+            (folder / "data/cache").mkdir()
+            (folder / "data/cache/x").touch()
+        case "closed folder":
+            (folder / "data").chmod(0o500)
+        case "link elsewhere":
+            (folder / "link.py").unlink()
+            (folder / "link.py").symlink_to("/etc/passwd")
+        case "folder for a file":
+            (folder / "train.py").unlink()
+            (folder / "train.py").mkdir()
+            (folder / "train.py/x").touch()
+        case "link for a file":
+            notes.rename(folder / "other")
+            notes.symlink_to("other")
+        case "link for a folder":
+            (folder / "data").rename(folder / "elsewhere")
+            (folder / "data").symlink_to("elsewhere")
+        case "hard link":
+            os.link(notes, folder.parent / "outside")
+
+
+KINDS = [
+    "changed file", "deleted file", "changed mode", "new file", "new folder", "closed folder",
+    "link elsewhere", "folder for a file", "link for a file", "link for a folder", "hard link",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_a_trainer_did_is_undone(exported: tuple[Repository, str, Path], kind: str) -> None:
+    repository, commit, folder = exported
+    before = tree(folder)
+    damage(folder, kind)
+    slot.Slot(folder).export(repository, commit)
+    assert tree(folder) == before
+    assert (folder / "notes.txt").lstat().st_nlink == 1
+
+
+def test_only_what_differs_is_written(exported: tuple[Repository, str, Path]) -> None:
+    repository, commit, folder = exported
+    before = {path: path.lstat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    candidate = repository.commit(commit, "train.py", "X = 1\n", "m")
+    slot.Slot(folder).export(repository, candidate)
+    changed = {path.name for path, mtime in before.items() if path.lstat().st_mtime_ns != mtime}
+    assert changed == {"train.py"}
+
+
+def test_a_blob_has_gits_own_name(repository: Path) -> None:
+    expected = git(repository, "rev-parse", "HEAD:notes.txt")
+    assert slot.blob_id(b"mine\n").decode() == expected
