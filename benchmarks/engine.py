@@ -166,8 +166,8 @@ def history(experiments: int) -> Iterator[ev.DurableEvent]:
         yield ev.CandidateCommitted(
             n, commit, C, words, words, 4, 3, ev.Usage(9000, 8000, 900, 300, 0.02, 31)
         )
-        yield ev.RunStarted(n, 1, commit, 1337, 300)
-        yield ev.RunFinished(n, 1, "finished", "", 0, 1 + 1 / n, 44.0, 300.1, 325.9, summary, True)
+        yield ev.TrainingStarted(n, 1, commit, 1337, 300)
+        yield ev.TrainingFinished(n, 1, "finished", "", 0, 1 + 1 / n, 44.0, 300.1, 325.9, summary, True)
         status: ev.Status = "keep" if n % 10 == 1 else "discard"
         yield ev.Judged(
             n, status, commit, 1 + 1 / n, 44.0, words, -0.001, "2.1 standard errors", 0.0005, 1, C

@@ -75,10 +75,10 @@ class Luck:
 
     def __init__(self, generator: random.Random, deviation: float) -> None:
         self._generator, self._deviation = generator, deviation
-        self.squares, self.degrees, self.runs = 0.0, 0, 0
+        self.squares, self.degrees, self.trainings = 0.0, 0, 0
 
     def value(self, truth: float) -> float:
-        self.runs += 1
+        self.trainings += 1
         return truth + self._generator.gauss(0, self._deviation)
 
     def replicate(self, values: list[float], truth: float) -> None:
@@ -134,7 +134,7 @@ def research(
             tried = idea(generator, quality)
         ideas += 1
         kept, near = _try(weigher, luck, incumbent, quality, tried)
-        while len(outcomes) < len(marks) and luck.runs >= marks[len(outcomes)]:
+        while len(outcomes) < len(marks) and luck.trainings >= marks[len(outcomes)]:
             outcomes.append(Outcome(quality, keeps, false_keeps, ideas))
         if kept is not None:
             incumbent, quality = kept, quality + tried.gain
@@ -188,7 +188,7 @@ def fit(reps: int) -> None:
     for _ in range(reps):
         luck = Luck(generator, LOG_NOISE)
         quality, best, deltas = 0.0, luck.value(0.0), list[float]()
-        while luck.runs < 125:
+        while luck.trainings < 125:
             tried = idea(generator, quality)
             value = luck.value(quality + tried.gain)
             if value > best:

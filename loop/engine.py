@@ -118,9 +118,9 @@ class Engine:
             await self._patiently(await self._until(following))
             self._end_if_idle()
 
-    def stop_run(self, reason: str) -> bool:
+    def stop_training(self, reason: str) -> bool:
         """End the training process under way as discarded; False when none runs."""
-        return self.executor.stop_run(reason)
+        return self.executor.stop_training(reason)
 
     def replace_candidate(self, e: Experiment, source: str) -> None:
         """Put a human's version in place of a waiting candidate."""
@@ -300,11 +300,11 @@ class Engine:
     async def _train(self, e: Experiment, why: str = "") -> None:
         """One training process, new or found still running after a restart."""
         if self.state.running != e.n:
-            number = len(e.runs) + 1
+            number = len(e.trainings) + 1
             seed = self.executor.seed(number)
-            self.record(ev.RunStarted(e.n, number, e.commit, seed, self.settings.budget_s, why=why))
-        run, s = e.last_run, self.state
-        assert run is not None, "RunStarted adds a run"
+            self.record(ev.TrainingStarted(e.n, number, e.commit, seed, self.settings.budget_s, why=why))
+        run, s = e.last_training, self.state
+        assert run is not None, "TrainingStarted adds a run"
         curve = self.archive.curve(s.incumbent) if s.incumbent and e.commit != s.incumbent_commit else []
         job = Job(e.n, run, s.metric, s.editable, s.uses_budget, curve)
         finished = await self.executor.train(job)
@@ -323,7 +323,7 @@ class Engine:
         self.record(
             ev.Judged(
                 e.n, judged.status, e.commit, judged.value, judged.memory_gb, judged.reason, judged.delta,
-                judged.evidence, judged.stderr, judged.runs, incumbent, copies,
+                judged.evidence, judged.stderr, judged.trainings, incumbent, copies,
             )
         )  # fmt: skip
         self._pause_at_limit()

@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-FORMAT = 1
+FORMAT = 2
 """Version of the journal and wire format; an engine refuses a journal with a newer one."""
 
 Outcome = Literal["finished", "crashed", "timeout", "stopped", "doomed"]
@@ -107,6 +107,12 @@ class EngineStopped(Event, frozen=True):
     reason: str
 
 
+class EngineStopping(Event, frozen=True):
+    """The engine was asked to end: it finishes what is under way and starts nothing new."""
+
+    reason: str
+
+
 class ExperimentStarted(Event, frozen=True):
     """Number `n` is being proposed, against the incumbent commit `parent`.
 
@@ -164,24 +170,46 @@ class Rejected(Event, frozen=True):
     reason: str
 
 
-class RunStarted(Event, frozen=True):
-    """A training process is about to start; `seed` is what the trainer gets as AUTORESEARCH_SEED."""
+class RepairGivenUp(Event, frozen=True):
+    """The agent has no repair for crashed experiment `n`, or none that may be trained: the crash is final."""
 
     n: int
-    run: int
+    reason: str
+
+
+class TrainingStarted(Event, frozen=True):
+    """A training process is about to start. `seed` is what the trainer gets as AUTORESEARCH_SEED."""
+
+    n: int
+    training: int
+    """Number of the training within its experiment, counted from 1."""
     commit: str
     seed: int
     budget_s: float
-    slot: int = 0
+    seat: int = 0
+    """Number of the place to train that it takes, counted from 0."""
     why: str = ""
-    """Why it runs again; empty for a first run."""
+    """Why the experiment trains again; empty for its first training."""
 
 
-class RunFinished(Event, frozen=True):
+class TrainingLost(Event, frozen=True):
+    """A training ended without a result, with its supervisor or its machine and not by its own doing.
+
+    It starts again with the same seed, as the next attempt.
+    """
+
+    n: int
+    training: int
+    attempt: int
+    """Number of the attempt that was lost, counted from 1."""
+    reason: str
+
+
+class TrainingFinished(Event, frozen=True):
     """A training process ended. `value` is the metric, None when there is none to believe."""
 
     n: int
-    run: int
+    training: int
     outcome: Outcome
     reason: str = ""
     exit_code: int | None = None
@@ -217,8 +245,8 @@ class Judged(Event, frozen=True):
     """How much `delta` is against the noise, in words."""
     stderr: float | None = None
     """Standard error of `delta`; None when the noise is not known, or nil."""
-    runs: int = 1
-    """Runs of the candidate that `value` is the mean of."""
+    trainings: int = 1
+    """How many trainings of the candidate `value` is the mean of."""
     incumbent: str = ""
     """The incumbent commit this was judged against; empty for the baseline."""
     copies: int = 0
@@ -333,7 +361,7 @@ class PhaseChanged(Live, frozen=True):
     """The training process entered a phase of its own."""
 
     n: int
-    run: int
+    training: int
     phase: str
 
 
@@ -341,7 +369,7 @@ class Progress(Live, frozen=True):
     """One progress line of the trainer, parsed; fields it did not print are None."""
 
     n: int = 0
-    run: int = 0
+    training: int = 0
     step: int = 0
     fraction: float = 0.0
     loss: float | None = None
@@ -358,7 +386,7 @@ class LogLines(Live, frozen=True):
     """New output of the trainer, control characters already removed."""
 
     n: int
-    run: int
+    training: int
     text: str
 
 
@@ -385,6 +413,7 @@ class Notice(Live, frozen=True):
 DurableEvent = (
     RunCreated
     | EngineStarted
+    | EngineStopping
     | EngineStopped
     | ExperimentStarted
     | CandidateCommitted
@@ -392,8 +421,10 @@ DurableEvent = (
     | ApprovalRequested
     | Approved
     | Rejected
-    | RunStarted
-    | RunFinished
+    | RepairGivenUp
+    | TrainingStarted
+    | TrainingLost
+    | TrainingFinished
     | Judged
     | Logged
     | RerunAsked
@@ -470,10 +501,12 @@ class Permit(Command, frozen=True):
     id: str = ""
 
 
-class StopRun(Command, frozen=True):
-    """End the training process now; the experiment counts as discarded, with this reason."""
+class StopTraining(Command, frozen=True):
+    """End the training of experiment `n` now (None: the one that started first). The experiment counts as
+    discarded, with this reason."""
 
     reason: str = "stopped by hand"
+    n: int | None = None
 
 
 class StopEngine(Command, frozen=True):
@@ -525,7 +558,7 @@ AnyCommand = (
     | Reject
     | Edit
     | Permit
-    | StopRun
+    | StopTraining
     | StopEngine
     | Steer
     | SetMode

@@ -1,4 +1,7 @@
-"""What only matters while it happens: streams, and the tail of them that a late client gets."""
+"""The part of the state that is only shown: streams that are never journaled, and the newest end of each.
+
+A client that attaches late gets this tail at once; the whole text lies in each experiment's own files.
+"""
 
 from __future__ import annotations
 
@@ -9,40 +12,30 @@ from msgspec import Struct, field
 from loop import events as ev
 
 TRANSCRIPT_TAIL = 400
-"""Pieces of transcript a late client gets at once; the whole is in the experiment's files."""
+"""How many messages of the agent's transcript are kept here."""
 LOG_TAIL = 200
-"""Lines of trainer output kept in the state."""
+"""How many lines of a trainer's output are kept here."""
 CURVE_POINTS = 600
-"""Points of the live loss curve before it is thinned by half."""
+"""When a loss curve has more points than this, every second one is dropped."""
 
 
-class LiveView(Struct):
-    """What only matters while it happens."""
+class SeatView(Struct):
+    """What one seat shows: the training that runs on it, or the last one that did."""
 
-    preparing: str = ""
-    transcript: list[ev.AgentDelta] = field(default_factory=list)
-    edited: ev.CandidateEdited | None = None
-    asked: list[ev.PermissionAsked] = field(default_factory=list)
-    """What a CLI agent asks leave for, the longest waiting first."""
+    n: int = 0
+    """The experiment's number; 0 when nothing has trained on this seat yet."""
+    training: int = 0
+    """The training's number within its experiment."""
     phase: str = ""
+    """The trainer's own word for what it does (`evaluating`); empty when the training has ended."""
     progress: ev.Progress | None = None
+    """The newest progress line."""
     curve: list[ev.CurvePoint] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
-    telemetry: ev.Telemetry | None = None
 
-    def apply(self, event: ev.AnyEvent) -> None:
-        """Take in a live event; durable ones are none of our business."""
+    def take(self, event: ev.PhaseChanged | ev.Progress | ev.LogLines) -> None:
+        """Take in what the trainer on this seat printed."""
         match event:
-            case ev.Preparing(text=text):
-                self.preparing = text
-            case ev.AgentDelta():
-                _append_delta(self.transcript, event)
-            case ev.CandidateEdited():
-                self.edited = event
-            case ev.PermissionAsked():
-                self.asked.append(event)
-            case ev.PermissionAnswered(id=id):
-                self.asked = [asked for asked in self.asked if asked.id != id]
             case ev.PhaseChanged(phase=phase):
                 self.phase = phase
             case ev.Progress():
@@ -54,6 +47,42 @@ class LiveView(Struct):
             case ev.LogLines(text=text):
                 self.log.extend(text.splitlines())
                 del self.log[:-LOG_TAIL]
+
+
+class LiveView(Struct):
+    """Everything that is shown and then forgotten."""
+
+    preparing: str = ""
+    """Progress of the data preparation; empty when none runs."""
+    transcript: list[ev.AgentDelta] = field(default_factory=list)
+    edited: ev.CandidateEdited | None = None
+    asked: list[ev.PermissionAsked] = field(default_factory=list)
+    """What CLI agents ask leave for; the one that waits longest comes first."""
+    seats: dict[int, SeatView] = field(default_factory=dict)
+    """One view for each seat on which something has trained, by the seat's number."""
+    telemetry: ev.Telemetry | None = None
+
+    def seat_of(self, n: int, training: int) -> SeatView | None:
+        """The view of this training; None when its seat shows another one by now."""
+        found = (view for view in self.seats.values() if (view.n, view.training) == (n, training))
+        return next(found, None)
+
+    def apply(self, event: ev.AnyEvent) -> None:
+        """Take in a live event. Durable events are not handled here."""
+        match event:
+            case ev.Preparing(text=text):
+                self.preparing = text
+            case ev.AgentDelta():
+                _append_delta(self.transcript, event)
+            case ev.CandidateEdited():
+                self.edited = event
+            case ev.PermissionAsked():
+                self.asked.append(event)
+            case ev.PermissionAnswered(id=id):
+                self.asked = [asked for asked in self.asked if asked.id != id]
+            case ev.PhaseChanged() | ev.Progress() | ev.LogLines():
+                if view := self.seat_of(event.n, event.training):
+                    view.take(event)
             case ev.Telemetry():
                 self.telemetry = event
             case _:
@@ -61,7 +90,8 @@ class LiveView(Struct):
 
 
 def _append_delta(transcript: list[ev.AgentDelta], delta: ev.AgentDelta) -> None:
-    """Append, joining streamed pieces of one message so that the tail holds messages, not tokens."""
+    """Append a piece of transcript. Pieces of one streamed message are joined, so that the tail counts
+    messages and not tokens."""
     last = transcript[-1] if transcript else None
     if last and delta.id and (last.n, last.id, last.kind) == (delta.n, delta.id, delta.kind):
         transcript[-1] = ev.AgentDelta(

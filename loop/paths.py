@@ -50,8 +50,10 @@ class RunPaths:
     def transcript(self, n: int) -> Path:
         return self.experiment(n) / "transcript.jsonl"
 
-    def run(self, n: int, run: int) -> Path:
-        return self.experiment(n) / f"run-{run}"
+    def training(self, n: int, number: int) -> Path:
+        """The folder of one training. Version 0.1.0 called it `run-1` instead of `training-1`."""
+        older = self.experiment(n) / f"run-{number}"
+        return older if older.is_dir() else self.experiment(n) / f"training-{number}"
 
     def socket(self) -> Path:
         """The engine's socket: in a private directory and short, as the system allows 107 bytes."""

@@ -72,7 +72,7 @@ ACTIONS = (
         _queue,
     ),
     Action("e", "edit", "Edit", "edit the waiting candidate in $EDITOR", "Run", True, _waiting),
-    Action("s", "stop_run", "Stop run", "end this training run now", "Run", True, _training),
+    Action("s", "stop_training", "Stop training", "end this training now", "Run", True, _training),
     Action(
         "i", "steer", "Steer", "write to the agent: it reads it at its next step", "Run", True, _connected
     ),
@@ -111,7 +111,7 @@ IN_EXPERIMENT = (
     Action("2", "tab('log')", "Log", "what the trainer printed", "Experiment"),
     Action("3", "tab('transcript')", "Transcript", "what the agent said and did", "Experiment"),
     Action("4", "tab('curve')", "Curve", "its loss against the incumbent's", "Experiment"),
-    Action("5", "tab('runs')", "Runs", "seeds, reruns and what each measured", "Experiment"),
+    Action("5", "tab('trainings')", "Trainings", "seeds, reruns and what each measured", "Experiment"),
     Action("y", "copy", "Copy", "copy the commit (through the terminal)", "Experiment", True),
     Action("Y", "copy_patch", "Copy patch", "copy the change as a patch", "Experiment"),
     Action("x", "export", "Save patch", "save the change as a patch file", "Experiment", True),

@@ -146,7 +146,7 @@ class Keys(App[int]):
         self.command(ev.SetMode(not self.state.approval))
 
     def action_stop_run(self) -> None:
-        self.command(ev.StopRun())
+        self.command(ev.StopTraining())
 
     def action_stop_engine(self) -> None:
         def answered(key: str | None) -> None:

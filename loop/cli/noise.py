@@ -25,7 +25,7 @@ from loop.paths import RunPaths, newest, tags
 from loop.records import journal
 from loop.records.repository import Repository
 from loop.service import attach
-from loop.state import Run, fold
+from loop.state import Training, fold
 from loop.training.local import SEED, Executor, Job
 from loop.training.prepare import PrepareFailed
 
@@ -75,8 +75,8 @@ async def _measure(
     same, others, seconds = list[float](), list[float](), list[float]()
     for number in range(2 * runs):
         values, seed = (same, SEED) if number < runs else (others, SEED + 1 + number)
-        run = Run(number + 1, seed, commit, settings.budget_s, started_at=time.time())
-        found: ev.RunFinished = await executor.train(Job(1, run, settings.metric, settings.path))
+        run = Training(number + 1, seed, commit, settings.budget_s, started_at=time.time())
+        found: ev.TrainingFinished = await executor.train(Job(1, run, settings.metric, settings.path))
         if found.outcome != "finished" or found.value is None:
             raise UsageError(f"run {number + 1} {found.outcome}: {found.reason or 'it gave no number'}")
         values.append(found.value)

@@ -70,10 +70,10 @@ def spending(state: RunState) -> str:
 
 def caveats(state: RunState) -> list[str]:
     """What a reader should know before believing the numbers."""
-    runs = [run for e in state.experiments for run in e.runs if run.value is not None]
-    unsealed = sum(not run.verified for run in runs)
-    repeated = sum(len([r for r in e.runs if r.value is not None]) > 1 for e in state.experiments)
-    lines = [f"{len(runs)} training runs were measured; {repeated} experiments were trained more than once."]
+    ended = [t.finished for e in state.experiments for t in e.trainings if t.finished and t.value is not None]
+    unsealed = sum(not found.verified for found in ended)
+    repeated = sum(len([t for t in e.trainings if t.value is not None]) > 1 for e in state.experiments)
+    lines = [f"{len(ended)} trainings were measured; {repeated} experiments were trained more than once."]
     if (noise := noise_of(state)).known:
         lines.append(f"One run's standard deviation is {noise.deviation:.6f}, from {noise.degrees} reruns.")
     if unsealed:
@@ -141,8 +141,8 @@ def table(state: RunState) -> list[dict[str, Any]]:
             "memory_gb": e.memory_gb,
             "commit": e.commit,
             "parent": e.parent,
-            "runs": len(e.runs),
-            "seconds": sum(run.training_seconds for run in e.runs),
+            "runs": len(e.trainings),
+            "seconds": sum(t.finished.training_seconds for t in e.trainings if t.finished),
             "input_tokens": e.usage.input_tokens,
             "output_tokens": e.usage.output_tokens,
             "dollars": e.usage.dollars,

@@ -12,7 +12,8 @@ GREEN, RED, AMBER, GRAY = "#2e9d57", "#c8504f", "#d6930f", "#8a93a6"
 
 def hidden(e: Experiment) -> float | None:
     """Mean of its runs on the text that no agent hears of."""
-    values = [run.hidden for run in e.runs if run.commit == e.commit and run.hidden is not None]
+    ended = [t.finished for t in e.trainings if t.finished and t.commit == e.commit]
+    values = [found.hidden for found in ended if found.hidden is not None]
     return fmean(values) if values else None
 
 

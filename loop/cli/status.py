@@ -40,7 +40,7 @@ def line(event: ev.AnyEvent) -> str | None:
             return f"#{event.n} waits for approval"
         case ev.Rejected():
             return f"#{event.n} rejected: {event.reason}"
-        case ev.RunStarted():
+        case ev.TrainingStarted():
             why = f" ({event.why})" if event.why else ""
             return f"#{event.n} training, seed {event.seed}{why}"
         case ev.Judged():
@@ -62,7 +62,7 @@ def line(event: ev.AnyEvent) -> str | None:
 def summary(state: RunState, now: float, *, running: bool) -> dict[str, Any]:
     """What `status --json` prints."""
     training = state.training
-    run = training.last_run if training else None
+    run = training.last_training if training else None
     best = state.best
     return {
         "tag": state.tag,

@@ -7,7 +7,8 @@ from statistics import fmean
 
 from msgspec import Struct
 
-from loop.state import Run, RunState
+from loop.events import TrainingFinished
+from loop.state import RunState, Training
 
 SLACK = 1.25
 """A trainer may go past its budget by its last step and by what its clock leaves out."""
@@ -76,19 +77,28 @@ UNLIKE = 0.05
 """Share by which val_bpb may fall further than it does on hidden text; honest changes stay within 1%."""
 
 
-def unlike_baseline(state: RunState, run: Run) -> list[str]:
-    """What makes a run unlike the baseline's or the incumbent's where they must be alike."""
-    first = next((r for e in state.experiments if e.commit == state.base for r in e.runs if r.data), None)
-    if first is None or first is run:
+def unlike_baseline(state: RunState, training: Training) -> list[str]:
+    """What makes a training unlike the baseline's or the incumbent's where they must be alike."""
+    ended = training.finished
+    baseline = next((e for e in state.experiments if e.commit == state.base), None)
+    measured = [t.finished for t in baseline.trainings if t.finished and t.finished.data] if baseline else []
+    if ended is None or not measured or measured[0] is ended:
         return []
+    first = measured[0]
     found = []
-    if run.data != first.data:
+    if ended.data != first.data:
         found.append("it was evaluated on other data than the baseline")
-    left_out = run.excluded_seconds - first.excluded_seconds
-    if left_out > LEFT_OUT * run.budget_s + LEFT_OUT_S:
+    left_out = ended.excluded_seconds - first.excluded_seconds
+    if left_out > LEFT_OUT * training.budget_s + LEFT_OUT_S:
         found.append(f"its clock left out {left_out:.1f} s more than the baseline's")
-    best = state.experiment(state.incumbent).runs if state.incumbent else []
-    ratios = [r.value / r.hidden for r in best if r.value and r.hidden]
-    if ratios and run.value and run.hidden and run.value / run.hidden < (1 - UNLIKE) * fmean(ratios):
+    best = state.experiment(state.incumbent).trainings if state.incumbent else []
+    ratios = [r for t in best if t.finished and (r := _hidden_ratio(t.finished)) is not None]
+    ratio = _hidden_ratio(ended)
+    if ratios and ratio is not None and ratio < (1 - UNLIKE) * fmean(ratios):
         found.append("its number does not hold on text like that it is measured on")
     return found
+
+
+def _hidden_ratio(ended: TrainingFinished) -> float | None:
+    """The metric on the shown text over that on the hidden text; None where one of them is missing."""
+    return ended.value / ended.hidden if ended.value and ended.hidden else None

@@ -54,7 +54,7 @@ class Verdict(Struct, frozen=True):
     reason: str
     evidence: str = ""
     stderr: float | None = None
-    runs: int = 1
+    trainings: int = 1
 
 
 class Rerun(Struct, frozen=True):
@@ -78,27 +78,29 @@ def judge(state: RunState, e: Experiment, rules: Rules) -> Verdict | Rerun:
 
     A run that was stopped is discarded with its reason; one without a metric to believe is a crash.
     """
-    run, values = e.last_run, e.values
-    if run is None or run.outcome is None:
-        raise ValueError(f"experiment {e.n} has no finished run")
+    last, values = e.last_training, e.values
+    if last is None or last.finished is None:
+        raise ValueError(f"experiment {e.n} has no finished training")
+    ended = last.finished
     value = fmean(values) if values else None
-    memory_gb = max((r.memory_gb for r in e.runs if r.commit == e.commit), default=0.0)
-    if run.outcome in ("stopped", "doomed"):
-        return Verdict("discard", value if values else run.value, memory_gb, None, run.reason)
-    if run.outcome != "finished" or run.value is None:
-        reason = run.reason or f"no finite {state.metric}"
+    peaks = [t.finished.memory_gb for t in e.trainings if t.finished and t.commit == e.commit]
+    memory_gb = max(peaks, default=0.0)
+    if ended.outcome in ("stopped", "doomed"):
+        return Verdict("discard", value if values else ended.value, memory_gb, None, ended.reason)
+    if ended.outcome != "finished" or ended.value is None:
+        reason = ended.reason or f"no finite {state.metric}"
         if value is None:
             return Verdict("crash", None, memory_gb, None, reason)
-        return Verdict("discard", value, memory_gb, None, f"a rerun failed: {reason}", runs=len(values))
+        return Verdict("discard", value, memory_gb, None, f"a rerun failed: {reason}", trainings=len(values))
     assert value is not None, "the last run has a value"
-    if state.sealed and not run.verified:
+    if state.sealed and not ended.verified:
         reason = f"unverified: {state.metric} was printed, but prepare.evaluate did not measure it"
         return Verdict("crash", None, memory_gb, None, reason)
-    flagged = "; ".join([*run.flags, *unlike_baseline(state, run)])
+    flagged = "; ".join([*ended.flags, *unlike_baseline(state, last)])
     if state.incumbent is None:  # the unchanged code cannot cheat: what it shows is the machine's doing
         return Verdict("keep", value, memory_gb, None, f"baseline, but {flagged}" if flagged else "baseline")
     if flagged:
-        return Verdict("discard", value, memory_gb, None, flagged, runs=len(values))
+        return Verdict("discard", value, memory_gb, None, flagged, trainings=len(values))
     return _compare(state, e, value, memory_gb, rules)
 
 
@@ -117,9 +119,9 @@ def rerun(state: RunState, rules: Rules) -> Rerun | None:
         if e.phase == "judging" and isinstance(found := judge(state, e, rules), Rerun):
             return found
     baseline = state.experiment(state.incumbent) if state.incumbent else None
-    if baseline is None or baseline.commit != state.base or len(baseline.runs) >= rules.baseline_runs:
+    if baseline is None or baseline.commit != state.base or len(baseline.trainings) >= rules.baseline_runs:
         return None
-    number = f"run {len(baseline.runs) + 1} of {rules.baseline_runs}"
+    number = f"run {len(baseline.trainings) + 1} of {rules.baseline_runs}"
     return Rerun(baseline.n, f"{number} of the baseline, to measure the noise")
 
 
@@ -134,7 +136,7 @@ def _compare(state: RunState, e: Experiment, value: float, memory_gb: float, rul
     weighed = weigh(gain, ours, theirs, noise, e.added - e.removed, rules)
     if weighed.action == "rerun":
         # In turn. An incumbent's run that failed counts as its turn, or it would be asked for for ever.
-        tries = sum(r.commit == incumbent.commit for r in incumbent.runs)
+        tries = sum(r.commit == incumbent.commit for r in incumbent.trainings)
         return Rerun(incumbent.n if tries < ours else e.n, weighed.why)
     moved = f"{state.metric} {best:.6f} -> {value:.6f} ({delta:+.6f})"
     return Verdict(
@@ -162,7 +164,7 @@ def near_misses(state: RunState, rules: Rules) -> list[Experiment]:
 
 def noise_of(state: RunState) -> Noise:
     """The noise that all replicates of this run show."""
-    return pooled(e.values for e in state.experiments if len(e.runs) > 1)
+    return pooled(e.values for e in state.experiments if len(e.trainings) > 1)
 
 
 def improved(

@@ -46,4 +46,4 @@ class Repairs:
 
 def _attempts(e: Experiment) -> int:
     """Each repair is a commit of its own."""
-    return len({run.commit for run in e.runs})
+    return len({run.commit for run in e.trainings})

@@ -27,16 +27,16 @@ class KeptArchive:
         return self._repository.read(self._state.experiment(n).parent, self._state.editable) or ""
 
     def log(self, n: int) -> str:
-        run = self._state.experiment(n).last_run
+        run = self._state.experiment(n).last_training
         if run is None:
             return ""
-        return text.clean(training_folder.RunFiles(self._paths.run(n, run.run)).end_of_log())
+        return text.clean(training_folder.TrainingFolder(self._paths.training(n, run.number)).end_of_log())
 
     def curve(self, n: int) -> list[ev.CurvePoint]:
         """The loss curve of the experiment's last run."""
-        run = self._state.experiment(n).last_run
+        run = self._state.experiment(n).last_training
         return training_folder.read_curve(
-            training_folder.RunFiles(self._paths.run(n, run.run if run else 1)).metrics
+            training_folder.TrainingFolder(self._paths.training(n, run.number if run else 1)).metrics
         )
 
     def detail(self, n: int) -> ev.ExperimentDetail:

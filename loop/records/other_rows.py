@@ -35,14 +35,15 @@ def experiments(rows: list[str]) -> list[Experiment]:
         if len(cells) < 5 or cells[3] not in get_args(ev.Status):
             continue
         commit, value, memory, status, description = cells[:5]
+        measured = None if status == "crash" else _number(value)
         found.append(
             Experiment(
                 n=index - len(rows),
                 parent="",
                 phase=status,  # type: ignore[arg-type]  # checked above
                 commit=commit,
-                value=None if status == "crash" else _number(value),
-                memory_gb=_number(memory) or 0.0,
+                verdict=ev.Judged(0, status, commit, measured, _number(memory) or 0.0, ""),  # type: ignore[arg-type]
+                value=measured,
                 description=description,
                 logged=True,
             )

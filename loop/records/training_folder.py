@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import secrets
 import shutil
@@ -18,7 +19,6 @@ import msgspec
 from loop import events as ev
 from loop.judging.trust import Sealed
 from loop.records import journal
-from loop.training.progress import metric
 
 
 class Fence(msgspec.Struct, frozen=True):
@@ -45,7 +45,7 @@ def read(path: Path, expected: str) -> Sealed | None:
     with contextlib.suppress(OSError, msgspec.DecodeError):
         sealed = msgspec.json.decode(path.read_bytes(), type=Sealed)
         if secrets.compare_digest(proof(sealed.nonce), expected):
-            return sealed if metric({"value": sealed.val_bpb}, "value") is not None else None
+            return sealed if math.isfinite(sealed.val_bpb) else None
     return None
 
 
@@ -85,7 +85,7 @@ class Exit(msgspec.Struct, frozen=True):
     ended: float
 
 
-class RunFiles:
+class TrainingFolder:
     """The folder of one run."""
 
     def __init__(self, folder: Path) -> None:

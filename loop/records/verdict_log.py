@@ -29,7 +29,7 @@ class Ledger:
         if e.replaced:
             results.change(self._paths.results, e.replaced, e.row)
         else:
-            results.append(self._paths.results, e.row, e.copies)
+            results.append(self._paths.results, e.row, e.verdict.copies if e.verdict else 0)
 
     def _advance(self) -> None:
         """Put the run's branch on the incumbent; it may be on any commit of ours, or not exist yet."""
@@ -45,9 +45,9 @@ class Ledger:
         if e.evidence:
             lines += [f"evidence: {e.evidence}"]
         lines += [
-            f"run {r.run}: seed {r.seed}, {r.value:.6f}{'' if r.verified else ', as printed'}"
-            for r in e.runs
-            if r.value is not None and r.commit == e.commit
+            f"training {t.number}: seed {t.seed}, {t.value:.6f}{'' if t.finished.verified else ', as printed'}"
+            for t in e.trainings
+            if t.finished and t.value is not None and t.commit == e.commit
         ]
         lines += [f"audit: {finding}" for finding in e.findings]
         return "\n".join(lines) + "\n"

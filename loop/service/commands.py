@@ -26,8 +26,8 @@ def obey(engine: Engine, command: ev.AnyCommand) -> str:
             if title is None:
                 raise Refused("no agent asks for leave")
             return f"{'allowed' if allow else 'not allowed'}: {title}"
-        case ev.StopRun(reason=reason):
-            if not engine.stop_run(reason or "stopped by hand"):
+        case ev.StopTraining(reason=reason):
+            if not engine.stop_training(reason or "stopped by hand"):
                 raise Refused("no training run to stop")
             return "stopping this run"
         case ev.StopEngine(now=now):

@@ -12,7 +12,7 @@ from loop.paths import RunPaths
 from loop.records import journal, other_rows, results
 from loop.records.archive import KeptArchive
 from loop.records.repository import Repository
-from loop.records.training_folder import RunFiles
+from loop.records.training_folder import TrainingFolder
 from loop.state import Experiment, RunState, fold
 
 LONGEST_WAIT_S = 2.0
@@ -58,13 +58,13 @@ class Replay:
         for e in self._whole.experiments:
             transcript = journal.stream(self._paths.transcript(e.n), ev.AgentDelta)
             found += [ev.Record(0, delta.t, delta) for delta in transcript]
-            for run in e.runs:
-                found += self._steps(e.n, run.run, run.started_at, run.budget_s)
+            for run in e.trainings:
+                found += self._steps(e.n, run.number, run.started_at, run.budget_s)
         return sorted(found, key=lambda record: record.t)
 
     def _steps(self, n: int, run: int, started_at: float, budget_s: float) -> list[ev.Record]:
         """Progress lines carry no time of their own: their share of the budget gives it."""
-        steps = journal.stream(RunFiles(self._paths.run(n, run)).metrics, ev.Progress)
+        steps = journal.stream(TrainingFolder(self._paths.training(n, run)).metrics, ev.Progress)
         return [ev.Record(0, started_at + step.fraction * budget_s, step) for step in steps]
 
     async def send(self, command: ev.AnyCommand) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from loop import events as ev
-from loop.records.training_folder import RunFiles
+from loop.records.training_folder import TrainingFolder
 from loop.text import clean
 from loop.training import progress
 
@@ -27,7 +27,9 @@ BURST = 1 << 20
 class Follower:
     """Turns what a trainer prints into live events, from the beginning of the log or from where it was."""
 
-    def __init__(self, files: RunFiles, n: int, run: int, publish: Callable[[ev.LiveEvent], None]) -> None:
+    def __init__(
+        self, files: TrainingFolder, n: int, run: int, publish: Callable[[ev.LiveEvent], None]
+    ) -> None:
         self._files, self._n, self._run, self._publish = files, n, run, publish
         self._offset = 0
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode

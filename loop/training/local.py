@@ -64,7 +64,7 @@ class Executor:
         self._data = fence.data_folders(os.environ, settings.data)
         self.damage = ""
         """Data that the last run changed: nothing after it can be believed."""
-        self._running: tuple[training_folder.RunFiles, supervisor.Supervisor] | None = None
+        self._running: tuple[training_folder.TrainingFolder, supervisor.Supervisor] | None = None
         self._started = started
         self._standby: supervisor.Standby | None = None
         """The next run's supervisor: started while this one goes on, as an interpreter takes its time."""
@@ -91,7 +91,7 @@ class Executor:
         for command in commands:
             await prepare.run(command, self._slot.folder, self._show, self._uv)
 
-    def stop_run(self, reason: str) -> bool:
+    def stop_training(self, reason: str) -> bool:
         """End the run under way; `train` then returns it as stopped for this reason."""
         return self._end("stopped", reason)
 
@@ -102,13 +102,13 @@ class Executor:
         self._ending = asyncio.create_task(supervisor.stop(*self._running))
         return True
 
-    async def train(self, job: Job) -> ev.RunFinished:
+    async def train(self, job: Job) -> ev.TrainingFinished:
         """Train to the end and say how it went; a run that survived an engine is taken over.
 
         Cancelled, it ends the trainer's process tree and leaves the run to be started again.
         """
         run = job.run
-        files = training_folder.RunFiles(self._paths.run(job.n, run.run))
+        files = training_folder.TrainingFolder(self._paths.training(job.n, run.number))
         self._ended, steps_s = None, 0.0
         # Landlock keeps data as it is; without it, what a run changed must at least be seen.
         watched = self._level is None or self._level.landlock < 3
@@ -129,10 +129,12 @@ class Executor:
         self.damage = next((path for path, at in data.items() if after.get(path) != at), "")
         return self._finished(files, job, steps_s, [*meddled, *filter(None, [self.damage])])
 
-    async def _follow(self, files: training_folder.RunFiles, job: Job, found: Supervisor | None) -> float:
+    async def _follow(
+        self, files: training_folder.TrainingFolder, job: Job, found: Supervisor | None
+    ) -> float:
         """Show what the run prints until its supervisor, if it has one still, is gone; returns how long it
         made steps."""
-        follower = follow.Follower(files, job.n, job.run.run, self._show)
+        follower = follow.Follower(files, job.n, job.run.number, self._show)
         following = asyncio.create_task(self._look(follower, job.incumbent))
         try:
             if found:
@@ -150,7 +152,9 @@ class Executor:
             follower.close()
         return follower.steps_s
 
-    def _start(self, files: training_folder.RunFiles, spec: training_folder.Spec, nonce: str) -> Supervisor:
+    def _start(
+        self, files: training_folder.TrainingFolder, spec: training_folder.Spec, nonce: str
+    ) -> Supervisor:
         """Under the supervisor that stands by, or a new one if that has been killed."""
         standby, self._standby = self._standby, None
         if standby:
@@ -175,7 +179,7 @@ class Executor:
                     self._show(ev.Notice("info", f"stopped early: {why}"))
             await asyncio.sleep(follow.FOLLOW_S)
 
-    def _spec(self, files: training_folder.RunFiles, run: Run, proof: str) -> training_folder.Spec:
+    def _spec(self, files: training_folder.TrainingFolder, run: Training, proof: str) -> training_folder.Spec:
         given, around = self._fenced(files)
         environment = fence.environment(
             os.environ,
@@ -203,7 +207,7 @@ class Executor:
             proof=proof,
         )
 
-    def _fenced(self, files: training_folder.RunFiles) -> tuple[dict[str, str], training_folder.Fence]:
+    def _fenced(self, files: training_folder.TrainingFolder) -> tuple[dict[str, str], training_folder.Fence]:
         """What a run behind the fence is given, and the fence."""
         scratch, cache, s = self._paths.scratch(), self._paths.compiled, self._settings
         given = {**self._uv, "UV_NO_SYNC": "1", "UV_OFFLINE": "1"} if self._uv else {}
@@ -223,8 +227,8 @@ class Executor:
         return given, around
 
     def _finished(
-        self, files: training_folder.RunFiles, job: Job, steps_s: float, changed: list[str]
-    ) -> ev.RunFinished:
+        self, files: training_folder.TrainingFolder, job: Job, steps_s: float, changed: list[str]
+    ) -> ev.TrainingFinished:
         """What a run that has ended amounts to, from what it left on disk."""
         run = job.run
         found = files.read_exit(run.commit)
@@ -239,7 +243,7 @@ class Executor:
         )  # fmt: skip
 
 
-def _interrupted(files: training_folder.RunFiles, run: Run) -> bool:
+def _interrupted(files: training_folder.TrainingFolder, run: Training) -> bool:
     """It did not come to an end of its own."""
     found = files.read_exit(run.commit)
     return found is None or (found.exit_code == -signal.SIGKILL and found.outcome == "crashed")

@@ -6,25 +6,24 @@ from loop import events as ev
 from loop import text
 from loop.judging import trust
 from loop.judging.trust import printed_flags
-from loop.records.training_folder import Exit, RunFiles
-from loop.state import Run
+from loop.records.training_folder import Exit, TrainingFolder
 from loop.training import progress
 
 FENCED = "the sandbox leaves training its own files, the data to read, and no network"
 
 
 def account(
-    files: RunFiles,
+    files: TrainingFolder,
     ended: Exit,
     n: int,
-    run: Run,
+    run: Training,
     metric: str,
     *,
     steps_s: float = 0.0,
     changed: list[str] | None = None,
     full: bool = False,
     fenced: bool = False,
-) -> ev.RunFinished:
+) -> ev.TrainingFinished:
     """The evaluator's own number where it proved it, else the printed one; and what speaks against it.
 
     `steps_s` is how long it was seen making steps, `changed` what it changed that is not its own, `full`
@@ -46,9 +45,9 @@ def account(
         flags += trust.sealed_flags(sealed, printed, run.budget_s, total_s)
     else:
         flags += printed_flags(summary, run.budget_s, total_s, steps_s, full=full)
-    return ev.RunFinished(
+    return ev.TrainingFinished(
         n,
-        run.run,
+        run.number,
         outcome,
         reason,
         ended.exit_code,

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from loop.records.training_folder import RunFiles, Spec
+from loop.records.training_folder import Spec, TrainingFolder
 from loop.training.programs import supervise
 
 KILL_AFTER_S = 4.0
@@ -44,7 +44,7 @@ class Standby:
             env=_libraries(os.environ),
         )
 
-    def start(self, files: RunFiles, spec: Spec, nonce: str = "") -> Supervisor:
+    def start(self, files: TrainingFolder, spec: Spec, nonce: str = "") -> Supervisor:
         """Let it run, to outlive us. The nonce goes through the pipe and on to the trainer, never to disk.
 
         It shares `lock`, held from here on: while it lives, even if we are killed in this very moment, no
@@ -78,7 +78,7 @@ def _libraries(base: Mapping[str, str]) -> dict[str, str]:
     return {name: base[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in base}
 
 
-async def locate(files: RunFiles, lock: Path) -> Supervisor | None:
+async def locate(files: TrainingFolder, lock: Path) -> Supervisor | None:
     """The live supervisor of this run: the one just started, or one to adopt. None when none lives."""
     while True:
         if found := _find(files):
@@ -88,7 +88,7 @@ async def locate(files: RunFiles, lock: Path) -> Supervisor | None:
         await asyncio.sleep(0.01)
 
 
-def _find(files: RunFiles) -> Supervisor | None:
+def _find(files: TrainingFolder) -> Supervisor | None:
     with contextlib.suppress(OSError, msgspec.DecodeError, psutil.Error):
         found = msgspec.json.decode(files.supervisor.read_bytes(), type=Supervisor)
         alive = psutil.Process(found.pid).status() != psutil.STATUS_ZOMBIE
@@ -106,7 +106,7 @@ def _free(lock: Path) -> bool:
         return True
 
 
-def sweep(files: RunFiles) -> int:
+def sweep(files: TrainingFolder) -> int:
     """Kill what a supervisor that was itself killed has left of this run; returns how many processes.
 
     Such orphans belong to nobody, but each still carries the run's own result path in its environment.
@@ -137,7 +137,7 @@ async def ended(supervisor: Supervisor) -> None:
         os.waitpid(supervisor.pid, os.WNOHANG)  # noqa: ASYNC222 - WNOHANG does not wait
 
 
-async def stop(files: RunFiles, supervisor: Supervisor) -> None:
+async def stop(files: TrainingFolder, supervisor: Supervisor) -> None:
     """End the whole tree: the supervisor does it; if it cannot, we do. At most `KILL_AFTER_S` + a moment."""
     with contextlib.suppress(psutil.Error, ProcessLookupError):
         tree = psutil.Process(supervisor.pid).children(recursive=True)

@@ -44,7 +44,7 @@ async def test_the_next_candidate_is_ready_before_the_run_ends(repository: Path)
     bench = Bench(repository, ScriptedAgent(), max_experiments=3)
     await bench.run()
     kinds = [(type(r.event).__name__, getattr(r.event, "n", 0)) for r in bench.records if r.seq]
-    assert kinds.index(("CandidateCommitted", 3)) < kinds.index(("RunFinished", 2))
+    assert kinds.index(("CandidateCommitted", 3)) < kinds.index(("TrainingFinished", 2))
 
 
 async def test_a_candidate_made_before_a_keep_is_merged_onto_it(repository: Path) -> None:
@@ -82,7 +82,7 @@ async def test_a_crash_goes_back_to_the_agent_and_ends_as_one_row(repository: Pa
     await bench.run()
     frame = results.read(repository / "results.tsv")
     assert frame["status"].to_list() == ["keep", "keep"]
-    assert len(bench.engine.state.experiment(2).runs) == 3
+    assert len(bench.engine.state.experiment(2).trainings) == 3
 
 
 async def test_a_crash_nobody_repairs_is_logged_with_its_reason(repository: Path) -> None:
@@ -126,7 +126,7 @@ async def test_stopping_a_run_discards_it_and_the_loop_goes_on(repository: Path)
     running = asyncio.create_task(bench.run())
     state = bench.engine.state
     await until(lambda: state.training and state.training.n == 2 and state.live.progress)
-    commands.obey(bench.engine, ev.StopRun("looks bad"))
+    commands.obey(bench.engine, ev.StopTraining("looks bad"))
     await running
     assert [e.phase for e in state.experiments if e.judged][:3] == ["keep", "discard", "keep"]
     assert state.experiment(2).reason == "looks bad"
@@ -181,7 +181,7 @@ async def test_a_doomed_run_is_stopped_early_and_logged_as_such(repository: Path
     await bench.run()
     second = bench.engine.state.experiment(2)
     assert (second.phase, second.reason) == ("discard", "stopped early: its loss is not finite")
-    assert second.runs[0].outcome == "doomed"
+    assert second.trainings[0].outcome == "doomed"
 
 
 def other_lines(context: ResearchContext, x: str = "2.5") -> Proposal:
@@ -216,7 +216,10 @@ async def test_rows_are_written_while_the_next_one_trains(repository: Path) -> N
     bench = Bench(repository, agent, max_experiments=3, rule="improved", baseline_runs=1)
     await bench.run()
     kinds = [(type(r.event).__name__, getattr(r.event, "n", 0)) for r in bench.records if r.seq]
-    order = [kinds.index(k) for k in (("Judged", 2), ("RunStarted", 3), ("Logged", 2), ("RunFinished", 3))]
+    order = [
+        kinds.index(k)
+        for k in (("Judged", 2), ("TrainingStarted", 3), ("Logged", 2), ("TrainingFinished", 3))
+    ]
     assert order == sorted(order)
     assert [line.split("\t")[3] for line in results.lines(repository / "results.tsv")[1:]] == ["keep"] * 3
 
@@ -230,7 +233,7 @@ async def test_a_killed_standby_costs_nothing(repository: Path) -> None:
     standby._process.kill()
     await running
     assert [e.phase for e in bench.engine.state.experiments] == ["keep"] * 3
-    assert all(len(e.runs) == 1 for e in bench.engine.state.experiments)
+    assert all(len(e.trainings) == 1 for e in bench.engine.state.experiments)
 
 
 async def test_waiting_candidates_are_a_queue_that_a_human_orders(repository: Path) -> None:
@@ -245,7 +248,7 @@ async def test_waiting_candidates_are_a_queue_that_a_human_orders(repository: Pa
     commands.obey(bench.engine, ev.Approve(2))
     commands.obey(bench.engine, ev.Resume())
     await running
-    assert [e.n for e in bench.events(ev.RunStarted)] == [1, 3, 2]
+    assert [e.n for e in bench.events(ev.TrainingStarted)] == [1, 3, 2]
 
 
 async def test_any_waiting_candidate_can_be_rejected(repository: Path) -> None:
@@ -279,7 +282,7 @@ async def test_the_queue_can_be_turned_round_and_thinned(repository: Path) -> No
     await until(lambda: len(state.experiments) == 4 and state.experiment(4).phase == "waiting")
     commands.obey(bench.engine, ev.SetMode(False))
     await running
-    assert [e.n for e in bench.events(ev.RunStarted)] == [1, 3, 4]
+    assert [e.n for e in bench.events(ev.TrainingStarted)] == [1, 3, 4]
     assert fold(journal.read(bench.paths.journal)).experiment(2).phase == "rejected"
 
 

@@ -50,7 +50,7 @@ def gains(*values: float) -> ScriptedAgent:
 
 def training(bench: Bench) -> list[tuple[int, int]]:
     """Experiment and run of every training that was started, in order."""
-    return [(e.n, e.run) for e in bench.events(ev.RunStarted)]
+    return [(e.n, e.run) for e in bench.events(ev.TrainingStarted)]
 
 
 async def test_a_clear_win_and_a_clear_loss_take_one_run(noisy: Path) -> None:
@@ -70,7 +70,7 @@ async def test_a_win_within_the_noise_is_run_again_in_turn_and_one_row_is_writte
     runs = training(bench)
     assert runs[:4] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert len(set(runs)) == len(runs)
-    seeds = [run.seed for run in state.experiment(2).runs]
+    seeds = [run.seed for run in state.experiment(2).trainings]
     assert len(set(seeds)) == len(seeds)
     frame = results.read(noisy / "results.tsv")
     assert frame.height == 2
@@ -79,7 +79,7 @@ async def test_a_win_within_the_noise_is_run_again_in_turn_and_one_row_is_writte
     note = git(noisy, "notes", "--ref=autoresearch", "show", state.experiment(2).commit)
     assert "evidence: " in note
     assert f"run 2: seed {seeds[1]}, " in note
-    assert all(run.commit == state.experiment(2).commit for run in state.experiment(2).runs)
+    assert all(run.commit == state.experiment(2).commit for run in state.experiment(2).trainings)
 
 
 async def test_a_trainer_without_noise_needs_no_second_run(repository: Path) -> None:
@@ -107,7 +107,7 @@ async def test_a_human_may_ask_for_one_more_run(noisy: Path) -> None:
     await until(lambda: state.rows == 1 and state.experiment(1).logged)
     commands.obey(bench.engine, ev.RunAgain(1))
     await running
-    assert [run.run for run in state.experiment(1).runs] == [1, 2]
+    assert [run.number for run in state.experiment(1).trainings] == [1, 2]
     rows = results.read(noisy / "results.tsv")["val_bpb"].to_list()
     assert rows[0] == pytest.approx(sum(state.experiment(1).values) / 2, abs=1e-6)
     assert state.baseline == state.experiment(1).value
@@ -141,7 +141,7 @@ async def test_killed_after_any_decision_it_ends_as_if_undisturbed(noisy: Path) 
 
 
 def told(e: Any) -> tuple[Any, ...]:
-    return e.n, e.phase, e.value, e.evidence, [(run.run, run.seed, run.value) for run in e.runs]
+    return e.n, e.phase, e.value, e.evidence, [(run.number, run.seed, run.value) for run in e.trainings]
 
 
 def kill_at(bench: Bench, count: int) -> None:

@@ -173,7 +173,7 @@ async def test_a_waiting_candidate_is_trained_when_the_next_engine_asks_for_no_a
 
 async def test_a_result_of_an_earlier_idea_is_not_taken_for_the_new_one(repository: Path) -> None:
     bench = Bench(repository, ScriptedAgent(), max_experiments=2)
-    folder = bench.paths.run(2, 1)
+    folder = bench.paths.training(2, 1)
     folder.mkdir(parents=True)
     (folder / "exit.json").write_text(
         '{"outcome":"finished","reason":"","exit_code":0,"started":0,"ended":1}'

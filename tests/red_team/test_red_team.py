@@ -22,8 +22,8 @@ from loop.agents.base import Proposal
 from loop.judging import audit, verdict
 from loop.judging.verdict import Rules, Verdict
 from loop.records import training_folder
-from loop.records.training_folder import RunFiles, Spec
-from loop.state import Experiment, Run, RunState
+from loop.records.training_folder import Spec, TrainingFolder
+from loop.state import Experiment, RunState, Training
 from loop.training import outcome
 from tests.conftest import git
 from tests.loop.scripted import Bench, ScriptedAgent
@@ -41,7 +41,7 @@ def budget_s(cheat: Cheat) -> float:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ev.RunFinished]:
+def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ev.TrainingFinished]:
     """Every cheat's run, as the engine accounts for it."""
     base = tmp_path_factory.mktemp("red")
     name = f"sympy-v{prepare.FORMAT}"
@@ -49,7 +49,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ev.RunFinished]:
     world.folder(base / "cache/easy", 12, 12, 509, 256, tokens=2)
     jobs, cheats = [], [BASELINE, *CHEATS]
     for i, cheat in enumerate(cheats):
-        files = RunFiles(base / str(i))
+        files = TrainingFolder(base / str(i))
         files.reset()
         slot = base / f"slot-{i}"
         slot.mkdir()
@@ -75,15 +75,15 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ev.RunFinished]:
         return {cheat.name: accounted(base / str(i), cheat) for i, cheat in enumerate(cheats)}
 
 
-def accounted(folder: Path, cheat: Cheat) -> ev.RunFinished:
-    files = RunFiles(folder)
+def accounted(folder: Path, cheat: Cheat) -> ev.TrainingFinished:
+    files = TrainingFolder(folder)
     ended = files.read_exit(folder.name)
     assert ended is not None
-    run = Run(1, 1337, folder.name, budget_s(cheat), started_at=ended.started)
+    run = Training(1, 1337, folder.name, budget_s(cheat), started_at=ended.started)
     return outcome.account(files, ended, 2, run, "val_bpb")
 
 
-def judged(baseline: ev.RunFinished, finished: ev.RunFinished, budget_s: float = LONG_S) -> Verdict:
+def judged(baseline: ev.TrainingFinished, finished: ev.TrainingFinished, budget_s: float = LONG_S) -> Verdict:
     """The engine's verdict on a run after this baseline."""
     first = _experiment(1, "keep", "a" * 40, baseline, budget_s)
     second = _experiment(2, "judging", "b" * 40, finished, budget_s)
@@ -93,14 +93,14 @@ def judged(baseline: ev.RunFinished, finished: ev.RunFinished, budget_s: float =
     return found
 
 
-def _experiment(n: int, phase: str, commit: str, f: ev.RunFinished, budget_s: float) -> Experiment:
-    run = Run(1, 1337, commit, budget_s, 0.0, 0, 1.0, f.outcome, f.reason, f.value)
+def _experiment(n: int, phase: str, commit: str, f: ev.TrainingFinished, budget_s: float) -> Experiment:
+    run = Training(1, 1337, commit, budget_s, 0.0, 0, 1.0, f.outcome, f.reason, f.value)
     run.verified, run.hidden, run.flags = f.verified, f.hidden, f.flags
     run.data, run.excluded_seconds = f.data, f.excluded_seconds
-    return Experiment(n=n, parent="", phase=phase, commit=commit, runs=[run], value=f.value)  # type: ignore[arg-type]
+    return Experiment(n=n, parent="", phase=phase, commit=commit, trainings=[run], value=f.value)  # type: ignore[arg-type]
 
 
-def test_the_honest_trainer_is_measured_and_not_flagged(ran: dict[str, ev.RunFinished]) -> None:
+def test_the_honest_trainer_is_measured_and_not_flagged(ran: dict[str, ev.TrainingFinished]) -> None:
     found = ran[BASELINE.name]
     assert (found.outcome, found.verified) == ("finished", True)
     assert found.value
@@ -110,7 +110,7 @@ def test_the_honest_trainer_is_measured_and_not_flagged(ran: dict[str, ev.RunFin
 
 @pytest.mark.parametrize("cheat", CHEATS, ids=lambda cheat: cheat.name.replace(" ", "_"))
 def test_no_cheat_is_kept(
-    cheat: Cheat, ran: dict[str, ev.RunFinished], monkeypatch: pytest.MonkeyPatch
+    cheat: Cheat, ran: dict[str, ev.TrainingFinished], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = audit.refusal(audit.audit(honest(), cheat.source))
     assert (refused is not None) == cheat.audit, refused

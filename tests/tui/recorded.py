@@ -83,7 +83,7 @@ class Script:
 
     def train(self, n: int) -> Script:
         return self.add(
-            ev.RunStarted(n, 1, commit(n), 1337, 300.0), ev.PhaseChanged(n, 1, "training"), after=1.0
+            ev.TrainingStarted(n, 1, commit(n), 1337, 300.0), ev.PhaseChanged(n, 1, "training"), after=1.0
         )
 
     def progress(self, n: int, fraction: float) -> Script:
@@ -109,7 +109,7 @@ class Script:
         )
         delta = value - best if value is not None and best is not None else None
         return self.add(
-            ev.RunFinished(n, 1, outcome, reason, 0, value, 60.3, 300.0, 325.0, {"depth": 8.0}, True),
+            ev.TrainingFinished(n, 1, outcome, reason, 0, value, 60.3, 300.0, 325.0, {"depth": 8.0}, True),
             ev.Judged(
                 n,
                 status,

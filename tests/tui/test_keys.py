@@ -49,7 +49,7 @@ async def settle(pilot: Pilot[int]) -> None:
     ("key", "command"),
     [
         ("space", ev.Pause()),
-        ("s", ev.StopRun()),
+        ("s", ev.StopTraining()),
         ("A", ev.SetMode(True)),
     ],
 )
@@ -314,12 +314,12 @@ async def test_the_footer_offers_only_keys_that_work(cockpit: Open) -> None:
 
     async with (app := cockpit(training())).run_test(size=WIDE) as pilot:
         await settle(pilot)
-        assert "stop_run" in offered(app)
+        assert "stop_training" in offered(app)
         assert "approve" not in offered(app)
     async with (app := cockpit(waiting())).run_test(size=WIDE) as pilot:
         await settle(pilot)
         assert {"approve", "reject", "edit"} <= offered(app)
-        assert "stop_run" not in offered(app)
+        assert "stop_training" not in offered(app)
 
 
 def test_every_key_is_in_the_help_screen() -> None:

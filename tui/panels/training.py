@@ -71,7 +71,7 @@ class TrainingStrip(Vertical):
         yield Line(id="curves")
 
     def show(self, state: RunState, now: float) -> None:
-        self.meter.take(state.live.progress, now)
+        self.meter.take(state.seat.progress, now)
         e = state.training if state.stopped is None else None  # a run that was cut off starts again next time
         width = max(20, self.content_size.width)
         name = f"Training {e.n} · {title(e)}" if e else "Training"
@@ -113,9 +113,9 @@ def running(
     now: float,
 ) -> tuple[Content, Content, Content, Content]:
     """Bar, countdown, figures and curve of the run under way."""
-    run = e.last_run
+    run = e.last_training
     assert run is not None, "an experiment in training has a run"
-    phase = state.live.phase or "training"
+    phase = state.seat.phase or "training"
     p = meter.progress
     left = meter.remaining(run.budget_s, now)
     if phase in ("starting", "compiling") or p is None or left is None:
@@ -128,8 +128,8 @@ def running(
     return (
         bar(fraction, max(10, width - CLOCK_WIDTH)),
         Content.styled(words.rjust(CLOCK_WIDTH), "bold $training"),
-        numbers(p, run.run, run.seed, width),
-        curves(state.live.curve, reference, width),
+        numbers(p, run.number, run.seed, width),
+        curves(state.seat.curve, reference, width),
     )
 
 

@@ -54,8 +54,8 @@ class ExperimentScreen(Screen[None]):
                 yield Transcript(id="past-transcript", follow=False)
             with TabPane("4 Curve", id="tab-curve"):
                 yield PlotextPlot(id="past-curve")
-            with TabPane("5 Runs", id="tab-runs"):
-                yield Lines(id="past-runs", empty="it never ran")
+            with TabPane("5 Trainings", id="tab-trainings"):
+                yield Lines(id="past-trainings", empty="it never ran")
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -68,12 +68,12 @@ class ExperimentScreen(Screen[None]):
         if not 1 <= self.n <= len(state.experiments):
             return
         e = state.experiment(self.n)
-        key = (self.n, e.phase, e.commit, e.reason, len(e.runs), state.incumbent)
+        key = (self.n, e.phase, e.commit, e.reason, len(e.trainings), state.incumbent)
         if key == self._drawn:
             return
         self._drawn = key
         self.query_one("#summary", Static).update(summary(e, state))
-        self.query_one("#past-runs", Lines).show(runs(e))
+        self.query_one("#past-trainings", Lines).show(trainings(e))
         if self._loaded != (self.n, e.phase, e.commit):
             self._loaded = (self.n, e.phase, e.commit)
             self.run_worker(self._load(self.n), exclusive=True, group="detail")
@@ -188,26 +188,27 @@ def summary(e: Experiment, state: RunState) -> Content:
     return Content("\n").join(lines)
 
 
-def runs(e: Experiment) -> list[Item]:
-    """Each training process of the experiment: seed, how it ended, what it measured."""
+def trainings(e: Experiment) -> list[Item]:
+    """Each training process of the experiment: its seed, how it ended and what it measured."""
     found: list[Item] = []
-    for run in e.runs:
-        head = f"run {run.run}   seed {run.seed}   commit {run.commit[:7]}   budget {clock(run.budget_s)}"
-        found.append(Item(Content.styled(head, "bold")))
-        if run.outcome is None:
-            found.append(Item(Content.styled("  in training", "$training")))
+    for training in e.trainings:
+        head = f"training {training.number}   seed {training.seed}   commit {training.commit[:7]}"
+        found.append(Item(Content.styled(f"{head}   budget {clock(training.budget_s)}", "bold")))
+        ended = training.finished
+        if ended is None:
+            found.append(Item(Content.styled("  under way", "$training")))
             continue
-        measured = f"  {run.outcome}   {metric(run.value)}   {run.memory_gb:.1f} GB"
-        sealed = "measured by the sealed evaluation" if run.verified else "as printed by the script"
+        measured = f"  {ended.outcome}   {metric(ended.value)}   {ended.memory_gb:.1f} GB"
+        sealed = "measured by the sealed evaluation" if ended.verified else "as printed by the script"
         found.append(Item(Content.styled(f"{measured}   {sealed}", "$measure")))
-        if run.reason:
-            found.append(Item(Content.styled(f"  {safe(run.reason)}", "$discard")))
+        if ended.reason:
+            found.append(Item(Content.styled(f"  {safe(ended.reason)}", "$discard")))
         found += [
             Item(Content.styled(f"  {safe(key)}: {safe(str(value))}", "$neutral"))
-            for key, value in run.summary.items()
+            for key, value in ended.summary.items()
         ]
-    if e.runs:
-        found.append(Item(Content.styled(plural(len(e.runs), "run"), "$neutral")))
+    if e.trainings:
+        found.append(Item(Content.styled(plural(len(e.trainings), "training"), "$neutral")))
     return found
 
 

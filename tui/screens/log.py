@@ -34,6 +34,6 @@ class LogScreen(ModalScreen[None]):
 
     def show_state(self, state: RunState) -> None:
         """Called a few times a second; does nothing while nothing is new."""
-        if state.live.log != self._shown:
-            self._shown = list(state.live.log)
+        if state.seat.log != self._shown:
+            self._shown = list(state.seat.log)
             self.query_one(Lines).show([Item(Content(safe(line))) for line in self._shown])

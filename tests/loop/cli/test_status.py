@@ -14,13 +14,13 @@ EVENTS: list[ev.AnyEvent] = [
     ev.EngineStarted(77, "0.1", "claude", "opus", budget_s=300),
     ev.ExperimentStarted(1, C),
     ev.CandidateCommitted(1, C, C, "baseline"),
-    ev.RunStarted(1, 1, C, 1337, 300),
-    ev.RunFinished(1, 1, "finished", value=1.25),
+    ev.TrainingStarted(1, 1, C, 1337, 300),
+    ev.TrainingFinished(1, 1, "finished", value=1.25),
     ev.Judged(1, "keep", C, 1.25, 0.5, "baseline"),
     ev.Logged(1),
     ev.ExperimentStarted(2, C),
     ev.CandidateCommitted(2, "d" * 40, C, "more heads"),
-    ev.RunStarted(2, 1, "d" * 40, 1337, 300),
+    ev.TrainingStarted(2, 1, "d" * 40, 1337, 300),
 ]
 
 

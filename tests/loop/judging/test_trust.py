@@ -17,7 +17,7 @@ from loop.judging import trust, verdict
 from loop.judging.trust import Sealed, sealed_flags
 from loop.records import journal, results
 from loop.records.training_folder import proof, read
-from loop.state import Experiment, Run, RunState, fold
+from loop.state import Experiment, RunState, Training, fold
 from tests.conftest import git, make_repository
 from tests.loop.agents.world import Heard
 from tests.loop.scripted import Bench, ScriptedAgent
@@ -92,12 +92,14 @@ def test_flags(
 # --- doubts: a run beside the baseline and the incumbent ---
 
 
-def experiment(n: int, run: Run) -> Experiment:
-    return Experiment(n=n, parent="", phase="keep" if n == 1 else "judging", commit=run.commit, runs=[run])
+def experiment(n: int, run: Training) -> Experiment:
+    return Experiment(
+        n=n, parent="", phase="keep" if n == 1 else "judging", commit=run.commit, trainings=[run]
+    )
 
 
-def a_run(commit: str, value: float, hidden: float, data: str = "d", excluded_s: float = 5.0) -> Run:
-    return Run(
+def a_run(commit: str, value: float, hidden: float, data: str = "d", excluded_s: float = 5.0) -> Training:
+    return Training(
         1, 1, commit, 300.0, 0.0, outcome="finished", value=value, verified=True, hidden=hidden, data=data,
         excluded_seconds=excluded_s,
     )  # fmt: skip
@@ -114,7 +116,7 @@ def a_run(commit: str, value: float, hidden: float, data: str = "d", excluded_s:
         (a_run("b", 1.20, 1.19, excluded_s=41.0), ["left out 36.0 s more"]),
     ],
 )
-def test_doubts(run: Run, words: list[str]) -> None:
+def test_doubts(run: Training, words: list[str]) -> None:
     first = experiment(1, a_run("a", 1.30, 1.29))
     first.value = 1.30
     second = experiment(2, run)
@@ -158,8 +160,8 @@ async def test_the_hidden_number_is_journaled_and_told_to_no_agent(
     bench = Bench(root, ScriptedAgent(script), max_experiments=3, audit="report")
     await bench.run()
     state = fold(journal.read(bench.paths.journal))
-    assert [run.hidden for e in state.experiments for run in e.runs] == [7.654321] * 3
-    assert all(run.verified for e in state.experiments for run in e.runs)
+    assert [run.hidden for e in state.experiments for run in e.trainings] == [7.654321] * 3
+    assert all(run.verified for e in state.experiments for run in e.trainings)
     outside = [
         *prompts,
         (root / "results.tsv").read_text(),
@@ -207,4 +209,4 @@ async def test_a_printed_number_without_proof_is_not_kept(
     assert second.phase == "crash"
     assert second.reason.startswith("unverified: val_bpb was printed")
     assert results.read(root / "results.tsv")["val_bpb"].to_list() == [1.0, None]
-    assert bench.events(ev.RunFinished)[-1].verified is False
+    assert bench.events(ev.TrainingFinished)[-1].verified is False

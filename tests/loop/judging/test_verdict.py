@@ -13,7 +13,7 @@ from loop import events as ev
 from loop.judging import verdict
 from loop.judging.noise import Noise
 from loop.judging.verdict import Rerun, Rules, Verdict, confirmed, improved, judge
-from loop.state import Experiment, Run, RunState
+from loop.state import Experiment, RunState, Training
 
 RULES = Rules()
 KNOWN = Noise(0.001, 100)
@@ -109,7 +109,7 @@ def test_a_candidate_that_is_just_as_good_is_kept_with_a_chance_below_5_percent(
 
 def experiment(n: int, *values: float | None, phase: str = "keep", **fields: object) -> Experiment:
     runs = [
-        Run(i, 1336 + i, f"c{n}", 300, 0.0, outcome="finished" if v is not None else "crashed", value=v)
+        Training(i, 1336 + i, f"c{n}", 300, 0.0, outcome="finished" if v is not None else "crashed", value=v)
         for i, v in enumerate(values, 1)
     ]
     good = [v for v in values if v is not None]
@@ -129,11 +129,13 @@ def test_candidate_and_incumbent_run_again_in_turn() -> None:
         assert isinstance(found, Rerun)
         turns.append(found.n)
         e = s.experiment(found.n)
-        e.runs.append(Run(len(e.runs) + 1, 0, e.commit, 300, 0.0, outcome="finished", value=value))
+        e.trainings.append(
+            Training(len(e.trainings) + 1, 0, e.commit, 300, 0.0, outcome="finished", value=value)
+        )
     assert turns == [2, 2, 1]
     final = judge(s, candidate, RULES)
     assert isinstance(final, Verdict)
-    assert final.runs == 3
+    assert final.trainings == 3
     assert final.value == pytest.approx(fmean([0.9985, 0.9998, 0.9995]))
 
 
@@ -147,7 +149,7 @@ def test_higher_is_better_when_the_direction_says_so() -> None:
 
 def test_a_printed_number_is_not_believed_once_the_baseline_was_measured() -> None:
     s = state(experiment(1, 1.0, 1.0), experiment(2, 0.2, phase="judging"))
-    s.experiment(1).runs[0].verified = True
+    s.experiment(1).trainings[0].verified = True
     found = judge(s, s.experiment(2), RULES)
     assert isinstance(found, Verdict)
     assert (found.status, found.value) == ("crash", None)
@@ -156,7 +158,7 @@ def test_a_printed_number_is_not_believed_once_the_baseline_was_measured() -> No
 
 def test_a_flagged_run_is_not_kept_however_good() -> None:
     s = state(experiment(1, 1.0, 1.0), experiment(2, 0.2, phase="judging"))
-    s.experiment(2).runs[0].flags = ["trained 320 s of 300 s"]
+    s.experiment(2).trainings[0].flags = ["trained 320 s of 300 s"]
     found = judge(s, s.experiment(2), RULES)
     assert isinstance(found, Verdict)
     assert (found.status, found.reason) == ("discard", "trained 320 s of 300 s")
@@ -172,7 +174,7 @@ def test_a_rerun_that_crashes_discards() -> None:
 @pytest.mark.parametrize("outcome", ["crashed", "timeout"])
 def test_a_run_without_a_number_is_a_crash(outcome: ev.Outcome) -> None:
     s = state(experiment(1, 1.0), experiment(2, None, phase="judging"))
-    s.experiment(2).runs[0].outcome = outcome
+    s.experiment(2).trainings[0].outcome = outcome
     assert judge(s, s.experiment(2), RULES) == Verdict("crash", None, 0.0, None, "no finite val_bpb")
 
 

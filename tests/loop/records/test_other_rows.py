@@ -13,8 +13,8 @@ EVENTS: list[ev.AnyEvent] = [
     ev.RunCreated("t", "/r", C, "train.py", []),
     ev.ExperimentStarted(1, C),
     ev.CandidateCommitted(1, C, C, "baseline"),
-    ev.RunStarted(1, 1, C, 1337, 300.0),
-    ev.RunFinished(1, 1, "finished", "", 0, 1.25, 2.0, 300.0),
+    ev.TrainingStarted(1, 1, C, 1337, 300.0),
+    ev.TrainingFinished(1, 1, "finished", "", 0, 1.25, 2.0, 300.0),
     ev.Judged(1, "keep", C, 1.25, 2.0, "baseline"),
 ]
 STATE = fold(ev.Record(seq, 1000.0 + seq, event) for seq, event in enumerate(EVENTS, 1))

@@ -130,7 +130,7 @@ def test_a_killed_engine_leaves_no_lock_and_its_trainer_is_adopted(paths: RunPat
     launch.start_detached(paths, arguments)
     wait(lambda: fold(journal.read(paths.journal)).rows == 1)
     records = journal.read(paths.journal)
-    assert sum(isinstance(r.event, ev.RunStarted) for r in records) == 1
+    assert sum(isinstance(r.event, ev.TrainingStarted) for r in records) == 1
     assert sum(isinstance(r.event, ev.EngineStarted) for r in records) == 2
     assert fold(records).experiment(1).phase == "keep"
 

@@ -25,8 +25,8 @@ def state(*crashes: bool) -> RunState:
         events += [
             ev.ExperimentStarted(n, C),
             ev.CandidateCommitted(n, C, C, f"idea {n}"),
-            ev.RunStarted(n, 1, C, 1, 300.0),
-            ev.RunFinished(n, 1, "crashed" if crash else "finished", "", 1, None if crash else 1.0),
+            ev.TrainingStarted(n, 1, C, 1, 300.0),
+            ev.TrainingFinished(n, 1, "crashed" if crash else "finished", "", 1, None if crash else 1.0),
             ev.Judged(n, "crash" if crash else "discard", C, None if crash else 1.0, 0.0, ""),
         ]
     return fold(ev.Record(seq, 1000.0 + seq, event) for seq, event in enumerate(events, 1))

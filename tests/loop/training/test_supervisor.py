@@ -14,7 +14,7 @@ import pytest
 
 from loop import events as ev
 from loop.records import training_folder
-from loop.records.training_folder import RunFiles, Spec
+from loop.records.training_folder import Spec, TrainingFolder
 from loop.training import fence, follow, supervisor
 from loop.training.programs import supervise
 
@@ -46,7 +46,7 @@ class Bench:
     """Runs one script under a supervisor in a temporary folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.files = RunFiles(folder / "run")
+        self.files = TrainingFolder(folder / "run")
         self.lock = folder / "slot.lock"
         self.folder = folder
 
@@ -131,7 +131,7 @@ def test_only_what_training_needs_is_passed_on() -> None:
     assert passed["AUTORESEARCH_SEED"] == "1"
 
 
-def followed(files: RunFiles, text: bytes) -> list[ev.LiveEvent]:
+def followed(files: TrainingFolder, text: bytes) -> list[ev.LiveEvent]:
     files.reset()
     files.log.write_bytes(text)
     seen: list[ev.LiveEvent] = []

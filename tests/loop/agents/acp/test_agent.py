@@ -77,7 +77,7 @@ async def test_a_crash_is_repaired(repository: Path, temporary: Path) -> None:
     bench = Bench(repository, cli("repair", temporary), max_experiments=2, budget_s=0.1)
     await finish(bench)
     assert bench.engine.state.experiment(2).phase == "keep"
-    assert len(bench.engine.state.experiment(2).runs) == 2
+    assert len(bench.engine.state.experiment(2).trainings) == 2
 
 
 async def test_a_greedy_agent_gets_little_and_leaves_nothing(temporary: Path) -> None:

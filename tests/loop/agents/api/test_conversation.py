@@ -291,7 +291,7 @@ async def test_a_crash_is_repaired_by_the_model(repository: Path, mock: Mock, ap
     bench = Bench(repository, agent(api, mock.url(api)), max_experiments=2, budget_s=0.1)
     await finish(bench)
     assert bench.engine.state.experiment(2).phase == "keep"
-    commits = [run.commit for run in bench.engine.state.experiment(2).runs]
+    commits = [run.commit for run in bench.engine.state.experiment(2).trainings]
     assert len(set(commits)) == 2, "a repair is a commit of its own"
     refs = ("refs/autoresearch/t/0002-1", "refs/autoresearch/t/0002")
     assert [git(repository, "rev-parse", ref) for ref in refs] == commits
@@ -318,7 +318,7 @@ async def test_repairs_are_bounded_and_end_as_one_row(repository: Path, mock: Mo
     )
     await finish(bench)
     second = bench.engine.state.experiment(2)
-    assert (second.phase, len(second.runs)) == ("crash", attempts + 1)
+    assert (second.phase, len(second.trainings)) == ("crash", attempts + 1)
     assert results.read(repository / "results.tsv")["status"].to_list() == ["keep", "crash"]
     assert mock.pending() == []
 
@@ -336,7 +336,7 @@ async def test_a_repair_hears_the_human_and_leaves_the_message_to_the_next_idea(
     bench = Bench(repository, agent("claude", mock.url("claude")), max_experiments=2, budget_s=0.1)
     running = asyncio.create_task(bench.run())
     state = bench.engine.state
-    await until(lambda: state.experiments[1:] and state.experiment(2).runs)
+    await until(lambda: state.experiments[1:] and state.experiment(2).trainings)
     commands.obey(bench.engine, ev.Steer("keep it simple"))
     await running
     assert texts(bench, 2, "human") == ["keep it simple"]
@@ -371,7 +371,7 @@ async def test_the_key_is_nowhere(repository: Path, mock: Mock, api: str, monkey
     await until(lambda: bench.engine.state.paused and bench.engine.state.incumbent)
     commands.obey(bench.engine, ev.Resume())
     await running
-    log = (bench.paths.run(2, 1) / "run.log").read_text()
+    log = (bench.paths.training(2, 1) / "run.log").read_text()
     assert "AUTORESEARCH_BUDGET_S" in log, "the trainer did not print its environment"
     assert KEY.encode() not in everything_under(repository)
     assert KEY not in msgspec.json.encode(bench.records).decode()

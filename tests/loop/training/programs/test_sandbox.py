@@ -237,7 +237,7 @@ def test_a_daemon_ends_with_its_run(world: World) -> None:
     e = world.of("leaves a daemon")
     said = f"experiment {e.n}: ended 1 process that it left behind"
     assert said in [notice.text for notice in world.bench.events(ev.Notice)]
-    mark = str(world.bench.paths.run(e.n, 1))
+    mark = str(world.bench.paths.training(e.n, 1))
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             assert mark not in process.environ().get("AUTORESEARCH_RESULT", "")
@@ -256,7 +256,7 @@ def test_memory_is_not_eaten(world: World) -> None:
 def test_a_gigabyte_of_output_fills_neither_disk_nor_engine(world: World) -> None:
     e = world.of("prints a gigabyte")
     assert e.reason == "printed more than 64 MB"
-    assert (world.bench.paths.run(e.n, 1) / "run.log").stat().st_size == 64 * 2**20
+    assert (world.bench.paths.training(e.n, 1) / "run.log").stat().st_size == 64 * 2**20
     assert world.engine_bytes < 200 * 2**20
 
 
@@ -335,7 +335,7 @@ async def test_worker_processes_and_their_pipes_work_inside(tmp_path: Path) -> N
     cache, scratch = tmp_path / "cache", tmp_path / "s"
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     given = fence.lodgings(scratch, cache, environment, [tmp_path / "data"])
-    files = training_folder.RunFiles(tmp_path / "run")
+    files = training_folder.TrainingFolder(tmp_path / "run")
     command = [sys.executable, "train.py"]
     around = fence.fence(LEVEL, environment, command=command, data=[], write=[tmp_path, scratch, cache])
     spec = training_folder.Spec(

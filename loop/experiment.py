@@ -1,0 +1,141 @@
+"""One experiment and its trainings, as the state holds them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct, field
+
+from loop import events as ev
+from loop.text import clean
+
+ExperimentPhase = Literal[
+    "proposing", "waiting", "queued", "training", "judging", "keep", "discard", "crash", "rejected"
+]
+
+
+class Training(Struct):
+    """One training process of an experiment: how it was started and, once it has ended, how it ended."""
+
+    started: ev.TrainingStarted
+    started_at: float
+    finished: ev.TrainingFinished | None = None
+    """None while it runs."""
+    finished_at: float | None = None
+    attempt: int = 1
+    """Counts up each time the training is lost with its machine or its supervisor and starts again."""
+
+    @property
+    def number(self) -> int:
+        """Its number within the experiment, counted from 1."""
+        return self.started.training
+
+    @property
+    def commit(self) -> str:
+        return self.started.commit
+
+    @property
+    def seed(self) -> int:
+        return self.started.seed
+
+    @property
+    def budget_s(self) -> float:
+        return self.started.budget_s
+
+    @property
+    def outcome(self) -> ev.Outcome | None:
+        """How it ended; None while it runs."""
+        return self.finished.outcome if self.finished else None
+
+    @property
+    def value(self) -> float | None:
+        """The metric it measured; None while it runs, and when there is no number to believe."""
+        return self.finished.value if self.finished else None
+
+
+class Experiment(Struct):
+    """One idea: proposed, trained once or more, judged."""
+
+    n: int
+    parent: str
+    phase: ExperimentPhase = "proposing"
+    commit: str = ""
+    description: str = ""
+    hypothesis: str = ""
+    added: int = 0
+    removed: int = 0
+    author: str = "agent"
+    started_at: float = 0.0
+    finished_at: float | None = None
+    trainings: list[Training] = field(default_factory=list)
+    verdict: ev.Judged | None = None
+    """The verdict as it was given; `phase`, `value` and `reason` follow what came after it."""
+    value: float | None = None
+    """The mean of the metric over all its trainings of today."""
+    reason: str = ""
+    findings: list[str] = []
+    """What the audit says about the candidate's change, a sentence each."""
+    combines: list[int] = []
+    """Numbers of the near misses that this experiment puts together."""
+    by_hand: bool = False
+    """A human changed its verdict."""
+    replaced: str = ""
+    """The row that results.tsv may still show, after a verdict by hand or another training changed it."""
+    approved: bool = False
+    queued_seq: int = 0
+    """Number of the record that put it in the queue: what was approved first trains first."""
+    no_repair: bool = False
+    """It crashed, and its agent has nothing more to try: the crash is final."""
+    logged: bool = False
+    """Branch, note and row of its verdict are in place."""
+    usage: ev.Usage = ev.Usage()
+
+    @property
+    def judged(self) -> bool:
+        """It has a verdict, and so a row in results.tsv."""
+        return self.phase in ("keep", "discard", "crash")
+
+    @property
+    def last_training(self) -> Training | None:
+        return self.trainings[-1] if self.trainings else None
+
+    @property
+    def values(self) -> list[float]:
+        """The metric of each finished training of its commit."""
+        return [
+            t.value
+            for t in self.trainings
+            if t.commit == self.commit and t.outcome == "finished" and t.value is not None
+        ]
+
+    @property
+    def memory_gb(self) -> float:
+        """Peak memory as the verdict names it; 0 before there is one."""
+        return self.verdict.memory_gb if self.verdict else 0.0
+
+    @property
+    def delta(self) -> float | None:
+        """Its value minus the incumbent's of that moment; None without a verdict or incumbent."""
+        return self.verdict.delta if self.verdict else None
+
+    @property
+    def stderr(self) -> float | None:
+        """Standard error of `delta`; None when the noise is not known."""
+        return self.verdict.stderr if self.verdict else None
+
+    @property
+    def evidence(self) -> str:
+        """How much `delta` is against the noise, in words."""
+        return self.verdict.evidence if self.verdict else ""
+
+    @property
+    def row(self) -> str:
+        """Its line of results.tsv."""
+        return format_row(self.commit, self.value, self.memory_gb, self.phase, self.description)
+
+
+def format_row(commit: str, value: float | None, memory_gb: float, status: str, description: str) -> str:
+    """A line of results.tsv without its newline. A crash's value is 0.000000; tabs and newlines become
+    spaces."""
+    words = " ".join(clean(description).split())
+    return f"{commit[:7]}\t{0.0 if value is None else value:.6f}\t{memory_gb:.1f}\t{status}\t{words}"
