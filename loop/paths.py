@@ -61,13 +61,16 @@ class RunPaths:
         folder = runtime / "autoresearch-tui"
         if not os.access(runtime, os.W_OK) or not runtime.is_absolute() or len(str(folder)) > 80:
             folder = Path(tempfile.gettempdir()) / f"autoresearch-tui-{os.getuid()}"
-        return _private(folder) / f"{self._name()}.sock"
+        return _private(folder) / f"{self.identity}.sock"
 
-    def scratch(self) -> Path:
-        """Where a run's temporary files go; short, as programs put sockets there."""
-        return _private(Path(tempfile.gettempdir()) / f"autoresearch-tui-{os.getuid()}") / self._name()
+    def scratch(self, seat: int) -> Path:
+        """Where temporary files of a training on this seat go; a short path, as programs put sockets there."""
+        folder = Path(tempfile.gettempdir()) / f"autoresearch-tui-{os.getuid()}"
+        return _private(folder) / f"{self.identity}-{seat}"
 
-    def _name(self) -> str:
+    @property
+    def identity(self) -> str:
+        """16 hex digits that no other run on this machine has."""
         return hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
 
 

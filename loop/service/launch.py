@@ -27,7 +27,8 @@ from loop.service.attach import START_PATIENCE_S, EngineInfo, alive, info, lock
 from loop.service.notify import Notifier
 from loop.service.server import Server
 from loop.service.telemetry import watch
-from loop.state import fold
+from loop.store import Store
+from loop.training.local import LocalExecutor
 
 
 def start_detached(paths: RunPaths, arguments: Sequence[str]) -> None:
@@ -94,25 +95,29 @@ async def _run(
     say: Callable[[ev.Record], None],
 ) -> int:
     agent = make_agent(settings, os.environ)
-    notifier = Notifier(os.environ, lambda notice: engine.show(notice))
+    store = Store(journal)
+    notifier = Notifier(os.environ, store.show)
     server = Server(paths.socket())
-
-    def publish(record: ev.Record) -> None:
-        server.publish(record)
-        say(record)
-        notifier.tell(record.event, engine.state)
-
-    state = fold(journal.records)
-    journal.records.clear()  # the state holds what matters of them
-    engine = Engine(settings, paths, repository, journal, state, agent, publish, stop_at_limit=headless)
-    if not state.tag:
-        engine.record(_created(settings, paths, repository))
-    engine.record(
+    store.listen(server.publish)
+    store.listen(say)
+    store.listen(lambda record: notifier.tell(record.event, store.state))
+    executor = LocalExecutor(settings, paths, repository)
+    engine = Engine(settings, paths, repository, store, agent, executor, stop_at_limit=headless)
+    if not store.state.tag:
+        store.record(_created(settings, paths, repository))
+    store.record(
         ev.EngineStarted(
-            os.getpid(), __version__, agent.name, agent.model, settings.budget_s, settings.timeout,
-            engine.executor.sandbox, approval=settings.approve, limits=settings.limits,
+            os.getpid(),
+            __version__,
+            agent.name,
+            model=agent.model,
+            budget_s=settings.budget_s,
+            timeout_s=settings.timeout,
+            sandbox=executor.describe()[0].fence,
+            approval=settings.approve,
+            limits=settings.limits,
         )
-    )  # fmt: skip
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(
             number, lambda: engine.stop("stopped by a signal", now=True)
@@ -120,7 +125,7 @@ async def _run(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     await server.open(engine)
     paths.info.write_bytes(msgspec.json.encode(EngineInfo(os.getpid(), __version__, str(server.path))))
-    telemetry = asyncio.create_task(watch(engine.show))
+    telemetry = asyncio.create_task(watch(store.show))
     try:
         reason = await engine.run()
     finally:

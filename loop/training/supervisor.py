@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -18,6 +18,8 @@ import psutil
 from loop.records.training_folder import Spec, TrainingFolder
 from loop.training.programs import supervise
 
+KEY = "AUTORESEARCH_TRAINING"
+"""Environment variable of a trainer that names its training: `Job.key`."""
 KILL_AFTER_S = 4.0
 """How long a supervisor may take to end its tree."""
 
@@ -107,15 +109,35 @@ def _free(lock: Path) -> bool:
 
 
 def sweep(files: TrainingFolder) -> int:
-    """Kill what a supervisor that was itself killed has left of this run; returns how many processes.
+    """Kill what a supervisor that was itself killed has left of this training; returns how many processes.
 
-    Such orphans belong to nobody, but each still carries the run's own result path in its environment.
+    Such orphans have no parent any more that we know, but each carries the training's own result path in its
+    environment.
     """
     mark = f"AUTORESEARCH_RESULT={files.result}".encode()
+    return _kill(lambda environment: mark in environment)
+
+
+def sweep_run(identity: str, known: Collection[str]) -> int:
+    """Kill the trainers of one run (`identity` begins their keys) except those whose keys are `known`.
+
+    Returns how many processes were killed.
+    """
+    ours = f"{KEY}={identity}-".encode()
+    kept = {f"{KEY}={key}".encode() for key in known}
+
+    def left_behind(environment: list[bytes]) -> bool:
+        return any(entry.startswith(ours) and entry not in kept for entry in environment)
+
+    return _kill(left_behind)
+
+
+def _kill(wanted: Callable[[list[bytes]], bool]) -> int:
+    """Kill every process whose environment, as a list of `NAME=value`, is wanted."""
     found = 0
     for entry in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
-            if mark in entry.read_bytes().split(b"\0"):
+            if wanted(entry.read_bytes().split(b"\0")):
                 os.kill(int(entry.parent.name), signal.SIGKILL)
                 found += 1
     return found

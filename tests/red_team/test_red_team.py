@@ -19,12 +19,13 @@ import pytest
 import prepare
 from loop import events as ev
 from loop.agents.base import Proposal
-from loop.judging import audit, verdict
+from loop.judging import audit, trust, verdict
 from loop.judging.verdict import Rules, Verdict
 from loop.records import training_folder
 from loop.records.training_folder import Spec, TrainingFolder
 from loop.state import Experiment, RunState, Training
 from loop.training import outcome
+from loop.training.executor import Job
 from tests.conftest import git
 from tests.loop.scripted import Bench, ScriptedAgent
 from tests.nanogpt import world
@@ -71,7 +72,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ev.TrainingFinish
     (base / "jobs.json").write_text(json.dumps(jobs))
     subprocess.run([sys.executable, ROOT / "tests/red_team/forks.py", base / "jobs.json"], check=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_folder, "OVER_S", 1.0)  # the real one suits budgets of minutes
+        patch.setattr(trust, "OVER_S", 1.0)  # the real one suits budgets of minutes
         return {cheat.name: accounted(base / str(i), cheat) for i, cheat in enumerate(cheats)}
 
 
@@ -79,8 +80,8 @@ def accounted(folder: Path, cheat: Cheat) -> ev.TrainingFinished:
     files = TrainingFolder(folder)
     ended = files.read_exit(folder.name)
     assert ended is not None
-    run = Training(1, 1337, folder.name, budget_s(cheat), started_at=ended.started)
-    return outcome.account(files, ended, 2, run, "val_bpb")
+    job = Job("k", 2, 1, folder.name, 1337, budget_s(cheat), 0, files, "train.py")
+    return outcome.finished(job, ended, "val_bpb")
 
 
 def judged(baseline: ev.TrainingFinished, finished: ev.TrainingFinished, budget_s: float = LONG_S) -> Verdict:
@@ -94,10 +95,8 @@ def judged(baseline: ev.TrainingFinished, finished: ev.TrainingFinished, budget_
 
 
 def _experiment(n: int, phase: str, commit: str, f: ev.TrainingFinished, budget_s: float) -> Experiment:
-    run = Training(1, 1337, commit, budget_s, 0.0, 0, 1.0, f.outcome, f.reason, f.value)
-    run.verified, run.hidden, run.flags = f.verified, f.hidden, f.flags
-    run.data, run.excluded_seconds = f.data, f.excluded_seconds
-    return Experiment(n=n, parent="", phase=phase, commit=commit, trainings=[run], value=f.value)  # type: ignore[arg-type]
+    training = Training(ev.TrainingStarted(n, 1, commit, 1337, budget_s), 0.0, f, 1.0)
+    return Experiment(n=n, parent="", phase=phase, commit=commit, trainings=[training], value=f.value)  # type: ignore[arg-type]
 
 
 def test_the_honest_trainer_is_measured_and_not_flagged(ran: dict[str, ev.TrainingFinished]) -> None:
