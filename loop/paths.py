@@ -64,7 +64,8 @@ class RunPaths:
         return _private(folder) / f"{self.identity}.sock"
 
     def scratch(self, seat: int) -> Path:
-        """Where temporary files of a training on this seat go; a short path, as programs put sockets there."""
+        """Where temporary files of a training on this seat go; a short path, as programs put sockets there.
+        """
         folder = Path(tempfile.gettempdir()) / f"autoresearch-tui-{os.getuid()}"
         return _private(folder) / f"{self.identity}-{seat}"
 

@@ -25,7 +25,8 @@ BURST = 1 << 20
 
 
 class Follower:
-    """Reads what a trainer prints, from the beginning of its log or from where it was, and shows it as events.
+    """Reads what a trainer prints, from the beginning of its log or from where it was, and shows it as
+    events.
 
     It also keeps what early stopping and the account of the training need: the loss curve, how many progress
     lines in a row had no finite loss, and for how long the trainer was seen making steps.

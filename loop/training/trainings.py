@@ -1,4 +1,5 @@
-"""The trainings under way: each is started, shown, stopped where nothing can come of it, and accounted for."""
+"""The trainings under way: each is started, shown, stopped where nothing can come of it, and accounted for.
+"""
 
 from __future__ import annotations
 
