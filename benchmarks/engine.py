@@ -130,7 +130,7 @@ def idle(seconds: float = 60.0) -> None:
     """Processor time and memory of a real engine while its trainer prints three steps a second."""
     with repository(3600.0) as root:
         paths = RunPaths(root, "t")
-        launch.start_detached(paths, ("--tag", "t", "--agent", "search"))
+        launch.start_detached(paths, {"agent": "search"})
         found = attach.info(paths)
         assert found is not None
         engine = psutil.Process(found.pid)

@@ -37,14 +37,16 @@ FINITE = sys.float_info.max
 
 
 def _about(
-    description: str, *, flag: str = "", title: str | None = None, unit: str = "", **bounds: float
+    description: str, *, flag: str = "", title: str | None = None, unit: str = "", **bounds: Any
 ) -> msgspec.Meta:
     """What is known of a setting beside its type and default; --help and error messages are made from it.
 
     `flag` is its name on the command line, empty if it has none there. `title` is its name in an error
-    message; without one that is the flag. `bounds` are those of msgspec: gt, ge, le.
+    message; without one that is the flag. `bounds` are numbers for msgspec's gt, ge and le.
     """
-    return msgspec.Meta(description=description, title=title, extra={"flag": flag, "unit": unit}, **bounds)
+    extra = {"flag": flag, "unit": unit}
+    meta: msgspec.Meta = msgspec.Meta(description=description, title=title, extra=extra, **bounds)
+    return meta
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

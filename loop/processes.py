@@ -20,5 +20,5 @@ def alive(pid: int, started: int | None = None) -> bool:
 
 
 def start_ticks(pid: int) -> int:
-    """When a process was started, in clock ticks since the machine's boot; 0 when there is no such process."""
+    """When a process was started, in clock ticks since boot (`man 5 proc`); 0 when there is none."""
     return ticks(pid)

@@ -18,10 +18,6 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def add_tag(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument("--tag", help=f"name of the run and of its branch autoresearch/TAG (default: {default})")
-
-
 def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
     """A flag for each of these settings, or for every setting that has one. Without its flag it is None."""
     for setting in config.described().values():
@@ -30,7 +26,7 @@ def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
 
 
 def command(text: str) -> list[str]:
-    """A command in one string, as its words. argparse shows this function's name when it raises ValueError."""
+    """The words of a command that is one string. argparse puts this function's name in its error message."""
     return shlex.split(text)
 
 
@@ -50,13 +46,8 @@ def _add(parser: argparse.ArgumentParser, setting: config.Setting) -> None:
     parser.add_argument(setting.flag, dest=setting.name, type=kind, metavar=metavar, help=text)
 
 
-def add_settings_file(parser: argparse.ArgumentParser) -> None:
-    """How a detached engine gets the settings of the command that starts it; not meant for people."""
-    parser.add_argument("--flags-from", dest="flags_from", type=Path, help=argparse.SUPPRESS)
-
-
 def given(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The settings that were given, by their names in `Settings`. Raises `UsageError`."""
+    """The settings given on the command line, or in the file of --flags-from. Raises `UsageError`."""
     file: Path | None = getattr(arguments, "flags_from", None)
     flags = {name: getattr(arguments, name, None) for name in config.described()}
     found = {name: value for name, value in flags.items() if value is not None}

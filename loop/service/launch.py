@@ -32,7 +32,6 @@ from loop.service.server import Server
 from loop.service.telemetry import watch
 from loop.state import fold
 
-
 LOGIND_FOLDERS = ("/usr/lib/systemd", "/run/systemd", "/etc/systemd")
 """Where systemd-logind reads logind.conf and logind.conf.d/*.conf. A later folder overrides an earlier one,
 and in each the files of logind.conf.d override logind.conf."""
