@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from loop.cli.parser import make_parser
+from loop.cli.parser import parse
 from loop.client import ConnectionLost, Refused
 from loop.errors import JournalError, UsageError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code. What the user can mend is one sentence and exit code 2."""
-    arguments = make_parser().parse_args(argv)
+    arguments = parse(argv)
     try:
         code: int = arguments.action(arguments)
         return code

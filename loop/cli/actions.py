@@ -159,4 +159,4 @@ def prepare(arguments: argparse.Namespace) -> int:
     if not settings.prepare_command:
         raise UsageError("this repository has no `prepare_command`: there is nothing to prepare")
     command = settings.command(settings.prepare_command)
-    return subprocess.run([*command, *arguments.arguments], cwd=repository.root).returncode
+    return subprocess.run([*command, *arguments.passed_on], cwd=repository.root).returncode

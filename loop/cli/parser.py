@@ -14,8 +14,21 @@ OF_A_RUN = ("attach", "status", "pause", "resume", "stop", "logs", "serve", "rep
 """Commands about a run that exists: --tag names it."""
 
 
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The parsed arguments; `action` is the function to call with them.
+
+    `prepare` passes on what is no flag of its own. argparse's REMAINDER would refuse flags among that.
+    """
+    parser = make_parser()
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown and arguments.action is not actions.prepare:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    arguments.passed_on = unknown[1:] if unknown[:1] == ["--"] else unknown
+    return arguments
+
+
 def make_parser() -> argparse.ArgumentParser:
-    """The parsed arguments' `action` is the function to call with them."""
+    """The parser of all commands; each sets `action` to its function."""
     parser = Parser(
         prog="autoresearch-tui",
         description="An autonomous LLM-pretraining researcher in your terminal. Without a command: "
@@ -42,7 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     new = _command(commands, "init", actions.make_repository, text)
     new.add_argument("folder", type=Path, metavar="DIR")
     prepare = _command(commands, "prepare", actions.prepare, "download and tokenise the training data")
-    prepare.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to prepare.py")
+    prepare.epilog = "All other arguments are passed on to prepare.py."
     prepare.add_argument("--tag", help=argparse.SUPPRESS)
     for name in OF_A_RUN:
         commands.choices[name].add_argument("--tag", help="which run (default: the newest)")
