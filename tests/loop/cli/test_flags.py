@@ -25,16 +25,16 @@ def parser(*names: str) -> Parser:
     return parser
 
 
+def flags_of(parser: Parser) -> set[str]:
+    return {word for action in parser._actions for word in action.option_strings} - {"-h", "--help"}
+
+
 def test_sixteen_settings_have_a_flag() -> None:
-    assert {word for action in parser()._actions for word in action.option_strings} - {
-        "-h",
-        "--help",
-    } == FLAGS
+    assert flags_of(parser()) == FLAGS
 
 
 def test_a_command_may_have_the_flags_of_some_settings_only() -> None:
-    words = {word for action in parser("budget_s", "sandbox")._actions for word in action.option_strings}
-    assert words - {"-h", "--help"} == {"--budget", "--sandbox"}
+    assert flags_of(parser("budget_s", "sandbox")) == {"--budget", "--sandbox"}
 
 
 @pytest.mark.parametrize(
