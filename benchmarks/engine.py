@@ -88,7 +88,7 @@ def repository(budget_s: float) -> Iterator[Path]:
 def trained(root: Path) -> list[tuple[float, float]]:
     """When each trainer ran its first and its last line."""
     times = []
-    for log in sorted((root / ".autoresearch/t/experiments").glob("*/run-*/run.log")):
+    for log in sorted((root / ".autoresearch/t/experiments").glob("*/training-*/run.log")):
         found = dict(re.findall(r"^(began|ended): (\S+)$", log.read_text(), re.MULTILINE))
         times.append((float(found["began"]), float(found["ended"])))
     return sorted(times)
@@ -131,7 +131,7 @@ def idle(seconds: float = 60.0) -> None:
     """Processor time and memory of a real engine while its trainer prints three steps a second."""
     with repository(3600.0) as root:
         paths = RunPaths(root, "t")
-        launch.start_detached(paths, ("--tag", "t", "--agent", "search"))
+        launch.start_detached(paths, {"agent": "search"})
         found = attach.info(paths)
         assert found is not None
         engine = psutil.Process(found.pid)
@@ -346,10 +346,11 @@ def block(experiments: int = 8) -> None:
     async def run(root: Path) -> list[float]:
         agent = Novelist(0.0)
         bench = Bench(root, agent, max_experiments=experiments)
-        holder = await asyncio.create_subprocess_exec(sys.executable, "-c", HOLDER, str(root), "30")
+        holder = await asyncio.create_subprocess_exec(sys.executable, "-c", HOLDER, str(root), "60")
         lag = Lag()
         await bench.run()
-        holder.kill()
+        if holder.returncode is None:
+            holder.kill()
         await holder.wait()
         return lag.stop()
 

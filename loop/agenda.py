@@ -247,8 +247,7 @@ def _baseline_again(state: RunState, rules: Rules) -> Iterator[tuple[Experiment,
 
 
 def _proposals(state: RunState, rules: Rules) -> Iterator[Step]:
-    """What agents do: proposals under way, then repairs, then a new proposal, as far as there are proposers.
-    """
+    """What agents do: proposals under way first, then repairs, then a new proposal; as many as proposers."""
     under_way = sorted(state.opened("proposing"), key=lambda e: e.proposing_seq)
     if state.incumbent is None:
         if len(state.open) == len(under_way):

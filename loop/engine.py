@@ -192,8 +192,7 @@ class Engine:
             self.proposer.pause(f"{what}: prepare it again, then resume")
 
     async def _start(self, step: agenda.Train, e: Experiment) -> bool:
-        """Announce a new training once the data is there; False when it cannot start or is not next any more.
-        """
+        """Announce a new training once the data is there; False when another step is next by then."""
         try:
             await self.executor.prepare(e.commit, self.store.show)
         except PrepareFailed as error:

@@ -166,7 +166,7 @@ def incumbent(repository: Repository, tag: str | None) -> tuple[str, str]:
     Raises `UsageError` when an engine trains here: it would share the machine with what is measured.
     """
     name = newest(repository.root, tag)
-    if busy := [t for t in tags(repository.root) if attach.alive(RunPaths(repository.root, t))]:
+    if busy := [t for t in tags(repository.root) if attach.engine_runs(RunPaths(repository.root, t))]:
         raise UsageError(f"run {busy[-1]} is training here and would disturb the measurement: stop it first")
     if name is None:
         return repository.head(), "the code that is checked out"

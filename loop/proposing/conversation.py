@@ -144,8 +144,7 @@ class Conversations:
         )
 
     def keep_notes(self, proposal: Proposal, before: str) -> None:
-        """Write the agent's notes.md, whole or not at all, if it changed them. `before` is what it was given.
-        """
+        """Write notes.md, whole or not at all, if the agent changed it. `before` is what it was given."""
         if proposal.notes is not None:
             draft = self._paths.notes.with_suffix(".draft")
             draft.write_text(joined(before, _read(self._paths.notes), proposal.notes), "utf-8")

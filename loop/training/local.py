@@ -35,8 +35,7 @@ class _Found(Struct):
 
 
 class _Seat:
-    """One place to train: its slot, the lock that says that it is taken, and the supervisor that stands by.
-    """
+    """One place to train: its slot, the lock that says it is taken, and the supervisor that stands by."""
 
     def __init__(self, paths: RunPaths, number: int) -> None:
         self.slot = slot.Slot(paths.slot(number))

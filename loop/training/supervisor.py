@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from loop import processes
 from loop.records.training_folder import Spec, TrainingFolder
 from loop.training.programs import supervise
 
@@ -64,7 +65,7 @@ class Standby:
         os.write(self._process.stdin.fileno(), f"{nonce} {files.spec}\n".encode())
         self._process.stdin.close()
         self._held.close()
-        return Supervisor(self._process.pid, supervise.ticks(self._process.pid))
+        return Supervisor(self._process.pid, processes.start_ticks(self._process.pid))
 
     def dismiss(self) -> None:
         """It is not needed."""
@@ -91,10 +92,9 @@ async def locate(files: TrainingFolder, lock: Path) -> Supervisor | None:
 
 
 def _find(files: TrainingFolder) -> Supervisor | None:
-    with contextlib.suppress(OSError, msgspec.DecodeError, psutil.Error):
+    with contextlib.suppress(OSError, msgspec.DecodeError):
         found = msgspec.json.decode(files.supervisor.read_bytes(), type=Supervisor)
-        alive = psutil.Process(found.pid).status() != psutil.STATUS_ZOMBIE
-        if alive and supervise.ticks(found.pid) == found.ticks:
+        if processes.alive(found.pid, found.ticks):
             return found
     return None
 

@@ -1,5 +1,4 @@
-"""The trainings under way: each is started, shown, stopped where nothing can come of it, and accounted for.
-"""
+"""The trainings under way: started, shown, stopped where nothing can come of them, accounted for."""
 
 from __future__ import annotations
 
