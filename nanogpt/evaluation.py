@@ -127,7 +127,7 @@ class HeldOut:
         return self._streams[split][index * self.sequence : (index + 1) * self.sequence]
 
     def tensors(self, rows: list[Any], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return inputs and targets (B, T): the targets are the rows, the inputs BOS and the row but its end."""
+        """Return inputs and targets, (B, T): a row is the target, and the input is the same after a BOS."""
         import numpy as np
         import torch
 
@@ -235,7 +235,7 @@ class _Pass:
         return [(p, logits[i, : p.cut].clone()) for i, p in enumerate(probes)]
 
     def _compute_again(self, logits: torch.Tensor, targets: torch.Tensor, losses: torch.Tensor) -> None:
-        """Compute a secret sample of the losses again, with numpy in float64. Raises `Cheating` if one is off.
+        """Compute a secret sample of the losses again with numpy in float64. Raises `Cheating` if one is off.
 
         logits (N, V), targets (N,), losses (N,).
         """
@@ -263,7 +263,7 @@ class _Pass:
         return logits.float()
 
     def _choose(self, count: int) -> list[Probe]:
-        """Choose the rows of a probe at random from both splits: every other one is spliced, the rest whole."""
+        """Choose the rows of a probe at random from both splits; every other one is spliced."""
         length, probes = self._held_out.sequence, list[Probe]()
         for split, at in self._secret.sample(self._rows, min(count, len(self._rows))):
             tokens = self._held_out.row(split, at).copy()
