@@ -376,7 +376,7 @@ class MuonAdamW:
 
     @torch.no_grad()
     def step(self, scale: float, done: float) -> None:
-        """Update all parameters; `scale` is of the learning rates, `done` the share of the budget used."""
+        """Update all parameters; `scale` multiplies learning rates, `done` is the share of the budget used."""
         self.steps += 1
         for stack, momentum, variance in zip(self.stacks, self.momenta, self.variances, strict=True):
             self._muon(stack, momentum, variance, scale, done)
