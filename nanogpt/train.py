@@ -376,7 +376,7 @@ class MuonAdamW:
 
     @torch.no_grad()
     def step(self, scale: float, done: float) -> None:
-        """Update all parameters; `scale` multiplies learning rates, `done` is the share of the budget used."""
+        """Update all parameters; `scale` multiplies the rates, `done` is the used share of the budget."""
         self.steps += 1
         for stack, momentum, variance in zip(self.stacks, self.momenta, self.variances, strict=True):
             self._muon(stack, momentum, variance, scale, done)

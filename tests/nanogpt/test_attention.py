@@ -39,9 +39,9 @@ def test_a_token_attends_to_itself_and_to_a_window_before_it(window: int) -> Non
 
 
 def test_gradients_are_those_of_the_textbook() -> None:
-    inputs = [x.requires_grad_() for x in random_qkv()]
-    found = torch.autograd.grad(attention(*inputs, 4, "sdpa").square().sum(), inputs)
-    expected = torch.autograd.grad(by_hand(*inputs, 4).square().sum(), inputs)
+    q, k, v = (x.requires_grad_() for x in random_qkv())
+    found = torch.autograd.grad(attention(q, k, v, 4, "sdpa").square().sum(), (q, k, v))
+    expected = torch.autograd.grad(by_hand(q, k, v, 4).square().sum(), (q, k, v))
     for one, other in zip(found, expected, strict=True):
         assert torch.allclose(one, other, atol=1e-4)
 
