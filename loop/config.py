@@ -25,6 +25,7 @@ FIXED = (
     "nanogpt/counts.py",
     "nanogpt/attention.py",
     "nanogpt/fused.py",
+    "nanogpt/machine.py",
     "nanogpt/clock.py",
     "nanogpt/evaluation.py",
     "prepare.py",
