@@ -40,6 +40,8 @@ class Repository:
     def __init__(self, repo: Repo) -> None:
         self._repo = repo
         self.root = Path(repo.path).resolve()
+        self.patience_s = 10.0
+        """How long a write waits for a lock of another process, seconds."""
 
     @classmethod
     def discover(cls, start: Path) -> Repository:
@@ -143,7 +145,7 @@ class Repository:
             store.add_object(commit)
             return commit.id.decode()
 
-        return _retry(write)
+        return self._retry(write)
 
     def set_ref(self, ref: str, commit: str) -> None:
         """Point `ref` at `commit` whatever it was before (only for refs that are ours alone)."""
@@ -152,7 +154,7 @@ class Repository:
             if self.resolve(ref) != commit:
                 self._repo.refs[Ref(ref.encode())] = ObjectID(commit.encode())
 
-        _retry(write)
+        self._retry(write)
 
     def keep_candidate(self, tag: str, n: int, commit: str) -> None:
         """Point candidate `n`'s ref at `commit`; an earlier attempt at it stays reachable as `0007-1`."""
@@ -173,7 +175,7 @@ class Repository:
             return self._repo.refs.set_if_equals(ref, ObjectID(old.encode()), ObjectID(new.encode()))
 
         now = self.resolve(ref.decode())
-        if now != new and (now != old or not _retry(write)):
+        if now != new and (now != old or not self._retry(write)):
             at = (self.resolve(ref.decode()) or "nothing")[:7]
             raise BranchMoved(
                 f"branch {branch} is at {at}, not at {(old or 'nothing')[:7]} where this run left it: "
@@ -188,7 +190,7 @@ class Repository:
                 commit.encode(), text.encode(), notes_ref=NOTES, author=IDENTITY, committer=IDENTITY
             )
 
-        _retry(write)
+        self._retry(write)
 
     def clear_stale_locks(self, tag: str) -> list[Path]:
         """Remove lock files that a killed engine left on refs of ours and on objects.
@@ -209,6 +211,29 @@ class Repository:
                 gone.append(lock)
         return gone
 
+    def _retry(self, action: Callable[[], T]) -> T:
+        """Run `action` again while another git process (gc, the user's commit) holds a lock.
+
+        gc also removes a folder of objects that is empty, just before something is written there. A lock that
+        a killed engine left would stay for ever: it goes when it is old. Raises BlockingIOError, and
+        FileNotFoundError, after `patience_s`.
+        """
+        deadline, wait = time.monotonic() + self.patience_s, 0.01
+        while True:
+            try:
+                return action()
+            except FileNotFoundError:
+                if time.monotonic() >= deadline:
+                    raise
+            except FileLocked as error:
+                lock = Path(os.fsdecode(error.lockfilename))
+                if _unlock(lock):
+                    continue
+                if time.monotonic() >= deadline:
+                    raise BlockingIOError(errno.EAGAIN, "locked by another process", str(lock)) from error
+            time.sleep(wait)
+            wait = min(wait * 2, 0.5)
+
     def _commit(self, commit: str) -> Commit:
         found = self._repo[ObjectID(commit.encode())]
         if not isinstance(found, Commit):
@@ -222,29 +247,6 @@ def candidate_ref(tag: str, n: int) -> str:
 
 def branch_of(tag: str) -> str:
     return f"autoresearch/{tag}"
-
-
-def _retry(action: Callable[[], T], seconds: float = 10.0) -> T:
-    """Run `action` again while another git process (gc, the user's commit) holds a lock.
-
-    gc also removes a folder of objects that is empty, just before something is written there. A lock that a
-    killed engine left would stay for ever: it goes when it is old. Raises OSError.
-    """
-    deadline, wait = time.monotonic() + seconds, 0.01
-    while True:
-        try:
-            return action()
-        except FileNotFoundError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(wait)
-        except FileLocked as error:
-            lock = Path(os.fsdecode(error.lockfilename))
-            if time.monotonic() > deadline:
-                raise OSError(errno.EAGAIN, "locked by another process", str(lock)) from error
-            if not _unlock(lock):
-                time.sleep(wait)
-                wait = min(wait * 2, 0.5)
 
 
 def _unlock(lock: Path) -> bool:

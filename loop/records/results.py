@@ -8,6 +8,7 @@ Rows that are there stay as they are, byte for byte. Writing is atomic.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -64,7 +65,10 @@ def _alone(path: Path) -> Iterator[Path]:
     folder = path.parent / HOME
     folder.mkdir(exist_ok=True)
     with (folder / "results.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(errno.EAGAIN, "locked by another process", lock.name) from error
         beside = path.resolve().parent
         yield folder if folder.stat().st_dev == beside.stat().st_dev else beside
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 from pathlib import Path
 
@@ -181,3 +182,35 @@ async def test_a_result_of_an_earlier_idea_is_not_taken_for_the_new_one(reposito
     (folder / "run.log").write_text("---\nval_bpb: 0.000001\n")
     await bench.run()
     assert bench.engine.state.experiment(2).value == pytest.approx(1 + 1.5**2 + 1)
+
+
+async def test_a_lock_on_the_ledger_stops_the_rows_and_nothing_else(repository: Path) -> None:
+    """The lock goes only when this test lets it go: an event loop that stood still would wait for ever."""
+    bench = Bench(repository, ScriptedAgent(), max_experiments=4, rule="improved", baseline_runs=1)
+    with (repository / ".autoresearch/results.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        running = asyncio.create_task(bench.run())
+        await until(lambda: bench.engine.state.rows == 2)
+        assert await commands.obey(bench.engine, ev.Steer("still there?"))
+        assert results.lines(repository / "results.tsv") == []
+    await running
+    assert results.read(repository / "results.tsv").height == 4
+
+
+async def test_a_lock_on_the_branch_stops_the_rows_and_nothing_else(repository: Path) -> None:
+    bench = Bench(repository, ScriptedAgent(), max_experiments=4, rule="improved", baseline_runs=1)
+    lock = repository / ".git/refs/heads/autoresearch/t.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    running = asyncio.create_task(bench.run())
+
+    def young() -> int:
+        lock.touch()  # an old one would be taken for what a killed process left
+        return bench.engine.state.rows
+
+    await until(lambda: young() == 2)
+    assert await commands.obey(bench.engine, ev.Steer("still there?"))
+    assert results.lines(repository / "results.tsv") == []
+    lock.unlink()
+    await running
+    assert results.read(repository / "results.tsv").height == 4

@@ -116,7 +116,7 @@ def test_no_cheat_is_kept(
     assert (refused is not None) == cheat.audit, refused
     start_s = min(run.excluded_seconds for run in ran.values() if run.data)  # on an idle machine
     found, baseline = ran[cheat.name], msgspec.structs.replace(ran[BASELINE.name], excluded_seconds=start_s)
-    monkeypatch.setattr(verdict, "LEFT_OUT_S", 1.0)  # the real value is for budgets of minutes
+    monkeypatch.setattr(trust, "LEFT_OUT_S", 1.0)  # the real value is for budgets of minutes
     if cheat.fate in ("no effect", "not stopped"):
         assert cheat.fate == "no effect" or refused, "neither stopped nor refused"
         return

@@ -1,4 +1,4 @@
-"""The audit off the event loop: the same findings in a thread and in a process, and an end to its patience."""
+"""The audit off the event loop: the same findings in a thread and in a process, and a limit to its time."""
 
 from __future__ import annotations
 
