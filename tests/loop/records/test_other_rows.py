@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from loop import events as ev
+from loop.experiment import format_row
 from loop.records import other_rows
 from loop.records.results import HEADER
-from loop.state import fold, format_row
+from loop.state import fold
 
 C = "c" * 40
 OWN = format_row(C, 1.25, 2.0, "keep", "baseline")

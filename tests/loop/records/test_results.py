@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop import state
+from loop.experiment import format_row
 from loop.records import results
 
 OTHERS = (
@@ -20,10 +20,8 @@ OTHERS = (
 
 
 def test_rows_are_formatted_as_autoresearch_does() -> None:
-    assert (
-        state.format_row("a" * 40, 0.9979, 44.04, "keep", "x\ty\nz") == "aaaaaaa\t0.997900\t44.0\tkeep\tx y z"
-    )
-    assert state.format_row("b" * 40, None, 0, "crash", "") == "bbbbbbb\t0.000000\t0.0\tcrash\t"
+    assert format_row("a" * 40, 0.9979, 44.04, "keep", "x\ty\nz") == "aaaaaaa\t0.997900\t44.0\tkeep\tx y z"
+    assert format_row("b" * 40, None, 0, "crash", "") == "bbbbbbb\t0.000000\t0.0\tcrash\t"
 
 
 def test_rows_of_other_tools_stay_byte_for_byte(tmp_path: Path) -> None:
@@ -61,6 +59,6 @@ def test_odd_files_are_read_without_an_error(tmp_path: Path, text: str) -> None:
 @given(st.text())
 def test_any_description_is_one_row(tmp_path_factory: pytest.TempPathFactory, description: str) -> None:
     path = tmp_path_factory.mktemp("r") / "results.tsv"
-    results.append(path, state.format_row("a" * 40, 0.5, 1.0, "keep", description), copies=0)
+    results.append(path, format_row("a" * 40, 0.5, 1.0, "keep", description), copies=0)
     assert results.read(path).height == 1
     assert results.read(path)["val_bpb"].to_list() == [0.5]
