@@ -119,7 +119,7 @@ class Executor:
                 supervisor.sweep(files)
                 await asyncio.to_thread(self._slot.export, self._repository, run.commit)
                 nonce = secrets.token_hex(16)
-                spec = self._spec(files, run, training_folder.proof(nonce))
+                spec = self._spec(files, run, training_folder.proof_of(nonce))
                 found = self._start(files, spec, nonce)
             steps_s = await self._follow(files, job, found)
             if self._ended is not None or not _interrupted(files, run):
