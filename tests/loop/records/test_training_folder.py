@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -16,13 +17,11 @@ from loop.records.training_folder import Exit, Fence, Spec, TrainingFolder, proo
 ENDED = Exit("finished", "", 0, 1000.0, 1300.0)
 
 
-def trained(
-    folder: Path, commit: str = "c", ended: Exit | None = ENDED, nonce: str = "right"
-) -> TrainingFolder:
-    """The folder of a training of `commit`, as engine and supervisor leave it."""
+def trained(folder: Path, ended: Exit | None = ENDED) -> TrainingFolder:
+    """The folder of a training of commit `c`, as engine and supervisor leave it."""
     files = TrainingFolder(folder)
     files.reset()
-    spec = Spec(["python"], "", {}, "", "", "", 60.0, commit=commit, proof=proof_of(nonce))
+    spec = Spec(["python"], "", {}, "", "", "", 60.0, commit="c", proof=proof_of("right"))
     files.spec.write_bytes(msgspec.json.encode(spec))
     if ended:
         files.exit.write_bytes(msgspec.json.encode(ended))
@@ -142,7 +141,7 @@ def test_a_curve_is_thinned_evenly_and_keeps_its_first_point(
     losses = [point.loss for point in read_curve(metrics, points)]
     assert len(losses) == steps if steps < points else points <= len(losses) < 2 * points
     assert losses[:1] == [0.0] * bool(steps)
-    assert len({b - a for a, b in zip(losses, losses[1:], strict=False)}) <= 1
+    assert len({b - a for a, b in itertools.pairwise(losses)}) <= 1
 
 
 def test_progress_lines_without_a_loss_and_torn_lines_are_no_points(tmp_path: Path) -> None:
