@@ -8,7 +8,6 @@ import pytest
 
 from loop.events import CurvePoint
 from loop.judging.early_stop import doomed
-from loop.judging.trust import printed_flags
 
 
 def curve(until: float, loss: object, points: int = 400) -> list[CurvePoint]:
@@ -51,22 +50,3 @@ def test_a_run_is_doomed_only_when_nothing_can_come_of_it(
 
 def test_without_an_incumbent_nothing_is_far_behind() -> None:
     assert doomed(curve(0.9, lambda at: 9.0), 0, []) is None
-
-
-@pytest.mark.parametrize(
-    ("claimed", "wall", "steps", "full", "found"),
-    [
-        (300.0, 340, 320, True, []),
-        (None, 310, 300, True, []),
-        (300.0, 500, 430, True, []),  # a slow start, and a clock that leaves some of it out
-        (300.0, 560, 540, True, ["it trained for 540 s with a budget of 300 s"]),
-        (500.0, 560, 300, True, ["it trained for 500 s with a budget of 300 s"]),
-        (300.0, 5, 0, False, ["it says that it trained for 300 s, but it ran for 5.0 s"]),
-        (None, 5, 0, False, []),
-        (None, 5, 0, True, ["it ended after 5.0 s of a budget of 300 s"]),
-        ("much", 310, 300, True, []),
-    ],
-)
-def test_doubts(claimed: float | str | None, wall: float, steps: float, full: bool, found: list[str]) -> None:
-    summary = {} if claimed is None else {"training_seconds": claimed}
-    assert printed_flags(summary, 300, wall, steps, full=full) == found
