@@ -53,10 +53,9 @@ async def test_the_hidden_number_is_journaled_and_told_to_no_agent(
     bench = Bench(root, ScriptedAgent(script), max_experiments=3, audit="report")
     await bench.run()
     state = fold(journal.read(bench.paths.journal))
-    assert [t.finished and t.finished.hidden for e in state.experiments for t in e.trainings] == [
-        7.654321
-    ] * 3
-    assert all(t.finished and t.finished.verified for e in state.experiments for t in e.trainings)
+    ends = [t.finished for e in state.experiments for t in e.trainings]
+    assert [ended and ended.hidden for ended in ends] == [7.654321] * 3
+    assert all(ended and ended.verified for ended in ends)
     outside = [
         *prompts,
         (root / "results.tsv").read_text(),

@@ -19,10 +19,10 @@ import pytest
 import prepare
 from loop import events as ev
 from loop.agents.base import Proposal
-from loop.judging import audit, verdict
+from loop.experiment import ExperimentPhase
+from loop.judging import audit, trust, verdict
 from loop.judging.verdict import Rules, Verdict
-from loop.records import training_folder
-from loop.records.training_folder import Spec, TrainingFolder
+from loop.records.training_folder import Spec, TrainingFolder, proof_of
 from loop.state import Experiment, RunState, Training
 from loop.training import outcome
 from tests.conftest import git
@@ -65,13 +65,13 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ev.TrainingFinish
             "AUTORESEARCH_RESULT": str(files.result),
             "AUTORESEARCH_NONCE": nonce,
         }
-        spec = Spec([], "", {}, "", "", "", 60.0, commit=str(i), proof=training_folder.proof(nonce))
+        spec = Spec([], "", {}, "", "", "", 60.0, commit=str(i), proof=proof_of(nonce))
         files.spec.write_bytes(msgspec.json.encode(spec))
         jobs.append({"script": str(slot / "train.py"), "env": environment, "log": str(files.log)})
     (base / "jobs.json").write_text(json.dumps(jobs))
     subprocess.run([sys.executable, ROOT / "tests/red_team/forks.py", base / "jobs.json"], check=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_folder, "OVER_S", 1.0)  # the real one suits budgets of minutes
+        patch.setattr(trust, "OVER_S", 1.0)  # the real one suits budgets of minutes
         return {cheat.name: accounted(base / str(i), cheat) for i, cheat in enumerate(cheats)}
 
 
@@ -79,7 +79,8 @@ def accounted(folder: Path, cheat: Cheat) -> ev.TrainingFinished:
     files = TrainingFolder(folder)
     ended = files.read_exit(folder.name)
     assert ended is not None
-    run = Training(1, 1337, folder.name, budget_s(cheat), started_at=ended.started)
+    started = ev.TrainingStarted(2, 1, folder.name, 1337, budget_s(cheat))
+    run = Training(started, started_at=ended.started)
     return outcome.account(files, ended, 2, run, "val_bpb")
 
 
@@ -93,11 +94,12 @@ def judged(baseline: ev.TrainingFinished, finished: ev.TrainingFinished, budget_
     return found
 
 
-def _experiment(n: int, phase: str, commit: str, f: ev.TrainingFinished, budget_s: float) -> Experiment:
-    run = Training(1, 1337, commit, budget_s, 0.0, 0, 1.0, f.outcome, f.reason, f.value)
-    run.verified, run.hidden, run.flags = f.verified, f.hidden, f.flags
-    run.data, run.excluded_seconds = f.data, f.excluded_seconds
-    return Experiment(n=n, parent="", phase=phase, commit=commit, trainings=[run], value=f.value)  # type: ignore[arg-type]
+def _experiment(
+    n: int, phase: ExperimentPhase, commit: str, f: ev.TrainingFinished, budget_s: float
+) -> Experiment:
+    started = ev.TrainingStarted(n, 1, commit, 1337, budget_s)
+    trained = Training(started, 0.0, f, 1.0)
+    return Experiment(n=n, parent="", phase=phase, commit=commit, trainings=[trained], value=f.value)
 
 
 def test_the_honest_trainer_is_measured_and_not_flagged(ran: dict[str, ev.TrainingFinished]) -> None:
