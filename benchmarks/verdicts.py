@@ -1,10 +1,11 @@
 """Compares the rules of verdicts in simulated runs of research, in which every number is in part luck.
 
-    python benchmarks/verdicts.py [--reps 300] [--noise 0.001]
+    python benchmarks/verdicts.py [--reps 300] [--noise 0.001] [--fit]
 
-Every rule gets the same number of trainings, that is, the same GPU time; a rule that trains things again tries
-fewer ideas. Printed are the true quality of the incumbent, and how many keeps were false: the change helps
-nothing, or hurts. The rules are the engine's own functions of `loop/judging/verdict.py`, fed with drawn numbers.
+Every rule gets the same number of trainings, that is, the same GPU time; a rule that trains things again
+tries fewer ideas. Printed are the true quality of the incumbent, and how many keeps were false: the change
+helps nothing, or hurts. The rules are the engine's own functions of `loop/judging/verdict.py`, fed with drawn
+numbers.
 
 Ideas are drawn from a mixture fitted to the public log of karpathy/autoresearch, branch exp/H100/mar8, and
 the longer runs after it: 22 improvements in 125 experiments, 17 of them below 0.001, 0.0282 in all, about
@@ -153,7 +154,7 @@ def research(
 def _try(
     weigher: Weigher, luck: Luck, incumbent: list[float], quality: float, tried: Idea
 ) -> tuple[list[float] | None, bool]:
-    """Train and judge one idea. Returns its values (None when it is not kept) and whether it seemed better."""
+    """Train and judge one idea. Returns its values, None if it is not kept, and whether it seemed better."""
     values = [luck.value(quality + tried.gain)]
     while True:
         gain = fmean(values) - fmean(incumbent)
@@ -203,8 +204,8 @@ def fit(reps: int) -> None:
         keeps.append(len(deltas))
         small.append(sum(delta < 0.001 for delta in deltas))
         total.append(sum(deltas))
-    print(f"improvements in 125 trainings: {fmean(keeps):.1f} (log: 22), below 0.001: {fmean(small):.1f} (17), "
-          f"in all {fmean(total):.4f} (0.0282)")  # fmt: skip
+    print(f"improvements in 125 trainings: {fmean(keeps):.1f} (log: 22), below 0.001: {fmean(small):.1f} "
+          f"(17), in all {fmean(total):.4f} (0.0282)")  # fmt: skip
 
 
 def main() -> None:
@@ -216,9 +217,7 @@ def main() -> None:
     marks = (100, 500)
     if arguments.fit:
         fit(arguments.reps)
-    print(
-        f"noise of one training {arguments.noise:g}, {arguments.reps} simulated runs of research for each rule"
-    )
+    print(f"noise of one training {arguments.noise:g}, {arguments.reps} simulated runs for each rule")
     print("| rule | trainings | ideas tried | true gain | keeps | false keeps |")
     print("|---|---|---|---|---|---|")
     for name, rows in compare(arguments.noise, arguments.reps, marks).items():
