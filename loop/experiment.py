@@ -109,7 +109,7 @@ class Experiment(Struct):
 
     @property
     def values(self) -> list[float]:
-        """The metric of each finished training of its commit; trainings before a repair are of another one."""
+        """The metric of each finished training of its commit. Before a repair it had another commit."""
         return [
             t.value
             for t in self.trainings
