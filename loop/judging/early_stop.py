@@ -23,9 +23,10 @@ EXPLODED = 2.0
 LOOK_FROM = 0.5
 """Share of the budget from which a training is compared with the incumbent's."""
 SLOWER = 3
-"""A training is far behind when its loss is above the incumbent's at a third of its own progress..."""
+"""The loss is compared with the incumbent's at a third of the same share of the budget: a training that is
+above even that is far behind."""
 MARGIN = 0.05
-"""...by more than this share of what the incumbent's loss fell in all."""
+"""It has to be above by more than this share of what the incumbent's loss fell in all."""
 WINDOW = 0.05
 """Share of the budget over which the median of the losses is taken: single steps scatter."""
 

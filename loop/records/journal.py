@@ -6,6 +6,7 @@ Each event is on disk before its side effect begins, so that a restart can go on
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import time
@@ -52,7 +53,7 @@ class Journal:
         try:
             written = os.write(self._fd, line)
             if written != len(line):
-                raise OSError(28, "No space left on device", str(self.path))
+                raise OSError(errno.ENOSPC, "No space left on device", str(self.path))
             os.fsync(self._fd)
         except OSError:
             os.ftruncate(self._fd, start)

@@ -1,4 +1,4 @@
-"""When a run is stopped early: on tables of loss curves."""
+"""When a training is stopped early: on tables of loss curves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INCUMBENT = curve(1.0, usual)
 
 
 @pytest.mark.parametrize(
-    ("run", "nans", "why"),
+    ("trained", "nans", "why"),
     [
         ([], 0, None),
         ([], 3, "its loss is not finite"),
@@ -41,12 +41,21 @@ INCUMBENT = curve(1.0, usual)
         (curve(0.9, lambda at: -usual(at)), 0, None),
     ],
 )  # fmt: skip
-def test_a_run_is_doomed_only_when_nothing_can_come_of_it(
-    run: list[CurvePoint], nans: int, why: str | None
+def test_a_training_is_doomed_only_when_nothing_can_come_of_it(
+    trained: list[CurvePoint], nans: int, why: str | None
 ) -> None:
-    found = doomed(run, nans, INCUMBENT)
+    found = doomed(trained, nans, INCUMBENT)
     assert (found is None) if why is None else (found or "").startswith(why)
 
 
 def test_without_an_incumbent_nothing_is_far_behind() -> None:
     assert doomed(curve(0.9, lambda at: 9.0), 0, []) is None
+
+
+def test_a_curve_without_enough_points_is_not_judged() -> None:
+    exploding = [CurvePoint(0.9 * i / 8, 10.0 * (1 + i)) for i in range(9)]
+    assert doomed(exploding, 0, INCUMBENT) is None
+
+
+def test_an_incumbent_whose_loss_never_fell_says_nothing() -> None:
+    assert doomed(curve(0.9, lambda at: 5.0), 0, curve(1.0, lambda at: 3.0)) is None
