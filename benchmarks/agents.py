@@ -215,9 +215,8 @@ async def words(api: str) -> None:
         root = make_repository(Path(folder) / "repository")
         paths = RunPaths(root, "words")
         async with wire.Wire(*(_reply(api) for _ in range(3))) as peer:
-            agent = ["--agent", "claude" if api == "claude" else "gpt"]
-            options = ["--api", api] if api != "claude" else []
-            flags = ["--tag", "words", *agent, *options, "--model", "m", "--base-url", peer.url]
+            agent = {"agent": "claude"} if api == "claude" else {"agent": "gpt", "api": api}
+            flags = {**agent, "model": "m", "base_url": peer.url}
             await asyncio.to_thread(launch.start_detached, paths, flags)
             client = await attach.connect(paths)
             shown: list[tuple[float, str]] = []

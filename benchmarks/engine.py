@@ -1,6 +1,7 @@
-"""What the engine costs: gaps between trainers, busy share, processor and memory, attaching, events a second.
+"""What the engine costs: gaps between trainers, busy share, processor and memory, attaching, events a second,
+and how long its event loop stands still while locks are held.
 
-    python -m benchmarks.engine [gap] [busy] [idle] [attach] [events]      (all of them: five minutes)
+    python -m benchmarks.engine [gap] [busy] [idle] [attach] [events] [block]      (all of them: six minutes)
 
 Real engines, processes, journals and sockets; only training and thinking are sleeps. Figures and machine:
 docs/benchmarks.md.
@@ -67,7 +68,7 @@ class Thinker:
         self.state: RunState | None = None
 
     async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
-        while self.serial and self.state and self.state.running:  # noqa: ASYNC110 - a state has no event
+        while self.serial and self.state and self.state.under_way:  # noqa: ASYNC110 - a state has no event
             await asyncio.sleep(0.002)
         await asyncio.sleep(self.think_s)
         line = f"A_{context.n} = "
@@ -87,7 +88,7 @@ def repository(budget_s: float) -> Iterator[Path]:
 def trained(root: Path) -> list[tuple[float, float]]:
     """When each trainer ran its first and its last line."""
     times = []
-    for log in sorted((root / ".autoresearch/t/experiments").glob("*/run-*/run.log")):
+    for log in sorted((root / ".autoresearch/t/experiments").glob("*/training-*/run.log")):
         found = dict(re.findall(r"^(began|ended): (\S+)$", log.read_text(), re.MULTILINE))
         times.append((float(found["began"]), float(found["ended"])))
     return sorted(times)
@@ -130,7 +131,7 @@ def idle(seconds: float = 60.0) -> None:
     """Processor time and memory of a real engine while its trainer prints three steps a second."""
     with repository(3600.0) as root:
         paths = RunPaths(root, "t")
-        launch.start_detached(paths, ("--tag", "t", "--agent", "search"))
+        launch.start_detached(paths, {"agent": "search"})
         found = attach.info(paths)
         assert found is not None
         engine = psutil.Process(found.pid)
@@ -205,7 +206,6 @@ def attach_to(experiments: int) -> None:
 async def _attach(root: Path, experiments: int, records: int, size: float, rebuilt: float) -> None:
     agent: Agent = Thinker(0.0)
     bench = Bench(root, agent)
-    bench.journal.records.clear()  # as launch.py does
     gc.collect()
     server = Server(bench.paths.socket())
     await server.open(bench.engine)
@@ -260,7 +260,9 @@ def events(count: int = 100_000) -> None:
         with repository(1.0) as root:
             bench = Bench(root, Thinker(0.0))
             server = Server(bench.paths.socket())
-            bench.engine._publish = server.publish
+            bench.store.listen(server.publish)
+            bench.store.record(ev.ExperimentStarted(1, C))
+            bench.store.record(ev.TrainingStarted(1, 1, C, seed=1337, budget_s=300))
             await server.open(bench.engine)
             words = [sys.executable, "-m", "benchmarks.engine", f"listen={server.path}"]
             clients = [
@@ -270,7 +272,7 @@ def events(count: int = 100_000) -> None:
                 await asyncio.sleep(0.01)
             began, cpu = time.perf_counter(), time.process_time()
             for i in range(count):
-                bench.engine.show(ev.Progress(1, 1, i, i / count, 2.5, 1.0, 300.0, 1e6, 39.8, 1.0, 10.0))
+                bench.store.show(ev.Progress(1, 1, i, i / count, 2.5, 1.0, 300.0, 1e6, 39.8, 1.0, 10.0))
                 if i % 200 == 0:
                     while max(c._bytes for c in server._clients) > 2**20:  # noqa: ASYNC110
                         await asyncio.sleep(0.001)
@@ -288,8 +290,81 @@ def events(count: int = 100_000) -> None:
     asyncio.run(run())
 
 
+class Lag:
+    """How long an event loop stood still: a task that wants to wake every 5 ms says when it could not."""
+
+    def __init__(self) -> None:
+        self.stalls: list[float] = []
+        self._task = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.005)
+            self.stalls.append(time.perf_counter() - before - 0.005)
+
+    def stop(self) -> list[float]:
+        self._task.cancel()
+        return sorted(self.stalls)
+
+
+class Novelist(Thinker):
+    """Proposes 400 KB of source each time."""
+
+    async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
+        found = await super().propose(context, emit)
+        lines = (f"def f_{i}(x: float) -> float:\n    return x * {i} + {context.n}\n" for i in range(8000))
+        after = found.source.split("# ---", 1)[0] + "# ---\n" + "".join(lines)
+        emit(ev.CandidateEdited(context.n, context.path, context.source, after))
+        return Proposal(found.description, after)
+
+
+HOLDER = """\
+import fcntl, os, sys, time
+root, until = sys.argv[1], time.monotonic() + float(sys.argv[2])
+refs = [f"{root}/.git/refs/heads/autoresearch/t.lock", f"{root}/.git/refs/notes/autoresearch.lock"]
+while time.monotonic() < until:
+    for name in refs:
+        try:
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL))
+        except OSError:
+            continue
+    with open(f"{root}/.autoresearch/results.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        time.sleep(1.0)
+    for name in refs:
+        if os.path.exists(name):
+            os.unlink(name)
+    time.sleep(0.2)
+"""
+
+
+def block(experiments: int = 8) -> None:
+    """How long the event loop stands still while another process holds the locks of the run's branch, of the
+    notes and of results.tsv for a second at a time, the audit looks through 400 KB, and rows are written."""
+
+    async def run(root: Path) -> list[float]:
+        agent = Novelist(0.0)
+        bench = Bench(root, agent, max_experiments=experiments)
+        holder = await asyncio.create_subprocess_exec(sys.executable, "-c", HOLDER, str(root), "60")
+        lag = Lag()
+        await bench.run()
+        if holder.returncode is None:
+            holder.kill()
+        await holder.wait()
+        return lag.stop()
+
+    with repository(0.5) as root:
+        stalls = asyncio.run(run(root))
+    print(
+        f"event loop with locks held and 400 KB to audit: longest stall {1000 * stalls[-1]:.0f} ms, "
+        f"p99.9 {1000 * stalls[int(0.999 * (len(stalls) - 1))]:.0f} ms ({len(stalls):,} looks)"
+    )
+
+
 PARTS: dict[str, Callable[[], None]] = {
     "gap": gap, "busy": busy, "idle": idle, "attach": attaching, "events": events,
+    "block": block,
 }  # fmt: skip
 
 

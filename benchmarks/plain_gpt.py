@@ -1,7 +1,13 @@
-"""The baseline of benchmarks/trainer.py: a GPT as one would have written it in 2020.
+"""Trains a plain GPT, the baseline that benchmarks/trainer.py compares nanogpt/train.py with.
 
-LayerNorm, learned positions, GELU, AdamW with warm-up and cosine; data, clock and evaluation are ours.
-`PLAIN_LR` sets the learning rate.
+    PLAIN_LR=6e-3 python benchmarks/plain_gpt.py
+
+It is built as GPT-2 was (Radford et al. 2019): LayerNorm, learned positions, GELU, head and embedding share
+their weights; AdamW with warm-up and a cosine schedule. Depth, width, rows a step, data, clock and evaluation
+are those of nanogpt on a CPU, and so are AUTORESEARCH_BUDGET_S and the other variables. The environment
+variable PLAIN_LR is the peak learning rate (3e-3). It prints val_bpb and the number of steps.
+
+Shapes in comments: B rows, T tokens a row, D width, V tokens of vocabulary.
 """
 
 from __future__ import annotations
@@ -21,9 +27,12 @@ from prepare import Clock, evaluate, load
 
 DEPTH, WIDTH, HEADS, ROWS = 2, 128, 4, 8
 WARM_UP, FINAL = 0.02, 0.1
+"""The share of the budget in which the learning rate rises, and the share of its peak left at the end."""
 
 
 class Block(nn.Module):
+    """Causal attention and an MLP, each after a LayerNorm and added to the residual stream (B, T, D)."""
+
     def __init__(self) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
@@ -40,6 +49,8 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
+    """From tokens (B, T) to logits (B, T, V)."""
+
     def __init__(self, vocab_size: int, sequence: int) -> None:
         super().__init__()
         self.embed, self.place = nn.Embedding(vocab_size, WIDTH), nn.Embedding(sequence, WIDTH)
@@ -58,13 +69,14 @@ class GPT(nn.Module):
 
 
 def rate(done: float) -> float:
-    """Warm-up, then a cosine."""
+    """Return the factor of the learning rate at a used share of the budget: warm-up, then a cosine."""
     if done < WARM_UP:
         return (done + 0.001) / WARM_UP
     return FINAL + (1 - FINAL) * 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
 
 
 def main() -> None:
+    """Train until the budget is used, evaluate, and print the result."""
     seed, peak = int(os.environ.get("AUTORESEARCH_SEED", "1337")), float(os.environ.get("PLAIN_LR", "3e-3"))
     torch.manual_seed(seed)
     data = load()

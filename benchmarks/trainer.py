@@ -1,9 +1,17 @@
-"""What the trainer is worth: ours, ours without one technique at a time, and what needs no network.
+"""Measures the val_bpb of nanogpt/train.py, of it with one technique changed, and of simpler methods.
 
     python benchmarks/trainer.py [--seconds 60] [--repeats 1] [NAME ...]
 
-Every line: the sympy corpus, the same tokens, the same validation text, one thread, a budget of CPU seconds
-(so that a busy machine changes little). Names choose lines; results in docs/benchmarks.md.
+It prints one table row for each method: mean val_bpb (bits per byte on the validation text, lower is better),
+its standard deviation, the number of trainings, and the optimizer steps of one. The methods are
+
+- `ours` and its variants (`VARIANTS`), which change hyperparameters of train.py;
+- `plain`: benchmarks/plain_gpt.py, a GPT without newer techniques, at several learning rates (`PLAIN`);
+- methods without a network: Kneser-Ney n-grams over the same tokens, and the compressors xz and PPMd.
+
+Every training uses the sympy corpus, one thread and a budget of CPU seconds, which a busy machine changes
+little. NAME chooses rows; without names all are measured, which takes 14 trainings for each repeat. Rows
+whose means differ by less than two standard deviations may differ by chance. Results: docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -39,7 +47,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "depth 3": {"DEPTH": "3"},
 }
 PLAIN = ("1e-3", "3e-3", "6e-3", "1e-2")
-"""Learning rates of the plain baseline; the best is what counts."""
+"""Learning rates of the plain GPT; the best of them is the one to compare with."""
 FAST = {
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "PASSIVE",
@@ -51,7 +59,7 @@ FAST = {
 
 
 def trained(script: Path, seconds: float, seed: int, **more: str) -> tuple[float, int]:
-    """val_bpb and steps of one run."""
+    """Run a training script for some CPU seconds; return its val_bpb and its number of steps."""
     environment = {"AUTORESEARCH_BUDGET_S": f"{seconds:g}", "AUTORESEARCH_SEED": str(seed), **more}
     done = subprocess.run(
         [sys.executable, str(script)], env=os.environ | FAST | environment, capture_output=True, text=True
@@ -63,7 +71,7 @@ def trained(script: Path, seconds: float, seed: int, **more: str) -> tuple[float
 
 
 def variant(changes: dict[str, str], seconds: float, seed: int) -> tuple[float, int]:
-    """Our trainer with some constants changed."""
+    """Train with a copy of nanogpt in which train.py has other values; return val_bpb and steps."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(ROOT / "nanogpt", folder, dirs_exist_ok=True)
         script = Path(folder) / "train.py"
@@ -76,6 +84,7 @@ def variant(changes: dict[str, str], seconds: float, seed: int) -> tuple[float, 
 
 
 def show(name: str, values: list[float], note: str = "") -> None:
+    """Print the table row of a method; `values` are the val_bpb of its trainings."""
     spread = f"{statistics.stdev(values):.4f}" if len(values) > 1 else ""
     print(f"| {name} | {statistics.mean(values):.4f} | {spread} | {len(values)} | {note} |", flush=True)
 
@@ -84,9 +93,10 @@ def show(name: str, values: list[float], note: str = "") -> None:
 
 
 class KneserNey:
-    """Interpolated Kneser-Ney (one discount for each order) over tokens."""
+    """An interpolated Kneser-Ney model of tokens, one discount for each order (Chen and Goodman 1998)."""
 
     def __init__(self, stream: Any, order: int, vocab_size: int) -> None:
+        """Count the n-grams of 1 to `order` tokens in a stream (S,)."""
         self.order, self.V = order, vocab_size
         self.levels: list[tuple[Any, ...]] = []
         for n in range(1, order + 1):
@@ -100,13 +110,14 @@ class KneserNey:
             self.levels.append((grams, counts, contexts, np.add.reduceat(counts, start), kinds, discount))
 
     def _keys(self, stream: Any, n: int) -> Any:
+        """Return each n-gram of the stream as one number, its tokens the digits: (S - n + 1,)."""
         keys = np.zeros(len(stream) - n + 1, np.int64)
         for i in range(n):
             keys = keys * self.V + stream[i : len(stream) - n + 1 + i]
         return keys
 
     def bits(self, rows: Any) -> Any:
-        """Bits of each token of rows (R, T + 1), but for the first, which is given."""
+        """Return the bits that each token of some rows (R, T + 1) costs, (R, T): the first token is given."""
         share = np.full(rows[:, 1:].shape, 1.0 / self.V)
         for n, (grams, counts, contexts, totals, kinds, discount) in enumerate(self.levels, 1):
             key = np.zeros_like(share, dtype=np.int64)
@@ -124,6 +135,12 @@ class KneserNey:
 
 
 def without_network(wanted: Callable[[str], bool]) -> None:
+    """Measure n-gram models and compressors on the validation text and print their rows.
+
+    The n-gram models see the rows that the trainings are measured on, so their contexts end where a row
+    starts. A compressor sees the whole text and may copy from anywhere in it. Its number is not a fair
+    comparison: it says what a longer memory is worth. "Primed" is its cost after the training text.
+    """
     from corpus import split_sympy
 
     from evaluation import HeldOut
@@ -156,20 +173,22 @@ def without_network(wanted: Callable[[str], bool]) -> None:
 
 
 def _ppmd(pyppmd: Any, order: int) -> Callable[[bytes], int]:
+    """Return a function that gives the size in bytes of a text after compression with PPMd."""
     return lambda b: len(pyppmd.compress(b, max_order=order, mem_size=1 << 30))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("names", nargs="*", help="lines to measure; all without names")
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--repeats", type=int, default=1)
+    """Measure the rows that the command line names."""
+    parser = argparse.ArgumentParser(description="Measure val_bpb of the trainer and of simpler methods.")
+    parser.add_argument("names", nargs="*", help="rows to measure; all without names")
+    parser.add_argument("--seconds", type=float, default=60.0, help="CPU seconds of a training (60)")
+    parser.add_argument("--repeats", type=int, default=1, help="trainings a row, each with another seed (1)")
     options = parser.parse_args()
 
     def wanted(name: str) -> bool:
         return not options.names or any(name.startswith(n) for n in options.names)
 
-    print("| | val_bpb | sd | runs | |\n|---|---|---|---|---|")
+    print("| | val_bpb | sd | trainings | |\n|---|---|---|---|---|")
     for name, changes in VARIANTS.items():
         if name in options.names or not options.names:
             runs = [variant(changes, options.seconds, 1337 + i) for i in range(options.repeats)]

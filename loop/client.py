@@ -1,4 +1,4 @@
-"""The client's side of the engine's socket: a `RunState` kept up to date, and commands."""
+"""The client's side of the engine's socket: it keeps a `RunState` up to date and sends commands."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from loop.state import Experiment, RunState
 
 
 class Refused(Exception):
-    """The engine answered a command with a reason not to follow it."""
+    """The engine refused a command; the message is its reason."""
 
 
 class ConnectionLost(Exception):
-    """The engine's end of the socket is gone."""
+    """The engine has closed the connection, or does not answer."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
-    """The whole state at the moment of attaching."""
+    """The whole state at the moment of connecting; the second message that an engine sends."""
 
     state: RunState
 
@@ -33,20 +33,20 @@ ServerMessage = ev.Hello | Snapshot | ev.Record | ev.Reply
 _decode = msgspec.json.Decoder(ServerMessage).decode
 
 LINE_LIMIT = 256 * 1024 * 1024
-"""asyncio's default of 64 KiB a line is less than one snapshot of a night."""
+"""Most bytes of one message. The state of a long run is far more than asyncio's default of 64 KiB."""
 
 
 class Connection(Protocol):
-    """What the cockpit needs: a live engine offers it, and so does a recording."""
+    """What the cockpit shows a run through: `Client` for a live engine, `Replay` for a recorded run."""
 
     state: RunState
 
     def records(self) -> AsyncIterator[ev.Record]:
-        """Records as they come, each already applied to `state`; ends when the engine is gone."""
+        """Records as they arrive, each already applied to `state`; ends when the connection is lost."""
         ...
 
     async def send(self, command: ev.AnyCommand) -> str:
-        """Send a command; returns what the engine says. Raises `Refused` or `ConnectionLost`."""
+        """Send a command; returns the engine's answer. Raises `Refused` or `ConnectionLost`."""
         ...
 
     async def experiment(self, n: int) -> ev.ExperimentDetail:
@@ -54,14 +54,14 @@ class Connection(Protocol):
         ...
 
     async def others(self) -> list[Experiment]:
-        """Rows of results.tsv that are not this run's. Raises `Refused` or `ConnectionLost`."""
+        """Rows of results.tsv that other runs or tools wrote. Raises `Refused` or `ConnectionLost`."""
         ...
 
     async def close(self) -> None: ...
 
 
 class Client:
-    """A `Connection` to a live engine."""
+    """A `Connection` to a live engine, over its socket."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hello: ev.Hello, state: RunState
@@ -77,7 +77,10 @@ class Client:
 
     @classmethod
     async def connect(cls, socket: Path, timeout_s: float = 10.0) -> Client:
-        """Attach to the engine behind `socket`. Raises OSError or `ConnectionLost`."""
+        """Connect to the engine that listens on `socket` and take in its state.
+
+        Raises OSError when nobody listens, `ConnectionLost` when it is not an engine or does not answer.
+        """
         reader, writer = await asyncio.open_unix_connection(str(socket), limit=LINE_LIMIT)
         try:
             async with asyncio.timeout(timeout_s):
@@ -117,6 +120,7 @@ class Client:
             await self._task
 
     async def _request(self, command: ev.AnyCommand) -> ev.Reply:
+        """Send a command and wait for the reply to it. Raises `Refused` or `ConnectionLost`."""
         if self._task.done():
             raise ConnectionLost("the engine is gone")
         self._next_id += 1
@@ -136,6 +140,7 @@ class Client:
         return reply
 
     async def _receive(self) -> None:
+        """Pass on records and replies until the connection ends; then end whoever waits for one."""
         try:
             while True:
                 message = await _read(self._reader)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import sys
 import tomllib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -18,82 +19,113 @@ from loop.records.repository import Repository
 
 CONFIG = "autoresearch.toml"
 PYTHON = "{python}"
+"""Stands in a command for the interpreter that runs the engine."""
 FIXED = (
     "nanogpt/prepare.py",
     "nanogpt/counts.py",
     "nanogpt/attention.py",
     "nanogpt/fused.py",
+    "nanogpt/machine.py",
     "nanogpt/clock.py",
     "nanogpt/evaluation.py",
     "prepare.py",
 )
-"""What agents may read by convention: what the editable file calls, and what makes numbers comparable."""
+"""Files that agents may read where `readonly` is not set: what train.py imports, and what measures it."""
+
+
+FINITE = sys.float_info.max
+"""As an upper bound it refuses infinity and nothing else."""
+
+
+def _about(
+    description: str, *, flag: str = "", title: str | None = None, unit: str = "", **bounds: Any
+) -> msgspec.Meta:
+    """What is known of a setting beside its type and default; --help and error messages are made from it.
+
+    `flag` is its name on the command line, empty if it has none there. `title` is its name in an error
+    message; without one that is the flag. `bounds` are numbers for msgspec's gt, ge and le.
+    """
+    extra = {"flag": flag, "unit": unit}
+    meta: msgspec.Meta = msgspec.Meta(description=description, title=title, extra=extra, **bounds)
+    return meta
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that can be set. Field names are the keys of autoresearch.toml."""
 
-    train_command: list[str] = []
-    """How one training run is started in its slot; `{python}` is the interpreter that runs us."""
-    prepare_command: list[str] = []
-    """Run once before the first training, with network; empty when there is nothing to prepare."""
-    editable: list[str] = []
-    """The file agents edit."""
-    readonly: list[str] = []
-    """Files agents may read besides."""
-    program: str = "program.md"
-    metric: str = "val_bpb"
-    direction: Literal["min", "max"] = "min"
-    budget_s: float = 300.0
-    timeout_s: float = 0.0
-    """Seconds after which a run is killed; 0: twice the budget, but at least a minute more than it."""
-    memory_gb: float = 0.0
-    """Resident memory a training run may use; 0: nine tenths of the machine's."""
-    disk_gb: float = 50.0
-    """What a training run may write; 0: no limit."""
-    data: list[str] = []
-    """Folders of training data outside the repository, besides the usual caches."""
-    sandbox: Literal["off", "auto", "require"] = "auto"
-    """The fence around training runs (docs/sandbox.md): none, what the machine has, or all or nothing."""
-    sandbox_read: list[str] = []
-    """Further files and folders that training runs may read."""
-    stop_doomed: bool = True
-    """End runs early whose loss is not finite, explodes, or is far behind the incumbent's."""
-    network: bool = False
-    """Training runs may use the network: for code that downloads while it trains."""
-    agent: str = "auto"
-    model: str = ""
-    base_url: str = ""
-    api: str = "auto"
-    agent_command: list[str] = []
-    agent_env: list[str] = []
-    """Further variables of the environment that a CLI agent gets; a name that ends in `_` is a beginning."""
-    max_turns: int = 40
-    """Turns an agent may take for one proposal."""
-    proposal_s: float = 1200.0
-    """Seconds an agent may take for one proposal; waiting for a provider that is down does not count."""
-    ahead: int = 1
-    """Candidates prepared beyond the one in training; with `approve`, how many may wait for you."""
-    approve: bool = False
-    max_experiments: int | None = None
-    max_hours: float | None = None
-    max_cost: float | None = None
-    max_crashes: int | None = 10
-    fix_attempts: int = 2
-    """How often an agent may repair one crashed idea."""
-    rule: Literal["improved", "confirmed"] = "confirmed"
-    """What is kept: any better number, or one that is better by more than luck (docs/verdicts.md)."""
-    baseline_runs: int = 2
-    """Runs of the unchanged code: they measure the noise."""
-    max_runs: int = 3
-    """Runs of one candidate at most, where rule `confirmed` asks for more than one."""
-    combine: int = 14
-    """Rule `confirmed`: near misses after which the engine tries them together; 0: never."""
-    line_price: float = 0.02
-    """Rule `confirmed`: what an added line must gain, in standard deviations of one run; 0: nothing."""
-
-    audit: Literal["refuse", "report"] = "refuse"
-    """What happens to a change that is more than training (docs/verdicts.md): not trained, or only shown."""
+    # fmt: off
+    train_command: Annotated[list[str], _about(
+        "starts a training in its slot; `{python}` is the interpreter that runs the engine")] = []
+    prepare_command: Annotated[list[str], _about(
+        "prepares the data, once before the first training and with network; empty: nothing to do")] = []
+    editable: Annotated[list[str], _about("the file that agents edit")] = []
+    readonly: Annotated[list[str], _about("files that agents may read besides")] = []
+    program: Annotated[str, _about("the file with your instructions to the agent")] = "program.md"
+    metric: Annotated[str, _about("the number that a training prints and that is judged")] = "val_bpb"
+    direction: Annotated[Literal["min", "max"], _about("which end of the metric is the better one")] = "min"
+    budget_s: Annotated[float, _about(
+        "how long each training trains", flag="--budget", title="the budget", unit="seconds", gt=0, le=FINITE,
+    )] = 300.0
+    timeout_s: Annotated[float, _about(
+        "when a training is killed; 0: after twice the budget, but at least a minute more than it",
+        flag="--timeout", unit="seconds")] = 0.0
+    memory_gb: Annotated[float, _about(
+        "resident memory that a training may use; 0: nine tenths of the machine's", ge=0, le=FINITE)] = 0.0
+    disk_gb: Annotated[float, _about("how much a training may write; 0: no limit", ge=0, le=FINITE)] = 50.0
+    data: Annotated[list[str], _about(
+        "folders of training data outside the repository, besides the usual caches")] = []
+    sandbox: Annotated[Literal["off", "auto", "require"], _about(
+        "the fence around trainings (docs/sandbox.md): none, what this machine has, or all or nothing",
+        flag="--sandbox")] = "auto"
+    sandbox_read: Annotated[list[str], _about("further files and folders that a training may read")] = []
+    stop_doomed: Annotated[bool, _about(
+        "end a training early: its loss is not finite, explodes, or is far behind the incumbent's")] = True
+    network: Annotated[bool, _about(
+        "a training may use the network: for code that downloads while it trains")] = False
+    agent: Annotated[str, _about(
+        "who proposes: auto, search, claude, gpt, acp, claude-code, codex or gemini",
+        flag="--agent")] = "auto"
+    model: Annotated[str, _about("the agent's model; none: the agent's own choice", flag="--model")] = ""
+    base_url: Annotated[str, _about(
+        "the address of an OpenAI-compatible server for agent gpt", flag="--base-url", unit="url")] = ""
+    api: Annotated[Literal["auto", "responses", "chat"], _about(
+        "which API that server speaks", flag="--api")] = "auto"
+    agent_command: Annotated[list[str], _about(
+        "the command of a CLI agent, for agent acp", flag="--agent-command", unit="command")] = []
+    agent_env: Annotated[list[str], _about(
+        "further environment variables for a CLI agent; `NAME_` stands for all names that begin so")] = []
+    max_turns: Annotated[int, _about("turns that an agent may take for one proposal")] = 40
+    proposal_s: Annotated[float, _about(
+        "seconds for one proposal, not counting the wait for a provider that is down")] = 1200.0
+    ahead: Annotated[int, _about(
+        "candidates prepared beyond the one in training; with `approve`, how many may wait for you",
+        ge=1, le=20)] = 1
+    approve: Annotated[bool, _about("every candidate waits for your approval", flag="--approve")] = False
+    max_experiments: Annotated[int, _about(
+        "stop at so many experiments of this run, the baseline included", flag="--max-experiments", gt=0,
+    )] | None = None
+    max_hours: Annotated[float, _about(
+        "stop when this engine has run so long", flag="--max-hours", unit="hours", gt=0)] | None = None
+    max_cost: Annotated[float, _about(
+        "stop when the agent has spent so much", flag="--max-cost", unit="dollars", gt=0)] | None = None
+    max_crashes: Annotated[int, _about(
+        "stop after so many crashes in a row", flag="--max-crashes", gt=0)] | None = 10
+    fix_attempts: Annotated[int, _about(
+        "how often an agent may repair an idea that crashed", flag="--fix-attempts")] = 2
+    rule: Annotated[Literal["improved", "confirmed"], _about(
+        "what is kept (docs/verdicts.md): any better number, or one that is better by more than luck",
+        flag="--rule")] = "confirmed"
+    baseline_runs: Annotated[int, _about(
+        "trainings of the unchanged code: they measure the noise", flag="--baseline-runs", ge=1)] = 2
+    max_runs: Annotated[int, _about(
+        "trainings of one candidate at most, where rule `confirmed` asks for more than one", ge=1)] = 3
+    combine: Annotated[int, _about(
+        "near misses after which the engine tries them together (rule `confirmed`); 0: never")] = 14
+    line_price: Annotated[float, _about(
+        "what an added line must gain (rule `confirmed`), in standard deviations of one training")] = 0.02
+    audit: Annotated[Literal["refuse", "report"], _about(
+        "a change that is more than training (docs/verdicts.md) is not trained, or only shown")] = "refuse"
+    # fmt: on
 
     @property
     def rules(self) -> Rules:
@@ -105,6 +137,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def timeout(self) -> float:
+        """Seconds after which a training is killed."""
         return self.timeout_s or max(2 * self.budget_s, self.budget_s + 60)
 
     @property
@@ -113,7 +146,53 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.editable[0]
 
     def command(self, words: list[str]) -> list[str]:
+        """A command of these settings with the interpreter's path in it."""
         return [word.replace(PYTHON, sys.executable) for word in words]
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """One field of `Settings` as the struct describes it."""
+
+    name: str
+    type: Any
+    """int, float, bool, str, list[str] or a Literal; that None may be set, too, is left out."""
+    default: Any
+    meta: msgspec.Meta
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line; empty when it can only be set in autoresearch.toml."""
+        return str((self.meta.extra or {})["flag"])
+
+    @property
+    def unit(self) -> str:
+        """What its number counts, such as `seconds`; empty for a plain number."""
+        return str((self.meta.extra or {})["unit"])
+
+    def requirement(self, value: object) -> str:
+        """The sentence that refuses a value and says which ones are allowed."""
+        name, least, most = self.meta.title or self.flag or f"`{self.name}`", self.meta.ge, self.meta.le
+        if get_origin(self.type) is Literal:
+            *choices, last = get_args(self.type)
+            return f"{name} {value!r} must be {', '.join(choices)} or {last}"
+        if self.meta.gt is not None:
+            return f"{name} must be more than {self.meta.gt} {self.unit}".rstrip()
+        return (
+            f"{name} must be {least} or more"
+            if most in (None, FINITE)
+            else f"{name} must be {least} to {most}"
+        )
+
+
+def described() -> dict[str, Setting]:
+    """Every field of `Settings` by its name."""
+    found = {}
+    for field in msgspec.structs.fields(Settings):
+        optional = get_origin(field.type) is not Annotated  # Annotated[...] | None
+        kind, meta = get_args(get_args(field.type)[0] if optional else field.type)
+        default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+        found[field.name] = Setting(field.name, kind, default, meta)
+    return found
 
 
 ENVIRONMENT = {
@@ -141,12 +220,20 @@ def load(
     try:
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise UsageError(f"settings ({path.name}, environment or flags): {error}") from error
+        raise UsageError(_sentence(str(error), values)) from error
     return _check(_fill(repository, commit, settings), repository, commit)
 
 
+def _sentence(error: str, values: Mapping[str, Any]) -> str:
+    """What msgspec found wrong, as a sentence that names the setting and what it must be."""
+    found = re.match(r"(?:Expected `(?:int|float)` [<>]|Invalid enum value).* - at `\$\.(\w+)`$", error)
+    if found:
+        return described()[found[1]].requirement(values[found[1]])
+    return f"settings ({CONFIG}, environment or flags): {error}"
+
+
 def _fill(repository: Repository, commit: str, settings: Settings) -> Settings:
-    """What the repository's own conventions say where nothing was set."""
+    """Set what is not set, as the files of the repository suggest. Raises `UsageError`."""
     known = ("nanogpt/train.py", "train.py", *FIXED)
     has = {path for path in known if repository.read(commit, path) is not None}
     editable = settings.editable or [p for p in ("nanogpt/train.py", "train.py") if p in has][:1]
@@ -159,7 +246,7 @@ def _fill(repository: Repository, commit: str, settings: Settings) -> Settings:
     if not prepare and not settings.train_command and "nanogpt/prepare.py" in has:
         prepare = [PYTHON, "nanogpt/prepare.py"]
     elif not prepare and not settings.train_command and "prepare.py" in has and editable[0] == "train.py":
-        prepare = [*train[:-1], "prepare.py"]  # autoresearch's own: does nothing when the data is there
+        prepare = [*train[:-1], "prepare.py"]  # autoresearch's own: does nothing if the data is there
     readonly = settings.readonly or [p for p in FIXED if p in has]
     return msgspec.structs.replace(
         settings, editable=editable, train_command=train, prepare_command=prepare, readonly=readonly
@@ -167,29 +254,18 @@ def _fill(repository: Repository, commit: str, settings: Settings) -> Settings:
 
 
 def _train_command(repository: Repository, commit: str, path: str) -> list[str]:
-    """autoresearch's own way, `uv run train.py`, where uv and the repository's pyproject are there."""
+    """How to start the script at `path`: by this interpreter, or by `uv run` where a repository like
+    karpathy/autoresearch brings a train.py and a pyproject.toml of its own, and uv is installed."""
     foreign = path == "train.py" and repository.read(commit, "pyproject.toml") is not None
     return ["uv", "run", path] if foreign and shutil.which("uv") else [PYTHON, path]
 
 
 def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
+    """What the type of a single setting cannot say. Raises `UsageError`."""
     if len(settings.editable) != 1:
         raise UsageError(f"`editable` must name one file, not {len(settings.editable)}")
     if repository.read(commit, settings.path) is None:
         raise UsageError(f"{settings.path} is not committed in {repository.root}: commit it first")
-    if not 0 < settings.budget_s < math.inf:
-        raise UsageError("the budget must be more than 0 seconds")
-    if not 0 <= settings.timeout_s < math.inf or 0 < settings.timeout_s < settings.budget_s:
+    if settings.timeout_s and not settings.budget_s <= settings.timeout_s < math.inf:
         raise UsageError("the time-out must be at least the budget (0: twice the budget)")
-    if not 0 <= settings.memory_gb < math.inf:
-        raise UsageError("`memory_gb` must be 0 or more")
-    if not 0 <= settings.disk_gb < math.inf:
-        raise UsageError("`disk_gb` must be 0 or more")
-    for name, limit in msgspec.structs.asdict(settings.limits).items():
-        if limit is not None and not limit > 0:
-            raise UsageError(f"--{name.replace('_', '-')} must be more than 0")
-    if not 1 <= settings.ahead <= 20:
-        raise UsageError("`ahead` must be 1 to 20")
-    if settings.baseline_runs < 1 or settings.max_runs < 1:
-        raise UsageError("--baseline-runs and `max_runs` must be at least 1")
     return settings

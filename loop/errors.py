@@ -1,20 +1,20 @@
-"""The errors a user is expected to meet. Each message is one sentence that says what to do."""
+"""Errors that a user can do something about. Each message is one sentence that says what."""
 
 from __future__ import annotations
 
 
 class UsageError(Exception):
-    """What was asked cannot be done here; the command line prints the message and exits with 2."""
+    """What the user asked for cannot be done; the command line prints the message and exits with code 2."""
 
 
 class JournalError(Exception):
-    """A journal that this version cannot continue."""
+    """The journal cannot be read or continued by this version."""
 
 
 class BranchMoved(Exception):
-    """The run's branch is not where the journal says: someone else moved it."""
+    """The run's branch is not at the commit that the journal says: somebody else moved it."""
 
 
 def describe(error: OSError) -> str:
-    """What the system refused, and where."""
+    """The message for a file or folder that the system refuses to read or write."""
     return f"cannot use {error.filename or 'the disk'}: {error.strerror or error}"

@@ -88,6 +88,8 @@ class Experiment(Struct):
     """A human changed its verdict."""
     replaced: str = ""
     """The row that results.tsv may still show, after a verdict by hand or another training changed it."""
+    proposing_seq: int = 0
+    """Number of the record with which its proposal began."""
     approved: bool = False
     queued_seq: int = 0
     """Number of the record that put it in the queue: what was approved first trains first."""

@@ -1,4 +1,4 @@
-"""Where a run keeps its things."""
+"""Where the files of a run are, and which names a run may have."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class RunPaths:
     """The folder of one run: `.autoresearch/<tag>/`."""
 
     def __init__(self, root: Path, tag: str) -> None:
+        """`root` is the top folder of the repository."""
         self.root = root
         self.tag = tag
         self.folder = root / HOME / tag
@@ -26,10 +27,12 @@ class RunPaths:
         self.lock = self.folder / "engine.lock"
         self.info = self.folder / "engine.json"
         self.log = self.folder / "engine.log"
+        self.flags = self.folder / "flags.json"
+        """The flags that the detached engine was started with."""
         self.notes = self.folder / "notes.md"
         self.results = root / "results.tsv"
         self.compiled = self.folder / "cache"
-        """What compilers keep between runs."""
+        """What compilers such as Triton keep from one training to the next."""
 
     def create(self) -> None:
         """Make the folder, invisible to git without touching the user's own ignore files."""
@@ -42,6 +45,7 @@ class RunPaths:
             raise UsageError(f"cannot write {self.folder}: {error.strerror}") from error
 
     def slot(self, number: int) -> Path:
+        """The folder that holds the code of the training under way."""
         return self.folder / "slots" / str(number)
 
     def experiment(self, n: int) -> Path:
@@ -51,28 +55,37 @@ class RunPaths:
         return self.experiment(n) / "transcript.jsonl"
 
     def training(self, n: int, number: int) -> Path:
-        """The folder of one training. Version 0.1.0 called it `run-1` instead of `training-1`."""
+        """The folder of one training of experiment `n`. Version 0.1.0 called it `run-1`, not `training-1`."""
         older = self.experiment(n) / f"run-{number}"
         return older if older.is_dir() else self.experiment(n) / f"training-{number}"
 
     def socket(self) -> Path:
-        """The engine's socket: in a private directory and short, as the system allows 107 bytes."""
+        """The engine's socket: in a private folder, and short, because a socket's path may have 107 bytes.
+
+        Raises `UsageError` when somebody else owns that folder.
+        """
         runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
         folder = runtime / "autoresearch-tui"
         if not os.access(runtime, os.W_OK) or not runtime.is_absolute() or len(str(folder)) > 80:
             folder = Path(tempfile.gettempdir()) / f"autoresearch-tui-{os.getuid()}"
-        return _private(folder) / f"{self._name()}.sock"
+        return _private(folder) / f"{self.identity}.sock"
 
-    def scratch(self) -> Path:
-        """Where a run's temporary files go; short, as programs put sockets there."""
-        return _private(Path(tempfile.gettempdir()) / f"autoresearch-tui-{os.getuid()}") / self._name()
+    def scratch(self, seat: int) -> Path:
+        """Where temporary files of a training on this seat go. The path is short: programs put sockets there.
 
-    def _name(self) -> str:
+        Raises `UsageError` when somebody else owns the folder around it.
+        """
+        folder = Path(tempfile.gettempdir()) / f"autoresearch-tui-{os.getuid()}"
+        return _private(folder) / f"{self.identity}-{seat}"
+
+    @property
+    def identity(self) -> str:
+        """16 hex digits that no other run on this machine has."""
         return hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
 
 
 def _private(folder: Path) -> Path:
-    """A folder of ours that nobody else can look into. Raises `UsageError`."""
+    """Make a folder that only this user can look into. Raises `UsageError` when somebody else owns it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
@@ -82,7 +95,7 @@ def _private(folder: Path) -> Path:
 
 
 def tags(root: Path) -> list[str]:
-    """Tags of the runs kept here, the newest last."""
+    """Tags of the runs of this repository, the one that was active last at the end."""
     journals = (root / HOME).glob("*/journal.jsonl")
     return [j.parent.name for j in sorted(journals, key=lambda j: j.stat().st_mtime)]
 
@@ -96,13 +109,13 @@ def newest(root: Path, wanted: str | None) -> str | None:
 
 
 def check_tag(tag: str) -> str:
-    """A tag is part of a branch and a folder name. Raises `UsageError`."""
+    """The tag, if a branch and a folder can be named so. Raises `UsageError`."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", tag):
         raise UsageError(f"--tag {tag!r} must be letters, digits, - or _ (at most 64)")
     return tag
 
 
 def new_tag(today: date, taken: set[str]) -> str:
-    """`nov23`, or `nov23-2` when that is taken."""
+    """A tag made of the date, such as `nov23`, or `nov23-2` when that is taken."""
     base = f"{today:%b%d}".lower()
     return next(t for t in [base, *(f"{base}-{i}" for i in range(2, 10_000))] if t not in taken)

@@ -272,11 +272,12 @@ def _apply_proposal(
     match event:
         case ev.ExperimentStarted(n=n, parent=parent):
             if n == len(s.experiments) + 1:
-                s.experiments.append(Experiment(n=n, parent=parent, started_at=t))
+                s.experiments.append(Experiment(n=n, parent=parent, started_at=t, proposing_seq=s.seq))
                 s.open.append(n)
             else:  # its first proposal was lost with its engine, or did not fit a new incumbent
+                usage = s.experiment(n).usage
                 s.experiments[n - 1] = Experiment(
-                    n=n, parent=parent, started_at=t, usage=s.experiment(n).usage
+                    n=n, parent=parent, started_at=t, proposing_seq=s.seq, usage=usage
                 )
         case ev.CandidateCommitted():
             _candidate_committed(s, event, t)
@@ -295,8 +296,9 @@ def _candidate_committed(s: RunState, event: ev.CandidateCommitted, t: float) ->
     e = s.experiment(event.n)
     e.commit, e.parent, e.author = event.commit, event.parent, event.author
     e.description, e.hypothesis = event.description, event.hypothesis
+    e.queued_seq = e.queued_seq if e.phase == "queued" else s.seq  # carried over, it keeps its place
     e.added, e.removed, e.phase = event.added, event.removed, "queued"
-    e.queued_seq, e.findings, e.combines = s.seq, event.findings, event.combines
+    e.findings, e.combines = event.findings, event.combines
     e.usage, s.usage = e.usage + event.usage, s.usage + event.usage
     del s.steering[: event.steered]
     if event.refused:
@@ -337,9 +339,7 @@ def _training_finished(s: RunState, event: ev.TrainingFinished, t: float) -> Non
         view.phase = ""
     if not e.judged:
         e.phase = "training" if s.trains(e.n) else "judging"
-    elif (
-        e.values and e.phase != "crash"
-    ):  # one more training of something judged: its mean moves, and its row
+    elif e.values and e.phase != "crash":  # it was judged and trained once more: mean and row change
         _row_changes(s, e)
         e.value = fmean(e.values)
         if e.commit == s.base and s.baseline is not None:

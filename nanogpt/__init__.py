@@ -1,1 +1,1 @@
-"""What is researched: plain scripts that know nothing of the loop around them."""
+"""The code that is researched: a small GPT and what trains it, as plain scripts that import no other room."""

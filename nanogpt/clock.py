@@ -1,6 +1,7 @@
-"""The budget clock, and what a run hands over to whoever started it.
+"""The clock of the training budget, and the result that a training hands to the process that started it.
 
-Agents may read this file and never change it; train.py gets `Clock` through prepare.py.
+Agents may read this file but never change it. train.py imports `Clock` through prepare.py. All times are in
+seconds.
 """
 
 from __future__ import annotations
@@ -14,15 +15,20 @@ from pathlib import Path
 from types import BuiltinFunctionType
 
 SLACK_STEPS, SLACK_S = 3, 60.0
-"""Warm-up steps, and seconds, that the budget clock leaves out at most; the start before it has as many."""
+"""The budget leaves out the first `SLACK_STEPS` optimizer steps (they compile the model and touch memory for
+the first time), but at most `SLACK_S` seconds of them. It also leaves out the start-up before the clock
+begins, again at most `SLACK_S` seconds."""
 
 
 class Cheating(Exception):
-    """The run is not what it must be for its val_bpb to mean anything; one sentence."""
+    """This training breaks a rule without which val_bpb means nothing; the message is one sentence."""
 
 
 def genuine(function: object, name: str) -> None:
-    """Raise `Cheating` unless this is the compiled function of that name, which Python cannot imitate."""
+    """Raise `Cheating` unless `function` is the compiled function called `name`.
+
+    Code in Python cannot make an object of that type, so it cannot put another function in its place.
+    """
     if type(function) is not BuiltinFunctionType or function.__name__ != name:
         raise Cheating(f"{name} was replaced")
 
@@ -33,9 +39,14 @@ _monotonic, _process_time = time.monotonic, time.process_time
 
 
 class Session:
-    """One training process as it is measured: when it began, when its clock did, whether it was evaluated.
+    """Measures one training process, from the import of this module to the result.
 
-    The number used once that proves a result to the engine is taken out of the environment on import.
+    It reads three environment variables:
+
+    AUTORESEARCH_NONCE   a secret that the result must repeat to be believed. It is removed from the
+                         environment at once, so that code that runs later cannot read it there
+    AUTORESEARCH_RESULT  the file that the result is written to; without it nothing is written
+    AUTORESEARCH_CLOCK   `cpu` counts seconds of this process's CPU; else seconds of the wall clock count
     """
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
@@ -49,30 +60,40 @@ class Session:
         self._ended = self._imported_wall
 
     def now(self) -> float:
+        """Return the time on the clock that counts: wall or CPU."""
         return self._now()
 
     def begin(self) -> float:
-        """The clock starts; of a start-up longer than the slack the rest counts. A later clock has no say."""
+        """Start the clock and return when it started.
+
+        Of a start-up longer than `SLACK_S` the rest counts as training. A later call returns the first start,
+        so a training that makes a second clock gains no time.
+        """
         if self._began is None:
             self._began = min(self._now(), self._imported + SLACK_S)
         return self._began
 
     def tick(self) -> None:
-        """One step is done; the first ones are left out of the budget, up to the slack."""
+        """Count one optimizer step. The time of the first `SLACK_STEPS`, up to `SLACK_S`, is left out."""
         self._steps += 1
         if self._steps <= SLACK_STEPS and self._began is not None:
             self._warm_up = min(self._now() - self._began, SLACK_S)
 
     def close(self) -> None:
-        """Training is over, its time is what counts. A run is measured once."""
+        """End the training time. Raises `Cheating` on a second call, because a training is measured once."""
         if self._training is not None:
-            raise Cheating("evaluate was called twice: a run is measured once, at its end")
+            raise Cheating("evaluate was called twice: a training is measured once, at its end")
         began = self._imported if self._began is None else self._began
         self._training = self._now() - began - self._warm_up
         self._ended = _monotonic()
 
     def hand_over(self, val_bpb: float, hidden_bpb: float, data: str) -> None:
-        """Give the result to whoever started us, in a file of theirs: printed text proves nothing."""
+        """Write the result, as JSON, to the file that AUTORESEARCH_RESULT names.
+
+        The printed summary proves nothing, because the code that is trained can print whatever it likes.
+        `data` is the identity of the data that was measured on. `training_seconds` and `excluded_seconds` are
+        of the clock that counts, `evaluation_seconds` and `total_seconds` of the wall clock.
+        """
         if not self._path:
             return
         began = self._imported if self._began is None else self._began
@@ -87,18 +108,20 @@ class Session:
             "total_seconds": _monotonic() - self._imported_wall,
             "steps": int(self._steps),
         }
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # without the file the number is not believed: nothing to add here
             Path(self._path).write_text(json.dumps(result))
 
 
 SESSION = Session(os.environ)
+"""The session of this process."""
 
 
 class Clock:
-    """The training budget. Seconds of the wall, or of this process's CPU with AUTORESEARCH_CLOCK=cpu.
+    """Counts the training budget; train.py makes one and asks it how much of the budget is used.
 
-    `budget_s` comes from AUTORESEARCH_BUDGET_S. The first `SLACK_STEPS` steps (compilation, first touch of
-    memory) are left out, but no more than `SLACK_S` seconds of them.
+    AUTORESEARCH_BUDGET_S is the budget in seconds (300 by default), of the wall clock, or of this process's
+    CPU with AUTORESEARCH_CLOCK=cpu. With AUTORESEARCH_MAX_STEPS a number of steps is the budget instead.
+    `SLACK_STEPS` and `SLACK_S` say what the budget leaves out.
     """
 
     def __init__(self, session: Session | None = None) -> None:
@@ -111,7 +134,7 @@ class Clock:
         self.steps = 0
 
     def tick(self) -> None:
-        """Call after every optimizer step."""
+        """Count one step; call this once after every optimizer step."""
         self._session.tick()
         self.steps += 1
         self._last = self._session.now()
@@ -120,15 +143,16 @@ class Clock:
 
     @property
     def elapsed_s(self) -> float:
-        """Counted seconds up to the last step."""
+        """Seconds of the budget that were used up to the last step."""
         return max(0.0, self._last - self._start - self._excluded)
 
     @property
     def fraction(self) -> float:
-        """Share of the budget that is used, 0 to 1: what schedules follow."""
+        """The share of the budget that is used, 0 to 1; the learning-rate schedule follows it."""
         done = self.steps / self.max_steps if self.max_steps else self.elapsed_s / self.budget_s
         return min(1.0, done)
 
     @property
     def over(self) -> bool:
+        """Whether the budget is used up; never before the first step."""
         return self.fraction >= 1.0 and self.steps > 0

@@ -1,11 +1,13 @@
-"""Where text comes from: which documents a data set has, and which split each belongs to.
+"""The data sets: where the documents of each come from, and which split a document belongs to.
 
     sympy         the source text of the installed, pinned `sympy` (BSD licence); no download
-    climbmix[:N]  N shards of karpathy/climbmix-400b-shuffle on a Hugging Face hub; its last one validates
+    climbmix[:N]  N shards of karpathy/climbmix-400b-shuffle on a Hugging Face hub; the last shard validates
     tinystories   roneneldan/TinyStories, for small GPUs
     a folder      your own .txt, .jsonl (key `text`) and .parquet (column `text`) files
 
-The hub is the one that HF_ENDPOINT names; HF_TOKEN is used if set.
+There are four splits. `train` is trained on. `val` is what val_bpb is measured on. `hidden` is measured at
+the same time, but its number is kept from the agents. `tune` is for comparing settings by hand without
+looking at `val`. HF_ENDPOINT names the hub; HF_TOKEN is used if it is set. Agents may not change this file.
 """
 
 from __future__ import annotations
@@ -20,44 +22,49 @@ from typing import NamedTuple
 
 SPLITS = ("train", "val", "tune", "hidden")
 VAL_BYTES = 256 * 1024
-"""Validation text of sympy: about 80,000 tokens, 3 s on two cores. The same for every budget, so that all
-val_bpb of one data identity can be compared."""
+"""Size of sympy's validation text: about 80,000 tokens, which take about 3 s on two cores. It does not depend
+on the budget, so that every val_bpb on the same data can be compared."""
 HIDDEN_BYTES = 16 * 1024
-"""Hidden text: about 5,000 tokens, so that measuring it costs every run 7% of its evaluation and no more.
-It shows whether a gain on the validation text is a gain on text in general."""
+"""Size of sympy's hidden text: about 5,000 tokens, which make an evaluation about 7% longer. It shows whether
+a gain on the validation text is a gain on text in general."""
 CLIMBMIX, CLIMBMIX_LAST, CLIMBMIX_SHARDS = "karpathy/climbmix-400b-shuffle", 6542, 10
-"""An H100 sees some 500 million tokens in 300 s: the training text of about ten shards."""
+"""Repository, number of the last shard, and how many shards to train on by default. In 300 s an H100 trains
+on about 500 million tokens, which is about the text of ten shards."""
 TINYSTORIES = "roneneldan/TinyStories"
 
 Say = Callable[[str], None]
+"""Shows the user one line of progress."""
 
 
 class BadData(Exception):
-    """The data cannot be prepared or trusted; one sentence that says what to do."""
+    """The data cannot be prepared or trusted; the message is one sentence that says what to do."""
 
 
 class Corpus(NamedTuple):
-    """A data set before it is tokens."""
+    """A data set as text, before it becomes tokens."""
 
     name: str
-    """Of its folder in the cache; says all that its text depends on."""
+    """Name of its folder in the cache. Data sets with different text have different names."""
     vocab_size: int
+    """Tokens of vocabulary."""
     sequence: int
-    """Tokens a row; evaluation sees as much context as training."""
+    """Tokens a row. It is the longest context, in training and in evaluation."""
     packed: bool
-    """Documents are about as long as rows: each row starts with one, and others fill it."""
+    """True: each row starts with a document and others fill it, for documents about as long as a row. False:
+    documents stand one after the other, and rows are cuts of that stream."""
     limits: dict[str, int]
-    """Most tokens of a split; a split that is not here is taken whole."""
+    """The most tokens to take of a split; a split that is not in here is taken whole."""
     read: Callable[[str, Path, Say], Iterable[str]]
-    """Documents of a split; downloads go to a folder of the cache."""
+    """Gives the documents of a split. The path is the cache folder, in which downloads are kept."""
 
 
 def find(name: str) -> Corpus:
-    """The corpus of this name, or of the files at this path. Raises `BadData`."""
+    """Return the data set of this name, or of the files at this path. Raises `BadData` if there is none."""
     kind, _, shards = name.partition(":")
     if name == "sympy":
         return Corpus("sympy", 4096, 256, False, {}, lambda split, cache, say: split_sympy()[split])
     if kind == "climbmix":
+        # Vocabulary, tokens a row and validation tokens are those of karpathy/autoresearch.
         if not (shards or "1").isdigit() or not 1 <= int(shards or 1) < CLIMBMIX_LAST:
             raise BadData(f"climbmix has 1 to {CLIMBMIX_LAST - 1} training shards, not {shards!r}")
         count = int(shards or CLIMBMIX_SHARDS)
@@ -76,7 +83,11 @@ def find(name: str) -> Corpus:
 
 
 def split_sympy() -> dict[str, list[str]]:
-    """Documents of each split, by the hash of a file's path; a text that was seen already is left out."""
+    """Return the documents of each split. The hash of a file's path decides to which split it belongs.
+
+    Tests, empty files and copies of a text are left out. The result is the same on every machine. Raises
+    `BadData` if sympy is not installed.
+    """
     spec = util.find_spec("sympy")
     if spec is None or spec.origin is None:
         raise BadData("sympy is not installed: `pip install sympy==1.14.0`")
@@ -97,19 +108,21 @@ def split_sympy() -> dict[str, list[str]]:
         else:
             documents["tune" if share < 0.15 else "train"].append(text)
     documents["val"], rest = _take([text for _, text in held_out], VAL_BYTES)
-    # What validation leaves, in no order of subject: many short pieces tell more than a few long files.
+    # The hidden text comes from held-out files that the validation text did not need. By hash they are in no
+    # order of subject, and many short pieces say more about text in general than a few long files.
     pieces = [_middle(text, 2048) for _, text in sorted(held_out[-rest:])] if rest else []
     documents["hidden"], _ = _take(pieces, HIDDEN_BYTES)
     return documents
 
 
 def _middle(text: str, most: int) -> str:
+    """Return at most `most` characters from the middle of a text."""
     start = max(0, len(text) - most) // 2
     return text[start : start + most]
 
 
 def _take(texts: list[str], most: int) -> tuple[list[str], int]:
-    """The first `most` bytes of some documents, the last one cut, and how many documents are left."""
+    """Return the first `most` bytes of these documents, the last one cut, and how many were not touched."""
     taken: list[str] = []
     for text in texts:
         if most <= 0:
@@ -123,7 +136,10 @@ def _take(texts: list[str], most: int) -> tuple[list[str], int]:
 
 
 def _climbmix(split: str, count: int, cache: Path, say: Say) -> Iterator[str]:
-    """Training shards from the first on; of the last, one document in 40 is hidden and three tune."""
+    """Give the documents of a split: `train` is the first `count` shards, the others share the last shard.
+
+    Of 40 documents of the last shard, one is `hidden`, three are `tune` and the rest is `val`.
+    """
     if split == "train":
         names = [f"shard_{i:05d}.parquet" for i in range(count)]
         for path in _download(CLIMBMIX, names, cache, say):
@@ -136,7 +152,10 @@ def _climbmix(split: str, count: int, cache: Path, say: Say) -> Iterator[str]:
 
 
 def _tinystories(split: str, cache: Path, say: Say) -> Iterator[str]:
-    """The GPT-4 stories; of the authors' validation file every tenth story is hidden, the next for tuning."""
+    """Give the stories of a split, of those that GPT-4 wrote; the authors have a file for validation.
+
+    Of ten stories in that file one is `hidden`, one is `tune` and the rest is `val`.
+    """
     part = "train" if split == "train" else "valid"
     (path,) = _download(TINYSTORIES, [f"TinyStoriesV2-GPT4-{part}.txt"], cache, say)
     for i, text in enumerate(_stories(path)):
@@ -145,6 +164,7 @@ def _tinystories(split: str, cache: Path, say: Say) -> Iterator[str]:
 
 
 def _stories(path: Path) -> Iterator[str]:
+    """Give the stories in a file; a line `<|endoftext|>` stands between them."""
     story: list[str] = []
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
@@ -158,7 +178,11 @@ def _stories(path: Path) -> Iterator[str]:
 
 
 def _download(repository: str, names: list[str], cache: Path, say: Say) -> list[Path]:
-    """Files of a hub's data set, four at a time; what is there already, whole, is not fetched again."""
+    """Download files of a data set on the hub, four at a time, and return where each is now.
+
+    A file that is already there is not downloaded again. Raises `BadData` if a file cannot be downloaded or
+    is damaged.
+    """
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -173,11 +197,11 @@ def _download(repository: str, names: list[str], cache: Path, say: Say) -> list[
         jobs = [pool.submit(fetch, name) for name in names]
         try:
             for name, job in zip(names, jobs, strict=True):
-                found.append(_whole(job.result(), folder))
+                found.append(_checked(job.result(), folder))
                 say(f"data: {name} ({len(found)} of {len(names)})")
         except BadData:
             raise
-        except Exception as error:  # the hub's client raises what its many layers raise
+        except Exception as error:  # the client lets the exceptions of many libraries through
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise BadData(
                 f"cannot get {name} of {repository} from {constants.ENDPOINT} ({why}): check the network, "
@@ -188,8 +212,12 @@ def _download(repository: str, names: list[str], cache: Path, say: Say) -> list[
     return found
 
 
-def _whole(path: Path, folder: Path) -> Path:
-    """The file, if its content is what the hub says it is (large files carry their sha256)."""
+def _checked(path: Path, folder: Path) -> Path:
+    """Return `path` if the file's sha256 is the one that the hub's client noted when it downloaded the file.
+
+    The hub gives a sha256 for large files only; other files are returned unchecked. If the file is damaged,
+    removes it and raises `BadData`.
+    """
     note = folder / ".cache/huggingface/download" / f"{path.name}.metadata"
     etag = [*note.read_text().splitlines(), "", ""][1] if note.exists() else ""
     if len(etag) == 64:
@@ -202,6 +230,7 @@ def _whole(path: Path, folder: Path) -> Path:
 
 
 def _parquet(path: Path) -> Iterator[str]:
+    """Give the texts in the column `text` of a file, without the empty ones. Raises `BadData`."""
     import polars as pl
 
     try:
@@ -216,6 +245,10 @@ def _parquet(path: Path) -> Iterator[str]:
 
 
 def _folder(path: Path) -> Corpus:
+    """Return the data set that consists of this file or of the files in this folder.
+
+    Raises `BadData` if there is no .txt, .jsonl or .parquet file.
+    """
     files = sorted(
         p for p in (path.rglob("*") if path.is_dir() else [path])
         if p.suffix in (".txt", ".jsonl", ".parquet") and p.is_file()
@@ -225,6 +258,7 @@ def _folder(path: Path) -> Corpus:
             f"no data `{path}`: name sympy, climbmix[:shards], tinystories, or a folder of .txt, .jsonl or "
             ".parquet files"
         )
+    # The name depends on each file's size and time, so that changed files are prepared anew.
     stamp = "".join(f"{p.resolve()}{p.stat().st_size}{p.stat().st_mtime_ns}" for p in files)
     name = f"text-{hashlib.sha256(stamp.encode()).hexdigest()[:10]}"
     limits = {"val": 2**20, "tune": 2**18, "hidden": 2**16}
@@ -232,7 +266,10 @@ def _folder(path: Path) -> Corpus:
 
 
 def _documents(split: str, files: list[Path]) -> Iterator[str]:
-    """A document belongs to a split by the hash of its text, so copies of one never fall into two."""
+    """Give the documents of a split: 5% `val`, 3% `tune`, 2% `hidden`, 90% `train`. Copies count once.
+
+    The hash of a document's text decides, so copies of one document never come into two splits.
+    """
     seen: set[bytes] = set()
     for path in files:
         for text in _texts(path):
@@ -247,6 +284,7 @@ def _documents(split: str, files: list[Path]) -> Iterator[str]:
 
 
 def _texts(path: Path) -> Iterator[str]:
+    """Give the documents in a file: a .txt file is one, the others hold many. Raises `BadData`."""
     if path.suffix == ".parquet":
         yield from _parquet(path)
     elif path.suffix == ".txt":
@@ -260,6 +298,7 @@ def _texts(path: Path) -> Iterator[str]:
 
 
 def _line(line: str, path: Path, number: int) -> str:
+    """Return the text in one line of a .jsonl file. Raises `BadData`, which names the line."""
     try:
         text = json.loads(line)["text"]
     except (ValueError, KeyError, TypeError) as error:

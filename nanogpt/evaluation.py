@@ -1,8 +1,8 @@
-"""The number: val_bpb, measured from logits alone.
+"""Measures val_bpb, the bits per byte of a model on the validation text, and checks that the model is honest.
 
-Agents may read this file and never change it; train.py gets `evaluate` through prepare.py. The model sees
-input tokens and nothing else; the loss is computed here, twice, by means of its own. What this
-stops, and what only a process of its own would, is told in docs/verdicts.md.
+Agents may read this file but never change it; train.py imports `evaluate` through prepare.py. The model gets
+input tokens and nothing else, and the loss is computed here from its logits. The checks run in the process
+that trained, next to code that an agent wrote: docs/verdicts.md says what they stop and what they cannot.
 """
 
 from __future__ import annotations
@@ -23,32 +23,35 @@ if TYPE_CHECKING:
 
     from prepare import Data
 
-SEALED = ("tokenizer.json", "token_bytes.npy", "val.npy", "hidden.npy")
-"""Files that the evaluation rests on."""
+IDENTITY_FILES = ("tokenizer.json", "token_bytes.npy", "val.npy", "hidden.npy")
+"""Files of prepared data that decide a model's val_bpb."""
 PROBES = 2
-"""Batches that only check the model."""
+"""Batches whose only purpose is to check the model (see `_Pass`)."""
 SEGMENT = 8
-"""Tokens of each piece of text that a spliced row is put together from."""
+"""Tokens of each piece of text that is spliced into a row of a probe."""
 FORESEEN = 0.7
-"""Share of the tokens' entropy below which nobody's mean loss on unforeseeable tokens can be by luck."""
+"""An honest model's mean loss on tokens that cannot be predicted is about the entropy of single tokens, or
+more. Below this share of the entropy, which leaves room for chance, the model must be looking ahead."""
 SAMPLES = 16
-"""Losses of each batch that are computed a second time."""
+"""Losses of each batch that are computed a second time, with numpy."""
 
 
 class Measured(NamedTuple):
-    """Bits per byte on the validation and on the hidden text, and which data that was."""
+    """What one evaluation found: bits per byte on the validation text and on the hidden text."""
 
     val_bpb: float
     hidden_bpb: float
     data: str
+    """Identity of the data (see `identity`)."""
 
 
 def evaluate(model: torch.nn.Module, data: Data, clock: Clock) -> float:
-    """val_bpb: bits per byte on the fixed validation tokens, lower is better. Call it once, after training.
+    """Return val_bpb, the bits per byte on the validation text: lower is better. Call this once, at the end.
 
-    The model gets input tokens (rows, tokens) alone and must return logits (rows, tokens, vocabulary).
-    Raises `Cheating` for a model whose number would mean nothing. With AUTORESEARCH_RESULT set, the number
-    also goes to that file, with what else the engine wants to know.
+    The model is called with input tokens (B, T) and must return logits (B, T, V). Raises `Cheating` if the
+    model or the tools of the measurement are not what they must be. The result is also written to the file
+    that AUTORESEARCH_RESULT names, if it is set (see `Session.hand_over`). `clock` is not used: the time that
+    counts is the session's.
     """
     SESSION.close()
     measured = measure(model, data.folder)
@@ -57,7 +60,7 @@ def evaluate(model: torch.nn.Module, data: Data, clock: Clock) -> float:
 
 
 def measure(model: torch.nn.Module, folder: Path) -> Measured:
-    """Both numbers of a model, on the data in `folder`. Raises `Cheating`."""
+    """Measure a model on both held-out texts in `folder`. Raises `Cheating` as `evaluate` does."""
     import torch
 
     _check_tools()
@@ -70,22 +73,26 @@ def measure(model: torch.nn.Module, folder: Path) -> Measured:
         nats = _Pass(model, held_out, device).run()
     if _fingerprint(model) != before:
         raise Cheating("the model's parameters changed during evaluation")
+    # Bits per byte: the summed loss in nats, divided by ln 2 and by the bytes of the text that was predicted.
     bpb = {split: nats[split] / math.log(2) / held_out.bytes(split) for split in nats}
     return Measured(bpb["val"], bpb["hidden"], held_out.identity)
 
 
 def identity(folder: Path) -> str:
-    """A name for everything that decides a val_bpb of a given model: 16 hex digits."""
+    """Return 16 hex digits that stand for these data: tokenizer, shape, and the tokens of every split.
+
+    Two val_bpb can be compared only if the data had the same identity.
+    """
     meta = json.loads((folder / "meta.json").read_text())
     meta.pop("data", None)
     digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
-    for name in SEALED:
+    for name in IDENTITY_FILES:
         digest.update(hashlib.sha256((folder / name).read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
 class HeldOut:
-    """The text that no training may see, read here and nowhere else."""
+    """The rows of the splits that no training may see, `val` and `hidden`. Only the evaluation reads them."""
 
     def __init__(self, folder: Path) -> None:
         import numpy as np
@@ -97,15 +104,18 @@ class HeldOut:
         self._streams = {s: np.load(folder / f"{s}.npy").astype(np.int64) for s in ("val", "hidden")}
 
     def count(self, split: str) -> int:
-        """Rows of a split; what does not fill a row is left out."""
+        """Return the number of rows of a split. A rest that does not fill a row is left out."""
         return (len(self._streams[split]) - 1) // self.sequence
 
     def bytes(self, split: str) -> float:
-        """Raw bytes of a split's targets."""
+        """Return the size in bytes of the text in a split's rows."""
         return float(self.token_bytes[self._streams[split][: self.count(split) * self.sequence]].sum())
 
     def entropy(self) -> float:
-        """Nats of a token drawn from all of the text: no model does better on what it cannot foresee."""
+        """Return the entropy, in nats, of a token drawn at random from both splits.
+
+        This is the least mean loss with which anybody can predict such a token without seeing it.
+        """
         import numpy as np
 
         counts = np.bincount(np.concatenate(list(self._streams.values())))
@@ -113,10 +123,11 @@ class HeldOut:
         return float(-(shares * np.log(shares)).sum())
 
     def row(self, split: str, index: int) -> Any:
+        """Return the tokens of a row, (T,)."""
         return self._streams[split][index * self.sequence : (index + 1) * self.sequence]
 
     def tensors(self, rows: list[Any], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and targets: each row begins with BOS, its targets are its tokens."""
+        """Return inputs and targets, (B, T): a row is the target, and the input is the same after a BOS."""
         import numpy as np
         import torch
 
@@ -127,21 +138,29 @@ class HeldOut:
 
 
 class Probe(NamedTuple):
-    """A row shown once more: whole, or up to `cut` and then pieces of text from anywhere. Up to there its
-    logits must be the same, and where a piece begins, at `starts`, no model can foresee the token."""
+    """A row that the model is asked about once more, to check its answers.
+
+    It is shown whole, or its end is replaced by pieces of text from anywhere. Before the cut the logits must
+    be the same as in the row's own batch. An honest model cannot predict the first token of a piece.
+    """
 
     split: str
     at: int
+    """The row's index in its split."""
     cut: int
+    """Inputs before this place are the row's own; T for a whole row."""
     tokens: Any
+    """The tokens that are shown, (T,)."""
     starts: list[int]
+    """Where in `tokens` each piece begins."""
 
 
 class _Pass:
-    """One pass over both splits, in secret order, with probes among the batches.
+    """One pass of a model over both splits, in a secret order, with probes among the batches.
 
-    A probe looks like any other batch. Its rows stand among other neighbours than in their own batch, and
-    before or after it: so it also shows when a row depends on the rest of its batch or on earlier calls.
+    A probe is a batch that looks like any other, but its rows occur in other batches too. The model must give
+    a row the same logits both times. If it looks ahead, the replaced end of a row changes the logits before
+    it. If a row depends on the rest of its batch, or on earlier calls, its other neighbours change them.
     """
 
     def __init__(self, model: torch.nn.Module, held_out: HeldOut, device: torch.device) -> None:
@@ -163,12 +182,13 @@ class _Pass:
         self._surprises: list[float] = []
 
     def run(self) -> dict[str, float]:
-        """Nats of each split. Raises `Cheating`."""
+        """Return the summed loss of each split in nats. Raises `Cheating`."""
         sums: dict[str, list[float]] = {"val": [], "hidden": []}
         seen: list[tuple[Probe, torch.Tensor]] = []
         jobs: list[list[tuple[str, int]] | list[Probe]] = [*self._batches, *self._probes[1:]]
         self._secret.shuffle(jobs)
-        # One probe comes early: most of its rows are then asked about before their own batch is.
+        # One probe comes early, so that the model meets most of its rows in the probe first. A model that
+        # looks ahead and repeats its earlier answers then repeats those about replaced text.
         jobs.insert(self._secret.randrange(len(jobs) // 4 + 1), self._probes[0])
         for job in jobs:
             if isinstance(job[0], Probe):
@@ -178,11 +198,11 @@ class _Pass:
                 sums[keys[0][0]].append(self._batch(keys))
         self._compare(seen)
         if fmean(self._surprises) < FORESEEN * self._held_out.entropy():
-            raise Cheating("not causal: it foresees tokens that nothing before them tells of")
+            raise Cheating("not causal: it foresees tokens that cannot be predicted from those before them")
         return {split: math.fsum(parts) for split, parts in sums.items()}
 
     def _batch(self, keys: list[tuple[str, int]]) -> float:
-        """Summed loss of these rows."""
+        """Return the summed loss of these rows, in nats; tokens without bytes (BOS) do not count."""
         import torch
 
         rows = [self._held_out.row(*key) for key in keys]
@@ -200,6 +220,10 @@ class _Pass:
         return total
 
     def _probe(self, probes: list[Probe]) -> list[tuple[Probe, torch.Tensor]]:
+        """Ask the model about a batch of probes; return each with its logits before the cut, (cut, V).
+
+        Notes the losses of the tokens that cannot be predicted.
+        """
         import torch
 
         inputs, _ = self._held_out.tensors([p.tokens for p in probes], self._device)
@@ -211,7 +235,10 @@ class _Pass:
         return [(p, logits[i, : p.cut].clone()) for i, p in enumerate(probes)]
 
     def _compute_again(self, logits: torch.Tensor, targets: torch.Tensor, losses: torch.Tensor) -> None:
-        """A secret sample of the losses in float64, without torch: they must agree."""
+        """Compute a secret sample of the losses again with numpy in float64. Raises `Cheating` if one is off.
+
+        logits (N, V), targets (N,), losses (N,).
+        """
         import numpy as np
         import torch
 
@@ -225,6 +252,7 @@ class _Pass:
             raise Cheating("the loss does not follow from the logits: torch was changed")
 
     def _logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the model's logits (B, T, V) in float32. Raises `Cheating` if it gives anything else."""
         import torch
 
         given = inputs.clone()
@@ -235,15 +263,16 @@ class _Pass:
         return logits.float()
 
     def _choose(self, count: int) -> list[Probe]:
-        """Rows of anywhere: half of them spliced, half of them whole."""
+        """Choose the rows of a probe at random from both splits; every other one is spliced."""
         length, probes = self._held_out.sequence, list[Probe]()
         for split, at in self._secret.sample(self._rows, min(count, len(self._rows))):
             tokens = self._held_out.row(split, at).copy()
             if len(probes) % 2:
                 probes.append(Probe(split, at, length, tokens, []))
                 continue
+            # The first one is cut early, so that most of its tokens are replaced.
             cut = self._secret.randrange(1, length - 1 if probes else length // 4)
-            # Inputs are the tokens shifted by one: from input `cut` on they come from elsewhere.
+            # Inputs are the tokens shifted by one: new tokens from `cut` - 1 on are new inputs from `cut` on.
             starts = list(range(cut - 1, length, SEGMENT))
             for start in starts:
                 other = self._held_out.row(*self._secret.choice(self._rows))
@@ -254,8 +283,9 @@ class _Pass:
         return probes
 
     def _compare(self, seen: list[tuple[Probe, torch.Tensor]]) -> None:
-        """What a row got in a probe, up to the cut, against what it got in its own batch."""
-        for probe, shown in sorted(seen, key=lambda pair: -pair[0].cut):  # whole rows first
+        """Compare the logits of each probe before its cut with those of its own batch. Raises `Cheating`."""
+        # Whole rows come first: where one differs, the reason is not that the model looks ahead.
+        for probe, shown in sorted(seen, key=lambda pair: -pair[0].cut):
             real = self._probed[probe.split, probe.at]
             moved = float((real[: probe.cut] - shown).abs().max())
             if not moved <= self._tolerance * max(1.0, float(real.abs().max())):
@@ -265,7 +295,7 @@ class _Pass:
 
 
 def _check_tools() -> None:
-    """What the arithmetic rests on is what it seems to be. Raises `Cheating`."""
+    """Raise `Cheating` if a function that is used here was replaced, or if a mode changes what torch does."""
     import numpy as np
     import torch
 
@@ -286,7 +316,7 @@ def _check_tools() -> None:
 
 
 def _fingerprint(model: torch.nn.Module) -> list[int]:
-    """Changes when any parameter or buffer does: each one's bits, summed as whole numbers."""
+    """Return a checksum of each parameter and buffer: its bytes, summed as 64-bit integers."""
     import torch
 
     prints = []

@@ -1,13 +1,14 @@
-"""What makes numbers comparable: data, tokenizer and splits here, clock.py and evaluation.py beside it.
+"""Prepares the data: trains the tokenizer, turns text into tokens on disk, and makes batches from them.
 
-Agents may read these files and never change them. Run it to prepare the data ahead of the first training:
+train.py imports from here all that is fixed: data, clock and evaluation. Agents may read those files but
+never change them, because numbers are comparable only if they stay the same. The first training prepares the
+data by itself; to do it before:
 
     python nanogpt/prepare.py [--data NAME|PATH] [--shards N]
 
-Names are told in corpus.py. What is chosen here is what training uses, unless AUTORESEARCH_DATA names
-another; without a choice it is climbmix where there is an NVIDIA GPU, else sympy. Tokens land, whole or not
-at all, in `$AUTORESEARCH_CACHE`, else in the user's cache folder. A data set's identity is a hash of its
-tokenizer, tokens and shape: numbers of different identities are not to be compared.
+corpus.py lists the names. Later trainings use the data chosen here, unless AUTORESEARCH_DATA names another.
+Without a choice they use climbmix where there is an NVIDIA GPU, else sympy. Prepared data is kept in the
+folder AUTORESEARCH_CACHE, else in the user's cache folder, and appears there complete or not at all.
 """
 
 from __future__ import annotations
@@ -49,16 +50,19 @@ PATTERN = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,2}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 )
-"""GPT-4's pre-tokenisation, with numbers in groups of at most two digits (a small vocabulary)."""
+"""Splits text into pieces; BPE merges bytes only within a piece. It is GPT-4's pattern, but with at most two
+digits in a piece instead of three, because the vocabulary is small (as in karpathy/autoresearch)."""
 TOKENIZER_CHARACTERS = 200_000_000
+"""The tokenizer is trained on about this many characters from the start of the training text."""
 FORMAT = 4
+"""Version of the files of prepared data. A new one has all data prepared again."""
 
 
 # --- preparing, once ---
 
 
 def cache_folder() -> Path:
-    """Where prepared data belongs on this machine."""
+    """Return the folder in which this machine keeps prepared data."""
     if given := os.environ.get("AUTORESEARCH_CACHE"):
         return Path(given).expanduser()
     import platformdirs
@@ -67,7 +71,7 @@ def cache_folder() -> Path:
 
 
 def chosen() -> str:
-    """Which data to use: AUTORESEARCH_DATA, else what was prepared by choice, else what suits the machine."""
+    """Return the name of the data to use: AUTORESEARCH_DATA, else what `main` noted, else the default."""
     if given := os.environ.get("AUTORESEARCH_DATA"):
         return given
     with contextlib.suppress(OSError):
@@ -76,9 +80,11 @@ def chosen() -> str:
 
 
 def prepare(say: Callable[[str], None] = print, name: str | None = None) -> Path:
-    """The folder of prepared data, made now if need be. Only one process makes it, the others wait.
+    """Return the folder of prepared data, after preparing it if it is not there yet.
 
-    Raises `BadData`.
+    `name` is a name or path that corpus.py knows; without one `chosen` decides. `say` shows a line of
+    progress. If several processes call this at once, one prepares and the others wait. Raises `BadData` if
+    the data cannot be read, is too little, or cannot be written.
     """
     corpus = find(name or chosen())
     folder = cache_folder() / f"{corpus.name}-v{FORMAT}"
@@ -98,14 +104,14 @@ def prepare(say: Callable[[str], None] = print, name: str | None = None) -> Path
 
 
 def _build(corpus: Corpus, folder: Path, say: Callable[[str], None]) -> None:
-    """Read, split, train the tokenizer, encode; the folder appears when all of it is on disk."""
+    """Train the tokenizer, write the tokens of every split, then move the complete folder into place."""
     started = time.time()
     say(f"data: {corpus.name}")
     tokenizer = _train_tokenizer(corpus.read("train", folder.parent, say), corpus.vocab_size)
     size = tokenizer.get_vocab_size()
     say(f"data: tokenizer of {size} tokens trained ({time.time() - started:.1f} s)")
     for left in folder.parent.glob(f"{folder.name}.*.draft"):
-        shutil.rmtree(left, ignore_errors=True)  # we hold the lock: whoever made it is gone
+        shutil.rmtree(left, ignore_errors=True)  # this process has the lock, so nobody writes there any more
     draft = folder.with_name(f"{folder.name}.{os.getpid()}.draft")
     draft.mkdir(parents=True)
     try:
@@ -140,7 +146,7 @@ def _build(corpus: Corpus, folder: Path, say: Callable[[str], None]) -> None:
 
 
 def _train_tokenizer(documents: Iterable[str], vocab_size: int) -> Any:
-    """Byte-level BPE on the first `TOKENIZER_CHARACTERS` of the training text."""
+    """Train a byte-level BPE tokenizer on the first `TOKENIZER_CHARACTERS` characters of these documents."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -158,7 +164,7 @@ def _train_tokenizer(documents: Iterable[str], vocab_size: int) -> Any:
         show_progress=False,
     )
 
-    def some() -> Iterator[str]:
+    def beginning() -> Iterator[str]:
         left = TOKENIZER_CHARACTERS
         for text in documents:
             yield text
@@ -166,15 +172,16 @@ def _train_tokenizer(documents: Iterable[str], vocab_size: int) -> Any:
             if left < 0:
                 return
 
-    tokenizer.train_from_iterator(some(), trainer)
+    tokenizer.train_from_iterator(beginning(), trainer)
     return tokenizer
 
 
 Tokens = np.ndarray[Any, np.dtype[np.uint16]]
+"""Some tokens in a row, (any number,)."""
 
 
 def token_stream(tokenizer: Any, documents: Iterable[str], bos: int, corpus: Corpus) -> Iterator[Tokens]:
-    """The tokens of a split in pieces: every document after a BOS, or packed into rows."""
+    """Give the tokens of a split piece by piece: each document after a BOS, or packed into rows (`pack`)."""
     encoded = _encode(tokenizer, documents)
     if corpus.packed:
         yield from pack(encoded, corpus.sequence, bos)
@@ -185,7 +192,7 @@ def token_stream(tokenizer: Any, documents: Iterable[str], bos: int, corpus: Cor
 
 
 def _encode(tokenizer: Any, documents: Iterable[str]) -> Iterator[Tokens]:
-    """Documents as tokens, some hundreds at a time on all cores."""
+    """Give the tokens of each document; 512 documents at a time are encoded on all cores."""
     iterator = iter(documents)
     while batch := list(itertools.islice(iterator, 512)):
         for encoding in tokenizer.encode_batch(batch, add_special_tokens=False):
@@ -193,18 +200,20 @@ def _encode(tokenizer: Any, documents: Iterable[str]) -> Iterator[Tokens]:
 
 
 def pack(documents: Iterable[Tokens], length: int, bos: int, pool_size: int = 1000) -> Iterator[Tokens]:
-    """Rows of `length` tokens that start with a document (its BOS goes without saying) and have no padding.
+    """Fill rows of `length` tokens with documents, without padding. The last, incomplete row is dropped.
 
-    Best fit: the longest piece at hand, then the longest that still fits after a BOS, and in the end the
-    shortest, cropped. A document longer than a row is cut into rows first.
+    A row starts with the longest document in a pool of up to `pool_size`. Then comes, after a BOS, the
+    longest that still fits, and so on; where none fits, the shortest is cropped. A document longer than a row
+    is first cut into rows. A row's first document has no BOS here, because `Data` puts one before every row.
     """
-    pool: list[tuple[int, int, Tokens]] = []  # ordered by length, then by age
+    pool: list[tuple[int, int, Tokens]] = []  # length, number of the document, tokens; sorted
 
     def row() -> Tokens:
+        """Take documents out of the pool and return a row; it is short if the pool runs empty."""
         parts = [pool.pop()[2]]
         space = length - len(parts[0])
         while space > 0:
-            at = bisect.bisect_left(pool, (space, -1)) - 1  # the longest of fewer than `space` tokens
+            at = bisect.bisect_left(pool, (space, -1)) - 1  # the longest that fits: fewer than `space` tokens
             piece = pool.pop(at)[2] if at >= 0 else pool.pop(0)[2][: space - 1] if pool else None
             if piece is None:
                 break
@@ -225,7 +234,11 @@ def pack(documents: Iterable[Tokens], length: int, bos: int, pool_size: int = 10
 
 
 def _write(path: Path, pieces: Iterable[Tokens], limit: int) -> tuple[int, str]:
-    """Write a stream of any length as .npy, at most `limit` tokens (0: all); how many, and their sha256."""
+    """Write pieces of tokens to a .npy file, one after the other; return how many tokens, and their sha256.
+
+    At most `limit` tokens are written; 0 writes all. No split has to fit in memory: the header, which says
+    how many tokens there are, is written again at the end.
+    """
     digest, count = hashlib.sha256(), 0
     with path.open("wb") as file:
         header = functools.partial(np.lib.format.write_array_header_1_0, file)
@@ -245,9 +258,10 @@ def _write(path: Path, pieces: Iterable[Tokens], limit: int) -> tuple[int, str]:
 
 
 def _token_bytes(tokenizer: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """Raw bytes of each token: in a byte-level vocabulary every character of a token is one byte.
+    """Return the number of bytes of text that each token stands for, (V,); 0 for BOS.
 
-    Counting through a decoded string would count half a UTF-8 character as three bytes. BOS counts 0.
+    In a byte-level vocabulary each character of a token's name stands for one byte. To decode the token first
+    would be wrong: part of a UTF-8 character becomes a replacement character, which has three bytes.
     """
     lengths = np.zeros(tokenizer.get_vocab_size(), np.int32)
     for token, index in tokenizer.get_vocab().items():
@@ -256,6 +270,7 @@ def _token_bytes(tokenizer: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
 
 
 def _sync(path: Path) -> None:
+    """Return when the file is on disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -264,20 +279,18 @@ def _sync(path: Path) -> None:
 
 
 class Batch(NamedTuple):
-    """`inputs` and `targets`, each (rows, sequence) int64: targets are the inputs shifted by one.
+    """Rows for one training step, as int64."""
 
-    `places` (rows,) says where in the split's stream each row's targets start.
-    """
-
-    inputs: torch.Tensor
-    targets: torch.Tensor
-    places: torch.Tensor
+    inputs: torch.Tensor  # (B, T), each row starts with BOS
+    targets: torch.Tensor  # (B, T), the next token of each input
+    places: torch.Tensor  # (B,), where in the training stream each row's targets start
 
 
 class Data:
-    """Prepared data: token streams to train on as memory maps, and batches made from them.
+    """Prepared data for training, read from its folder. Raises `BadData` if a file is missing or damaged.
 
-    The held-out streams are read by the evaluation alone.
+    `streams` holds the tokens of the splits `train` and `tune`, mapped from disk. Only evaluation.py reads
+    the other splits. `sequence` is T, the tokens of a row.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -298,9 +311,10 @@ class Data:
             raise BadData(f"{folder} is damaged (a file is too short): delete it, it is made again")
 
     def batches(self, rows: int, seed: int, device: torch.device) -> Iterator[Batch]:
-        """Training batches for ever, the same for the same seed. Every row starts with BOS.
+        """Give training batches of `rows` rows without end; the same seed gives the same batches.
 
-        A thread makes the next ones while a step runs; for a GPU they wait in pinned memory.
+        A thread makes the next four while a step runs. For a GPU they lie in pinned memory, so that they are
+        copied while the GPU computes.
         """
 
         ready: queue.Queue[Batch] = queue.Queue(4)
@@ -332,17 +346,19 @@ class Data:
             worker.join()
 
     def _batches(self, rows: int, seed: int) -> Iterator[Batch]:
+        """Give the rows of the training stream in random order, epoch after epoch."""
         stream, length = self.streams["train"], self.sequence
         generator = np.random.default_rng(seed)
         while True:
-            start = 0 if self.packed else int(generator.integers(length))  # other cuts each epoch
+            start = 0 if self.packed else int(generator.integers(length))  # each epoch cuts rows elsewhere
             order = generator.permutation((len(stream) - start) // length)
-            if len(order) < rows:  # a tiny corpus
+            if len(order) < rows:  # a tiny corpus: repeat its rows to fill a batch
                 order = np.resize(order, rows)
             for i in range(0, len(order) - rows + 1, rows):
                 yield self._rows(stream, start + order[i : i + rows] * length)
 
     def _rows(self, stream: Any, starts: Any) -> Batch:
+        """Make a batch of the rows that start at these places (B,) of the stream."""
         import torch
 
         table = np.stack([stream[s : s + self.sequence] for s in starts]).astype(np.int64)
@@ -353,11 +369,12 @@ class Data:
 
 
 def load() -> Data:
-    """The data for training, prepared now if need be. Raises `BadData`."""
+    """Return the data for training, after preparing it if it is not there yet. Raises `BadData`."""
     return Data(prepare(lambda line: print(line, flush=True)))
 
 
 def main() -> None:
+    """Prepare the data that the command line names, and note the name for later trainings (`chosen`)."""
     parser = argparse.ArgumentParser(description="Prepare data for training.")
     parser.add_argument("--data", default=chosen(), help="sympy, climbmix, tinystories or a path")
     parser.add_argument("--shards", type=int, help="training shards of climbmix")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from loop.agents.base import Agent
@@ -92,13 +92,11 @@ def _gpt(settings: Settings, environ: Mapping[str, str], bounds: Bounds) -> Agen
     return GptAgent(key, model("gpt", settings, environ), url, _api(settings.api, url), bounds)
 
 
-def _api(wanted: str, url: str) -> Api:
+def _api(wanted: Literal["auto", "responses", "chat"], url: str) -> Api:
     """OpenAI itself speaks Responses; of other servers only Chat Completions can be relied on."""
     if wanted == "auto":
         return "responses" if _is_openai(url) else "chat"
-    if wanted not in ("responses", "chat"):
-        raise UsageError(f"--api {wanted!r} must be auto, responses or chat")
-    return "responses" if wanted == "responses" else "chat"
+    return wanted
 
 
 def _is_openai(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""`autoresearch-tui doctor`: what is set up here, and what an engine started now would use."""
+"""`autoresearch-tui doctor`: prints what is set up here and what an engine started now would use."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from loop.service import telemetry
 from loop.training import fence
 
 ANSWER_S = 3.0
-"""How long a server may take to answer."""
+"""How long a model server may take to answer."""
 MARKS = {"ok": "ok", "none": "--", "wrong": "!!"}
 
 
 class Finding(Struct, frozen=True):
-    """One line: `none` is something absent that need not be there, `wrong` something to mend."""
+    """One line of the report. State `none`: absent, but not needed; `wrong`: it has to be mended."""
 
     what: str
     state: Literal["ok", "none", "wrong"]
@@ -38,7 +38,7 @@ class Finding(Struct, frozen=True):
 
 
 def report(folder: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Everything worth knowing, line by line; a key's value is never in it."""
+    """The lines of the report. No line contains the value of a key."""
     yield Finding("version", "ok", f"autoresearch-tui {__version__}, Python {platform.python_version()}")
     settings: config.Settings | None = None
     try:
@@ -69,7 +69,7 @@ def _repository(
     elif any(cache.glob("*/meta.json")):
         yield Finding("data", "ok", f"prepared in {cache}")
     else:
-        yield Finding("data", "none", "not prepared yet: done before the first run, or now by `prepare`")
+        yield Finding("data", "none", "not prepared yet: done before the first training, or now by `prepare`")
 
 
 def _shown(command: list[str]) -> str:
@@ -102,13 +102,13 @@ def _agents(settings: config.Settings, environ: Mapping[str, str]) -> Iterator[F
 
 
 def _plain(url: str) -> str:
-    """An address without a password in it."""
+    """An address without the user, password and query that may be in it."""
     shown = urlsplit(url)._replace(query="", fragment="")
     return shown._replace(netloc=shown.netloc.rpartition("@")[2]).geturl()
 
 
 def _server(url: str, key: str) -> Finding:
-    """Whether a model server answers, and with how many models."""
+    """Whether the OpenAI-compatible server at `url` answers, and which models it has."""
     where = _plain(url)
     request = urllib.request.Request(
         f"{where.rstrip('/')}/models", headers={"Authorization": f"Bearer {key or 'none'}"}
@@ -153,7 +153,7 @@ def _machine() -> Iterator[Finding]:
 
 
 def main(environ: Mapping[str, str]) -> int:
-    """Print the report; exit code 1 when something is to be mended."""
+    """Print the report; returns exit code 1 when something has to be mended."""
     findings = []
     for finding in report(Path.cwd(), environ):
         findings.append(finding)

@@ -1,4 +1,4 @@
-"""`autoresearch-tui logs [-f]`: the run's steps, a line each, from its journal; an engine is not needed."""
+"""`autoresearch-tui logs [-f]`: prints a line for each step of the run, read from its journal."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from loop.paths import RunPaths
 from loop.records.journal import decode
 
 EVERY_S = 0.3
+"""How often to look for new records."""
 
 
-def show(paths: RunPaths, stream: TextIO, follow: bool, alive: Callable[[RunPaths], bool]) -> None:
-    """Print what there is, and with `follow` what comes, until no engine runs any more."""
+def show(paths: RunPaths, stream: TextIO, follow: bool, engine_runs: Callable[[RunPaths], bool]) -> None:
+    """Print all steps so far; with `follow` also those to come, until `engine_runs` says that none can."""
     lines, rest = Lines(stream), b""
     with paths.journal.open("rb") as journal:
         while True:
-            more = follow and alive(paths)  # asked before reading: last words are not missed
+            more = follow and engine_runs(
+                paths
+            )  # asked before reading: else its last records could be missed
             *whole, rest = (rest + journal.read()).split(b"\n")
             for line in whole:
                 try:

@@ -1,4 +1,4 @@
-"""`autoresearch-tui init DIR`: a new research repository from the packaged trainer and program.md."""
+"""`autoresearch-tui init DIR`: makes a research repository with copies of our trainer and program.md."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from dulwich import porcelain
 from loop.errors import UsageError, describe
 
 PACKAGED = Path(__file__).parents[2]
+"""The folder that holds nanogpt/: the clone of our repository, or site-packages."""
 IGNORED = "__pycache__/\n.venv/\nresults.tsv\n"
 
 
 def create(folder: Path) -> list[str]:
-    """Make the repository and its first commit; returns the committed paths. Raises `UsageError`."""
+    """Make the repository and its first commit; returns the paths in it.
+
+    Raises `UsageError` when the folder is not empty or cannot be written.
+    """
+    # dulwich takes a relative path as one below the new repository, whatever the working directory is
+    folder = folder.absolute()
     program = next(
         (p for p in (PACKAGED / "nanogpt/program.md", PACKAGED / "program.md") if p.is_file()), None
     )

@@ -18,16 +18,19 @@ from msgspec import Struct
 
 from loop import config
 from loop import events as ev
+from loop.agenda import FIRST_SEED
 from loop.errors import UsageError
 from loop.judging.noise import Noise, pooled
 from loop.judging.verdict import Rules, confirmed
 from loop.paths import RunPaths, newest, tags
 from loop.records import journal
 from loop.records.repository import Repository
+from loop.records.training_folder import TrainingFolder
 from loop.service import attach
-from loop.state import Training, fold
-from loop.training.local import SEED, Executor, Job
-from loop.training.prepare import PrepareFailed
+from loop.state import fold
+from loop.training.executor import Job, PrepareFailed
+from loop.training.local import LocalExecutor
+from loop.training.trainings import Terms, Trainings
 
 DRAWS = 2000
 """Simulated candidates behind each line of the outlook."""
@@ -59,32 +62,59 @@ async def measure(
     paths = RunPaths(repository.root, ".noise")
     paths.create()
     shutil.rmtree(paths.folder / "experiments", ignore_errors=True)  # what an earlier measurement left
-    executor = Executor(settings, paths, repository, lambda event: None, lambda: None)
+    executor = LocalExecutor(settings, paths, repository)
     try:
-        await executor.prepare(commit)
-        return await _measure(executor, settings, commit, runs, say)
+        await executor.prepare(commit, lambda event: None)
+        return await _measure(executor, paths, settings, commit, runs, say)
     except PrepareFailed as error:
         raise UsageError(str(error)) from error
     finally:
-        executor.close()
+        await executor.close()
 
 
 async def _measure(
-    executor: Executor, settings: config.Settings, commit: str, runs: int, say: Callable[[str], None]
+    executor: LocalExecutor,
+    paths: RunPaths,
+    settings: config.Settings,
+    commit: str,
+    runs: int,
+    say: Callable[[str], None],
 ) -> Measured:
     same, others, seconds = list[float](), list[float](), list[float]()
-    for number in range(2 * runs):
-        values, seed = (same, SEED) if number < runs else (others, SEED + 1 + number)
-        run = Training(number + 1, seed, commit, settings.budget_s, started_at=time.time())
-        found: ev.TrainingFinished = await executor.train(Job(1, run, settings.metric, settings.path))
+    trainings = Trainings(executor, lambda event: None, stop_early=False)
+    for number in range(1, 2 * runs + 1):
+        values, seed = (same, FIRST_SEED) if number <= runs else (others, FIRST_SEED + number)
+        found = await _train(trainings, paths, settings, commit, number, seed)
         if found.outcome != "finished" or found.value is None:
-            raise UsageError(f"run {number + 1} {found.outcome}: {found.reason or 'it gave no number'}")
+            raise UsageError(f"training {number} {found.outcome}: {found.reason or 'it gave no number'}")
         values.append(found.value)
         seconds.append(found.total_seconds)
         flags = f" ({'; '.join(found.flags)})" if found.flags else ""
-        say(f"run {number + 1} of {2 * runs}, seed {seed}: {settings.metric} {found.value:.6f}{flags}")
-    executor.close()
+        say(f"training {number} of {2 * runs}, seed {seed}: {settings.metric} {found.value:.6f}{flags}")
     return Measured(same, others, fmean(seconds))
+
+
+async def _train(
+    trainings: Trainings, paths: RunPaths, settings: config.Settings, commit: str, number: int, seed: int
+) -> ev.TrainingFinished:
+    """One training to its end, started again where it is lost without its own doing."""
+    attempt = 1
+    while True:
+        job = Job(
+            key=f"{paths.identity}-1-{number}-{attempt}",
+            n=1,
+            training=number,
+            commit=commit,
+            seed=seed,
+            budget_s=settings.budget_s,
+            seat=0,
+            folder=TrainingFolder(paths.training(1, number)),
+            editable=settings.path,
+        )
+        event = (await trainings.train(job, attempt, time.time(), Terms(settings.metric))).event
+        if isinstance(event, ev.TrainingFinished):
+            return event
+        attempt += 1
 
 
 def words(measured: Measured, metric: str, rules: Rules) -> str:
@@ -136,7 +166,7 @@ def incumbent(repository: Repository, tag: str | None) -> tuple[str, str]:
     Raises `UsageError` when an engine trains here: it would share the machine with what is measured.
     """
     name = newest(repository.root, tag)
-    if busy := [t for t in tags(repository.root) if attach.alive(RunPaths(repository.root, t))]:
+    if busy := [t for t in tags(repository.root) if attach.engine_runs(RunPaths(repository.root, t))]:
         raise UsageError(f"run {busy[-1]} is training here and would disturb the measurement: stop it first")
     if name is None:
         return repository.head(), "the code that is checked out"

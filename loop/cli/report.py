@@ -1,4 +1,4 @@
-"""The `report` command: a page for people, tables for programs."""
+"""`autoresearch-tui report`: writes a page about the run for people, or prints a table for programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loop.state import fold
 
 
 def table(paths: RunPaths, kind: str) -> str:
-    """Every judged experiment with all its figures, as `json` or `csv`."""
+    """Every judged experiment with all its figures; `kind` is json or csv."""
     state = fold(journal.read(paths.journal))
     if kind == "json":
         rows = report_page.table(state)
@@ -24,7 +24,10 @@ def table(paths: RunPaths, kind: str) -> str:
 
 
 def write(paths: RunPaths, repository: Repository, folder: Path) -> Path:
-    """Write `report.html` and `progress.png`; returns the page's path. Raises `UsageError`."""
+    """Write report.html and progress.png into `folder`; returns the page's path.
+
+    Raises `UsageError` when matplotlib is missing or the folder cannot be written.
+    """
     state = fold(journal.read(paths.journal))
     archive = KeptArchive(repository, paths, state)
     try:

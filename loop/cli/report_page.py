@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page that needs nothing else, and tables for machines."""
+"""The page of a report: one HTML file with its picture inside; and the table of all experiments."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ summary { cursor: pointer; } .quiet { color: #5b6472; }
 
 
 def html(state: RunState, picture: bytes, source: Source) -> str:
-    """The whole page. What agents wrote is escaped: a report must not run it."""
+    """The whole page. What agents wrote is escaped, so that a browser shows it and never runs it.
+
+    `picture` is a PNG.
+    """
     title = f"autoresearch/{escape(state.tag)}"
     parts = [
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>",
@@ -52,7 +55,7 @@ def html(state: RunState, picture: bytes, source: Source) -> str:
 
 
 def headline(state: RunState) -> str:
-    """The run in one sentence."""
+    """The result of the run in one or two sentences."""
     counts = f"{state.rows} experiments, {state.kept} kept, {state.crashed} crashed"
     if state.best is None or not state.baseline:
         return f"{counts}; no baseline yet."
@@ -71,13 +74,15 @@ def spending(state: RunState) -> str:
 def caveats(state: RunState) -> list[str]:
     """What a reader should know before believing the numbers."""
     ended = [t.finished for e in state.experiments for t in e.trainings if t.finished and t.value is not None]
-    unsealed = sum(not found.verified for found in ended)
+    printed = sum(not found.verified for found in ended)
     repeated = sum(len([t for t in e.trainings if t.value is not None]) > 1 for e in state.experiments)
     lines = [f"{len(ended)} trainings were measured; {repeated} experiments were trained more than once."]
     if (noise := noise_of(state)).known:
-        lines.append(f"One run's standard deviation is {noise.deviation:.6f}, from {noise.degrees} reruns.")
-    if unsealed:
-        lines.append(f"{unsealed} values were read from printed text, not from the sealed evaluation.")
+        lines.append(
+            f"One training's standard deviation is {noise.deviation:.6f}, from {noise.degrees} reruns."
+        )
+    if printed:
+        lines.append(f"{printed} values were read from printed text, not from the sealed evaluation.")
     lines += [f"#{e.n}: {e.evidence}" for e in state.experiments if e.phase == "keep" and e.evidence]
     lines.append("Values are comparable only on the same data, budget, machine and torch version.")
     return lines
@@ -157,6 +162,7 @@ def table(state: RunState) -> list[dict[str, Any]]:
 
 
 def as_csv(state: RunState) -> str:
+    """The same table as CSV, its columns in the order of `COLUMNS`."""
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""The progress plot of a report, as a PNG."""
+"""The picture of a report: the results of all experiments in their order, as a PNG."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ GREEN, RED, AMBER, GRAY = "#2e9d57", "#c8504f", "#d6930f", "#8a93a6"
 
 
 def hidden(e: Experiment) -> float | None:
-    """Mean of its runs on the text that no agent hears of."""
+    """Mean over its trainings of the metric on the audit split, which no agent is told; None if unknown."""
     ended = [t.finished for t in e.trainings if t.finished and t.commit == e.commit]
     values = [found.hidden for found in ended if found.hidden is not None]
     return fmean(values) if values else None
 
 
 def progress(state: RunState) -> bytes:
-    """Every measured experiment, the best so far as a step line, each keep with its description."""
+    """A point for each experiment with a value, a line for the best so far, words for the last keeps."""
     import matplotlib
 
     matplotlib.use("Agg")

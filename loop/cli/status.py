@@ -1,4 +1,4 @@
-"""A run in words: the headless log, `status` and its JSON. Pure, but for the stream it writes to."""
+"""A run in words: the lines of `run --headless` and `logs`, and what `status` prints."""
 
 from __future__ import annotations
 
@@ -6,31 +6,32 @@ import time
 from typing import Any, TextIO
 
 from loop import events as ev
-from loop.state import RunState
+from loop.state import RunState, Training
 
 
 class Lines:
-    """Writes a line for each step of the loop."""
+    """Writes a line with the time of day for each step of the loop."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def say(self, record: ev.Record) -> None:
+        """Write the record's line, if it is about a step."""
         if words := line(record.event):
             clock = time.strftime("%H:%M:%S", time.localtime(record.t))
             print(f"{clock} {words}", file=self._stream, flush=True)
 
 
 def line(event: ev.AnyEvent) -> str | None:
-    """One line about an event, None for what is no step."""
+    """One line about an event; None for events that are no step of the loop, such as progress."""
     match event:
         case ev.RunCreated():
             return f"run {event.tag} from {event.base[:7]}, editing {event.editable}"
         case ev.EngineStarted():
             agent = f"{event.agent} {event.model}".strip()
             return (
-                f"engine {event.pid} (version {event.version}), agent {agent}, {event.budget_s:g} s a run, "
-                f"sandbox {event.sandbox}"
+                f"engine {event.pid} (version {event.version}), agent {agent}, "
+                f"{event.budget_s:g} s a training, sandbox {event.sandbox}"
             )
         case ev.EngineStopped():
             return f"engine stopped: {event.reason}"
@@ -60,9 +61,9 @@ def line(event: ev.AnyEvent) -> str | None:
 
 
 def summary(state: RunState, now: float, *, running: bool) -> dict[str, Any]:
-    """What `status --json` prints."""
+    """What `status --json` prints. `now` is in seconds since the epoch."""
     training = state.training
-    run = training.last_training if training else None
+    under_way = training.last_training if training else None
     best = state.best
     return {
         "tag": state.tag,
@@ -83,12 +84,16 @@ def summary(state: RunState, now: float, *, running: bool) -> dict[str, Any]:
         "per_hour": state.per_hour(now),
         "dollars": state.usage.dollars,
         "training": training.n if training and running else None,
-        "remaining_s": max(0.0, run.started_at + run.budget_s - now) if run and running else None,
+        "remaining_s": _left(under_way, now) if under_way and running else None,
     }
 
 
+def _left(training: Training, now: float) -> float:
+    return max(0.0, training.started_at + training.budget_s - now)
+
+
 def words(summary: dict[str, Any]) -> str:
-    """The same in a few lines for people."""
+    """A summary in a few lines for people."""
     best, baseline = summary["best"], summary["baseline"]
     lines = [
         f"run {summary['tag']}: {summary['phase']}" + (f" (pid {summary['pid']})" if summary["pid"] else "")

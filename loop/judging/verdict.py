@@ -8,7 +8,6 @@ both rules do in a long simulated run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from statistics import fmean
 from typing import Literal
 
@@ -104,25 +103,9 @@ def judge(state: RunState, e: Experiment, rules: Rules) -> Verdict | Rerun:
     return _compare(state, e, value, memory_gb, rules)
 
 
-def due(state: RunState, rules: Rules) -> Iterator[tuple[Experiment, Verdict]]:
-    """The experiments that can be judged now, and their verdicts."""
-    for e in state.experiments[-50:]:
-        if e.phase == "judging" and isinstance(found := judge(state, e, rules), Verdict):
-            yield e, found
-
-
-def rerun(state: RunState, rules: Rules) -> Rerun | None:
-    """The run that a human, a verdict or the noise estimate needs before anything new is trained."""
-    if state.reruns:
-        return Rerun(state.reruns[0], "asked for by hand")
-    for e in state.experiments[-50:]:
-        if e.phase == "judging" and isinstance(found := judge(state, e, rules), Rerun):
-            return found
-    baseline = state.experiment(state.incumbent) if state.incumbent else None
-    if baseline is None or baseline.commit != state.base or len(baseline.trainings) >= rules.baseline_runs:
-        return None
-    number = f"run {len(baseline.trainings) + 1} of {rules.baseline_runs}"
-    return Rerun(baseline.n, f"{number} of the baseline, to measure the noise")
+def attempts(e: Experiment) -> int:
+    """How many versions of this idea have trained: the candidate, and each repair of it."""
+    return len({training.commit for training in e.trainings})
 
 
 def _compare(state: RunState, e: Experiment, value: float, memory_gb: float, rules: Rules) -> Verdict | Rerun:

@@ -1,107 +1,151 @@
-"""Candidates: proposals as git commits, audited, carried over to a newer incumbent, or put together."""
+"""Candidates: proposals as git commits. They are audited, carried over to a newer incumbent, or put together.
+
+The order is always the same: git objects first, then the journal, then the ref. Each of the three can be
+repeated after a kill.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
 from typing import Literal
+
+from msgspec import Struct
 
 from loop import events as ev
 from loop import merge
 from loop.agents.base import Proposal
 from loop.config import Settings
 from loop.judging import audit, verdict
-from loop.proposing import combination
+from loop.proposing import auditing, combination
 from loop.records.repository import Repository
-from loop.state import Experiment, RunState
+from loop.records.writer import Writer
+from loop.state import Experiment
+from loop.store import Store
+
+Author = Literal["agent", "human", "engine"]
+NEWEST = 10
+"""After a restart the refs of so many of the newest experiments are looked at, besides all open ones."""
+
+
+class Candidate(Struct, frozen=True):
+    """A commit that no ref names yet, and the event that announces it."""
+
+    event: ev.CandidateCommitted
+    edited: ev.CandidateEdited
 
 
 class Candidates:
-    """Objects first, then the journal, then the ref: every step can be repeated after a kill."""
+    """Makes candidates of one run."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        repository: Repository,
-        state: RunState,
-        record: Callable[[ev.DurableEvent], None],
-        show: Callable[[ev.LiveEvent], None],
-    ) -> None:
-        self._settings, self._repository, self._state = settings, repository, state
-        self._record, self._show = record, show
+    def __init__(self, settings: Settings, repository: Repository, writer: Writer, store: Store) -> None:
+        self._settings, self._repository, self._writer = settings, repository, writer
+        self._store, self._state = store, store.state
 
     def read(self, commit: str) -> str:
         """The editable file of a commit."""
         return self._repository.read(commit, self._state.editable) or ""
 
-    def commit(
+    async def put_right(self) -> None:
+        """After a restart: a kill may have come between the journal and a ref."""
+        newest = self._state.experiments[-NEWEST:]
+        for e in {e.n: e for e in [*map(self._state.experiment, self._state.open), *newest]}.values():
+            if e.commit:
+                await self._keep(e.n, e.commit)
+
+    async def start_baseline(self, n: int) -> None:
+        """Make the unchanged code experiment `n`."""
+        base = self._state.base
+        self._store.record(ev.ExperimentStarted(n, base))
+        self._store.record(ev.CandidateCommitted(n, base, base, "baseline", author="engine"))
+        await self._keep(n, base)
+
+    async def make(
         self,
         n: int,
         parent: str,
         proposal: Proposal,
+        *,
         steered: int = 0,
-        author: Literal["agent", "human", "engine"] = "agent",
+        author: Author = "agent",
         combines: list[int] | None = None,
-    ) -> str | None:
-        """Make a candidate of a proposal; returns why the audit refuses it, None when it may be trained."""
+    ) -> Candidate:
+        """A commit of a proposal on top of `parent`, audited. Nothing is journaled yet.
+
+        An agent's change that the audit refuses becomes a candidate too: one that is rejected at once.
+        """
         path, before = self._state.editable, self.read(parent)
         message = f"{proposal.description}\n\n{proposal.hypothesis}\n\nautoresearch {self._state.tag} #{n}\n"
-        commit = self._repository.commit(parent, path, proposal.source, message)
-        added, removed = merge.count(before, proposal.source)
-        found = findings(path, before, proposal.source)
+        found = await auditing.findings(path, before, proposal.source)
+        added, removed = await asyncio.to_thread(merge.count, before, proposal.source)
+        commit = await self._writer.do(lambda git: git.commit(parent, path, proposal.source, message))
         words = [str(finding) for finding in found]
-        refused = refusal(self._settings, found) if author == "agent" else None
-        self._record(
-            ev.CandidateCommitted(
-                n, commit, parent, proposal.description, proposal.hypothesis, added, removed,
-                proposal.usage, author, steered, words, refused or "", combines or [],
-            )
+        refused = self._refusal(found) if author == "agent" else None
+        event = ev.CandidateCommitted(
+            n, commit, parent,
+            description=proposal.description, hypothesis=proposal.hypothesis, added=added, removed=removed,
+            usage=proposal.usage, author=author, steered=steered,
+            findings=words, refused=refused or "", combines=combines or [],
         )  # fmt: skip
-        self._repository.keep_candidate(self._state.tag, n, commit)
-        self._show(ev.CandidateEdited(n, path, before, proposal.source, words))
-        return refused
+        return Candidate(event, ev.CandidateEdited(n, path, before, proposal.source, words))
 
-    def refusal(self, parent: str, source: str) -> str | None:
-        """Why an agent's change is not trained; a human may do what an agent may not."""
-        return refusal(self._settings, findings(self._state.editable, self.read(parent), source))
+    async def commit(self, candidate: Candidate) -> None:
+        """Announce a candidate, and keep its commit reachable."""
+        self._store.record(candidate.event)
+        self._store.show(candidate.edited)
+        await self._keep(candidate.event.n, candidate.event.commit)
 
-    def combine(self, n: int, parent: str) -> bool:
-        """Put near misses together as experiment `n`; False when there are too few, or they do not fit."""
+    async def refusal(self, parent: str, source: str) -> str | None:
+        """Why an agent's change would not be trained; a human may do what an agent may not."""
+        return self._refusal(await auditing.findings(self._state.editable, self.read(parent), source))
+
+    def _refusal(self, found: list[audit.Finding]) -> str | None:
+        """What the audit has against a change, where the settings let it refuse one."""
+        return None if self._settings.audit == "report" else audit.refusal(found)
+
+    async def combination(self, n: int, parent: str) -> Candidate | None:
+        """Near misses put together as experiment `n`; None when there are too few or they do not fit."""
         misses = verdict.near_misses(self._state, self._settings.rules)
-        found = combination.combine(self.read, self._state.editable, parent, misses) if misses else None
+        if not misses:
+            return None
+        path = self._state.editable
+        found = await self._writer.do(
+            lambda git: combination.combine(lambda c: git.read(c, path) or "", path, parent, misses)
+        )
         if found is None:
-            return False
+            return None
         proposal, numbers = found
-        self.commit(n, parent, proposal, author="engine", combines=numbers)
-        return True
+        return await self.make(n, parent, proposal, author="engine", combines=numbers)
 
-    def carry_over(self, e: Experiment) -> bool:
-        """Merge a candidate onto an incumbent that is newer than its parent; False when it has no use."""
-        path, incumbent = self._state.editable, self._state.incumbent_commit
+    async def carry_over(self, e: Experiment) -> None:
+        """Merge a candidate onto an incumbent that is newer than its parent, or have it proposed again where
+        that is not possible or leaves nothing."""
+        path, incumbent, was = self._state.editable, self._state.incumbent_commit, e.commit
         base, ours, theirs = (self.read(c) for c in (e.parent, incumbent, e.commit))
-        merged = merge.merge(base, ours, theirs)
+        merged = await asyncio.to_thread(merge.merge, base, ours, theirs)
         if merged is None or merged == ours:
             why = "it changes the same lines as" if merged is None else "it is contained in"
-            self._record(ev.ExperimentStarted(e.n, incumbent, f"{why} the new incumbent"))
-            return False
-        commit = self._repository.commit(
-            incumbent, path, merged, f"{e.description}\n\nmerged onto {incumbent[:7]}\n"
-        )
-        added, removed = merge.count(ours, merged)
-        self._record(
+            if self._waits(e.n, was):
+                self._store.record(ev.ExperimentStarted(e.n, incumbent, f"{why} the new incumbent"))
+            return
+        message = f"{e.description}\n\nmerged onto {incumbent[:7]}\n"
+        added, removed = await asyncio.to_thread(merge.count, ours, merged)
+        commit = await self._writer.do(lambda git: git.commit(incumbent, path, merged, message))
+        if not self._waits(e.n, was):
+            return
+        self._store.record(
             ev.CandidateCommitted(
-                e.n, commit, incumbent, e.description, e.hypothesis, added, removed, author="engine",
-                findings=e.findings, combines=e.combines,
+                e.n, commit, incumbent,
+                description=e.description, hypothesis=e.hypothesis, added=added, removed=removed,
+                author="engine", findings=e.findings, combines=e.combines,
             )
         )  # fmt: skip
-        self._repository.keep_candidate(self._state.tag, e.n, commit)
-        return True
+        await self._keep(e.n, commit)
 
+    def _waits(self, n: int, commit: str) -> bool:
+        """Nobody has rejected or changed the candidate meanwhile."""
+        e = self._state.experiment(n)
+        return e.phase == "queued" and e.commit == commit
 
-def findings(path: str, before: str, after: str) -> list[audit.Finding]:
-    """What the audit says of a change; of other languages than Python it knows nothing."""
-    return audit.audit(before, after) if path.endswith(".py") else []
-
-
-def refusal(settings: Settings, found: list[audit.Finding]) -> str | None:
-    """What the audit has against a change, where the settings let it refuse one."""
-    return None if settings.audit == "report" else audit.refusal(found)
+    async def _keep(self, n: int, commit: str) -> None:
+        tag = self._state.tag
+        await self._writer.do(lambda git: git.keep_candidate(tag, n, commit))

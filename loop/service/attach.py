@@ -1,4 +1,4 @@
-"""How to find, recognise and reach the engine of a run."""
+"""Finds the engine of a run and connects to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from loop import __version__
 from loop.client import Client, ConnectionLost
@@ -18,10 +17,11 @@ from loop.errors import UsageError
 from loop.paths import RunPaths
 
 START_PATIENCE_S = 30.0
+"""How long an engine may take to start and to answer."""
 
 
 class EngineInfo(msgspec.Struct, frozen=True):
-    """engine.json: how to reach the engine that holds the lock."""
+    """What engine.json holds: how to reach the engine that holds the lock."""
 
     pid: int
     version: str
@@ -30,7 +30,10 @@ class EngineInfo(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def lock(paths: RunPaths) -> Iterator[None]:
-    """Hold engine.lock; it vanishes with the process. Raises `UsageError` with the holder's pid."""
+    """Hold engine.lock: only one engine works on a run. The system frees it when the process ends.
+
+    Raises `UsageError` when another engine holds it.
+    """
     paths.create()
     with paths.lock.open("a+b") as file:
         try:
@@ -45,8 +48,8 @@ def lock(paths: RunPaths) -> Iterator[None]:
         yield
 
 
-def alive(paths: RunPaths) -> bool:
-    """Someone holds engine.lock."""
+def engine_runs(paths: RunPaths) -> bool:
+    """Whether an engine of this run is alive: it holds engine.lock."""
     if not paths.lock.exists():
         return False
     with paths.lock.open("rb") as file:
@@ -58,23 +61,19 @@ def alive(paths: RunPaths) -> bool:
 
 
 def info(paths: RunPaths) -> EngineInfo | None:
+    """The content of engine.json, None while there is none."""
     with contextlib.suppress(OSError, msgspec.DecodeError):
         return msgspec.json.decode(paths.info.read_bytes(), type=EngineInfo)
     return None
 
 
-def exists(pid: int) -> bool:
-    """A process that is there and not only waits for its parent to take notice of its end."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 async def connect(paths: RunPaths) -> Client:
-    """Attach to the live engine of this run. Raises `UsageError` or `ConnectionLost`."""
+    """Connect to the engine of this run, once it is ready.
+
+    Raises `UsageError` when it is of another version, `ConnectionLost` when none runs or it does not answer.
+    """
     deadline = time.monotonic() + START_PATIENCE_S
-    while alive(paths) and time.monotonic() < deadline:
+    while engine_runs(paths) and time.monotonic() < deadline:
         if found := info(paths):
             if found.version != __version__:
                 raise UsageError(

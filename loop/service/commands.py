@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import time
 
 from loop import events as ev
 from loop.client import Refused
@@ -12,7 +14,7 @@ from loop.records import other_rows, results
 from loop.state import Experiment
 
 
-def obey(engine: Engine, command: ev.AnyCommand) -> str:
+async def obey(engine: Engine, command: ev.AnyCommand) -> str:
     """Carry out a command; returns a sentence. Raises `Refused` with the reason not to."""
     match command:
         case ev.Pause():
@@ -20,28 +22,26 @@ def obey(engine: Engine, command: ev.AnyCommand) -> str:
         case ev.Resume():
             return _resume(engine)
         case ev.Approve() | ev.Reject() | ev.Edit():
-            return _decide(engine, command)
+            return await _decide(engine, command)
         case ev.Permit(allow=allow, id=id):
-            title = engine.questions.answer(id, allow)
+            title = engine.permissions.answer(id, allow)
             if title is None:
                 raise Refused("no agent asks for leave")
             return f"{'allowed' if allow else 'not allowed'}: {title}"
-        case ev.StopTraining(reason=reason):
-            if not engine.stop_training(reason or "stopped by hand"):
-                raise Refused("no training run to stop")
-            return "stopping this run"
+        case ev.StopTraining():
+            return _stop_training(engine, command)
         case ev.StopEngine(now=now):
             engine.stop("stopped by hand", now=now)
-            return "stopping now" if now else "stopping after this run"
+            return "stopping now" if now else "stopping after this training"
         case ev.Steer(text=text):
             if not text.strip():
                 raise Refused("an empty message")
-            engine.record(ev.Steered(text.strip()[:4000]))
+            engine.store.record(ev.Steered(text.strip()[:4000]))
             return "the agent reads it at its next proposal"
         case ev.SetMode(approval=approval):
             return _set_mode(engine, approval)
         case ev.SetLimits(limits=new):
-            engine.record(ev.LimitsSet(new))
+            engine.store.record(ev.LimitsSet(new))
             return "limits set"
         case ev.Override():
             return _override(engine, command)
@@ -69,24 +69,32 @@ def _experiment(engine: Engine, n: int) -> Experiment:
         raise Refused(f"there is no experiment {n}") from None
 
 
+def _stop_training(engine: Engine, command: ev.StopTraining) -> str:
+    first = engine.state.training
+    n = command.n if command.n is not None else first.n if first else None
+    if n is None or not engine.trainings.stop(n, command.reason or "stopped by hand"):
+        raise Refused("no training to stop")
+    return f"stopping the training of experiment {n}"
+
+
 def _pause(engine: Engine) -> str:
     if engine.state.paused is not None:
         raise Refused(f"paused already: {engine.state.paused}")
-    engine.record(ev.Paused("paused by hand"))
-    return "pausing after this run" if engine.state.training else "paused"
+    engine.store.record(ev.Paused("paused by hand"))
+    return "pausing after this training" if engine.state.training else "paused"
 
 
 def _resume(engine: Engine) -> str:
     if engine.state.paused is None:
         raise Refused("not paused")
-    reason = limits.reached(engine.state, engine.now())
+    reason = limits.reached(engine.state, time.time())
     if reason and reason.startswith("limit reached"):
         raise Refused(f"{reason}; start again with a higher limit")
-    engine.record(ev.Resumed())
+    engine.store.record(ev.Resumed())
     return "going on"
 
 
-def _decide(engine: Engine, command: ev.Approve | ev.Reject | ev.Edit) -> str:
+async def _decide(engine: Engine, command: ev.Approve | ev.Reject | ev.Edit) -> str:
     e = _experiment(engine, command.n) if command.n is not None else engine.state.waiting
     if e is None:
         raise Refused("no candidate waits for approval")
@@ -95,32 +103,31 @@ def _decide(engine: Engine, command: ev.Approve | ev.Reject | ev.Edit) -> str:
         raise Refused(f"experiment {e.n} does not wait")
     match command:
         case ev.Approve(first=first):
-            engine.record(ev.Approved(e.n, first))
+            engine.store.record(ev.Approved(e.n, first))
             return f"experiment {e.n} is {'next' if first else 'in the queue'}"
         case ev.Reject(reason=reason):
-            engine.record(ev.Rejected(e.n, reason.strip() or "no reason given"))
+            engine.store.record(ev.Rejected(e.n, reason.strip() or "no reason given"))
             return f"experiment {e.n} rejected"
         case ev.Edit(text=text):
-            return _edit(engine, e, text)
+            return await _edit(engine, e, text)
 
 
-def _edit(engine: Engine, e: Experiment, text: str) -> str:
+async def _edit(engine: Engine, e: Experiment, text: str) -> str:
     """The human's version of a waiting candidate; it still waits for approval."""
     if engine.state.editable.endswith(".py"):
         try:
-            ast.parse(text)
+            await asyncio.to_thread(ast.parse, text)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise Refused(f"it does not parse: {str(error) or 'nested too deeply'}") from error
-    engine.replace_candidate(e, text)
+    if not await engine.proposer.replace(e, text):
+        raise Refused(f"experiment {e.n} does not wait any more")
     return f"experiment {e.n} now has your version"
 
 
 def _set_mode(engine: Engine, approval: bool) -> str:
-    engine.record(ev.ModeSet(approval))
+    engine.store.record(ev.ModeSet(approval))
     if not approval:
-        engine.questions.leave_to_policy()
-        for e in [e for e in engine.state.experiments if e.phase == "waiting"]:
-            engine.record(ev.Approved(e.n))
+        engine.permissions.leave_to_policy()
     return "every candidate waits for your approval" if approval else "candidates train without approval"
 
 
@@ -132,7 +139,9 @@ def _override(engine: Engine, command: ev.Override) -> str:
         raise Refused(f"experiment {e.n} is {command.status} already")
     if command.status == "discard" and engine.state.kept == 1:
         raise Refused("it is the only one kept: a run needs an incumbent")
-    engine.record(ev.Overridden(e.n, command.status, command.reason))
+    if e.n in engine.state.unlogged:
+        raise Refused(f"the row of experiment {e.n} is not written yet: try again in a moment")
+    engine.store.record(ev.Overridden(e.n, command.status, command.reason))
     return f"experiment {e.n}: {command.status}"
 
 
@@ -140,5 +149,5 @@ def _run_again(engine: Engine, n: int) -> str:
     e = _experiment(engine, n)
     if not e.judged or e.value is None:
         raise Refused(f"experiment {n} has no {engine.state.metric} to measure again")
-    engine.record(ev.RerunAsked(n))
-    return f"experiment {n} runs once more after the run under way"
+    engine.store.record(ev.RerunAsked(n))
+    return f"experiment {n} trains once more after the training under way"

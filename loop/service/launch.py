@@ -1,16 +1,19 @@
-"""The engine as a process: one per run, in the foreground or detached from the terminal that started it."""
+"""Starts the engine of a run: in this process, or in one that outlives the terminal."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -19,27 +22,40 @@ from loop import events as ev
 from loop.agents.choose import make_agent
 from loop.config import Settings
 from loop.engine import Engine
-from loop.errors import BranchMoved, UsageError
+from loop.errors import BranchMoved, UsageError, describe
 from loop.paths import RunPaths
 from loop.records.journal import Journal
 from loop.records.repository import Repository, branch_of
-from loop.service.attach import START_PATIENCE_S, EngineInfo, alive, info, lock
+from loop.service.attach import START_PATIENCE_S, EngineInfo, engine_runs, info, lock
 from loop.service.notify import Notifier
 from loop.service.server import Server
 from loop.service.telemetry import watch
-from loop.state import fold
+from loop.store import Store
+from loop.training.local import LocalExecutor
+
+LOGIND_FOLDERS = ("/usr/lib/systemd", "/run/systemd", "/etc/systemd")
+"""Where systemd-logind reads logind.conf and logind.conf.d/*.conf. A later folder overrides an earlier one,
+and in each the files of logind.conf.d override logind.conf."""
+LINGER_FOLDER = Path("/var/lib/systemd/linger")
+"""Holds a file named after each user whose processes may outlive their log-in."""
 
 
-def start_detached(paths: RunPaths, arguments: Sequence[str]) -> None:
-    """Start `autoresearch-tui run` in a session of its own and wait until it holds the lock.
+# --- detached from the terminal ---
 
-    Its output goes to engine.log: a pipe to us would kill it with us. Raises `UsageError` with its last
-    words when it ends at once.
+
+def start_detached(paths: RunPaths, flags: Mapping[str, Any]) -> None:
+    """Start `autoresearch-tui run` in a session of its own and wait until it holds the run's lock.
+
+    `flags` are settings by their names in `Settings`; they go to the engine through flags.json. Its output
+    goes to engine.log: if it went through a pipe to this process, the engine would end with it. Raises
+    `UsageError` with the engine's last line when it ends at once.
     """
     paths.create()
+    _write_flags(paths, flags)
+    command = [sys.executable, "-P", "-m", "loop.cli", "run", "--tag", paths.tag]
     with paths.log.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "loop.cli", "run", *arguments],
+            [*command, "--flags-from", str(paths.flags)],
             cwd=paths.root,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -49,7 +65,7 @@ def start_detached(paths: RunPaths, arguments: Sequence[str]) -> None:
     deadline = time.monotonic() + START_PATIENCE_S
     while time.monotonic() < deadline:
         found = info(paths)
-        if found and found.pid == process.pid and alive(paths):
+        if found and found.pid == process.pid and engine_runs(paths):
             return
         if process.poll() is not None:
             words = paths.log.read_text("utf-8", "replace").strip().splitlines()
@@ -62,6 +78,70 @@ def start_detached(paths: RunPaths, arguments: Sequence[str]) -> None:
     raise UsageError(f"the engine did not start within {START_PATIENCE_S:.0f} s: see {paths.log}")
 
 
+def _write_flags(paths: RunPaths, flags: Mapping[str, Any]) -> None:
+    """Write flags.json for this user's eyes only, because addresses and commands may contain passwords.
+
+    Raises `UsageError`.
+    """
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=paths.folder, delete=False) as file:  # has mode 0600
+            json.dump(dict(flags), file)
+        os.replace(file.name, paths.flags)
+    except OSError as error:
+        raise UsageError(describe(error)) from error
+
+
+def read_flags(file: Path) -> dict[str, Any]:
+    """The flags that `start_detached` wrote. Raises `UsageError` when the file is not such a file."""
+    try:
+        flags = json.loads(file.read_bytes())
+    except OSError as error:
+        raise UsageError(describe(error)) from error
+    except ValueError as error:
+        raise UsageError(f"{file} is not a file of flags: {error}") from error
+    if not isinstance(flags, dict):
+        raise UsageError(f"{file} is not a file of flags: it holds no JSON object")
+    return flags
+
+
+def logout_warning(
+    environ: Mapping[str, str],
+    folders: Iterable[str] = LOGIND_FOLDERS,
+    linger_folder: Path = LINGER_FOLDER,
+) -> str | None:
+    """A warning where the system would end a detached engine at log-out, None where it would not."""
+    if not _kills_at_logout(folders):
+        return None
+    # A lingering user's own unit outlives the log-in; a process of the log-in's unit does not even then.
+    own_unit = "INVOCATION_ID" in environ
+    lingers = (linger_folder / environ.get("USER", "")).is_file()
+    if (own_unit and lingers) or environ.get("USER") == "root":  # by default logind spares root
+        return None
+    return (
+        "this system ends your processes at log-out; to keep the engine, run `loginctl enable-linger` once "
+        "and start with `systemd-run --user --scope autoresearch-tui`"
+    )
+
+
+def _kills_at_logout(folders: Iterable[str]) -> bool:
+    """Whether systemd-logind is configured to end a user's processes: the last KillUserProcesses counts.
+
+    Where nothing is configured it does not: distributions build it with `no` as the default.
+    """
+    value = "no"
+    for name in ("logind.conf", "logind.conf.d/*.conf"):
+        for folder in folders:
+            for path in sorted(Path(folder).glob(name)):
+                if path.is_file():
+                    text = path.read_text("utf-8", "replace")
+                    found = re.findall(r"^[ \t]*KillUserProcesses[ \t]*=[ \t]*(\S+)", text, re.MULTILINE)
+                    value = found[-1] if found else value
+    return value.lower() in ("yes", "true", "on", "1")
+
+
+# --- in this process ---
+
+
 def run_engine(
     settings: Settings,
     paths: RunPaths,
@@ -70,7 +150,11 @@ def run_engine(
     headless: bool,
     say: Callable[[ev.Record], None],
 ) -> int:
-    """Run the engine in this process until it stops; 0 when it ended in order."""
+    """Run the engine in this process until it stops; returns the exit code.
+
+    `headless`: a limit ends the engine instead of pausing it. `say` gets every record. Raises `UsageError`
+    when another engine of this run is alive or the run's branch cannot be moved.
+    """
     with lock(paths):
         repository.clear_stale_locks(paths.tag)
         _check_branch(repository, paths)
@@ -94,25 +178,29 @@ async def _run(
     say: Callable[[ev.Record], None],
 ) -> int:
     agent = make_agent(settings, os.environ)
-    notifier = Notifier(os.environ, lambda notice: engine.show(notice))
+    store = Store(journal)
+    notifier = Notifier(os.environ, store.show)
     server = Server(paths.socket())
-
-    def publish(record: ev.Record) -> None:
-        server.publish(record)
-        say(record)
-        notifier.tell(record.event, engine.state)
-
-    state = fold(journal.records)
-    journal.records.clear()  # the state holds what matters of them
-    engine = Engine(settings, paths, repository, journal, state, agent, publish, stop_at_limit=headless)
-    if not state.tag:
-        engine.record(_created(settings, paths, repository))
-    engine.record(
+    store.listen(server.publish)
+    store.listen(say)
+    store.listen(lambda record: notifier.tell(record.event, store.state))
+    executor = LocalExecutor(settings, paths, repository)
+    engine = Engine(settings, paths, repository, store, agent, executor, stop_at_limit=headless)
+    if not store.state.tag:
+        store.record(_created(settings, paths, repository))
+    store.record(
         ev.EngineStarted(
-            os.getpid(), __version__, agent.name, agent.model, settings.budget_s, settings.timeout,
-            engine.executor.sandbox, approval=settings.approve, limits=settings.limits,
+            os.getpid(),
+            __version__,
+            agent.name,
+            model=agent.model,
+            budget_s=settings.budget_s,
+            timeout_s=settings.timeout,
+            sandbox=executor.describe()[0].fence,
+            approval=settings.approve,
+            limits=settings.limits,
         )
-    )  # fmt: skip
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(
             number, lambda: engine.stop("stopped by a signal", now=True)
@@ -120,7 +208,7 @@ async def _run(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     await server.open(engine)
     paths.info.write_bytes(msgspec.json.encode(EngineInfo(os.getpid(), __version__, str(server.path))))
-    telemetry = asyncio.create_task(watch(engine.show))
+    telemetry = asyncio.create_task(watch(store.show))
     try:
         reason = await engine.run()
     finally:
@@ -143,6 +231,7 @@ def _created(settings: Settings, paths: RunPaths, repository: Repository) -> ev.
 
 
 def _check_branch(repository: Repository, paths: RunPaths) -> None:
+    """Raises `UsageError` when moving the run's branch would surprise its owner."""
     branch = branch_of(paths.tag)
     if where := repository.checked_out(branch):
         raise UsageError(
@@ -150,36 +239,3 @@ def _check_branch(repository: Repository, paths: RunPaths) -> None:
         )
     if not paths.journal.exists() and repository.resolve(f"refs/heads/{branch}"):
         raise UsageError(f"branch {branch} exists but its journal does not: choose another --tag")
-
-
-FOLDERS = ("/usr/lib/systemd", "/run/systemd", "/etc/systemd")
-"""The later ones win, as do files in their logind.conf.d over logind.conf."""
-LINGER = Path("/var/lib/systemd/linger")
-
-
-def warning(
-    environ: Mapping[str, str], folders: Iterable[str] = FOLDERS, linger: Path = LINGER
-) -> str | None:
-    """What to do about it; None where nothing is killed, or where it has been done."""
-    if not _kills(folders):
-        return None
-    safe = "INVOCATION_ID" in environ and (linger / environ.get("USER", "")).is_file()
-    if safe or environ.get("USER") == "root":  # logind spares root unless told otherwise
-        return None
-    return (
-        "this system ends your processes at log-out; to keep the engine, run `loginctl enable-linger` once "
-        "and start with `systemd-run --user --scope autoresearch-tui`"
-    )
-
-
-def _kills(folders: Iterable[str]) -> bool:
-    """The last word on KillUserProcesses; distributions set it to no where nothing is said."""
-    said = "no"
-    for name in ("logind.conf", "logind.conf.d/*.conf"):
-        for folder in folders:
-            for path in sorted(Path(folder).glob(name)):
-                if path.is_file():
-                    text = path.read_text("utf-8", "replace")
-                    found = re.findall(r"^[ \t]*KillUserProcesses[ \t]*=[ \t]*(\S+)", text, re.MULTILINE)
-                    said = found[-1] if found else said
-    return said.lower() in ("yes", "true", "on", "1")

@@ -1,7 +1,7 @@
-"""Tells the human elsewhere (phone, chat, mail) what they would get up for, through apprise.
+"""Sends messages about a run to the user's phone, chat or mail, through apprise.
 
-Off unless AUTORESEARCH_NOTIFY holds one or more apprise URLs, separated by spaces or commas. The URLs hold
-secrets: they are read from the environment only and never written anywhere.
+It is off unless AUTORESEARCH_NOTIFY holds one or more apprise URLs, separated by spaces or commas. The URLs
+contain secrets: they are read from the environment only and never written anywhere.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from loop.errors import UsageError
 from loop.state import RunState
 
 STREAK = 3
-"""Crashes in a row that are worth a message."""
+"""A message is sent when so many experiments in a row have crashed."""
 VARIABLE = "AUTORESEARCH_NOTIFY"
 
 
 def message(event: ev.AnyEvent, state: RunState) -> str | None:
-    """What is worth a message: a new best, crashes in a row, a pause by the engine, a decision that waits."""
+    """The text to send about an event; None for events that nobody has to be told of.
+
+    Told are a new best, crashes in a row, a pause by the engine, a candidate to approve, and the end.
+    """
     match event:
         case ev.Judged(n=n, status="keep", value=float(value)) if event.delta is not None:
             return f"#{n} new best {state.metric} {value:.6f} ({event.delta:+.6f}): {_title(state, n)}"
@@ -48,10 +51,13 @@ def _title(state: RunState, n: int) -> str:
 
 
 class Notifier:
-    """Sends in the background: a slow or broken service never holds the loop."""
+    """Sends messages in the background, so that the loop never waits for a slow or broken service."""
 
     def __init__(self, environ: Mapping[str, str], complain: Callable[[ev.Notice], None]) -> None:
-        """Raises `UsageError` when it is switched on and cannot work."""
+        """`complain` gets a notice for each message that could not be sent.
+
+        Raises `UsageError` when AUTORESEARCH_NOTIFY is set and apprise is missing or a URL is wrong.
+        """
         self._service: Any = None
         self._complain = complain
         self._tasks: set[asyncio.Task[None]] = set()
@@ -68,7 +74,7 @@ class Notifier:
                 raise UsageError(f"{VARIABLE}: URL {number} is not one that apprise knows")
 
     def tell(self, event: ev.AnyEvent, state: RunState) -> None:
-        """Send a message about an event, if it is worth one."""
+        """Send the message about this event, if there is one. `state` already contains the event."""
         if self._service is None or (text := message(event, state)) is None:
             return
         task = asyncio.create_task(self._send(f"autoresearch/{state.tag}", text))
@@ -80,6 +86,6 @@ class Notifier:
             self._complain(ev.Notice("warning", "a notification could not be delivered"))
 
     async def close(self, patience_s: float = 5.0) -> None:
-        """Let the last messages out."""
+        """Wait until the last messages are sent, at most `patience_s`."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=patience_s)

@@ -59,7 +59,7 @@ class Server:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert self.engine is not None, "open() sets the engine before it listens"
-        if not _welcome(writer, self.engine.executor.supervisor):
+        if not _welcome(writer, self.engine.executor.processes()):
             writer.close()
             return
         client = _Outbox(writer)
@@ -71,7 +71,7 @@ class Server:
         sending = asyncio.create_task(client.send())
         try:
             while line := await reader.readline():
-                client.put(ev.encode(self._answer(line)) + b"\n", live=False)
+                client.put(ev.encode(await self._answer(line)) + b"\n", live=False)
         except (OSError, ValueError):
             pass  # the client is gone, or sent a line no client of ours sends
         finally:
@@ -79,7 +79,7 @@ class Server:
             sending.cancel()
             writer.close()
 
-    def _answer(self, line: bytes) -> ev.Reply:
+    async def _answer(self, line: bytes) -> ev.Reply:
         assert self.engine is not None, "open() sets the engine before it listens"
         try:
             request = ev.decode_request(line)
@@ -91,7 +91,7 @@ class Server:
                 return ev.Reply(request.id, True, detail=detail)
             if isinstance(request.command, ev.GetOthers):
                 return ev.Reply(request.id, True, rows=commands.others(self.engine))
-            return ev.Reply(request.id, True, commands.obey(self.engine, request.command))
+            return ev.Reply(request.id, True, await commands.obey(self.engine, request.command))
         except Refused as error:
             return ev.Reply(request.id, False, str(error))
         except OSError as error:
@@ -131,9 +131,12 @@ class _Outbox:
                 await self._more.wait()
 
 
-def _welcome(writer: asyncio.StreamWriter, supervisor: int | None) -> bool:
-    """The peer is ours (the private directory should see to it already), and no trainer: on kernels without
-    the means the fence cannot keep trainers off, but their supervisor stays their ancestor."""
+def _welcome(writer: asyncio.StreamWriter, trainers: list[int]) -> bool:
+    """The peer belongs to this user (the private directory should see to it already) and is no trainer.
+
+    On kernels without the means the fence cannot keep trainers off this socket, but a trainer's supervisor is
+    among its ancestors: `trainers` holds the ids of these supervisors.
+    """
     peer = writer.get_extra_info("socket")
     if not hasattr(socket, "SO_PEERCRED"):
         return True
@@ -141,8 +144,8 @@ def _welcome(writer: asyncio.StreamWriter, supervisor: int | None) -> bool:
     pid, uid, _ = struct.unpack("3i", credentials)
     if uid not in (os.getuid(), 0):
         return False
-    if not pid or not supervisor:  # 0: it lives where we cannot see it, so not below us
+    if not pid or not trainers:  # 0: it lives where we cannot see it, so not below us
         return True
     with contextlib.suppress(psutil.Error):
-        return supervisor not in [parent.pid for parent in psutil.Process(pid).parents()]
+        return not {parent.pid for parent in psutil.Process(pid).parents()} & set(trainers)
     return False

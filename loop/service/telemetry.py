@@ -1,4 +1,4 @@
-"""The machine's figures for the status line: processor and memory, and the GPU where NVML answers."""
+"""Measures the machine for the status line: processor, memory, and the GPU if NVML can read it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import psutil
 from loop.events import Telemetry
 
 EVERY_S = 2.0
+"""Seconds between two measurements."""
 
 
 async def watch(show: Callable[[Telemetry], None]) -> None:
-    """Show the machine's figures until cancelled."""
+    """Call `show` with a measurement every `EVERY_S` seconds, until cancelled."""
     gpu = _open_gpu()
-    psutil.cpu_percent()
+    psutil.cpu_percent()  # the next call says what was used since this one
     while True:
         await asyncio.sleep(EVERY_S)
         memory = psutil.virtual_memory()
@@ -26,13 +27,13 @@ async def watch(show: Callable[[Telemetry], None]) -> None:
 
 
 def gpu_name() -> str | None:
-    """Name of the first GPU, None where there is none or NVML does not answer."""
+    """Name of the first GPU; None when there is none or NVML cannot read it."""
     name = _read_gpu(_open_gpu()).get("gpu_name")
     return str(name) if name else None
 
 
 def _open_gpu() -> tuple[Any, Any] | None:
-    """NVML and the first GPU, None where there is none."""
+    """The pynvml module and its handle of the first GPU; None when there is none."""
     with contextlib.suppress(Exception):  # NVML's errors are made at run time and have no importable base
         import pynvml
 
@@ -42,10 +43,11 @@ def _open_gpu() -> tuple[Any, Any] | None:
 
 
 def _read_gpu(gpu: tuple[Any, Any] | None) -> dict[str, Any]:
+    """The fields of `Telemetry` about the GPU; empty when there is none or it does not answer."""
     if gpu is None:
         return {}
     nvml, handle = gpu
-    with contextlib.suppress(Exception):  # a GPU that stops answering must not stop the engine
+    with contextlib.suppress(Exception):  # a GPU that no longer answers must not stop the engine
         return {
             "gpu_name": str(nvml.nvmlDeviceGetName(handle)),
             "gpu_percent": float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu),

@@ -25,19 +25,25 @@ BURST = 1 << 20
 
 
 class Follower:
-    """Turns what a trainer prints into live events, from the beginning of the log or from where it was."""
+    """Reads what a trainer prints, from the beginning of its log or from where it was, and shows it as
+    events.
+
+    It also keeps what early stopping and the account of the training need: the loss curve, how many progress
+    lines in a row had no finite loss, and for how long the trainer was seen making steps.
+    """
 
     def __init__(
-        self, files: TrainingFolder, n: int, run: int, publish: Callable[[ev.LiveEvent], None]
+        self, files: TrainingFolder, n: int, training: int, publish: Callable[[ev.LiveEvent], None]
     ) -> None:
-        self._files, self._n, self._run, self._publish = files, n, run, publish
+        self._files, self._n, self._training, self._publish = files, n, training, publish
         self._offset = 0
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._rest = ""
+        """The beginning of a line whose end has not been printed yet."""
         self._metrics = files.metrics.open("wb")
         self._first_step: float | None = None
         self.steps_s = 0.0
-        """From the first progress line to the last one, by our clock."""
+        """Seconds from the first progress line to the last one, by our clock."""
         self.curve: list[ev.CurvePoint] = []
         self.nans = 0
         """Progress lines without a finite loss since the last one that had one."""
@@ -67,18 +73,18 @@ class Follower:
         for line in lines:
             line = clean(line[:10_000])
             if step := progress.parse(line):
-                latest = msgspec.structs.replace(step, n=self._n, run=self._run)
+                latest = msgspec.structs.replace(step, n=self._n, training=self._training)
                 self._point(latest)
                 self._metrics.write(ev.encode(latest) + b"\n")
             elif phase := progress.parse_phase(line):
-                self._publish(ev.PhaseChanged(self._n, self._run, phase))
+                self._publish(ev.PhaseChanged(self._n, self._training, phase))
             elif line.strip():
                 plain.append(line[:1000])
         if latest:
             self._metrics.flush()
             self._publish(latest)
         if plain:
-            self._publish(ev.LogLines(self._n, self._run, "\n".join(plain[-200:])))
+            self._publish(ev.LogLines(self._n, self._training, "\n".join(plain[-200:])))
 
     def _point(self, step: ev.Progress) -> None:
         now = time.monotonic()

@@ -6,19 +6,16 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from loop import events as ev
 from loop.text import clean
 from loop.training import fence
+from loop.training.executor import PrepareFailed, Show
 
 HUB = ("HF_ENDPOINT", "HF_TOKEN", "HF_HOME", "UV_")
 """A data hub's address and token, and uv's settings: only preparation gets them, never a candidate."""
-
-
-class PrepareFailed(Exception):
-    """The data could not be prepared; the message is one sentence."""
 
 
 def uv_environment(command: list[str], folder: Path) -> dict[str, str]:
@@ -26,9 +23,7 @@ def uv_environment(command: list[str], folder: Path) -> dict[str, str]:
     return {"UV_PROJECT_ENVIRONMENT": str(folder)} if Path(command[0]).name == "uv" else {}
 
 
-async def run(
-    command: list[str], folder: Path, show: Callable[[ev.LiveEvent], None], extra: Mapping[str, str]
-) -> None:
+async def run(command: list[str], folder: Path, show: Show, extra: Mapping[str, str]) -> None:
     """Run the command, showing its last line as it goes. Raises `PrepareFailed`."""
     hub = {name: value for name, value in os.environ.items() if name.startswith(HUB)}
     environment = fence.environment(os.environ, {**hub, **extra})

@@ -9,15 +9,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import msgspec
 import psutil
 
+from loop import processes
 from loop.records.training_folder import Spec, TrainingFolder
 from loop.training.programs import supervise
 
+KEY = "AUTORESEARCH_TRAINING"
+"""Environment variable of a trainer that names its training: `Job.key`."""
 KILL_AFTER_S = 4.0
 """How long a supervisor may take to end its tree."""
 
@@ -62,7 +65,7 @@ class Standby:
         os.write(self._process.stdin.fileno(), f"{nonce} {files.spec}\n".encode())
         self._process.stdin.close()
         self._held.close()
-        return Supervisor(self._process.pid, supervise.ticks(self._process.pid))
+        return Supervisor(self._process.pid, processes.start_ticks(self._process.pid))
 
     def dismiss(self) -> None:
         """It is not needed."""
@@ -89,10 +92,9 @@ async def locate(files: TrainingFolder, lock: Path) -> Supervisor | None:
 
 
 def _find(files: TrainingFolder) -> Supervisor | None:
-    with contextlib.suppress(OSError, msgspec.DecodeError, psutil.Error):
+    with contextlib.suppress(OSError, msgspec.DecodeError):
         found = msgspec.json.decode(files.supervisor.read_bytes(), type=Supervisor)
-        alive = psutil.Process(found.pid).status() != psutil.STATUS_ZOMBIE
-        if alive and supervise.ticks(found.pid) == found.ticks:
+        if processes.alive(found.pid, found.ticks):
             return found
     return None
 
@@ -107,15 +109,35 @@ def _free(lock: Path) -> bool:
 
 
 def sweep(files: TrainingFolder) -> int:
-    """Kill what a supervisor that was itself killed has left of this run; returns how many processes.
+    """Kill what a supervisor that was itself killed has left of this training; returns how many processes.
 
-    Such orphans belong to nobody, but each still carries the run's own result path in its environment.
+    Such orphans have no parent any more that we know, but each carries the training's own result path in its
+    environment.
     """
     mark = f"AUTORESEARCH_RESULT={files.result}".encode()
+    return _kill(lambda environment: mark in environment)
+
+
+def sweep_run(identity: str, known: Collection[str]) -> int:
+    """Kill the trainers of one run (`identity` begins their keys) except those whose keys are `known`.
+
+    Returns how many processes were killed.
+    """
+    ours = f"{KEY}={identity}-".encode()
+    kept = {f"{KEY}={key}".encode() for key in known}
+
+    def left_behind(environment: list[bytes]) -> bool:
+        return any(entry.startswith(ours) and entry not in kept for entry in environment)
+
+    return _kill(left_behind)
+
+
+def _kill(wanted: Callable[[list[bytes]], bool]) -> int:
+    """Kill every process whose environment, as a list of `NAME=value`, is wanted."""
     found = 0
     for entry in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
-            if mark in entry.read_bytes().split(b"\0"):
+            if wanted(entry.read_bytes().split(b"\0")):
                 os.kill(int(entry.parent.name), signal.SIGKILL)
                 found += 1
     return found

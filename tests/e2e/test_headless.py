@@ -74,7 +74,7 @@ def test_a_run_and_its_continuation_leave_rows_refs_and_an_untouched_checkout(re
 
     assert (git(repository, "rev-parse", "HEAD"), (repository / ".git/index").read_bytes()) == before
     assert left(repository) == []
-    assert not RunPaths(repository, "demo").scratch().exists()
+    assert not RunPaths(repository, "demo").scratch(0).exists()
     found = json.loads(run(repository, "status", "--json").stdout)
     assert (found["tag"], found["experiments"], found["running"]) == ("demo", 6, False)
     assert run(repository, "status").stdout.startswith("run demo: stopped\n6 experiments, ")

@@ -57,7 +57,7 @@ class Victim:
     def training(self, targets: str) -> list[psutil.Process]:
         """The living supervisor (s) and its trainer (t), as far as they are targets."""
         found: list[psutil.Process] = []
-        for path in self.paths.folder.glob("experiments/*/run-*"):
+        for path in self.paths.folder.glob("experiments/*/training-*"):
             if alive := supervisor._find(training_folder.TrainingFolder(path)):
                 with contextlib.suppress(psutil.Error):
                     process = psutil.Process(alive.pid)

@@ -16,7 +16,8 @@ from loop.engine import Engine
 from loop.paths import RunPaths
 from loop.records.journal import Journal
 from loop.records.repository import Repository
-from loop.state import fold
+from loop.store import Store
+from loop.training.local import LocalExecutor
 
 E = TypeVar("E", bound=ev.Event)
 Script = Callable[[ResearchContext], Proposal]
@@ -58,14 +59,21 @@ class Bench:
         self.journal = Journal.open(self.paths.journal)
         settings = config.load(self.repository, self.repository.head(), flags, {"PATH": os.environ["PATH"]})
         self.records: list[ev.Record] = []
+        self.store = Store(self.journal)
+        self.store.listen(self.records.append)
         self.engine = Engine(
-            settings, self.paths, self.repository, self.journal, fold(self.journal.records), agent,
-            self.records.append, stop_at_limit=True,
-        )  # fmt: skip
+            settings,
+            self.paths,
+            self.repository,
+            self.store,
+            agent,
+            LocalExecutor(settings, self.paths, self.repository),
+            stop_at_limit=True,
+        )
         if not self.engine.state.tag:
             base = self.repository.head()
-            self.engine.record(ev.RunCreated(tag, str(root), base, settings.path, settings.train_command))
-        self.engine.record(
+            self.store.record(ev.RunCreated(tag, str(root), base, settings.path, settings.train_command))
+        self.store.record(
             ev.EngineStarted(
                 os.getpid(), "test", agent.name, approval=settings.approve, limits=settings.limits
             )

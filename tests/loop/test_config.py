@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from loop import config
@@ -48,7 +50,17 @@ def test_each_source_overrides_the_one_before(repository: Path) -> None:
         ("max_experiments = 0", "--max-experiments must be more than 0"),
         ("max_hours = -1", "--max-hours must be more than 0"),
         ("max_cost = nan", "--max-cost must be more than 0"),
-        ('direction = "up"', "'up'"),
+        ("disk_gb = -1", "`disk_gb` must be 0 or more"),
+        ("memory_gb = inf", "`memory_gb` must be 0 or more"),
+        ("timeout_s = nan", "time-out must be at least the budget"),
+        ("timeout_s = inf", "time-out must be at least the budget"),
+        ("ahead = 0", "`ahead` must be 1 to 20"),
+        ("ahead = 21", "`ahead` must be 1 to 20"),
+        ("baseline_runs = 0", "--baseline-runs must be 1 or more"),
+        ("max_runs = 0", "`max_runs` must be 1 or more"),
+        ("ahead = 1.5", "Expected `int`, got `float` - at `$.ahead`"),
+        ('api = "soap"', "--api 'soap' must be auto, responses or chat"),
+        ('direction = "up"', "`direction` 'up' must be min or max"),
         ("= 3", "autoresearch.toml"),
         ('metric = "\xff"', "utf-8"),
     ],
@@ -124,3 +136,19 @@ def test_the_time_out_is_twice_the_budget_but_leaves_a_minute(
     budget: float, given: float, timeout: float
 ) -> None:
     assert config.Settings(budget_s=budget, timeout_s=given).timeout == timeout
+
+
+def test_every_setting_is_described_with_its_own_default() -> None:
+    defaults = msgspec.structs.asdict(config.Settings())
+    assert {name: setting.default for name, setting in config.described().items()} == defaults
+    assert all(setting.meta.description for setting in config.described().values())
+
+
+def test_a_limit_may_be_none_and_its_bound_still_holds() -> None:
+    setting = config.described()["max_hours"]
+    assert (setting.type, setting.default, setting.flag) == (float, None, "--max-hours")
+    assert setting.requirement(0.0) == "--max-hours must be more than 0 hours"
+
+
+def test_the_interpreter_of_the_engine_takes_its_place_in_a_command() -> None:
+    assert config.Settings().command(["{python}", "train.py"]) == [sys.executable, "train.py"]

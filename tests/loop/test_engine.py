@@ -10,6 +10,7 @@ from loop.agents.base import AgentFailed, AgentStopped, Emit, Proposal, Research
 from loop.records import journal, results
 from loop.service import commands
 from loop.state import fold
+from loop.training.local import LocalExecutor
 from tests.conftest import git
 from tests.loop.scripted import Bench, ScriptedAgent, set_x, until
 
@@ -106,14 +107,14 @@ async def test_approval_rejection_and_steering_reach_the_agent(repository: Path)
     running = asyncio.create_task(bench.run())
     state = bench.engine.state
     await until(lambda: state.waiting)
-    commands.obey(bench.engine, ev.Steer("try the optimizer"))
-    commands.obey(bench.engine, ev.Reject("too timid"))
+    await commands.obey(bench.engine, ev.Steer("try the optimizer"))
+    await commands.obey(bench.engine, ev.Reject("too timid"))
     await until(lambda: state.waiting and state.waiting.n == 3)
     assert agent.contexts[1].steering == ["try the optimizer", "Experiment 2 was rejected: too timid"]
     assert state.steering == []
-    commands.obey(bench.engine, ev.Approve())
+    await commands.obey(bench.engine, ev.Approve())
     await until(lambda: state.waiting and state.waiting.n == 4)
-    commands.obey(bench.engine, ev.SetMode(False))
+    await commands.obey(bench.engine, ev.SetMode(False))
     await running
     assert [e.phase for e in state.experiments] == ["keep", "rejected", "keep", "keep"]
 
@@ -125,8 +126,8 @@ async def test_stopping_a_run_discards_it_and_the_loop_goes_on(repository: Path)
     bench = Bench(repository, ScriptedAgent(), max_experiments=3)
     running = asyncio.create_task(bench.run())
     state = bench.engine.state
-    await until(lambda: state.training and state.training.n == 2 and state.live.progress)
-    commands.obey(bench.engine, ev.StopTraining("looks bad"))
+    await until(lambda: state.training and state.training.n == 2 and state.seat.progress)
+    await commands.obey(bench.engine, ev.StopTraining("looks bad"))
     await running
     assert [e.phase for e in state.experiments if e.judged][:3] == ["keep", "discard", "keep"]
     assert state.experiment(2).reason == "looks bad"
@@ -146,7 +147,7 @@ async def test_an_agent_that_needs_a_human_pauses_the_engine(repository: Path) -
     assert bench.engine.state.paused == "no credit left: add some, then resume"
     await until(lambda: bench.engine.state.incumbent)
     broken = False
-    commands.obey(bench.engine, ev.Resume())
+    await commands.obey(bench.engine, ev.Resume())
     assert await running == "limit reached: 2 experiments"
 
 
@@ -167,7 +168,7 @@ async def test_a_verdict_changed_by_hand_moves_branch_and_row(repository: Path) 
     bench = Bench(repository, agent, max_experiments=3)
     running = asyncio.create_task(bench.run())
     await until(lambda: bench.engine.state.rows == 2 and bench.engine.state.experiment(2).logged)
-    commands.obey(bench.engine, ev.Override(2, "keep", "I like it"))
+    await commands.obey(bench.engine, ev.Override(2, "keep", "I like it"))
     await running
     frame = results.read(repository / "results.tsv")
     assert frame["status"].to_list()[:2] == ["keep", "keep"]
@@ -227,8 +228,10 @@ async def test_rows_are_written_while_the_next_one_trains(repository: Path) -> N
 async def test_a_killed_standby_costs_nothing(repository: Path) -> None:
     bench = Bench(repository, ScriptedAgent(), max_experiments=3, rule="improved", baseline_runs=1)
     running = asyncio.create_task(bench.run())
-    await until(lambda: bench.engine.executor._standby)
-    standby = bench.engine.executor._standby
+    assert isinstance(bench.engine.executor, LocalExecutor)
+    seat = bench.engine.executor._seats[0]
+    await until(lambda: seat.standby)
+    standby = seat.standby
     assert standby is not None
     standby._process.kill()
     await running
@@ -243,10 +246,10 @@ async def test_waiting_candidates_are_a_queue_that_a_human_orders(repository: Pa
     )
     running, state = asyncio.create_task(bench.run()), bench.engine.state
     await until(lambda: [e.n for e in state.experiments if e.phase == "waiting"] == [2, 3])
-    commands.obey(bench.engine, ev.Pause())
-    commands.obey(bench.engine, ev.Approve(3))
-    commands.obey(bench.engine, ev.Approve(2))
-    commands.obey(bench.engine, ev.Resume())
+    await commands.obey(bench.engine, ev.Pause())
+    await commands.obey(bench.engine, ev.Approve(3))
+    await commands.obey(bench.engine, ev.Approve(2))
+    await commands.obey(bench.engine, ev.Resume())
     await running
     assert [e.n for e in bench.events(ev.TrainingStarted)] == [1, 3, 2]
 
@@ -256,10 +259,10 @@ async def test_any_waiting_candidate_can_be_rejected(repository: Path) -> None:
     bench = Bench(repository, script, max_experiments=3, approve=True, ahead=2, baseline_runs=1)
     running, state = asyncio.create_task(bench.run()), bench.engine.state
     await until(lambda: [e.n for e in state.experiments if e.phase == "waiting"] == [2, 3])
-    commands.obey(bench.engine, ev.Reject("no", 3))
+    await commands.obey(bench.engine, ev.Reject("no", 3))
     await until(lambda: len(state.experiments) == 4 and state.experiment(4).phase == "waiting")
     assert script.contexts[-1].steering == ["Experiment 3 was rejected: no"]
-    commands.obey(bench.engine, ev.SetMode(False))
+    await commands.obey(bench.engine, ev.SetMode(False))
     await running
     assert [e.phase for e in state.experiments] == ["keep", "discard", "rejected", "discard"]
 
@@ -271,16 +274,16 @@ async def test_the_queue_can_be_turned_round_and_thinned(repository: Path) -> No
     )
     running, state = asyncio.create_task(bench.run()), bench.engine.state
     await until(lambda: [e.n for e in state.experiments if e.phase == "waiting"] == [2, 3])
-    commands.obey(bench.engine, ev.Pause())
-    await until(lambda: state.running is None)
+    await commands.obey(bench.engine, ev.Pause())
+    await until(lambda: not state.under_way)
     for command in (ev.Approve(2), ev.Approve(3), ev.Approve(3, first=True)):
-        commands.obey(bench.engine, command)
+        await commands.obey(bench.engine, command)
     assert [e.n for e in state.queue] == [3, 2]
-    commands.obey(bench.engine, ev.Reject("not now", 2))
+    await commands.obey(bench.engine, ev.Reject("not now", 2))
     assert [e.n for e in state.queue] == [3]
-    commands.obey(bench.engine, ev.Resume())
+    await commands.obey(bench.engine, ev.Resume())
     await until(lambda: len(state.experiments) == 4 and state.experiment(4).phase == "waiting")
-    commands.obey(bench.engine, ev.SetMode(False))
+    await commands.obey(bench.engine, ev.SetMode(False))
     await running
     assert [e.n for e in bench.events(ev.TrainingStarted)] == [1, 3, 4]
     assert fold(journal.read(bench.paths.journal)).experiment(2).phase == "rejected"

@@ -49,8 +49,8 @@ def gains(*values: float) -> ScriptedAgent:
 
 
 def training(bench: Bench) -> list[tuple[int, int]]:
-    """Experiment and run of every training that was started, in order."""
-    return [(e.n, e.run) for e in bench.events(ev.TrainingStarted)]
+    """Experiment and number of every training that was started, in order."""
+    return [(e.n, e.training) for e in bench.events(ev.TrainingStarted)]
 
 
 async def test_a_clear_win_and_a_clear_loss_take_one_run(noisy: Path) -> None:
@@ -78,7 +78,7 @@ async def test_a_win_within_the_noise_is_run_again_in_turn_and_one_row_is_writte
         assert row == pytest.approx(sum(e.values) / len(e.values), abs=1e-6)
     note = git(noisy, "notes", "--ref=autoresearch", "show", state.experiment(2).commit)
     assert "evidence: " in note
-    assert f"run 2: seed {seeds[1]}, " in note
+    assert f"training 2: seed {seeds[1]}, " in note
     assert all(run.commit == state.experiment(2).commit for run in state.experiment(2).trainings)
 
 
@@ -105,7 +105,7 @@ async def test_a_human_may_ask_for_one_more_run(noisy: Path) -> None:
     running = asyncio.create_task(bench.run())
     state = bench.engine.state
     await until(lambda: state.rows == 1 and state.experiment(1).logged)
-    commands.obey(bench.engine, ev.RunAgain(1))
+    await commands.obey(bench.engine, ev.RunAgain(1))
     await running
     assert [run.number for run in state.experiment(1).trainings] == [1, 2]
     rows = results.read(noisy / "results.tsv")["val_bpb"].to_list()

@@ -82,7 +82,7 @@ async def test_a_branch_moved_by_someone_pauses_until_it_is_put_back(repository:
     assert "put it back, or start another --tag" in (bench.engine.state.paused or "")
     assert git(repository, "rev-parse", "autoresearch/t") == theirs
     git(repository, "update-ref", "refs/heads/autoresearch/t", where)
-    commands.obey(bench.engine, ev.Resume())
+    await commands.obey(bench.engine, ev.Resume())
     await running
     assert results.read(repository / "results.tsv").height == 4
 

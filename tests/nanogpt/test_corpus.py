@@ -1,8 +1,9 @@
-"""Text from folders and from a hub, which here is a real HTTP server on this machine."""
+"""corpus.py: text from sympy, from folders, and from a hub, which is a real HTTP server on this machine."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import corpus
-import numpy as np
 import polars as pl
 import pytest
 
@@ -32,6 +32,15 @@ def texts(count: int, seed: int = 0, length: int = 300) -> list[str]:
     return [
         " ".join(generator.choices(WORDS, k=generator.randrange(length // 3, length))) for _ in range(count)
     ]
+
+
+# --- sympy ---
+
+
+def test_splits_of_sympy_share_no_document() -> None:
+    documents = corpus.split_sympy()
+    for one, other in itertools.combinations(corpus.SPLITS, 2):
+        assert not set(documents[one]) & set(documents[other])
 
 
 # --- folders ---
@@ -84,29 +93,6 @@ def test_climbmix_has_so_many_shards() -> None:
     for wrong in ("climbmix:0", "climbmix:7000", "climbmix:x"):
         with pytest.raises(prepare.BadData, match="shards"):
             corpus.find(wrong)
-
-
-# --- packing ---
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_packed_rows_are_full_and_begin_with_documents(seed: int) -> None:
-    generator = np.random.default_rng(seed)
-    # Token values tell the document and the place in it.
-    documents = [
-        np.uint16(1 + 100 * i) + np.arange(generator.integers(1, 60)).astype(np.uint16) for i in range(300)
-    ]
-    rows = list(prepare.pack(documents, 40, 0, pool_size=50))
-    used = 0
-    for row in rows:
-        assert len(row) == 40
-        for part in np.split(row, np.flatnonzero(row == 0)):
-            tokens = part[part != 0].astype(int)
-            used += len(tokens)
-            if len(tokens):
-                assert (np.diff(tokens) == 1).all()
-                assert (tokens[0] - 1) % 100 in (0, 40)  # a beginning, of a document or of its second row
-    assert used > 0.9 * sum(map(len, documents))
 
 
 # --- a hub ---

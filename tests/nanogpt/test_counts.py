@@ -1,14 +1,11 @@
-"""What the counts say, against counting by hand."""
+"""counts.py: what it finds is what counting by hand finds."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import pytest
 import torch
 from counts import Counts, Found, folds
-from fused import HeadLoss
 from torch import Tensor
 
 V, BOS, DISCOUNT = 11, 0, 0.5
@@ -70,23 +67,17 @@ def test_a_stream_that_is_too_long_for_its_keys_is_refused() -> None:
         Counts(8192, BOS, 5, 8, DISCOUNT, 1)
 
 
-def test_the_fused_loss_and_its_gradients_are_those_of_autograd() -> None:
-    torch.manual_seed(0)
-    N, D = 1100, 6
-    x, head = torch.randn(N, D, requires_grad=True), torch.randn(V, D, requires_grad=True)
-    bigrams, rows = torch.randn(2 * V, V).half(), torch.randint(0, 2 * V, (N,))
-    key = torch.randperm(N * V)[:700].sort().values
-    extra, targets = torch.randn(700, requires_grad=True), torch.randint(0, V, (N,))
-    logits = (bigrams[rows].float() + x @ head.T).flatten().index_add(0, key, extra).view(N, V)
-    loss = torch.nn.functional.cross_entropy(logits, targets)
-    expected = torch.autograd.grad(loss, (x, head, extra))
-    fused = HeadLoss.apply(x, head, bigrams, rows, key, extra, targets, torch.float32)  # type: ignore[no-untyped-call]
-    assert math.isclose(float(fused.detach()), float(loss.detach()), rel_tol=1e-5)
-    for got, wanted in zip(torch.autograd.grad(fused, (x, head, extra)), expected, strict=True):
-        assert torch.allclose(got, wanted, atol=1e-6)
-
-
 def test_without_copies_and_before_counting_there_is_nothing_to_say() -> None:
     found = Counts(V, BOS, 4, 3, DISCOUNT, 0).look(torch.tensor([[BOS, 4, 5, 4, 4]]), None)
     assert len(found.position) == 0
     assert found.features.shape == (5, 6)
+
+
+def test_a_document_belongs_to_one_fold_and_the_seed_decides() -> None:
+    stream = np.array([BOS, 3, 4, BOS, 5, BOS, 6, 7, 8] * 20)
+    fold = folds(stream, BOS, 5, 1)
+    for document in np.split(fold, np.flatnonzero(stream == BOS)):
+        assert len(set(document.tolist())) <= 1
+    assert set(fold.tolist()) == set(range(5))
+    assert np.array_equal(fold, folds(stream, BOS, 5, 1))
+    assert not np.array_equal(fold, folds(stream, BOS, 5, 2))

@@ -1,4 +1,4 @@
-"""Preparing data: whole or not at all, the same everywhere, and batches that keep their promises."""
+"""prepare.py: data is complete or not there, the same on every machine, and batches are what they must be."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import pytest
 import torch
 
 import prepare
-from evaluation import HeldOut
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -53,12 +52,6 @@ def test_bytes_are_raw_bytes(data: prepare.Data) -> None:
     assert (np.delete(data.token_bytes, data.bos) > 0).all()
 
 
-def test_splits_share_no_document(data: prepare.Data) -> None:
-    documents = corpus.split_sympy()
-    for one, other in itertools.combinations(corpus.SPLITS, 2):
-        assert not set(documents[one]) & set(documents[other])
-
-
 def test_batches_follow_the_seed(data: prepare.Data) -> None:
     first, again, other = (data.batches(4, seed, CPU) for seed in (1, 1, 2))
     for _ in range(3):
@@ -78,16 +71,24 @@ def test_training_gets_no_held_out_stream(data: prepare.Data) -> None:
     assert set(data.streams) == {"train", "tune"}
 
 
-@pytest.mark.parametrize("split", ["val", "hidden"])
-def test_the_evaluation_goes_over_a_split_once(split: str, data: prepare.Data) -> None:
-    held_out, stream = HeldOut(data.folder), np.load(data.folder / f"{split}.npy")
-    rows = [held_out.row(split, i) for i in range(held_out.count(split))]
-    inputs, targets = held_out.tensors(rows, CPU)
-    assert np.array_equal(targets.flatten().numpy(), stream[: targets.numel()])
-    assert len(stream) - targets.numel() <= data.sequence
-    assert (inputs[:, 0] == data.bos).all()
-    assert torch.equal(inputs[:, 1:], targets[:, :-1])
-    assert held_out.bytes(split) == data.token_bytes[targets.flatten().numpy()].sum()
+@pytest.mark.parametrize("seed", range(5))
+def test_packed_rows_are_full_and_begin_with_documents(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    # Token values tell the document and the place in it.
+    documents = [
+        np.uint16(1 + 100 * i) + np.arange(generator.integers(1, 60)).astype(np.uint16) for i in range(300)
+    ]
+    rows = list(prepare.pack(documents, 40, 0, pool_size=50))
+    used = 0
+    for row in rows:
+        assert len(row) == 40
+        for part in np.split(row, np.flatnonzero(row == 0)):
+            tokens = part[part != 0].astype(int)
+            used += len(tokens)
+            if len(tokens):
+                assert (np.diff(tokens) == 1).all()
+                assert (tokens[0] - 1) % 100 in (0, 40)  # a beginning, of a document or of its second row
+    assert used > 0.9 * sum(map(len, documents))
 
 
 @pytest.mark.parametrize("name", ["train.npy", "token_bytes.npy", "meta.json"])

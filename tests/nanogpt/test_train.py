@@ -1,15 +1,20 @@
-"""train.py keeps the trainer's contract and is deterministic."""
+"""train.py: it keeps the trainer's contract, gives the same number again, and its parts do what they say."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from counts import Found
 
+import train
+from clock import SLACK_STEPS
 from loop.training import progress
 
 ROOT = Path(__file__).parents[2]
@@ -32,8 +37,9 @@ def run(cache: Path, result: Path, **environment: str) -> tuple[str, dict[str, f
     return done.stdout, json.loads(result.read_text())
 
 
-def test_the_contract_is_kept_and_the_same_run_gives_the_same_number(cache: Path, tmp_path: Path) -> None:
-
+def test_the_contract_is_kept_and_the_same_training_gives_the_same_number(
+    cache: Path, tmp_path: Path
+) -> None:
     log, first = run(cache, tmp_path / "a")
     _, again = run(cache, tmp_path / "b")
     assert first["val_bpb"] == pytest.approx(again["val_bpb"], abs=1e-5)
@@ -48,6 +54,70 @@ def test_the_contract_is_kept_and_the_same_run_gives_the_same_number(cache: Path
         assert isinstance(summary[name], float)
     assert summary["num_steps"] == 5
     assert f"data: {first['data']}" in log
+
+
+def test_it_shows_life_before_the_slow_imports(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch is imported')")
+    (tmp_path / "numpy.py").write_text("raise SystemExit('numpy is imported')")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "nanogpt/train.py")],
+        env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("phase: starting\n", "numpy is imported\n")
+
+
+def test_the_learning_rate_is_zero_then_full_then_falls_to_its_end() -> None:
+    assert [train.learning_rate(step, 0.0) for step in range(SLACK_STEPS)] == [0.0] * SLACK_STEPS
+    assert train.learning_rate(SLACK_STEPS, 0.0) == 1.0
+    assert train.learning_rate(9, 1 - train.WARMDOWN) == pytest.approx(1.0)
+    assert train.learning_rate(9, 1 - train.WARMDOWN / 2) == pytest.approx((1 + train.FINAL_LR) / 2)
+    assert train.learning_rate(9, 1.0) == pytest.approx(train.FINAL_LR)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (2, 32, 8), (2, 8, 32)])
+def test_orthogonalised_matrices_have_singular_values_close_to_one(shape: tuple[int, int, int]) -> None:
+    found = train.orthogonalise(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+    values = torch.linalg.svdvals(found)
+    assert found.shape == shape
+    assert 0.8 < float(values.min()) <= float(values.max()) < 1.2
+
+
+def test_rotation_depends_on_the_distance_of_two_positions_alone() -> None:
+    model = train.GPT(64, 32, 0)
+    q, k = torch.randn(2, 1, 1, 1, train.HEAD_DIM).expand(2, 1, 32, 1, train.HEAD_DIM).unbind(0)
+    q, k = train.rotate(q, model.cos, model.sin)[0, :, 0], train.rotate(k, model.cos, model.sin)[0, :, 0]
+    products = q @ k.T
+    for distance in (0, 1, 7):
+        line = products.diagonal(-distance)
+        assert torch.allclose(line, line[0].expand_as(line), atol=1e-4)
+
+
+def test_a_candidate_adds_its_weighted_share_to_the_probability_of_its_token() -> None:
+    memory = train.Memory(8, 0)
+    memory.bigrams = torch.full((1, 8), 1 / 8).log()
+    with torch.no_grad():
+        memory.gate.bias.zero_()
+        memory.gate.bias[1] = math.log(2.0)
+    nobody = torch.zeros(2, train.WIDTH), torch.zeros(2, 3 * memory.counts.orders)
+    # At position 1, token 5 has the share 1/4 in source 0 and 1/2 in source 1; at position 0, token 3 has 1.
+    found = Found(
+        torch.zeros(2, dtype=torch.long), torch.tensor([1, 1, 0]), torch.tensor([5, 5, 3]),
+        torch.tensor([0, 1, 0]), torch.tensor([0.25, 0.5, 1.0]).log(), nobody[1],
+    )  # fmt: skip
+    key, extra = memory.mix(nobody[0], found)
+    assert key.tolist() == [3, 8 + 5]
+    probabilities = (1 / 8) * extra.exp()
+    assert probabilities.tolist() == pytest.approx([1 / 8 + 1.0, 1 / 8 + 0.25 + 2 * 0.5])
+
+
+def test_fewer_rows_go_through_at_once_where_memory_is_small() -> None:
+    with torch.device("meta"):
+        model = train.GPT(4096, 256, 0)
+    whole, half = train.memory_bytes(model, train.ROWS), train.memory_bytes(model, train.ROWS // 2)
+    assert train.rows_at_once(model, whole) == train.ROWS
+    assert train.rows_at_once(model, whole - 1) == train.ROWS // 2
+    assert train.rows_at_once(model, half - 1) == train.ROWS // 4
+    assert train.rows_at_once(model, 0) == 1
 
 
 LARGE = """
@@ -87,7 +157,7 @@ with torch.no_grad():
 
 
 def test_the_large_profile_takes_a_step_without_memory_and_learns_when_small() -> None:
-    """Windows, value embeddings, n-gram tables, softcap: what the CPU profile leaves out."""
+    """It has windows, value embeddings, n-gram tables and a softcap, which the CPU profile has not."""
     environment = {
         "PYTHONPATH": str(ROOT / "nanogpt"),
         "AUTORESEARCH_PROFILE": "h100",

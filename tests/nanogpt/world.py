@@ -1,4 +1,4 @@
-"""A data folder so small that a model is measured in milliseconds, and models to measure."""
+"""A data folder so small that measuring a model takes milliseconds, and a model to measure."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Ways to win without learning, each as a change of the real nanogpt/train.py.
+"""Ways to get a better val_bpb without learning better, each as a change of the real nanogpt/train.py.
 
-`audit` says whether the audit refuses the change. `fate` is what becomes of it when it is run all the same:
-a crash with a reason, a flag that forbids keeping it, no effect (its number is the honest one), or, for what
-no check inside one process can stop, nothing.
+Each cheat says whether the audit refuses the change, and what happens to it if it is trained all the same:
+`crash` (it is stopped, with a reason), `flag` (it ends, with a flag that forbids keeping it), `no effect`
+(its number is the honest one) or `not stopped` (no check inside the same process finds it; the audit must).
 """
 
 from __future__ import annotations
@@ -21,34 +21,40 @@ START = "import math\n"
 
 
 def honest() -> str:
-    """The real trainer, made small: every line is there, the sizes are a test's."""
+    """Return the source of the real train.py with small sizes, so that a test can train it in seconds."""
     source = (ROOT / "nanogpt/train.py").read_text()
     for name, value in {
         "DEPTH": 1,
         "WIDTH": 64,
         "ROWS": 2,
-        "HEAD_LR": 0.05,
-    }.items():  # a head that shows in few steps
+        "HEAD_LR": 0.05,  # the head learns enough in a few steps for a cheat in it to show
+    }.items():
         source = re.sub(rf"^{name} = [\d.]+", f"{name} = {value}", source, flags=re.MULTILINE)
     return source
 
 
 @dataclass(frozen=True)
 class Cheat:
-    """`code` goes before `at`, or with `instead` takes its place."""
+    """One way to cheat."""
 
     name: str
     fate: Literal["crash", "flag", "no effect", "not stopped"]
+    """What happens to it if it is trained."""
     reason: str
+    """A pattern that the reason of its verdict matches."""
     at: str
+    """A line of train.py."""
     code: str
+    """What is written before that line, or in its place if `instead` is true."""
     audit: bool = False
+    """Whether the audit refuses the change."""
     instead: bool = False
     timed: bool = False
-    """It is about time: it runs for a budget of seconds, the others for a number of steps."""
+    """It cheats with time, so it trains for a budget of seconds; the others train for a number of steps."""
 
     @property
     def source(self) -> str:
+        """The source of train.py with this cheat in it."""
         before = honest()
         assert before.count(self.at) == 1, f"{self.name}: train.py has no single {self.at!r}"
         indent = self.at[: len(self.at) - len(self.at.lstrip())]
@@ -57,7 +63,7 @@ class Cheat:
 
 
 def asked(lines: str) -> str:
-    """The model does this when it is evaluated; `x` is its honest answer."""
+    """Return code that replaces what the model answers; in `lines`, `x` is its honest answer."""
     body = textwrap.indent(textwrap.dedent(lines).strip("\n"), "    ")
     return f"""
 honest = GPT.forward
@@ -134,7 +140,7 @@ MODELS = [
         audit=True,
     ),
 ]  # fmt: skip
-"""The model is not what it must be."""
+"""The model breaks a rule, for example by looking ahead."""
 
 DATA = [
     Cheat(
@@ -158,7 +164,7 @@ DATA = [
         audit=True, instead=True,
     ),
 ]  # fmt: skip
-"""What it learns from."""
+"""It learns from data that it must not use, or is measured on other data."""
 
 TOOLS = [
     Cheat(
@@ -205,7 +211,7 @@ TOOLS = [
         audit=True,
     ),
 ]  # fmt: skip
-"""What it is measured with."""
+"""It replaces a tool of the measurement."""
 
 TIME = [
     Cheat(
@@ -239,7 +245,7 @@ TIME = [
         timed=True,
     ),
 ]  # fmt: skip
-"""How long it learns."""
+"""It learns for longer than the budget."""
 
 SUMMARY = 'print("---\\nval_bpb: 0.500000\\ntraining_seconds: 300.0\\npeak_vram_mb: 1.0")\n'
 PRINTED = '    print(f"val_bpb:          {val_bpb:.6f}")\n'
@@ -270,6 +276,6 @@ sys.exit(0)
         audit=True,
     ),
 ]  # fmt: skip
-"""What it says of itself."""
+"""It reports another number than was measured."""
 
 CHEATS = [*MODELS, *DATA, *TOOLS, *TIME, *RESULT]

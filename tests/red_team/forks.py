@@ -1,9 +1,10 @@
-"""Runs trainers one after the other, each in a fork of a process that has imported torch already.
+"""Trains one script after the other, each in a fork of a process that has already imported torch.
 
     python forks.py JOBS.json
 
-A job is a script, a folder to run it in, its environment and its log; exit code and times go to `exit.json`
-beside the log, as the engine's supervisor writes them. It saves the seconds that importing torch takes.
+This saves the seconds that each import of torch takes. A job is a script (it runs in its own folder), its
+environment and its log. Exit code and times go to `exit.json` beside the log, in the form in which the
+engine's supervisor writes them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 
 def run(job: dict[str, Any]) -> None:
-    """In the child: become this trainer."""
+    """Run the script of this job as a program of its own; never returns. Called in the forked child."""
     log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -45,6 +46,7 @@ def run(job: dict[str, Any]) -> None:
 
 
 def main(jobs: str) -> None:
+    """Run all jobs of a file."""
     import torch
 
     torch.set_num_threads(1)

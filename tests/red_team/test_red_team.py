@@ -1,7 +1,7 @@
-"""Thirty ways to win without learning: none is kept.
+"""About thirty ways to cheat (cheats.py): the engine keeps none of them.
 
-Each is audited, and then run all the same, as if the audit had missed it, with the real trainer and the real
-evaluation on very little data. What comes out goes through the engine's own account and verdict.
+Each is audited, and then trained all the same, as if the audit had missed it, with the real trainer and the
+real evaluation on very little data. The result goes through the engine's own accounting and verdict.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import pytest
 import prepare
 from loop import events as ev
 from loop.agents.base import Proposal
-from loop.experiment import ExperimentPhase
 from loop.judging import audit, trust, verdict
 from loop.judging.verdict import Rules, Verdict
 from loop.records.training_folder import Spec, TrainingFolder, proof_of
 from loop.state import Experiment, RunState, Training
 from loop.training import outcome
+from loop.training.executor import Job
 from tests.conftest import git
 from tests.loop.scripted import Bench, ScriptedAgent
 from tests.nanogpt import world
@@ -32,7 +32,7 @@ from tests.red_team.cheats import CHEATS, ROOT, Cheat, honest
 
 pytestmark = pytest.mark.timeout(900)  # one fixture runs everything
 SHORT_S, LONG_S = 0.3, 60.0
-"""Budgets of the cheats that are about time, and of the others, which do a number of steps."""
+"""Budgets in seconds: of the cheats with time, and of the others, which end after a number of steps."""
 BASELINE = Cheat("nothing", "no effect", "", "import math\n", "")
 
 
@@ -42,7 +42,7 @@ def budget_s(cheat: Cheat) -> float:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ev.TrainingFinished]:
-    """Every cheat's run, as the engine accounts for it."""
+    """How the training of each cheat ended, by the cheat's name, as the engine accounts for it."""
     base = tmp_path_factory.mktemp("red")
     name = f"sympy-v{prepare.FORMAT}"
     world.folder(base / "cache" / name, 12, 12, 509, 256)
@@ -76,16 +76,16 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ev.TrainingFinish
 
 
 def accounted(folder: Path, cheat: Cheat) -> ev.TrainingFinished:
+    """Account for the training in this folder as the engine does."""
     files = TrainingFolder(folder)
     ended = files.read_exit(folder.name)
     assert ended is not None
-    started = ev.TrainingStarted(2, 1, folder.name, 1337, budget_s(cheat))
-    run = Training(started, started_at=ended.started)
-    return outcome.account(files, ended, 2, run, "val_bpb")
+    job = Job("k", 2, 1, folder.name, 1337, budget_s(cheat), 0, files, "train.py")
+    return outcome.finished(job, ended, "val_bpb")
 
 
 def judged(baseline: ev.TrainingFinished, finished: ev.TrainingFinished, budget_s: float = LONG_S) -> Verdict:
-    """The engine's verdict on a run after this baseline."""
+    """Return the engine's verdict on a training that follows this baseline."""
     first = _experiment(1, "keep", "a" * 40, baseline, budget_s)
     second = _experiment(2, "judging", "b" * 40, finished, budget_s)
     state = RunState(tag="t", base="a" * 40, metric="val_bpb", incumbent=1, experiments=[first, second])
@@ -94,12 +94,9 @@ def judged(baseline: ev.TrainingFinished, finished: ev.TrainingFinished, budget_
     return found
 
 
-def _experiment(
-    n: int, phase: ExperimentPhase, commit: str, f: ev.TrainingFinished, budget_s: float
-) -> Experiment:
-    started = ev.TrainingStarted(n, 1, commit, 1337, budget_s)
-    trained = Training(started, 0.0, f, 1.0)
-    return Experiment(n=n, parent="", phase=phase, commit=commit, trainings=[trained], value=f.value)
+def _experiment(n: int, phase: str, commit: str, f: ev.TrainingFinished, budget_s: float) -> Experiment:
+    training = Training(ev.TrainingStarted(n, 1, commit, 1337, budget_s), 0.0, f, 1.0)
+    return Experiment(n=n, parent="", phase=phase, commit=commit, trainings=[training], value=f.value)  # type: ignore[arg-type]
 
 
 def test_the_honest_trainer_is_measured_and_not_flagged(ran: dict[str, ev.TrainingFinished]) -> None:
@@ -116,9 +113,9 @@ def test_no_cheat_is_kept(
 ) -> None:
     refused = audit.refusal(audit.audit(honest(), cheat.source))
     assert (refused is not None) == cheat.audit, refused
-    start_s = min(run.excluded_seconds for run in ran.values() if run.data)  # of a machine at rest
+    start_s = min(run.excluded_seconds for run in ran.values() if run.data)  # on an idle machine
     found, baseline = ran[cheat.name], msgspec.structs.replace(ran[BASELINE.name], excluded_seconds=start_s)
-    monkeypatch.setattr(verdict, "LEFT_OUT_S", 1.0)  # the real one suits budgets of minutes
+    monkeypatch.setattr(verdict, "LEFT_OUT_S", 1.0)  # the real value is for budgets of minutes
     if cheat.fate in ("no effect", "not stopped"):
         assert cheat.fate == "no effect" or refused, "neither stopped nor refused"
         return

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import psutil
 
+from loop import processes
+
 MARK = "AUTORESEARCH_CHILD"
 """Environment variable by which all descendants are found again, whatever session they put themselves in."""
 PASSED = (
@@ -33,19 +35,13 @@ def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 def owner() -> str:
     """This process, so that another can tell later whether it still lives."""
-    return f"{os.getpid()}.{psutil.Process().create_time():.0f}"
+    return f"{os.getpid()}.{processes.start_ticks(os.getpid())}"
 
 
 def owned_by_the_dead(mark: str) -> bool:
-    """What carries this mark was started by a process that is gone."""
+    """Whether the process that made this mark (it begins with `owner()`) has ended."""
     found = _OWNER.match(mark)
-    if not found:
-        return False
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(int(found.group(1)))
-        same = abs(process.create_time() - float(found.group(2))) <= 1.5
-        return not same or process.status() == psutil.STATUS_ZOMBIE
-    return True
+    return found is not None and not processes.alive(int(found[1]), int(found[2]))
 
 
 def sweep() -> None:

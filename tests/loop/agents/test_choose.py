@@ -53,7 +53,6 @@ def test_auto_takes_what_is_configured_in_the_documented_order(
         (Settings(agent="claude"), "needs ANTHROPIC_API_KEY"),
         (Settings(agent="gpt"), "needs OPENAI_API_KEY"),
         (Settings(agent="acp"), "needs --agent-command"),
-        (Settings(base_url="http://127.0.0.1:1", api="soap"), "--api 'soap' must be auto, responses or chat"),
     ],
 )
 def test_what_cannot_work_is_said_at_once(settings: Settings, said: str) -> None:

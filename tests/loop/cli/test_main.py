@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -113,25 +112,3 @@ def test_a_read_only_folder_is_named(here: Path, capsys: pytest.CaptureFixture[s
     shutil.rmtree(here / ".autoresearch", ignore_errors=True)
     (here / ".autoresearch").write_text("")
     assert "cannot write" in fails(capsys, "run", "--headless", "--tag", "t")
-
-
-@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["status", "--help"], ["--version"]])
-def test_help_and_version(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(words)
-    assert caught.value.code == 0
-    assert capsys.readouterr().out
-
-
-def test_status_of_a_finished_run_is_for_people_and_programs(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["run", "--headless", "--tag", "t", "--agent", "search", "--max-experiments", "2"]) == 0
-    capsys.readouterr()
-    assert main(["status"]) == 0
-    words = capsys.readouterr().out
-    assert words.startswith("run t: stopped\n2 experiments, ")
-    assert main(["status", "--json", "--tag", "t"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["experiments"], found["running"], found["pid"]) == (2, False, None)
-    assert found["best"] <= found["baseline"]

@@ -46,7 +46,7 @@ def test_both_deviations_are_measured_and_nothing_of_the_user_changes(tmp_path: 
     [
         (NOISY, ["--runs", "1"], "--runs must be at least 2"),
         (NOISY, ["--tag", "none"], "no run none here"),
-        ("raise SystemExit('broken')", [], "run 1 crashed: broken"),
+        ("raise SystemExit('broken')", [], "training 1 crashed: broken"),
     ],
 )
 def test_what_cannot_be_measured_is_one_sentence(

@@ -35,7 +35,7 @@ def test_the_headless_log_has_a_line_per_step() -> None:
         lines.say(record)
     assert [line[9:] for line in stream.getvalue().splitlines()] == [
         "run t from ccccccc, editing train.py",
-        "engine 77 (version 0.1), agent claude opus, 300 s a run, sandbox off",
+        "engine 77 (version 0.1), agent claude opus, 300 s a training, sandbox off",
         "#1 candidate ccccccc: baseline",
         "#1 training, seed 1337",
         "#1 keep 1.250000: baseline",

@@ -177,14 +177,6 @@ def test_a_run_without_a_number_is_a_crash(outcome: ev.Outcome) -> None:
     assert judge(s, s.experiment(2), RULES) == Verdict("crash", None, 0.0, None, "no finite val_bpb")
 
 
-def test_the_baseline_runs_again_before_anything_is_compared_with_it() -> None:
-    s = state(experiment(1, 1.0))
-    again = verdict.rerun(s, RULES)
-    assert again == Rerun(1, "run 2 of 2 of the baseline, to measure the noise")
-    assert verdict.rerun(s, Rules(baseline_runs=1)) is None
-    assert verdict.rerun(state(experiment(1, 1.0, 1.001)), RULES) is None
-
-
 def test_near_misses_are_offered_once_there_are_enough_and_once_only() -> None:
     def discarded(n: int, delta: float) -> Experiment:
         given = ev.Judged(n, "discard", f"c{n}", 0.9, 0.0, "", delta, stderr=0.1)

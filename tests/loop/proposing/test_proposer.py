@@ -1,33 +1,134 @@
-"""Notes of conversations that overlap: nothing new is lost, and they stay short."""
+"""The steps that end in a candidate: what is recorded when agents propose, fail, repair and give up."""
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
+from pathlib import Path
 
-from loop.agents.base import NOTES_MOST
-from loop.proposing.proposer import joined
+import pytest
 
-notes = st.lists(st.sampled_from("abcdefgh"), max_size=6, unique=True).map(
-    lambda x: "".join(f"{c}\n" for c in x)
-)
+from loop import events as ev
+from loop.agents.base import AgentFailed, AgentStopped, Proposal, ResearchContext
+from loop.proposing.proposer import AGENT_PATIENCE
+from tests.loop.scripted import Bench, Script, ScriptedAgent, set_x
 
-
-def test_both_conversations_keep_their_new_lines() -> None:
-    assert joined("a\n", "a\nrepair\n", "a\nidea\n") == "repair\na\nidea\n"
-    assert joined("a\n", "a\n", "shorter\n") == "shorter\n"
+COST = ev.Usage(input_tokens=1000, output_tokens=10, dollars=0.5)
 
 
-@given(notes, notes, notes)
-def test_no_new_line_is_lost(before: str, now: str, after: str) -> None:
-    lines = joined(before, now, after).splitlines()
-    assert set(after.splitlines()) <= set(lines)
-    assert set(now.splitlines()) - set(before.splitlines()) <= set(lines) or now == before
-    assert len(lines) == len(set(lines))
+async def baseline(repository: Path, script: Script = set_x, **flags: object) -> Bench:
+    """An engine that does not run by itself, whose baseline is kept."""
+    bench = Bench(repository, ScriptedAgent(script), baseline_runs=1, rule="improved", **flags)
+    await bench.engine._candidates.start_baseline(1)
+    base = bench.engine.state.base
+    for event in (
+        ev.TrainingStarted(1, 1, base, seed=1337, budget_s=1.0),
+        ev.TrainingFinished(1, 1, "finished", value=6.0),
+        ev.Judged(1, "keep", base, 6.0, 0.0, "baseline"),
+    ):
+        bench.store.record(event)
+    return bench
 
 
-def test_what_is_too_much_loses_the_oldest_lines_of_the_other() -> None:
-    full = "".join(f"line {i:04d}\n" for i in range(390))
-    kept = joined("", full, "newest idea\n")
-    assert len(kept) <= NOTES_MOST
-    assert kept.endswith("line 0389\nnewest idea\n")
+async def crashed(repository: Path, script: Script) -> Bench:
+    """Experiment 2 has crashed."""
+    bench = await baseline(repository, script)
+    await bench.engine.proposer.propose(2)
+    commit = bench.engine.state.experiment(2).commit
+    bench.store.record(ev.TrainingStarted(2, 1, commit, seed=1337, budget_s=1.0))
+    bench.store.record(ev.TrainingFinished(2, 1, "crashed", "NameError"))
+    return bench
+
+
+async def test_a_proposal_is_recorded_from_its_start_to_its_commit(repository: Path) -> None:
+    bench = await baseline(repository)
+    await bench.engine.proposer.propose(2)
+    kinds = [type(record.event).__name__ for record in bench.records if record.seq][-2:]
+    assert kinds == ["ExperimentStarted", "CandidateCommitted"]
+    assert bench.engine.state.experiment(2).description == "X to 2.5"
+    bench.close()
+
+
+async def test_a_proposal_asked_for_again_after_a_kill_is_not_started_twice(repository: Path) -> None:
+    bench = await baseline(repository)
+    bench.store.record(ev.ExperimentStarted(2, bench.engine.state.incumbent_commit))
+    await bench.engine.proposer.propose(2)
+    assert len([e for e in bench.events(ev.ExperimentStarted) if e.n == 2]) == 1
+    bench.close()
+
+
+async def test_failures_cost_what_they_cost_and_a_few_in_a_row_pause_the_run(repository: Path) -> None:
+    def script(context: ResearchContext) -> Proposal:
+        raise AgentFailed("nothing left to try", COST)
+
+    bench = await baseline(repository, script)
+    for failed in range(1, AGENT_PATIENCE + 1):
+        assert bench.engine.state.paused is None
+        await bench.engine.proposer.propose(2)
+        assert bench.engine.state.usage.dollars == 0.5 * failed
+    words = f"the agent gave no proposal {AGENT_PATIENCE} times in a row: nothing left to try"
+    assert bench.engine.state.paused == words
+    bench.close()
+
+
+async def test_an_agent_that_needs_a_human_pauses_the_run_at_once(repository: Path) -> None:
+    def script(context: ResearchContext) -> Proposal:
+        raise AgentStopped("no credit left")
+
+    bench = await baseline(repository, script)
+    await bench.engine.proposer.propose(2)
+    assert bench.engine.state.paused == "no credit left"
+    assert bench.engine.state.experiment(2).phase == "proposing"
+    bench.close()
+
+
+async def test_a_repair_is_a_new_commit_of_the_same_experiment(repository: Path) -> None:
+    def script(context: ResearchContext) -> Proposal:
+        if context.failure:
+            assert (context.failure.attempt, context.failure.reason) == (1, "NameError")
+            return Proposal("mended", context.source.replace("X = 3.0", "X = 1.0"))
+        return Proposal("broken", context.source.replace("X = 3.0", "X = oops"))
+
+    bench = await crashed(repository, script)
+    before = bench.engine.state.experiment(2).commit
+    await bench.engine.proposer.repair(2, "NameError")
+    e = bench.engine.state.experiment(2)
+    assert (e.phase, e.description) == ("queued", "mended")
+    assert e.commit != before
+    bench.close()
+
+
+@pytest.mark.parametrize("refused", [True, False])
+async def test_a_crash_without_a_repair_is_given_up(repository: Path, refused: bool) -> None:
+    def script(context: ResearchContext) -> Proposal:
+        if context.failure and not refused:
+            raise AgentFailed("no idea")
+        if context.failure:
+            return Proposal("cheats", "import socket\n" + context.source)
+        return Proposal("broken", context.source.replace("X = 3.0", "X = oops"))
+
+    bench = await crashed(repository, script)
+    await bench.engine.proposer.repair(2, "NameError")
+    assert bench.engine.state.experiment(2).no_repair
+    assert bench.engine.state.experiment(2).phase == "judging"
+    bench.close()
+
+
+async def test_a_repair_that_comes_after_the_verdict_changes_nothing(repository: Path) -> None:
+    bench = await crashed(repository, set_x)
+    e = bench.engine.state.experiment(2)
+    bench.store.record(ev.Judged(2, "crash", e.commit, None, 0.0, "NameError"))
+    await bench.engine.proposer.repair(2, "NameError")
+    assert bench.engine.state.experiment(2).phase == "crash"
+    bench.close()
+
+
+async def test_a_human_replaces_only_a_candidate_that_waits(repository: Path) -> None:
+    bench = await baseline(repository, approve=True)
+    await bench.engine.proposer.propose(2)
+    e = bench.engine.state.experiment(2)
+    bench.store.record(ev.ApprovalRequested(2))
+    assert await bench.engine.proposer.replace(e, "X = 1.5\n")
+    assert (e.author, e.description) == ("human", "X to 2.5")
+    bench.store.record(ev.Rejected(2, "no"))
+    assert not await bench.engine.proposer.replace(e, "X = 1.4\n")
+    assert e.phase == "rejected"
+    bench.close()

@@ -150,7 +150,7 @@ def test_the_command_logs_reads_an_older_journal_too(tmp_path: Path) -> None:
     paths.create()
     shutil.copy(RECORDED, paths.journal)
     stream = io.StringIO()
-    logs.show(paths, stream, follow=False, alive=lambda _: False)
+    logs.show(paths, stream, follow=False, engine_runs=lambda _: False)
     said = stream.getvalue()
     assert "another version" not in said
     assert said.count("training, seed") == RECORDED.read_text().count('"RunStarted"')

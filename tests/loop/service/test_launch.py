@@ -10,18 +10,20 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from loop import events as ev
+from loop import processes
 from loop.errors import UsageError
 from loop.paths import RunPaths
 from loop.records import journal
 from loop.service import attach, launch
 from loop.state import fold
 
-LONG = ("--tag", "t", "--agent", "search", "--budget", "30")
+LONG: dict[str, Any] = {"agent": "search", "budget_s": 30.0}
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def paths(repository: Path) -> Iterator[RunPaths]:
     paths = RunPaths(repository, "t")
     yield paths
     found = attach.info(paths)
-    if found and attach.alive(paths):
+    if found and attach.engine_runs(paths):
         os.kill(found.pid, signal.SIGTERM)
     wait(lambda: ours(paths) == [], 5)
 
@@ -81,7 +83,7 @@ def test_it_is_detached_answers_from_another_shell_and_stops_with_all_it_started
     assert command(paths, "stop", "--now").returncode == 0
     assert time.monotonic() - began < 5
     assert ours(paths) == []
-    assert not attach.alive(paths)
+    assert not attach.engine_runs(paths)
     assert fold(journal.read(paths.journal)).stopped == "stopped by hand"
 
 
@@ -89,7 +91,7 @@ def test_a_second_engine_is_refused_with_the_first_ones_pid(paths: RunPaths) -> 
     launch.start_detached(paths, LONG)
     first = attach.info(paths)
     assert first is not None
-    second = command(paths, "run", "--headless", *LONG)
+    second = command(paths, "run", "--headless", "--tag", "t", "--agent", "search", "--budget", "30")
     assert second.returncode == 2
     assert f"an engine for run t is running already (pid {first.pid})" in second.stderr
     with pytest.raises(UsageError, match=f"pid {first.pid}"):
@@ -106,7 +108,7 @@ def test_a_signal_ends_engine_and_trainer_within_five_seconds(
     wait(lambda: training(paths))
     began = time.monotonic()
     os.kill(found.pid, number)
-    wait(lambda: not attach.exists(found.pid), 5)
+    wait(lambda: not processes.alive(found.pid), 5)
     assert time.monotonic() - began < 5
     assert ours(paths) == []
     state = fold(journal.read(paths.journal))
@@ -116,18 +118,18 @@ def test_a_signal_ends_engine_and_trainer_within_five_seconds(
 
 def test_an_engine_that_cannot_start_says_why(paths: RunPaths) -> None:
     with pytest.raises(UsageError, match="no agent 'nobody'"):
-        launch.start_detached(paths, ("--tag", "t", "--agent", "nobody"))
+        launch.start_detached(paths, {"agent": "nobody"})
 
 
 def test_a_killed_engine_leaves_no_lock_and_its_trainer_is_adopted(paths: RunPaths) -> None:
-    arguments = (*LONG[:-1], "2", "--max-experiments", "1")
-    launch.start_detached(paths, arguments)
+    flags = {**LONG, "budget_s": 2.0, "max_experiments": 1}
+    launch.start_detached(paths, flags)
     found = attach.info(paths)
     assert found is not None
     wait(lambda: training(paths))
     os.kill(found.pid, signal.SIGKILL)
-    wait(lambda: not attach.alive(paths))
-    launch.start_detached(paths, arguments)
+    wait(lambda: not attach.engine_runs(paths))
+    launch.start_detached(paths, flags)
     wait(lambda: fold(journal.read(paths.journal)).rows == 1)
     records = journal.read(paths.journal)
     assert sum(isinstance(r.event, ev.TrainingStarted) for r in records) == 1
@@ -146,3 +148,60 @@ async def test_two_windows_see_the_same(paths: RunPaths) -> None:
                     break
         assert client.state.steering == ["hello"]
         await client.close()
+
+
+def test_the_flags_reach_the_engine_through_a_private_file(paths: RunPaths) -> None:
+    launch.start_detached(paths, {**LONG, "agent_command": ["my agent", "--x"], "approve": True})
+    assert paths.flags.stat().st_mode & 0o777 == 0o600
+    assert launch.read_flags(paths.flags) == {**LONG, "agent_command": ["my agent", "--x"], "approve": True}
+    assert not [path for path in paths.folder.iterdir() if path.name.startswith("tmp")]
+    found = attach.info(paths)
+    assert found is not None
+    assert "my agent" not in " ".join(psutil.Process(found.pid).cmdline())
+    started = [r.event for r in journal.read(paths.journal) if isinstance(r.event, ev.EngineStarted)]
+    assert [(e.agent, e.budget_s, e.approval) for e in started] == [("search", 30.0, True)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [(None, "No such file"), ("{", "is not a file of flags"), ("[]", "is not a file of flags: it holds no")],
+)
+def test_a_file_of_flags_that_cannot_be_one_is_refused(
+    tmp_path: Path, text: str | None, message: str
+) -> None:
+    file = tmp_path / "flags.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        launch.read_flags(file)
+
+
+SCOPED = {"USER": "me", "INVOCATION_ID": "1"}
+"""The environment of a process in a systemd unit of its own."""
+
+
+@pytest.mark.parametrize(
+    ("files", "environ", "warned"),
+    [
+        ({}, {"USER": "me"}, False),
+        ({"etc/logind.conf": "[Login]\n#KillUserProcesses=yes\n"}, {"USER": "me"}, False),
+        ({"etc/logind.conf": "[Login]\nKillUserProcesses = yes\n"}, {"USER": "me"}, True),
+        ({"usr/logind.conf": "KillUserProcesses=yes\n"}, {"USER": "me"}, True),
+        ({"usr/logind.conf": "KillUserProcesses=yes", "etc/logind.conf": "KillUserProcesses=no"}, {}, False),
+        ({"etc/logind.conf": "", "etc/logind.conf.d/a.conf": "KillUserProcesses=1"}, {"USER": "me"}, True),
+        ({"etc/logind.conf": "KillUserProcesses=yes"}, {"USER": "root"}, False),
+        ({"etc/logind.conf": "KillUserProcesses=yes"}, SCOPED, True),
+        ({"etc/logind.conf": "KillUserProcesses=yes", "linger/me": ""}, {"USER": "me"}, True),
+        ({"etc/logind.conf": "KillUserProcesses=yes", "linger/me": ""}, SCOPED, False),
+    ],
+)  # fmt: skip
+def test_a_system_that_kills_at_log_out_is_warned_of(
+    tmp_path: Path, files: dict[str, str], environ: dict[str, str], warned: bool
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    folders = [str(tmp_path / "usr"), str(tmp_path / "etc")]
+    found = launch.logout_warning(environ, folders, tmp_path / "linger")
+    assert (found is not None) == warned
+    assert found is None or "loginctl enable-linger" in found

@@ -21,7 +21,7 @@ async def bench(repository: Path) -> AsyncIterator[tuple[Bench, Server]]:
     """An engine that does not run by itself, served."""
     bench = Bench(repository, ScriptedAgent())
     served = Server(bench.paths.socket())
-    bench.engine._publish = served.publish
+    bench.store.listen(served.publish)
     await served.open(bench.engine)
     yield bench, served
     await served.close()
@@ -40,11 +40,11 @@ async def take(client: Client, count: int) -> list[ev.AnyEvent]:
 
 async def test_a_client_gets_the_state_of_now_and_then_what_happens(bench: tuple[Bench, Server]) -> None:
     engine, path = bench[0].engine, bench[1].path
-    engine.record(ev.Steered("before"))
+    engine.store.record(ev.Steered("before"))
     client = await Client.connect(path)
     assert client.state == engine.state
-    engine.record(ev.Steered("after"))
-    engine.show(ev.Notice("info", "live"))
+    engine.store.record(ev.Steered("after"))
+    engine.store.show(ev.Notice("info", "live"))
     assert await take(client, 2) == [ev.Steered("after"), ev.Notice("info", "live")]
     assert client.state.steering == ["before", "after"]
     await client.close()
@@ -69,7 +69,7 @@ async def test_two_clients_see_the_same_and_both_may_command(bench: tuple[Bench,
         (ev.Resume(), "not paused"),
         (ev.Approve(), "no candidate waits"),
         (ev.Reject("x", n=7), "there is no experiment 7"),
-        (ev.StopTraining(), "no training run to stop"),
+        (ev.StopTraining(), "no training to stop"),
         (ev.Steer("  "), "an empty message"),
         (ev.Override(3, "keep"), "there is no experiment 3"),
         (ev.GetExperiment(0), "there is no experiment 0"),
@@ -105,10 +105,10 @@ async def test_a_client_that_does_not_read_loses_live_records_but_no_durable_one
     reader, writer = await asyncio.open_unix_connection(str(bench[1].path), limit=1 << 16)
     await until(lambda: bench[1]._clients)
     for i in range(3000):
-        engine.show(ev.LogLines(1, 1, "x" * 1000))
+        engine.store.show(ev.LogLines(1, 1, "x" * 1000))
         if i % 100 == 0:
-            engine.record(ev.Steered(str(i)))
-    engine.record(ev.Steered("last"))
+            engine.store.record(ev.Steered(str(i)))
+    engine.store.record(ev.Steered("last"))
     lines: list[bytes] = []
     async with asyncio.timeout(10):
         while not lines or b'"last"' not in lines[-1]:
@@ -137,7 +137,7 @@ async def test_nonsense_from_a_client_harms_no_one(bench: tuple[Bench, Server]) 
 
 async def test_the_end_of_the_engine_ends_records_and_requests(bench: tuple[Bench, Server]) -> None:
     client = await Client.connect(bench[1].path)
-    bench[0].engine.record(ev.Steered("last words"))
+    bench[0].engine.store.record(ev.Steered("last words"))
     await bench[1].close()
     seen = [record.event async for record in client.records()]
     assert seen == [ev.Steered("last words")]
@@ -158,8 +158,10 @@ async def test_something_else_behind_the_socket_is_not_taken_for_an_engine(tmp_p
 
 async def test_a_diverged_loss_reaches_clients(bench: tuple[Bench, Server]) -> None:
     engine = bench[0].engine
-    engine.show(ev.Progress(1, 1, 5, 0.5, loss=float("nan")))
+    engine.store.record(ev.ExperimentStarted(1, "c"))
+    engine.store.record(ev.TrainingStarted(1, 1, "c", seed=1337, budget_s=1.0))
+    engine.store.show(ev.Progress(1, 1, 5, 0.5, loss=float("nan")))
     client = await Client.connect(bench[1].path)
-    assert client.state.live.progress is not None
-    assert client.state.live.progress.step == 5
+    assert client.state.seat.progress is not None
+    assert client.state.seat.progress.step == 5
     await client.close()

@@ -108,11 +108,11 @@ async def test_in_approval_mode_the_human_answers(repository: Path, temporary: P
         (question,) = state.live.asked
         asked.append((question.title, question.kind, question.advised))
         words = "allowed" if allow else "not allowed"
-        assert commands.obey(bench.engine, ev.Permit(allow)) == f"{words}: {question.title}"
+        assert await commands.obey(bench.engine, ev.Permit(allow)) == f"{words}: {question.title}"
         await until(lambda: question not in state.live.asked)  # noqa: B023 - awaited at once
     assert asked == [("run", "execute", False), ("outside", "edit", False), ("inside", "edit", True)]
     await until(lambda: state.live.asked)
-    commands.obey(bench.engine, ev.SetMode(False))  # nobody answers any more: the policy does
+    await commands.obey(bench.engine, ev.SetMode(False))  # nobody answers any more: the policy does
     await until(lambda: running.done() or state.paused)
     assert state.paused is None
     await running
@@ -120,7 +120,7 @@ async def test_in_approval_mode_the_human_answers(repository: Path, temporary: P
     assert told["answers"] == {"run": "yes", "outside": "no", "inside": "yes", "up": "no"}
     assert state.live.asked == []
     with pytest.raises(Refused, match="no agent asks"):
-        commands.obey(bench.engine, ev.Permit(True))
+        await commands.obey(bench.engine, ev.Permit(True))
 
 
 async def test_a_humans_time_to_answer_is_not_the_proposals(temporary: Path) -> None:

@@ -127,7 +127,7 @@ async def test_what_a_human_must_mend_pauses_the_engine_until_resumed(
         mock.script(
             *({"type": "fail", "status": code} for code in following), *([] if following else set_x(2.0))
         )
-        commands.obey(bench.engine, ev.Resume())
+        await commands.obey(bench.engine, ev.Resume())
     await until(running.done)
     assert state.experiment(2).phase == "keep"
     assert len(mock.requests()) == len(STOPPED) + 2, "a fault that cannot pass was tried again"
@@ -264,10 +264,10 @@ async def test_a_human_is_heard_in_the_middle_of_a_conversation(repository: Path
         *set_x(2.0),
     )
     bench = Bench(repository, agent("claude", mock.url("claude")), max_experiments=2, budget_s=0.1)
-    commands.obey(bench.engine, ev.Steer("think big"))
+    await commands.obey(bench.engine, ev.Steer("think big"))
     running = asyncio.create_task(bench.run())
     await until(lambda: bench.paths.transcript(2).exists() and "I look." in texts(bench, 2, "text"))
-    commands.obey(bench.engine, ev.Steer("try a smaller X"))
+    await commands.obey(bench.engine, ev.Steer("try a smaller X"))
     await running
     assert texts(bench, 2, "human") == ["think big", "try a smaller X"]
     assert bench.engine.state.steering == []
@@ -337,7 +337,7 @@ async def test_a_repair_hears_the_human_and_leaves_the_message_to_the_next_idea(
     running = asyncio.create_task(bench.run())
     state = bench.engine.state
     await until(lambda: state.experiments[1:] and state.experiment(2).trainings)
-    commands.obey(bench.engine, ev.Steer("keep it simple"))
+    await commands.obey(bench.engine, ev.Steer("keep it simple"))
     await running
     assert texts(bench, 2, "human") == ["keep it simple"]
     assert state.steering == ["keep it simple"]
@@ -369,7 +369,7 @@ async def test_the_key_is_nowhere(repository: Path, mock: Mock, api: str, monkey
     bench = Bench(repository, agent(api, mock.url(api)), max_experiments=2, budget_s=0.1)
     running = asyncio.create_task(bench.run())
     await until(lambda: bench.engine.state.paused and bench.engine.state.incumbent)
-    commands.obey(bench.engine, ev.Resume())
+    await commands.obey(bench.engine, ev.Resume())
     await running
     log = (bench.paths.training(2, 1) / "run.log").read_text()
     assert "AUTORESEARCH_BUDGET_S" in log, "the trainer did not print its environment"

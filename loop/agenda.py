@@ -1,0 +1,264 @@
+"""What is next, as data: `agenda(state, rules, seats, now) -> steps`. Pure.
+
+The engine does these steps, one task for each, and asks again whenever the state has changed. A step stays on
+the agenda until the events it records take it off, so an engine that was killed in the middle of one finds it
+there again. That is all there is to a restart: replay the journal, then do what the agenda says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from loop.judging import limits, verdict
+from loop.state import Experiment, RunState
+
+FIRST_SEED = 1337
+"""Seed of every experiment's first training: candidates are compared at the same seed."""
+
+
+class Rules(Struct, frozen=True):
+    """What the human has chosen about the loop."""
+
+    judging: verdict.Rules = verdict.Rules()
+    ahead: int = 1
+    """How many candidates may wait for a seat, or for approval, besides those in training."""
+    proposers: int = 1
+    """How many conversations with agents may go on at once, repairs included."""
+    repairs: int = 2
+    """How often a crashed candidate may be given back to its agent."""
+    stop_at_limit: bool = False
+    """A reached limit ends the engine; otherwise it pauses."""
+
+
+class Step(Struct, frozen=True, tag_field="step"):
+    """Base of all steps. Two steps with the same `key` must not be under way at once."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return type(self).__name__, 0
+
+
+class OfExperiment(Step, frozen=True):
+    """Base of the steps that are about one experiment."""
+
+    n: int
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return type(self).__name__, self.n
+
+
+class StartBaseline(OfExperiment, frozen=True):
+    """Make the unchanged code experiment `n`: every later number is measured against it."""
+
+
+class Propose(OfExperiment, frozen=True):
+    """Let the agent work out experiment `n`."""
+
+
+class Repair(OfExperiment, frozen=True):
+    """Give crashed experiment `n` back to the agent."""
+
+    reason: str
+
+
+class AskApproval(OfExperiment, frozen=True):
+    """Candidate `n` has to wait for the human."""
+
+
+class WaiveApproval(OfExperiment, frozen=True):
+    """Candidate `n` waits for a human, but approval is not asked for any more."""
+
+
+class CarryOver(OfExperiment, frozen=True):
+    """Merge candidate `n` onto the incumbent of now, which is newer than its parent."""
+
+
+class Train(OfExperiment, frozen=True):
+    """Training number `training` of experiment `n`: start it, or follow it if it is under way."""
+
+    training: int
+    seed: int
+    seat: int
+    why: str = ""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return "Train", self.seat
+
+
+class Judge(OfExperiment, frozen=True):
+    """Give the verdict on experiment `n`."""
+
+
+class WriteRow(OfExperiment, frozen=True):
+    """Make the verdict on experiment `n` true outside the journal: branch, git note, row of results.tsv."""
+
+
+class Pause(Step, frozen=True):
+    """Start nothing new until the human says so."""
+
+    reason: str
+
+
+class Stop(Step, frozen=True):
+    """End once what is under way has ended."""
+
+    reason: str
+
+
+def agenda(state: RunState, rules: Rules, seats: int, now: float) -> list[Step]:
+    """Everything that can be done now, the most urgent first.
+
+    `seats` is how many trainings may run at once, `now` the time in seconds since the epoch. The same state
+    gives the same agenda, whether it has grown event by event or was replayed from the journal.
+    """
+    verdicts = list(_verdict(state, rules))
+    # A verdict takes milliseconds and may change the incumbent: nothing new trains before it.
+    trainings = list(_new_trainings(state, rules, seats)) if _may_start(state) and not verdicts else []
+    return [
+        *_halt(state, rules, now),
+        *(Train(t.n, t.training, t.seed, t.seat, t.why) for t in state.under_way),
+        *verdicts,
+        *trainings,
+        *_rows(state, waits=any(isinstance(step, Train | CarryOver) for step in trainings)),
+        *(_proposals(state, rules) if _may_start(state) else ()),
+    ]
+
+
+def _may_start(state: RunState) -> bool:
+    return state.paused is None and state.stopping is None
+
+
+# --- limits ---
+
+
+def _halt(state: RunState, rules: Rules, now: float) -> Iterator[Step]:
+    """A limit that is reached ends or pauses the run."""
+    if _may_start(state) and (reason := limits.reached(state, now)):
+        yield Stop(reason) if rules.stop_at_limit else Pause(reason)
+
+
+def _enough(state: RunState) -> bool:
+    """What is under way will reach the limit of experiments."""
+    most = state.limits.max_experiments
+    return most is not None and state.rows + len(state.open) >= most
+
+
+# --- judging and logging ---
+
+
+def _verdict(state: RunState, rules: Rules) -> Iterator[Step]:
+    """At most one verdict at a time: a keep changes what all others are compared with."""
+    for e in state.opened("judging"):
+        if _repairable(state, e, rules) and state.stopping is None:
+            continue
+        if isinstance(verdict.judge(state, e, rules.judging), verdict.Verdict):
+            yield Judge(e.n)
+            return
+
+
+def _repairable(state: RunState, e: Experiment, rules: Rules) -> bool:
+    """It crashed, and its agent may try to mend it."""
+    if e.no_repair or e.commit == state.base:
+        return False
+    judged = verdict.judge(state, e, rules.judging)
+    crashed = isinstance(judged, verdict.Verdict) and judged.status == "crash"
+    return crashed and verdict.attempts(e) <= rules.repairs
+
+
+def _rows(state: RunState, *, waits: bool) -> Iterator[Step]:
+    """Verdicts to write down. Nobody waits for a row, so a training that can start goes first: `waits`.
+
+    But an experiment that trains again must have its row first: what ends later changes that row.
+    """
+    for n in state.unlogged:
+        if not waits or state.trains(n):
+            yield WriteRow(n)
+            return
+
+
+# --- training ---
+
+
+def _new_trainings(state: RunState, rules: Rules, seats: int) -> Iterator[Step]:
+    """What the free seats do next; and what stands between a candidate and its seat."""
+    taken = {started.seat for started in state.under_way}
+    free = [seat for seat in range(seats) if seat not in taken]
+    wanted, chosen = _wanted(state, rules), set[int]()
+    for e in state.opened("waiting"):
+        if not state.approval:
+            yield WaiveApproval(e.n)
+    for e in state.opened("queued"):
+        if _needs_approval(state, e):
+            yield AskApproval(e.n)
+    for e, why in wanted:
+        if not free:
+            return
+        if e.n in chosen:
+            continue
+        chosen.add(e.n)
+        seat = free.pop(0)
+        if not e.judged and e.phase == "queued" and e.parent != state.incumbent_commit:
+            yield CarryOver(e.n)
+        else:
+            number = len(e.trainings) + 1
+            yield Train(e.n, number, FIRST_SEED + number - 1, seat, why)
+
+
+def _needs_approval(state: RunState, e: Experiment) -> bool:
+    return state.approval and not e.approved and e.commit != state.base
+
+
+def _wanted(state: RunState, rules: Rules) -> Iterator[tuple[Experiment, str]]:
+    """Experiments to train, in the order in which free seats take them, and why they train again."""
+    yield from _baseline_again(state, rules)
+    for n in state.reruns:
+        if _may_train_again(state, n):
+            yield state.experiment(n), "asked for by hand"
+    for e in state.opened("judging"):
+        found = None if _repairable(state, e, rules) else verdict.judge(state, e, rules.judging)
+        if isinstance(found, verdict.Rerun) and _may_train_again(state, found.n):
+            yield state.experiment(found.n), found.reason
+    for e in state.queue:
+        if e.phase == "queued" and not _needs_approval(state, e):
+            yield e, ""
+
+
+def _may_train_again(state: RunState, n: int) -> bool:
+    """It does not train now, and its row, if it has one, is written: the next training changes that row."""
+    return not state.trains(n) and n not in state.unlogged
+
+
+def _baseline_again(state: RunState, rules: Rules) -> Iterator[tuple[Experiment, str]]:
+    """Trainings of the unchanged code that are still missing: they measure the noise."""
+    baseline = state.experiment(state.incumbent) if state.incumbent else None
+    wanted = rules.judging.baseline_runs
+    if baseline is None or baseline.commit != state.base or len(baseline.trainings) >= wanted:
+        return
+    if _may_train_again(state, baseline.n):
+        number = len(baseline.trainings) + 1
+        yield baseline, f"training {number} of {wanted} of the baseline, to measure the noise"
+
+
+# --- proposing ---
+
+
+def _proposals(state: RunState, rules: Rules) -> Iterator[Step]:
+    """What agents do: proposals under way first, then repairs, then a new proposal; as many as proposers."""
+    under_way = sorted(state.opened("proposing"), key=lambda e: e.proposing_seq)
+    if state.incumbent is None:
+        if len(state.open) == len(under_way):
+            yield StartBaseline(under_way[0].n if under_way else len(state.experiments) + 1)
+        return
+    steps: list[Step] = [Propose(e.n) for e in under_way]
+    for e in state.opened("judging"):
+        if _repairable(state, e, rules):
+            found = verdict.judge(state, e, rules.judging)
+            steps.append(Repair(e.n, found.reason))
+    ready = len(state.opened("proposing", "waiting", "queued"))
+    if ready < rules.ahead and not _enough(state):
+        steps.append(Propose(len(state.experiments) + 1))
+    yield from steps[: rules.proposers]

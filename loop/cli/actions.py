@@ -1,0 +1,162 @@
+"""What each command does, but for those that open the cockpit. Each function returns the exit code.
+
+A module that only one command needs is imported when that command is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from loop import config, processes
+from loop import events as ev
+from loop.cli import status, which_run
+from loop.cli.flags import given
+from loop.errors import UsageError
+from loop.paths import RunPaths
+from loop.records import journal
+from loop.records.repository import Repository
+from loop.service import attach, launch
+from loop.state import RunState, fold
+
+STOP_PATIENCE_S = 15.0
+"""How long an engine may take to end its trainer and itself."""
+
+
+# --- the engine ---
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`run`: the engine in this process, with a line per step on standard output."""
+    repository = Repository.discover(Path.cwd())
+    try:
+        paths = which_run.to_start(arguments.tag, repository)
+        settings = config.load(repository, repository.head(), given(arguments), os.environ)
+        lines = status.Lines(sys.stdout)
+        return launch.run_engine(settings, paths, repository, headless=arguments.headless, say=lines.say)
+    finally:
+        repository.close()
+
+
+def pause(arguments: argparse.Namespace) -> int:
+    """`pause`: the engine starts nothing new after the training under way."""
+    return _send(which_run.existing(arguments), ev.Pause())
+
+
+def resume(arguments: argparse.Namespace) -> int:
+    """`resume`: the engine goes on after a pause."""
+    return _send(which_run.existing(arguments), ev.Resume())
+
+
+def stop(arguments: argparse.Namespace) -> int:
+    """`stop`: the engine ends after the training under way. With --now it is gone when this returns."""
+    paths = which_run.existing(arguments)
+    engine = attach.info(paths)
+    code = _send(paths, ev.StopEngine(now=arguments.now))
+    deadline = time.monotonic() + STOP_PATIENCE_S
+    while arguments.now and engine and processes.alive(engine.pid):
+        if time.monotonic() > deadline:
+            raise UsageError(f"the engine is still there after {STOP_PATIENCE_S:.0f} s: see {paths.log}")
+        time.sleep(0.05)
+    return code
+
+
+def _send(paths: RunPaths, command: ev.AnyCommand) -> int:
+    """Send a command to the run's engine and print its answer."""
+
+    async def send() -> str:
+        client = await attach.connect(paths)
+        try:
+            return await client.send(command)
+        finally:
+            await client.close()
+
+    print(asyncio.run(send()))
+    return 0
+
+
+# --- what happened ---
+
+
+def show_status(arguments: argparse.Namespace) -> int:
+    """`status`: where the run stands, for people or, with --json, for programs."""
+    paths = which_run.existing(arguments)
+    state = asyncio.run(_state(paths))
+    summary = status.summary(state, time.time(), running=attach.engine_runs(paths))
+    print(json.dumps(summary, indent=2) if arguments.json else status.words(summary))
+    return 0
+
+
+async def _state(paths: RunPaths) -> RunState:
+    """The state of the run: from its engine if one is alive, else from its journal."""
+    if not attach.engine_runs(paths):
+        return fold(journal.read(paths.journal))
+    client = await attach.connect(paths)
+    await client.close()
+    return client.state
+
+
+def show_log(arguments: argparse.Namespace) -> int:
+    """`logs`: what the engine did, a line per step."""
+    from loop.cli import logs
+
+    logs.show(which_run.existing(arguments), sys.stdout, arguments.follow, attach.engine_runs)
+    return 0
+
+
+def write_report(arguments: argparse.Namespace) -> int:
+    """`report`: write the page and print where it is, or print a table."""
+    from loop.cli import report
+
+    paths = which_run.existing(arguments)
+    if arguments.table:
+        print(report.table(paths, arguments.table), end="")
+    else:
+        folder = arguments.out or paths.folder / "report"
+        print(report.write(paths, Repository.discover(Path.cwd()), folder))
+    return 0
+
+
+def measure_noise(arguments: argparse.Namespace) -> int:
+    """`noise`: train the same code several times and say how much its number moves."""
+    from loop.cli import noise
+
+    asyncio.run(noise.main(arguments.tag, arguments.runs, given(arguments)))
+    return 0
+
+
+# --- setting up ---
+
+
+def check_setup(arguments: argparse.Namespace) -> int:
+    """`doctor`: say what is set up here."""
+    from loop.cli import doctor
+
+    return doctor.main(os.environ)
+
+
+def make_repository(arguments: argparse.Namespace) -> int:
+    """`init`: make a new research repository."""
+    from loop.cli import new_repository
+
+    folder: Path = arguments.folder
+    for path in new_repository.create(folder):
+        print(f"  {path}")
+    print(f"{folder} is ready: cd {folder}, look at program.md, and start `autoresearch-tui`")
+    return 0
+
+
+def prepare(arguments: argparse.Namespace) -> int:
+    """`prepare`: prepare the training data now, so that the first training does not have to wait for it."""
+    repository = Repository.discover(Path.cwd())
+    settings = config.load(repository, repository.head(), {}, os.environ)
+    if not settings.prepare_command:
+        raise UsageError("this repository has no `prepare_command`: there is nothing to prepare")
+    command = settings.command(settings.prepare_command)
+    return subprocess.run([*command, *arguments.passed_on], cwd=repository.root).returncode

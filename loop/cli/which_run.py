@@ -1,0 +1,49 @@
+"""Which run a command is about."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import date
+from pathlib import Path
+
+from loop.errors import UsageError
+from loop.paths import RunPaths, check_tag, new_tag, newest, tags
+from loop.records.repository import Repository
+from loop.service import attach
+
+
+def existing(arguments: argparse.Namespace) -> RunPaths:
+    """The run that --tag names, or the newest one. Raises `UsageError` when there is none."""
+    root = Repository.discover(Path.cwd()).root
+    tag = newest(root, arguments.tag)
+    if tag is None:
+        raise UsageError("no run here yet: start one with `autoresearch-tui`")
+    return RunPaths(root, tag)
+
+
+def with_engine(arguments: argparse.Namespace) -> RunPaths:
+    """The same, if its engine is alive. Raises `UsageError` when it is not."""
+    paths = existing(arguments)
+    if not attach.engine_runs(paths):
+        raise UsageError(
+            f"no engine runs for {paths.tag}: start one with `autoresearch-tui --tag {paths.tag}`, "
+            f"or look at it with `autoresearch-tui replay {paths.tag}`"
+        )
+    return paths
+
+
+def to_start(tag: str | None, repository: Repository) -> RunPaths:
+    """The run to start or continue: the one with this tag, or a new one named after the date.
+
+    Raises `UsageError` when nothing is committed yet, or the tag cannot be one.
+    """
+    repository.head()
+    known = tags(repository.root)
+    name = check_tag(tag) if tag else new_tag(date.today(), {*known, *repository.tags()})
+    return RunPaths(repository.root, name)
+
+
+def under_way(repository: Repository) -> RunPaths | None:
+    """The newest run whose engine is alive."""
+    runs = [RunPaths(repository.root, tag) for tag in tags(repository.root)]
+    return next((run for run in reversed(runs) if attach.engine_runs(run)), None)

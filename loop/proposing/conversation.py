@@ -1,0 +1,224 @@
+"""One conversation with an agent: what it may know goes in, its transcript and a clean proposal come out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from loop import events as ev
+from loop.agents.base import (
+    NOTES_MOST,
+    Agent,
+    AgentFailed,
+    AgentStopped,
+    Failure,
+    Proposal,
+    ResearchContext,
+    Wish,
+)
+from loop.config import Settings
+from loop.paths import RunPaths
+from loop.proposing import auditing
+from loop.proposing.candidates import Candidates
+from loop.proposing.permissions import Permissions
+from loop.records.archive import KeptArchive
+from loop.records.repository import Repository
+from loop.store import Store
+from loop.text import clean, without
+
+
+class Conversations:
+    """The engine's side of all conversations with one agent."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        settings: Settings,
+        paths: RunPaths,
+        repository: Repository,
+        candidates: Candidates,
+        store: Store,
+    ) -> None:
+        self._agent, self._settings, self._paths = agent, settings, paths
+        self._repository, self._candidates, self._store = repository, candidates, store
+        self._state = store.state
+        self.archive = KeptArchive(repository, paths, store.state)
+        self.permissions = Permissions(store)
+        self._told: dict[int, int] = {}
+        """How many of the human's messages are in the transcript of an experiment whose proposal goes on: a
+        second attempt does not repeat them."""
+
+    def context(self, n: int, parent: str, failure: Failure | None = None) -> ResearchContext:
+        """Everything the agent may know when it proposes experiment `n` on top of `parent`."""
+        s, read = self._state, self._repository.read
+        return ResearchContext(
+            n=n,
+            tag=s.tag,
+            program=_read(self._paths.root / self._settings.program),
+            path=s.editable,
+            source=read(parent, s.editable) or "",
+            readonly={path: read(parent, path) or "" for path in self._settings.readonly},
+            experiments=list(s.experiments),
+            incumbent=s.incumbent or 0,
+            archive=self.archive,
+            metric=s.metric,
+            direction=s.direction,
+            budget_s=self._settings.budget_s,
+            notes=_read(self._paths.notes),
+            failure=failure,
+            permit=partial(self._permit, n),
+            refuse=partial(self._candidates.refusal, parent),
+            dollars_left=self._dollars_left(),
+        )
+
+    def _dollars_left(self) -> float | None:
+        most, spent = self._state.limits.max_cost, self._state.usage.dollars
+        return None if most is None else most - (spent or 0.0)
+
+    async def ask(self, context: ResearchContext) -> tuple[Proposal, int]:
+        """One proposal, and how many of the human's waiting messages the agent has heard.
+
+        The transcript goes to the experiment's own file as it comes. A repair hears the messages too, but
+        they are the next idea's all the same. Raises `AgentFailed` or `AgentStopped`. Whatever else goes
+        wrong inside an agent is a failed attempt, with its traceback in the engine's log: one odd answer must
+        not end a week of research.
+        """
+        path = self._paths.transcript(context.n)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as transcript:
+            edits = _Edits(self._store, self._agent.secrets)
+
+            def emit(event: ev.AgentDelta | ev.CandidateEdited) -> None:
+                if isinstance(event, ev.CandidateEdited):
+                    edits.show(event)
+                    return
+                delta = msgspec.structs.replace(event, text=without(event.text, self._agent.secrets))
+                transcript.write(ev.encode(delta) + b"\n")
+                transcript.flush()
+                self._store.show(delta)
+
+            hearing = _Hearing(context.n, self._state.steering, self._told, emit)
+            context = msgspec.structs.replace(context, steering=hearing.hear(), hear=hearing.hear)
+            try:
+                proposal = self._cleaned(await self._agent.propose(context, emit))
+                await edits.shown()
+                del self._told[context.n]
+                return proposal, hearing.heard
+            except (AgentFailed, AgentStopped, OSError):
+                raise
+            except Exception as error:
+                traceback.print_exc()
+                raise AgentFailed(f"agent {self._agent.name} failed: {error!r}") from error
+            finally:
+                edits.close()
+
+    def say(self, n: int, kind: ev.DeltaKind, text: str) -> None:
+        """A line of the engine's own in an experiment's transcript."""
+        delta = ev.AgentDelta(n, kind, without(text, self._agent.secrets), t=time.time())
+        with self._paths.transcript(n).open("ab") as transcript:
+            transcript.write(ev.encode(delta) + b"\n")
+        self._store.show(delta)
+
+    async def _permit(self, n: int, wish: Wish) -> bool:
+        secrets = self._agent.secrets
+        paths = [without(path, secrets) for path in wish.paths]
+        title = without(wish.title, secrets)
+        return await self.permissions.ask(n, msgspec.structs.replace(wish, title=title, paths=paths))
+
+    def _cleaned(self, proposal: Proposal) -> Proposal:
+        """What a model wrote, made fit for a commit, a terminal and JSON, and without keys."""
+        secrets = self._agent.secrets
+        description = " ".join(clean(without(proposal.description, secrets)).split())[:500]
+        return msgspec.structs.replace(
+            proposal,
+            description=description or "no description",
+            hypothesis=clean(without(proposal.hypothesis, secrets)),
+            source=without(proposal.source, secrets).encode("utf-8", "replace").decode(),
+            notes=None if proposal.notes is None else without(proposal.notes, secrets),
+        )
+
+    def keep_notes(self, proposal: Proposal, before: str) -> None:
+        """Write notes.md, whole or not at all, if the agent changed it. `before` is what it was given."""
+        if proposal.notes is not None:
+            draft = self._paths.notes.with_suffix(".draft")
+            draft.write_text(joined(before, _read(self._paths.notes), proposal.notes), "utf-8")
+            draft.replace(self._paths.notes)
+
+
+class _Hearing:
+    """Which of the human's messages one conversation has heard."""
+
+    def __init__(
+        self, n: int, steering: list[str], told: dict[int, int], emit: Callable[[ev.AgentDelta], None]
+    ) -> None:
+        self._n, self._steering, self._told, self._emit = n, steering, told, emit
+        self.heard = 0
+
+    def hear(self) -> list[str]:
+        """The messages that have come since this was last asked. They go into the transcript once."""
+        heard = min(self.heard, len(self._steering))  # another conversation may have settled some
+        news, told = self._steering[heard:], self._told.get(self._n, 0)
+        for message in news[max(0, told - heard) :]:
+            self._emit(ev.AgentDelta(self._n, "human", message, t=time.time()))
+        self.heard = heard + len(news)
+        self._told[self._n] = max(self.heard, told)
+        return news
+
+
+class _Edits:
+    """Shows the file as the agent edits it, each version with what the audit says of it.
+
+    The audit takes a moment and does not run on the event loop; of versions that come faster only the newest
+    is shown.
+    """
+
+    def __init__(self, store: Store, secrets: tuple[str, ...]) -> None:
+        self._store, self._secrets = store, secrets
+        self._newest: ev.CandidateEdited | None = None
+        self._showing: asyncio.Task[None] | None = None
+
+    def show(self, event: ev.CandidateEdited) -> None:
+        """Show this version as soon as it is audited."""
+        self._newest = msgspec.structs.replace(event, after=without(event.after, self._secrets))
+        if self._showing is None or self._showing.done():
+            self._showing = asyncio.create_task(self._show())
+
+    async def _show(self) -> None:
+        while edited := self._newest:
+            self._newest = None
+            found = await auditing.findings(edited.path, edited.before, edited.after)
+            self._store.show(msgspec.structs.replace(edited, findings=[str(finding) for finding in found]))
+
+    async def shown(self) -> None:
+        """Wait until the newest version is on screen."""
+        if self._showing:
+            await self._showing
+
+    def close(self) -> None:
+        """Show nothing more."""
+        if self._showing:
+            self._showing.cancel()
+
+
+def joined(before: str, now: str, after: str) -> str:
+    """Notes that one conversation changed from `before` to `after`, while others made them `now`.
+
+    The new lines of both are kept; where that is too much, the oldest go.
+    """
+    if now == before:
+        return after
+    added = [line for line in now.splitlines() if line not in before.splitlines()]
+    lines = [*(line for line in added if line not in after.splitlines()), *after.splitlines()]
+    while len("\n".join(lines)) >= NOTES_MOST:
+        lines.pop(0)
+    return "\n".join(lines) + "\n"
+
+
+def _read(path: Path) -> str:
+    return path.read_text("utf-8", "replace") if path.is_file() else ""

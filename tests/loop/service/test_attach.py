@@ -1,0 +1,88 @@
+"""Finding the engine of a run and connecting to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from loop import __version__
+from loop.client import ConnectionLost
+from loop.errors import UsageError
+from loop.paths import RunPaths
+from loop.service import attach
+from loop.service.attach import EngineInfo
+from loop.service.server import Server
+from tests.loop.scripted import Bench, ScriptedAgent
+
+HOLD = """
+import sys; from pathlib import Path; from loop.paths import RunPaths; from loop.service import attach
+with attach.lock(RunPaths(Path(sys.argv[1]), "t")):
+    print("held", flush=True); sys.stdin.read()
+"""
+
+
+def test_the_lock_says_that_an_engine_runs_and_goes_with_its_process(repository: Path) -> None:
+    paths = RunPaths(repository, "t")
+    assert not attach.engine_runs(paths)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(repository)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        assert attach.engine_runs(paths)
+        paths.info.write_bytes(msgspec.json.encode(EngineInfo(holder.pid, __version__, "/nowhere")))
+        with pytest.raises(UsageError, match=rf"is running already \(pid {holder.pid}\)"), attach.lock(paths):
+            pass
+        holder.kill()
+        holder.wait()
+        assert not attach.engine_runs(paths)
+    with attach.lock(paths):
+        assert attach.engine_runs(paths)
+    assert not attach.engine_runs(paths)
+
+
+def test_engine_json_that_cannot_be_read_tells_nothing(repository: Path) -> None:
+    paths = RunPaths(repository, "t")
+    paths.create()
+    assert attach.info(paths) is None
+    paths.info.write_text('{"pid": 1')
+    assert attach.info(paths) is None
+    paths.info.write_text('{"pid": 1, "version": "2", "socket": "/s"}')
+    assert attach.info(paths) == EngineInfo(1, "2", "/s")
+
+
+async def test_no_engine_is_not_waited_for(repository: Path) -> None:
+    with pytest.raises(ConnectionLost, match="no engine runs for t"):
+        await attach.connect(RunPaths(repository, "t"))
+
+
+async def test_an_engine_of_another_version_is_named_with_the_way_to_stop_it(repository: Path) -> None:
+    paths = RunPaths(repository, "t")
+    with attach.lock(paths):
+        paths.info.write_bytes(msgspec.json.encode(EngineInfo(1234, "99.0", "/nowhere")))
+        with pytest.raises(UsageError, match="stop it with `kill 1234`"):
+            await attach.connect(paths)
+
+
+async def test_an_engine_that_is_still_starting_is_waited_for(repository: Path) -> None:
+    bench = Bench(repository, ScriptedAgent())
+    server = Server(bench.paths.socket())
+    with attach.lock(bench.paths):
+        connecting = asyncio.create_task(attach.connect(bench.paths))
+        await asyncio.sleep(0.1)
+        assert not connecting.done()
+        await server.open(bench.engine)
+        found = EngineInfo(os.getpid(), __version__, str(server.path))
+        bench.paths.info.write_bytes(msgspec.json.encode(found))
+        async with asyncio.timeout(10):
+            client = await connecting
+        assert client.state.tag == "t"
+        await client.close()
+    await server.close()
+    bench.close()
