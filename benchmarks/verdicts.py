@@ -1,10 +1,11 @@
-"""What verdict rules are worth: a long run of research, simulated, with luck in every number.
+"""Compares the rules of verdicts in simulated runs of research, in which every number is in part luck.
 
-    python benchmarks/verdicts.py [--reps 300] [--noise 0.001]
+    python benchmarks/verdicts.py [--reps 300] [--noise 0.001] [--fit]
 
-Every rule gets the same number of training runs (GPU time); a rule that runs things again tries fewer ideas.
-Printed are the true quality of the incumbent, and how many keeps were false (the change helps nothing, or
-hurts). The rules are the engine's own functions of `loop/verdict.py`, fed with drawn numbers.
+Every rule gets the same number of trainings, that is, the same GPU time; a rule that trains things again
+tries fewer ideas. Printed are the true quality of the incumbent, and how many keeps were false: the change
+helps nothing, or hurts. The rules are the engine's own functions of `loop/judging/verdict.py`, fed with drawn
+numbers.
 
 Ideas are drawn from a mixture fitted to the public log of karpathy/autoresearch, branch exp/H100/mar8, and
 the longer runs after it: 22 improvements in 125 experiments, 17 of them below 0.001, 0.0282 in all, about
@@ -36,31 +37,37 @@ MIXTURE = (
 )
 """Shares of ideas and what each kind does to val_bpb (positive: better) at the baseline."""
 FADING = 0.015
-"""Gains shrink by e for each such improvement of the incumbent."""
+"""Each time the incumbent has improved by so much, gains shrink by a factor of e."""
 LOG_NOISE = 0.0005
-"""Deviation of one run in the public log: one seed, one machine, but other code each time."""
-
+"""Standard deviation of one training in the public log: one seed, one machine, but other code each time."""
 
 Row = dict[str, float]
 """One line of the table."""
 
 
 class Outcome(NamedTuple):
-    """One simulated run of research after a number of training runs."""
+    """Where one simulated run of research stands after a number of trainings."""
 
     quality: float
+    """By how much the incumbent is truly better than the baseline."""
     keeps: int
     false_keeps: int
+    """Keeps whose change truly helps nothing, or hurts."""
     ideas: int
+    """Ideas that were tried."""
 
 
 class Idea(NamedTuple):
+    """A change of the incumbent."""
+
     gain: float
+    """By how much it is truly better."""
     combined: bool = False
+    """It puts near misses together."""
 
 
 def idea(generator: random.Random, quality: float) -> Idea:
-    """A new idea's true effect on an incumbent of this quality."""
+    """Draw a new idea for an incumbent of this quality."""
     at = generator.random()
     for share, _, draw in MIXTURE:  # noqa: B007 - the last one takes what rounding leaves
         at -= share
@@ -71,7 +78,7 @@ def idea(generator: random.Random, quality: float) -> Idea:
 
 
 class Luck:
-    """Values of runs, and the noise that replicates show: what the engine's `noise_of` pools."""
+    """Draws the values of trainings, and pools the noise of replicates as the engine does (`noise_of`)."""
 
     def __init__(self, generator: random.Random, deviation: float) -> None:
         self._generator, self._deviation = generator, deviation
@@ -82,7 +89,7 @@ class Luck:
         return truth + self._generator.gauss(0, self._deviation)
 
     def replicate(self, values: list[float], truth: float) -> None:
-        """One more value of the same commit; Welford's update of the pooled squares."""
+        """Draw one more value of the same commit, and add its square to the pool (Welford's update)."""
         value = self.value(truth)
         self.squares += (value - fmean(values)) ** 2 * len(values) / (len(values) + 1)
         self.degrees += 1
@@ -94,7 +101,7 @@ class Luck:
 
 
 class Weigher(NamedTuple):
-    """A rule by name, as the function that weighs, and the rules it follows."""
+    """A rule by name: the function that weighs the evidence, and the settings that it gets."""
 
     name: str
     weigh: Callable[[float, int, int, Noise, int, Rules], Weighed]
@@ -102,7 +109,7 @@ class Weigher(NamedTuple):
 
 
 def twice(gain: float, ours: int, theirs: int, noise: Noise, lines: int, rules: Rules) -> Weighed:
-    """A rule some loops use: a better number is run once more, and kept if the mean is better."""
+    """A rule that some loops use: what is better trains once more, and is kept if its mean is better."""
     if gain <= 0:
         return Weighed("discard", "", "")
     return Weighed("keep" if ours > 1 else "rerun", "", "")
@@ -110,7 +117,7 @@ def twice(gain: float, ours: int, theirs: int, noise: Noise, lines: int, rules: 
 
 WEIGHERS = (
     Weigher("improved", improved, Rules("improved", baseline_runs=1, combine=0)),
-    Weigher("run a better one twice", twice, Rules(baseline_runs=1, combine=0)),
+    Weigher("train a better one twice", twice, Rules(baseline_runs=1, combine=0)),
     Weigher("confirmed, no combining", confirmed, Rules(combine=0)),
     Weigher("confirmed", confirmed, Rules()),
 )
@@ -119,7 +126,7 @@ WEIGHERS = (
 def research(
     weigher: Weigher, generator: random.Random, deviation: float, marks: Sequence[int]
 ) -> list[Outcome]:
-    """One run of research; the outcome at each number of training runs in `marks`."""
+    """Simulate one run of research; returns where it stands at each number of trainings in `marks`."""
     luck = Luck(generator, deviation)
     quality, keeps, false_keeps, ideas = 0.0, 0, 0, 0
     incumbent = [luck.value(quality)]
@@ -147,7 +154,7 @@ def research(
 def _try(
     weigher: Weigher, luck: Luck, incumbent: list[float], quality: float, tried: Idea
 ) -> tuple[list[float] | None, bool]:
-    """Train and judge one idea; its values when it is kept, else whether it was a near miss."""
+    """Train and judge one idea. Returns its values, None if it is not kept, and whether it seemed better."""
     values = [luck.value(quality + tried.gain)]
     while True:
         gain = fmean(values) - fmean(incumbent)
@@ -161,7 +168,7 @@ def _try(
 
 
 def compare(deviation: float, reps: int, marks: Sequence[int], seed: int = 1) -> dict[str, list[Row]]:
-    """For each rule and mark: mean quality, its standard error, keeps, share of false keeps, ideas tried."""
+    """For each rule, a row of the table for each mark: the means over `reps` simulated runs."""
     table: dict[str, list[Row]] = {}
     for weigher in WEIGHERS:
         generator = random.Random(seed)
@@ -182,7 +189,7 @@ def _row(outcomes: list[Outcome]) -> Row:
 
 
 def fit(reps: int) -> None:
-    """What rule `improved` would have logged at the noise of the public log."""
+    """Print what rule `improved` logs at the noise of the public log, beside what the log holds."""
     keeps, small, total = [], [], []
     generator = random.Random(3)
     for _ in range(reps):
@@ -197,21 +204,21 @@ def fit(reps: int) -> None:
         keeps.append(len(deltas))
         small.append(sum(delta < 0.001 for delta in deltas))
         total.append(sum(deltas))
-    print(f"improvements in 125 runs: {fmean(keeps):.1f} (log: 22), below 0.001: {fmean(small):.1f} (17), "
-          f"in all {fmean(total):.4f} (0.0282)")  # fmt: skip
+    print(f"improvements in 125 trainings: {fmean(keeps):.1f} (log: 22), below 0.001: {fmean(small):.1f} "
+          f"(17), in all {fmean(total):.4f} (0.0282)")  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare verdict rules at equal GPU time.")
     parser.add_argument("--reps", type=int, default=300, help="simulated runs of research for each rule")
-    parser.add_argument("--noise", type=float, default=0.001, help="standard deviation of one training run")
+    parser.add_argument("--noise", type=float, default=0.001, help="standard deviation of one training")
     parser.add_argument("--fit", action="store_true", help="also show the mixture against the public log")
     arguments = parser.parse_args()
     marks = (100, 500)
     if arguments.fit:
         fit(arguments.reps)
-    print(f"noise of one run {arguments.noise:g}, {arguments.reps} simulated runs of research for each rule")
-    print("| rule | training runs | ideas tried | true gain | keeps | false keeps |")
+    print(f"noise of one training {arguments.noise:g}, {arguments.reps} simulated runs for each rule")
+    print("| rule | trainings | ideas tried | true gain | keeps | false keeps |")
     print("|---|---|---|---|---|---|")
     for name, rows in compare(arguments.noise, arguments.reps, marks).items():
         for mark, row in zip(marks, rows, strict=True):

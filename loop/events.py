@@ -1,11 +1,11 @@
-"""Every event and every command, as types: the journal format and the wire format are these classes as JSON.
+"""Every event and every command, as types. The lines of journal and socket are these classes as JSON.
 
 Two kinds of events share one stream of `Record`s:
 
-- *durable* events are decisions; they are numbered, written to the journal before the side effect they
-  announce, and replay into the same state for ever;
-- *live* events are streams (agent text, training progress, log lines); they have `seq` 0, are shown and
-  dropped, and their full text is kept in the experiment's own files.
+- *durable* events are decisions. They have numbers, are written to the journal before the side effect that
+  they announce, and make the same state whenever they are read again.
+- *live* events are streams: the agent's text, training progress, log lines. They have the number 0, are shown
+  and dropped; the whole text is in the experiment's own files.
 
 Times are seconds since the epoch, durations seconds, memory GB (2**30 bytes), `val_bpb` bits per byte.
 """
@@ -18,17 +18,19 @@ import msgspec
 from msgspec import Struct
 
 FORMAT = 2
-"""Version of the journal and wire format; an engine refuses a journal with a newer one."""
+"""Version of these classes as a format. A journal with a newer one is refused; `loop.records.older_format`
+reads the older ones."""
 
 Outcome = Literal["finished", "crashed", "timeout", "stopped", "doomed"]
-"""How one training process ended."""
+"""How a training process ended: `stopped` by hand, `doomed` by the engine, because its loss could not come to
+anything (`loop.judging.early_stop`)."""
 
 Status = Literal["keep", "discard", "crash"]
 """The verdict's word, as in results.tsv."""
 
 DeltaKind = Literal["text", "thinking", "tool", "result", "retry", "human", "note", "error"]
-"""What a piece of transcript is: agent's words, its thinking, a tool call, the tool's answer, a wait before
-a retry, a human's message, something the engine remarks, a failure."""
+"""What a piece of transcript is, in this order: the agent's words, its thinking, a tool call, the tool's
+answer, a wait before a retry, a human's message, a remark of the engine, a failure."""
 
 
 class Usage(Struct, frozen=True):
@@ -54,15 +56,16 @@ class Usage(Struct, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """When the engine ends or pauses by itself; None means no limit.
-
-    `max_experiments` counts the run's rows, the baseline included.
-    """
+    """When the engine ends or pauses by itself; None means no limit."""
 
     max_experiments: int | None = None
+    """Experiments of the run that have a verdict, the baseline included."""
     max_hours: float | None = None
+    """Hours since the engine started."""
     max_cost: float | None = None
+    """Dollars that the proposals of the run have cost."""
     max_crashes: int | None = 10
+    """Crashes one after another."""
 
 
 # --- durable events -----------------------------------------------------------------------------------------
@@ -88,7 +91,7 @@ class RunCreated(Event, frozen=True):
 
 
 class EngineStarted(Event, frozen=True):
-    """An engine process took the run over."""
+    """An engine process begins to work on the run, with these settings."""
 
     pid: int
     version: str
@@ -102,7 +105,7 @@ class EngineStarted(Event, frozen=True):
 
 
 class EngineStopped(Event, frozen=True):
-    """The engine left in order; after `kill -9` this is missing."""
+    """The engine has ended in order. After `kill -9` this event is missing."""
 
     reason: str
 
@@ -125,7 +128,7 @@ class ExperimentStarted(Event, frozen=True):
 
 
 class CandidateCommitted(Event, frozen=True):
-    """The proposal is a git commit now. A repair or a merge commits again under the same `n`."""
+    """The proposal is a git commit. A repair, or a merge with a new incumbent, is one more under its `n`."""
 
     n: int
     commit: str
@@ -137,34 +140,38 @@ class CandidateCommitted(Event, frozen=True):
     usage: Usage = Usage()
     author: Literal["agent", "human", "engine"] = "agent"
     steered: int = 0
-    """How many of the human's waiting messages this proposal has seen."""
+    """How many of the human's waiting messages the agent had seen when it made this proposal."""
     findings: list[str] = []
     """What the audit of the change found, a sentence each."""
     refused: str = ""
-    """Why the audit does not let it be trained; then it is rejected at once."""
+    """Why the audit refuses to train it: then it counts as rejected. Empty when it does not."""
     combines: list[int] = []
-    """Experiments whose changes this puts together."""
+    """Numbers of the experiments whose changes it puts together."""
 
 
 class Spent(Event, frozen=True):
-    """What an attempt at proposal `n` cost that led nowhere."""
+    """An attempt at proposal `n` led to no candidate; this is what it cost."""
 
     n: int
     usage: Usage
 
 
 class ApprovalRequested(Event, frozen=True):
+    """Candidate `n` waits for a human's approval."""
+
     n: int
 
 
 class Approved(Event, frozen=True):
+    """Candidate `n` may be trained."""
+
     n: int
     first: bool = False
-    """Ahead of everything else in the queue."""
+    """It comes before everything else in the queue."""
 
 
 class Rejected(Event, frozen=True):
-    """A proposal the human refused: it is not trained and gets no row."""
+    """A human refused candidate `n`: it is not trained and gets no row."""
 
     n: int
     reason: str
@@ -219,11 +226,11 @@ class TrainingFinished(Event, frozen=True):
     total_seconds: float = 0.0
     summary: dict[str, float | str] = {}
     verified: bool = False
-    """The number came through the sealed evaluator's own channel, not only as printed text."""
+    """The sealed evaluator measured `value` and proved it; otherwise it is only printed text."""
     hidden: float | None = None
-    """The metric on the audit split, which no agent is told; None where the trainer has none."""
+    """The metric on the hidden text, which no agent is told; None where the trainer has none."""
     flags: list[str] = []
-    """Why this number cannot be kept: over budget, and the like."""
+    """Why this number cannot be kept, a sentence each; `loop.judging.trust` finds them."""
     data: str = ""
     """Name of the data that the sealed evaluation measured on."""
     excluded_seconds: float = 0.0
@@ -240,27 +247,27 @@ class Judged(Event, frozen=True):
     memory_gb: float
     reason: str
     delta: float | None = None
-    """value - incumbent's value of that moment; negative is better when direction is `min`."""
+    """`value` minus the incumbent's value at that time; negative is better when the direction is `min`."""
     evidence: str = ""
     """How much `delta` is against the noise, in words."""
     stderr: float | None = None
-    """Standard error of `delta`; None when the noise is not known, or nil."""
+    """Standard error of `delta`; None when the noise is not known, and when there is none."""
     trainings: int = 1
     """How many trainings of the candidate `value` is the mean of."""
     incumbent: str = ""
     """The incumbent commit this was judged against; empty for the baseline."""
     copies: int = 0
-    """Rows like this one that results.tsv held before: so that a restart knows whether it was written."""
+    """How many rows like its own results.tsv held before; a restart sees from it whether its row is there."""
 
 
 class Logged(Event, frozen=True):
-    """Branch, note and results.tsv row of experiment `n` are in place."""
+    """The branch, the git note and the row of results.tsv say what the verdict on experiment `n` says."""
 
     n: int
 
 
 class RerunAsked(Event, frozen=True):
-    """A human wants one more run of experiment `n`."""
+    """A human wants one more training of experiment `n`."""
 
     n: int
 
@@ -274,12 +281,14 @@ class Overridden(Event, frozen=True):
 
 
 class Paused(Event, frozen=True):
+    """Nothing new starts until `Resumed`."""
+
     reason: str
     by: Literal["human", "engine"] = "human"
 
 
 class Resumed(Event, frozen=True):
-    pass
+    """The run goes on after a pause."""
 
 
 class Steered(Event, frozen=True):
@@ -289,10 +298,14 @@ class Steered(Event, frozen=True):
 
 
 class ModeSet(Event, frozen=True):
+    """A human switched approval mode on or off: whether candidates wait for approval."""
+
     approval: bool
 
 
 class LimitsSet(Event, frozen=True):
+    """A human set other limits."""
+
     limits: Limits
 
 
@@ -304,7 +317,7 @@ class Live(Event, frozen=True):
 
 
 class Preparing(Live, frozen=True):
-    """One line of progress of the data preparation; empty when it is done."""
+    """A line that the data preparation printed; empty when it is done."""
 
     text: str
 
@@ -324,29 +337,30 @@ class AgentDelta(Live, frozen=True):
 
 
 class CandidateEdited(Live, frozen=True):
-    """The editable file as the agent sees it now (`after`) and the incumbent's (`before`).
-
-    `findings`: what the audit says of the change so far.
-    """
+    """The agent edited the file at `path`, which is no commit yet."""
 
     n: int
     path: str
     before: str
+    """The text of the incumbent."""
     after: str
+    """The text as it is now."""
     findings: list[str] = []
+    """What the audit says of the change so far, a sentence each."""
 
 
 class PermissionAsked(Live, frozen=True):
-    """In approval mode: a CLI agent asks leave for a step of its own, and waits."""
+    """In approval mode: a CLI agent asks for permission to do something on the machine, and waits."""
 
     n: int
     id: str
     title: str
     kind: str = ""
-    """What it would do: `edit`, `execute`, `fetch`, ..."""
+    """What it wants to do, in the agent's word: `edit`, `execute`, `fetch`, ..."""
     paths: list[str] = []
+    """Files that it names."""
     advised: bool = False
-    """The policy that answers outside approval mode would allow it."""
+    """Outside approval mode it would be allowed."""
 
 
 class PermissionAnswered(Live, frozen=True):
@@ -358,7 +372,7 @@ class PermissionAnswered(Live, frozen=True):
 
 
 class PhaseChanged(Live, frozen=True):
-    """The training process entered a phase of its own."""
+    """The trainer printed `phase: NAME`."""
 
     n: int
     training: int
@@ -366,7 +380,7 @@ class PhaseChanged(Live, frozen=True):
 
 
 class Progress(Live, frozen=True):
-    """One progress line of the trainer, parsed; fields it did not print are None."""
+    """A progress line that the trainer printed; what it did not print is None (docs/formats.md)."""
 
     n: int = 0
     training: int = 0
@@ -391,7 +405,7 @@ class LogLines(Live, frozen=True):
 
 
 class Telemetry(Live, frozen=True):
-    """The machine, every few seconds. GPU fields are None without one."""
+    """How busy the machine is, every few seconds. Without a GPU its fields are None."""
 
     cpu_percent: float
     memory_gb: float
@@ -404,49 +418,22 @@ class Telemetry(Live, frozen=True):
 
 
 class Notice(Live, frozen=True):
-    """Something the human should see now."""
+    """A message for the human."""
 
     level: Literal["info", "warning", "error"]
     text: str
 
 
 DurableEvent = (
-    RunCreated
-    | EngineStarted
-    | EngineStopping
-    | EngineStopped
-    | ExperimentStarted
-    | CandidateCommitted
-    | Spent
-    | ApprovalRequested
-    | Approved
-    | Rejected
-    | RepairGivenUp
-    | TrainingStarted
-    | TrainingLost
-    | TrainingFinished
-    | Judged
-    | Logged
-    | RerunAsked
-    | Overridden
-    | Paused
-    | Resumed
-    | Steered
-    | ModeSet
-    | LimitsSet
-)
+    RunCreated | EngineStarted | EngineStopping | EngineStopped | ExperimentStarted | CandidateCommitted
+    | Spent | ApprovalRequested | Approved | Rejected | RepairGivenUp | TrainingStarted | TrainingLost
+    | TrainingFinished | Judged | Logged | RerunAsked | Overridden | Paused | Resumed | Steered
+    | ModeSet | LimitsSet
+)  # fmt: skip
 LiveEvent = (
-    Preparing
-    | AgentDelta
-    | CandidateEdited
-    | PermissionAsked
-    | PermissionAnswered
-    | PhaseChanged
-    | Progress
-    | LogLines
-    | Telemetry
-    | Notice
-)
+    Preparing | AgentDelta | CandidateEdited | PermissionAsked | PermissionAnswered | PhaseChanged
+    | Progress | LogLines | Telemetry | Notice
+)  # fmt: skip
 AnyEvent = DurableEvent | LiveEvent
 
 
@@ -462,15 +449,15 @@ class Record(Struct, frozen=True, tag="record"):
 
 
 class Command(Struct, frozen=True, tag_field="type"):
-    """Base of what a client may ask. Each is answered by one `Reply`."""
+    """Base of what a client may ask of the engine. Each command is answered by one `Reply`."""
 
 
 class Pause(Command, frozen=True):
-    """Let the run under way end, then start nothing new."""
+    """Let the trainings under way end, and start nothing new."""
 
 
 class Resume(Command, frozen=True):
-    pass
+    """Go on after a pause."""
 
 
 class Approve(Command, frozen=True):
@@ -495,7 +482,7 @@ class Edit(Command, frozen=True):
 
 
 class Permit(Command, frozen=True):
-    """Answer what a CLI agent asks leave for (`id` empty: the question that waits longest)."""
+    """Answer a CLI agent's question for permission (`id` empty: the one that waits longest)."""
 
     allow: bool
     id: str = ""
@@ -510,20 +497,27 @@ class StopTraining(Command, frozen=True):
 
 
 class StopEngine(Command, frozen=True):
-    """Stop after the run under way, or `now`: it is trained again after the next start."""
+    """End the engine when the trainings under way have ended. With `now` they are ended, and started again by
+    the next engine."""
 
     now: bool = False
 
 
 class Steer(Command, frozen=True):
+    """Tell the agent something in its next turn."""
+
     text: str
 
 
 class SetMode(Command, frozen=True):
+    """Switch approval mode on or off."""
+
     approval: bool
 
 
 class SetLimits(Command, frozen=True):
+    """Set other limits."""
+
     limits: Limits
 
 
@@ -536,7 +530,7 @@ class Override(Command, frozen=True):
 
 
 class RunAgain(Command, frozen=True):
-    """Train a judged experiment once more, with another seed, when the run under way has ended."""
+    """Train a judged experiment once more, with another seed, when a training under way has ended."""
 
     n: int
 
@@ -552,26 +546,13 @@ class GetOthers(Command, frozen=True):
 
 
 AnyCommand = (
-    Pause
-    | Resume
-    | Approve
-    | Reject
-    | Edit
-    | Permit
-    | StopTraining
-    | StopEngine
-    | Steer
-    | SetMode
-    | SetLimits
-    | Override
-    | RunAgain
-    | GetExperiment
-    | GetOthers
-)
+    Pause | Resume | Approve | Reject | Edit | Permit | StopTraining | StopEngine | Steer | SetMode
+    | SetLimits | Override | RunAgain | GetExperiment | GetOthers
+)  # fmt: skip
 
 
 class CurvePoint(Struct, frozen=True, array_like=True):
-    """Training loss at a share of the budget."""
+    """A point of a loss curve: the training loss at a share of the budget (0 to 1)."""
 
     fraction: float
     loss: float
@@ -590,12 +571,14 @@ class ExperimentDetail(Struct, frozen=True):
 
 
 class Request(Struct, frozen=True, tag="request"):
+    """A command from a client, with a number of the client's choice."""
+
     id: int
     command: AnyCommand
 
 
 class Reply(Struct, frozen=True, tag="reply"):
-    """Answer to the request `id`; `text` says what happens now, or why not."""
+    """Answer to the request of this `id`; `text` says what happens now, or why nothing does."""
 
     id: int
     ok: bool
@@ -605,7 +588,7 @@ class Reply(Struct, frozen=True, tag="reply"):
 
 
 class Hello(Struct, frozen=True, tag="hello"):
-    """First message on every connection."""
+    """First message on every connection: who answers."""
 
     version: str
     format: int

@@ -58,20 +58,27 @@ class Experiment(Struct):
 
     n: int
     parent: str
+    """The commit that it changes: the incumbent of that time."""
     phase: ExperimentPhase = "proposing"
     commit: str = ""
+    """Its candidate; empty while it is being proposed."""
     description: str = ""
+    """What it changes, in a few words: the last column of results.tsv."""
     hypothesis: str = ""
+    """Why that should help."""
     added: int = 0
+    """Lines that it adds to the editable file; `removed` are those that it takes away."""
     removed: int = 0
     author: str = "agent"
     started_at: float = 0.0
+    """When its proposal began; seconds since the epoch."""
     finished_at: float | None = None
+    """When it was judged or rejected."""
     trainings: list[Training] = field(default_factory=list)
     verdict: ev.Judged | None = None
     """The verdict as it was given; `phase`, `value` and `reason` follow what came after it."""
     value: float | None = None
-    """The mean of the metric over all its trainings of today."""
+    """The mean of the metric over the trainings that it has had so far; None for a crash."""
     reason: str = ""
     findings: list[str] = []
     """What the audit says about the candidate's change, a sentence each."""
@@ -91,6 +98,7 @@ class Experiment(Struct):
     logged: bool = False
     """Branch, note and row of its verdict are in place."""
     usage: ev.Usage = ev.Usage()
+    """What its proposal has cost, with all attempts and repairs."""
 
     @property
     def judged(self) -> bool:
@@ -103,7 +111,7 @@ class Experiment(Struct):
 
     @property
     def values(self) -> list[float]:
-        """The metric of each finished training of its commit."""
+        """The metric of each finished training of its commit. Before a repair it had another commit."""
         return [
             t.value
             for t in self.trainings
@@ -117,7 +125,7 @@ class Experiment(Struct):
 
     @property
     def delta(self) -> float | None:
-        """Its value minus the incumbent's of that moment; None without a verdict or incumbent."""
+        """Its value minus the incumbent's value when it was judged; None without a verdict or incumbent."""
         return self.verdict.delta if self.verdict else None
 
     @property

@@ -1,6 +1,6 @@
-"""The part of the state that is only shown: streams that are never journaled, and the newest end of each.
+"""The part of the state that is only shown: the newest end of each stream of live events.
 
-A client that attaches late gets this tail at once; the whole text lies in each experiment's own files.
+A client that attaches late gets these ends at once. The whole text is in each experiment's own files.
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ CURVE_POINTS = 600
 
 
 class SeatView(Struct):
-    """What one seat shows: the training that runs on it, or the last one that did."""
+    """What one seat (a place to train) shows: the training that runs there, or the last one that did."""
 
     n: int = 0
     """The experiment's number; 0 when nothing has trained on this seat yet."""
     training: int = 0
     """The training's number within its experiment."""
     phase: str = ""
-    """The trainer's own word for what it does (`evaluating`); empty when the training has ended."""
+    """What the trainer says that it does, such as `evaluating`; empty when the training has ended."""
     progress: ev.Progress | None = None
     """The newest progress line."""
     curve: list[ev.CurvePoint] = field(default_factory=list)
+    """The loss curve so far, thinned."""
     log: list[str] = field(default_factory=list)
+    """The newest lines that it printed."""
 
     def take(self, event: ev.PhaseChanged | ev.Progress | ev.LogLines) -> None:
         """Take in what the trainer on this seat printed."""
@@ -50,14 +52,16 @@ class SeatView(Struct):
 
 
 class LiveView(Struct):
-    """Everything that is shown and then forgotten."""
+    """What a screen shows besides the durable state."""
 
     preparing: str = ""
-    """Progress of the data preparation; empty when none runs."""
+    """What the data preparation printed last; empty when none runs."""
     transcript: list[ev.AgentDelta] = field(default_factory=list)
+    """The newest messages of the agents."""
     edited: ev.CandidateEdited | None = None
+    """The newest edit of a proposal under way."""
     asked: list[ev.PermissionAsked] = field(default_factory=list)
-    """What CLI agents ask leave for; the one that waits longest comes first."""
+    """Permissions that CLI agents wait for, the longest waiting first."""
     seats: dict[int, SeatView] = field(default_factory=dict)
     """One view for each seat on which something has trained, by the seat's number."""
     telemetry: ev.Telemetry | None = None
@@ -90,8 +94,10 @@ class LiveView(Struct):
 
 
 def _append_delta(transcript: list[ev.AgentDelta], delta: ev.AgentDelta) -> None:
-    """Append a piece of transcript. Pieces of one streamed message are joined, so that the tail counts
-    messages and not tokens."""
+    """Append a piece of transcript, joined to the one before when both belong to one streamed message.
+
+    So the bound of the transcript counts messages and not pieces of them.
+    """
     last = transcript[-1] if transcript else None
     if last and delta.id and (last.n, last.id, last.kind) == (delta.n, delta.id, delta.kind):
         transcript[-1] = ev.AgentDelta(

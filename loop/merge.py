@@ -5,13 +5,13 @@ from __future__ import annotations
 from difflib import SequenceMatcher
 
 Change = tuple[int, int, list[str]]
-"""Lines [start, end) of the base become these."""
+"""start, end, lines: the lines [start, end) of the base become these lines."""
 
 
 def merge(base: str, ours: str, theirs: str) -> str | None:
-    """`theirs`' changes to `base` applied to `ours`; None when both changed the same or touching lines.
+    """The changes that `theirs` makes to `base`, applied to `ours`.
 
-    The same change made on both sides is taken once.
+    None when both change the same line or lines that touch. A change that both make is applied once.
     """
     lines = base.splitlines(keepends=True)
     changes = _changes(lines, ours.splitlines(keepends=True))
@@ -22,13 +22,14 @@ def merge(base: str, ours: str, theirs: str) -> str | None:
             return None
         changes.append(change)
     merged = list(lines)
+    # From the end to the beginning: so the line numbers of the changes still to come stay right.
     for start, end, text in sorted(changes, key=lambda c: c[:2], reverse=True):
         merged[start:end] = text
     return "".join(merged)
 
 
 def count(before: str, after: str) -> tuple[int, int]:
-    """Added and removed lines."""
+    """How many lines `after` adds to `before`, and how many it removes."""
     added = removed = 0
     for start, end, text in _changes(before.splitlines(), after.splitlines()):
         added, removed = added + len(text), removed + end - start

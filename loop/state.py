@@ -56,6 +56,7 @@ class RunState(Struct):
     incumbent: int | None = None
     """Number of the experiment that is the incumbent; None before the baseline."""
     baseline: float | None = None
+    """The metric of the unchanged code (the mean of its trainings); None before it has trained."""
     reruns: list[int] = field(default_factory=list)
     """Judged experiments that a human wants to train once more."""
     steering: list[str] = field(default_factory=list)
@@ -86,12 +87,12 @@ class RunState(Struct):
 
     @property
     def sealed(self) -> bool:
-        """The trainer is ours: the unchanged code handed its number over through the evaluator's channel."""
+        """The sealed evaluator measured the unchanged code: so it has to measure every candidate."""
         return any(t.finished is not None and t.finished.verified for t in self._baseline_trainings)
 
     @property
     def uses_budget(self) -> bool:
-        """The unchanged code trains for its whole budget, as far as the clock on the wall tells."""
+        """The unchanged code trained for its whole budget at least once, by the engine's clock."""
         times = [(t.finished_at or 0) - t.started_at - t.budget_s for t in self._baseline_trainings]
         return any(beyond >= 0 for beyond in times)
 
@@ -124,13 +125,14 @@ class RunState(Struct):
 
     @property
     def seat(self) -> SeatView:
-        """The seat that a screen with room for one shows: the one that has trained longest, else any."""
+        """The seat that a screen with room for one shows: the one that trains longest, else the first one."""
         if self.under_way:
             return self.live.seats.get(self.under_way[0].seat) or SeatView()
         return next(iter(self.live.seats.values()), SeatView())
 
     @property
     def proposing(self) -> Experiment | None:
+        """The newest experiment that is being proposed."""
         return next(reversed(self.opened("proposing")), None)
 
     @property
@@ -165,10 +167,14 @@ class RunState(Struct):
         return "proposing" if phases & {"proposing", "queued"} else "starting"
 
     def better(self, value: float, than: float) -> bool:
+        """Whether one value of the metric is better than another."""
         return value < than if self.direction == "min" else value > than
 
     def per_hour(self, now: float) -> float | None:
-        """Experiments an hour over the last ten verdicts; None before the second one."""
+        """Experiments an hour over the last ten that were judged or rejected; None before the second one.
+
+        When none has ended for half an hour, the wait since then counts too.
+        """
         ends = [e.finished_at for e in self.experiments[-30:] if e.finished_at is not None][-11:]
         if len(ends) < 2 or ends[-1] <= ends[0]:
             return None
@@ -307,6 +313,7 @@ def _reject(s: RunState, e: Experiment, reason: str, t: float) -> None:
 
 
 def _close(s: RunState, n: int) -> None:
+    """Experiment `n` has a verdict or is rejected."""
     if n in s.open:
         s.open.remove(n)
 
@@ -340,7 +347,7 @@ def _training_finished(s: RunState, event: ev.TrainingFinished, t: float) -> Non
 
 
 def _row_changes(s: RunState, e: Experiment) -> None:
-    """What results.tsv says of this experiment is about to change: remember the row that stands there."""
+    """The row of a judged experiment is about to change: remember the one that results.tsv has now."""
     e.replaced = e.row if e.logged else e.replaced
     e.logged = False
     if e.n not in s.unlogged:

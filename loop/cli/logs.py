@@ -8,9 +8,9 @@ from typing import TextIO
 
 import msgspec
 
-from loop import events as ev
 from loop.cli.status import Lines
 from loop.paths import RunPaths
+from loop.records.journal import decode
 
 EVERY_S = 0.3
 """How often to look for new records."""
@@ -27,7 +27,7 @@ def show(paths: RunPaths, stream: TextIO, follow: bool, engine_runs: Callable[[R
             *whole, rest = (rest + journal.read()).split(b"\n")
             for line in whole:
                 try:
-                    lines.say(ev.decode_record(line))
+                    lines.say(decode(line))
                 except msgspec.DecodeError:
                     print("(a record of another version)", file=stream)
             if not more:

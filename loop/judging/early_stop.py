@@ -1,5 +1,8 @@
-"""Runs that cannot come to anything, seen while they train. Pure, and conservative: a stopped run that would
-have been kept costs more than the time of ten that would not."""
+"""Whether a training cannot end well any more, judged by its loss curve while it trains. Pure.
+
+The thresholds are cautious: to stop one training that would have been kept costs more than the time of ten
+that would not.
+"""
 
 from __future__ import annotations
 
@@ -10,35 +13,41 @@ from statistics import median
 from loop.events import CurvePoint
 
 NANS = 3
-"""Progress lines in a row without a finite loss."""
+"""So many progress lines in a row without a finite loss end a training."""
+POINTS = 10
+"""Points that a loss curve needs before it is judged."""
 SINCE = 0.05
-"""Share of the budget before which a loss may do what it likes."""
+"""Share of the budget from which a loss is judged; early in training it may rise and come back."""
 EXPLODED = 2.0
-"""A loss so many times its first one has left the ground for good."""
+"""A loss of so many times its first value does not come back."""
 LOOK_FROM = 0.5
-"""Share of the budget from which a run is compared with the incumbent's."""
+"""Share of the budget from which a training is compared with the incumbent's."""
 SLOWER = 3
-"""A run is far behind when it is where the incumbent was at a third of its progress."""
+"""The loss is compared with the incumbent's at a third of the same share of the budget: a training that is
+above even that is far behind."""
 MARGIN = 0.05
-"""... and that by this share of what the incumbent's loss fell in all."""
+"""It has to be above by more than this share of what the incumbent's loss fell in all."""
 WINDOW = 0.05
-"""Share of the budget over which losses are averaged: single steps scatter."""
+"""Share of the budget over which the median of the losses is taken: single steps scatter."""
 
 
 def doomed(curve: Sequence[CurvePoint], nans: int, incumbent: Sequence[CurvePoint]) -> str | None:
-    """Why a run should end now; None to let it go on. `nans` counts the last lines without a finite loss,
-    `incumbent` is the curve of a run of the incumbent, empty when there is none."""
+    """Why a training should end now, as a sentence; None to let it go on.
+
+    `curve` are its finite losses so far, `nans` counts the newest progress lines without a finite loss, and
+    `incumbent` is the loss curve of a training of the incumbent, empty when there is none.
+    """
     if nans >= NANS:
         return "its loss is not finite"
-    if len(curve) < 10 or curve[-1].fraction < SINCE:
+    if len(curve) < POINTS or curve[-1].fraction < SINCE:
         return None
     now, first = curve[-1].fraction, curve[0].loss
-    recent = _around(curve, now)
+    recent = _level(curve, now)
     if first > 0 and recent is not None and recent > EXPLODED * first:
         return f"its loss exploded: {first:.4g} at first, {recent:.4g} at {100 * now:.0f}%"
-    if now < LOOK_FROM or len(incumbent) < 10 or recent is None:
+    if now < LOOK_FROM or len(incumbent) < POINTS or recent is None:
         return None
-    then, start, end = (_around(incumbent, at) for at in (now / SLOWER, 2 * WINDOW, 1.0))
+    then, start, end = (_level(incumbent, at) for at in (now / SLOWER, 2 * WINDOW, 1.0))
     if then is None or start is None or end is None or not start > end:
         return None
     if recent > then + MARGIN * (start - end):
@@ -49,7 +58,7 @@ def doomed(curve: Sequence[CurvePoint], nans: int, incumbent: Sequence[CurvePoin
     return None
 
 
-def _around(curve: Sequence[CurvePoint], fraction: float) -> float | None:
-    """The usual loss in the window that ends at `fraction`; None without enough points."""
+def _level(curve: Sequence[CurvePoint], fraction: float) -> float | None:
+    """The median loss in the window that ends at `fraction`; None with fewer than two points there."""
     losses = [p.loss for p in curve if fraction - WINDOW <= p.fraction <= fraction and math.isfinite(p.loss)]
     return median(losses) if len(losses) >= 2 else None

@@ -1,4 +1,7 @@
-"""How much a metric moves when nothing changes but the seed, and what that is worth as evidence. Pure."""
+"""How much the metric moves when nothing but the seed changes, and how large a difference must be to count.
+
+Trainings of one commit with different seeds are replicates; their spread is the noise. Pure.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,12 @@ from msgspec import Struct
 
 
 class Noise(Struct, frozen=True):
-    """Standard deviation of one run, pooled over every commit that was run more than once.
-
-    `degrees` counts the replicates behind it: 0 means that nothing is known, and `deviation` is then 0.
-    """
+    """An estimate of the noise."""
 
     deviation: float = 0.0
+    """Standard deviation of the metric of one training; 0 while nothing is known."""
     degrees: int = 0
+    """Degrees of freedom of the estimate: for each commit, its trainings less one. 0: nothing is known."""
 
     @property
     def known(self) -> bool:
@@ -25,16 +27,16 @@ class Noise(Struct, frozen=True):
 
     @property
     def none(self) -> bool:
-        """Replicates were all alike: this trainer ignores its seed, so any difference is real."""
+        """All replicates had equal values: this trainer ignores its seed, so that any difference is real."""
         return self.known and self.deviation == 0.0
 
     def of_difference(self, ours: int, theirs: int) -> float:
-        """Standard error of the difference between a mean of `ours` and a mean of `theirs` runs."""
+        """Standard error of the difference between a mean of `ours` and a mean of `theirs` trainings."""
         return self.deviation * math.sqrt(1 / ours + 1 / theirs)
 
 
 def pooled(groups: Iterable[Sequence[float]]) -> Noise:
-    """The noise that replicates show; each group holds one configuration's values."""
+    """The noise that replicates show: the pooled standard deviation. Each group holds one commit's values."""
     squares, degrees = 0.0, 0
     for values in groups:
         if len(values) > 1:
@@ -47,9 +49,10 @@ def pooled(groups: Iterable[Sequence[float]]) -> Noise:
 
 @lru_cache(maxsize=4096)
 def needed(error: float, degrees: int) -> float:
-    """How many standard errors are needed so that luck alone gets there with chance `error`.
+    """How many standard errors a difference must have, so that luck alone makes one with chance `error`.
 
-    Student's t: with few replicates the noise itself is uncertain, and more is needed.
+    That is the upper quantile of Student's t distribution: with few degrees of freedom the noise itself is
+    uncertain, and more is needed. It is found by bisection.
     """
     if degrees > 200:
         return NormalDist().inv_cdf(1 - error)
@@ -61,7 +64,10 @@ def needed(error: float, degrees: int) -> float:
 
 
 def _upper_tail(t: float, degrees: int) -> float:
-    """Chance that Student's t with these (whole) degrees of freedom is above `t` >= 0, in closed form."""
+    """Chance that Student's t with this whole number of degrees of freedom is above `t` >= 0.
+
+    Closed form by Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4.
+    """
     angle = math.atan2(t, math.sqrt(degrees))
     sine, cosine = math.sin(angle), math.cos(angle)
     total, term = 0.0, 1.0

@@ -1,4 +1,9 @@
-"""Why a run's number cannot be kept, whatever it says. Pure; a sentence a doubt, for agent and human."""
+"""Whether the number of a finished training can be believed.
+
+Each function returns the reasons why it cannot, one sentence each, for agent and human; an empty list means
+that nothing speaks against it. `sealed_flags` and `printed_flags` look at one training by itself,
+`unlike_baseline` holds it against others. docs/verdicts.md tells what each of them stops.
+"""
 
 from __future__ import annotations
 
@@ -10,93 +15,128 @@ from msgspec import Struct
 from loop.events import TrainingFinished
 from loop.state import RunState, Training
 
-SLACK = 1.25
-"""A trainer may go past its budget by its last step and by what its clock leaves out."""
-SLACK_S = 60.0
+OVER, OVER_S = 0.02, 3.0
+"""Share of the budget, or seconds where those are more, by which sealed training time may exceed the budget.
+
+A training ends with a whole step, so it always runs over a little. At budgets of seconds one step on a busy
+machine takes longer than the share.
+"""
+UNSEEN_S = 10.0
+"""Seconds of a process that the sealed evaluator cannot see: the interpreter starts before it is imported,
+and the process ends after it has reported."""
+PRINTED = 1e-5
+"""By how much the printed metric may differ from the measured one. Six decimals are printed."""
+
+SLACK, SLACK_S = 1.25, 60.0
+"""Factor of the budget, and seconds besides, within which a trainer that is not ours has to end its training.
+
+There is no sealed clock to hold it to. So this allows for a long last step, and for start-up and compilation,
+which many trainers leave out of their budget.
+"""
 SHORT = 0.5
-"""Less of a budget than this is not the same experiment, where the unchanged code uses all of it."""
+"""Share of the budget that a process must last at least, where the unchanged code uses the whole budget."""
+
+LEFT_OUT, LEFT_OUT_S = 0.10, 5.0
+"""Share of the budget, and seconds besides, that a clock may leave out more than the baseline's did."""
+UNLIKE = 0.05
+"""Share by which the metric may fall further than it does on the hidden text.
+
+The changes of honest research stay within 1% (docs/verdicts.md).
+"""
+
+
+class Sealed(Struct, frozen=True):
+    """What the sealed evaluator measured in the trainer's process; docs/formats.md tells where it lies."""
+
+    nonce: str
+    """Secret number that this training got: it proves that the report is this training's."""
+    val_bpb: float
+    """The metric, on text that the research is judged by."""
+    hidden_bpb: float | None = None
+    """The metric on the hidden text, which no agent is told."""
+    data: str = ""
+    """Name of the data that it was measured on, made from its content."""
+    training_seconds: float = 0.0
+    """Time that counts against the budget."""
+    excluded_seconds: float = 0.0
+    """Start-up and warm-up steps, which do not count."""
+    evaluation_seconds: float = 0.0
+    total_seconds: float = 0.0
+    """From the import of the evaluator to its report."""
+    steps: int = 0
+
+
+def sealed_flags(sealed: Sealed, printed: float | None, budget_s: float, wall_s: float) -> list[str]:
+    """What speaks against a number that the sealed evaluator measured.
+
+    It catches a training over its budget, one that did something outside the evaluator's clock, and one that
+    printed another number. `printed` is the metric that it printed, `wall_s` is how long its process lived by
+    the engine's clock.
+    """
+    found = []
+    over_s = sealed.training_seconds - budget_s
+    if over_s > max(OVER * budget_s, OVER_S):
+        found.append(f"over budget: trained {sealed.training_seconds:.1f} s of {budget_s:g} s")
+    unseen_s = wall_s - sealed.total_seconds
+    if unseen_s > OVER * budget_s + UNSEEN_S:
+        found.append(f"{unseen_s:.1f} s of its {wall_s:.1f} s passed outside the trainer's own clock")
+    if printed is not None and abs(printed - sealed.val_bpb) > PRINTED:
+        found.append(f"it printed val_bpb {printed:.6f}, measured was {sealed.val_bpb:.6f}")
+    return found
 
 
 def printed_flags(
     summary: Mapping[str, float | str], budget_s: float, wall_s: float, steps_s: float, *, full: bool
 ) -> list[str]:
-    """`wall_s` is the whole process and `steps_s` from its first progress line to its last, by our clock;
-    `full`: the unchanged code uses its whole budget."""
+    """What speaks against a number that a trainer which is not ours only printed.
+
+    It catches a training over its budget, one that claims more time than its process lived, and one that ends
+    far too early to have trained. By the engine's clock the process lived for `wall_s`, with `steps_s` from
+    its first progress line to its last. `summary` is what it printed at its end. `full` says whether the
+    unchanged code uses its whole budget.
+    """
     said = summary.get("training_seconds")
-    claimed = said if isinstance(said, float) else 0.0
-    most = SLACK * budget_s + SLACK_S
+    claimed_s = said if isinstance(said, float) else 0.0
+    trained_s = max(claimed_s, steps_s)
     found = []
-    if max(claimed, steps_s) > most:
-        found.append(f"it trained for {max(claimed, steps_s):.0f} s with a budget of {budget_s:g} s")
-    if claimed > wall_s + 1:
-        found.append(f"it says that it trained for {claimed:.0f} s, but it ran for {wall_s:.1f} s")
+    if trained_s > SLACK * budget_s + SLACK_S:
+        found.append(f"it trained for {trained_s:.0f} s with a budget of {budget_s:g} s")
+    if claimed_s > wall_s + 1:
+        found.append(f"it says that it trained for {claimed_s:.0f} s, but it ran for {wall_s:.1f} s")
     if full and wall_s < SHORT * budget_s:
         found.append(f"it ended after {wall_s:.1f} s of a budget of {budget_s:g} s")
     return found
 
 
-OVER = 0.02
-"""Share of the budget that training may run over; the last step always does a little."""
-OVER_S = 3.0
-"""The same in seconds, for budgets so short that a step or two on a busy machine are more than that share."""
-UNSEEN_S = 10.0
-"""Seconds that a process may take beside what the evaluator saw of it: interpreter, end, a busy machine."""
-
-
-class Sealed(Struct, frozen=True):
-    """The evaluator's report; docs/formats.md tells the fields."""
-
-    nonce: str
-    val_bpb: float
-    hidden_bpb: float | None = None
-    data: str = ""
-    training_seconds: float = 0.0
-    excluded_seconds: float = 0.0
-    evaluation_seconds: float = 0.0
-    total_seconds: float = 0.0
-    steps: int = 0
-
-
-def sealed_flags(sealed: Sealed, printed: float | None, budget_s: float, wall_s: float) -> list[str]:
-    """Why a measured number cannot be kept all the same."""
-    found = []
-    over = sealed.training_seconds - budget_s
-    if over > max(OVER * budget_s, OVER_S):
-        found.append(f"over budget: trained {sealed.training_seconds:.1f} s of {budget_s:g} s")
-    unseen = wall_s - sealed.total_seconds
-    if unseen > OVER * budget_s + UNSEEN_S:
-        found.append(f"{unseen:.1f} s of its {wall_s:.1f} s passed outside the trainer's own clock")
-    if printed is not None and abs(printed - sealed.val_bpb) > 1e-5:
-        found.append(f"it printed val_bpb {printed:.6f}, measured was {sealed.val_bpb:.6f}")
-    return found
-
-
-LEFT_OUT, LEFT_OUT_S = 0.10, 5.0
-"""Share of the budget, and seconds besides, that a run's clock may leave out more than the baseline's did."""
-UNLIKE = 0.05
-"""Share by which val_bpb may fall further than it does on hidden text; honest changes stay within 1%."""
-
-
 def unlike_baseline(state: RunState, training: Training) -> list[str]:
-    """What makes a training unlike the baseline's or the incumbent's where they must be alike."""
-    ended = training.finished
-    baseline = next((e for e in state.experiments if e.commit == state.base), None)
-    measured = [t.finished for t in baseline.trainings if t.finished and t.finished.data] if baseline else []
-    if ended is None or not measured or measured[0] is ended:
+    """What speaks against a sealed number beside those of the baseline and the incumbent.
+
+    It catches an evaluation on other data, training in the time that the clock leaves out, and a metric that
+    fell by fitting the text it is measured on. Nothing is found where the baseline was not measured by the
+    sealed evaluator, and for the training that the baseline was measured by.
+    """
+    ended, first = training.finished, _first_sealed(state)
+    if ended is None or first is None or first is ended:
         return []
-    first = measured[0]
     found = []
     if ended.data != first.data:
         found.append("it was evaluated on other data than the baseline")
-    left_out = ended.excluded_seconds - first.excluded_seconds
-    if left_out > LEFT_OUT * training.budget_s + LEFT_OUT_S:
-        found.append(f"its clock left out {left_out:.1f} s more than the baseline's")
+    left_out_s = ended.excluded_seconds - first.excluded_seconds
+    if left_out_s > LEFT_OUT * training.budget_s + LEFT_OUT_S:
+        found.append(f"its clock left out {left_out_s:.1f} s more than the baseline's")
     best = state.experiment(state.incumbent).trainings if state.incumbent else []
-    ratios = [r for t in best if t.finished and (r := _hidden_ratio(t.finished)) is not None]
+    usual = [ratio for t in best if t.finished and (ratio := _hidden_ratio(t.finished)) is not None]
     ratio = _hidden_ratio(ended)
-    if ratios and ratio is not None and ratio < (1 - UNLIKE) * fmean(ratios):
+    if usual and ratio is not None and ratio < (1 - UNLIKE) * fmean(usual):
         found.append("its number does not hold on text like that it is measured on")
     return found
+
+
+def _first_sealed(state: RunState) -> TrainingFinished | None:
+    """The first training of the unchanged code that the sealed evaluator measured."""
+    baseline = next((e for e in state.experiments if e.commit == state.base), None)
+    ends = [t.finished for t in baseline.trainings] if baseline else []
+    return next((ended for ended in ends if ended and ended.data), None)
 
 
 def _hidden_ratio(ended: TrainingFinished) -> float | None:

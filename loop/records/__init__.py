@@ -1,1 +1,1 @@
-"""Records: everything of a run that stays on disk or in git."""
+"""Records: what a run keeps on disk and in git, and how it is read again."""

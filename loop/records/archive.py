@@ -1,4 +1,7 @@
-"""What is kept of every experiment beside the journal: sources in git, logs and transcripts in files."""
+"""What is kept of past experiments besides the journal.
+
+Their sources are in git; their logs, loss curves and transcripts are files.
+"""
 
 from __future__ import annotations
 
@@ -7,40 +10,42 @@ from pathlib import Path
 from loop import events as ev
 from loop import text
 from loop.paths import RunPaths
-from loop.records import journal, training_folder
+from loop.records import journal
 from loop.records.repository import Repository
-from loop.state import RunState
+from loop.records.training_folder import TrainingFolder, read_curve
+from loop.state import LiveView, RunState
 
 
 class KeptArchive:
-    """Past experiments of one run, read when asked for (`loop.agents.base.Archive`)."""
+    """Past experiments of one run, read when they are asked for.
+
+    An agent gets it as its `loop.agents.base.Archive`.
+    """
 
     def __init__(self, repository: Repository, paths: RunPaths, state: RunState) -> None:
         self._repository, self._paths, self._state = repository, paths, state
 
     def source(self, n: int) -> str:
+        """The editable file as experiment `n` has it; empty before it is committed."""
         commit = self._state.experiment(n).commit
         return (self._repository.read(commit, self._state.editable) or "") if commit else ""
 
     def before(self, n: int) -> str:
-        """The source that experiment `n` changed."""
+        """The editable file that experiment `n` changed."""
         return self._repository.read(self._state.experiment(n).parent, self._state.editable) or ""
 
     def log(self, n: int) -> str:
-        run = self._state.experiment(n).last_training
-        if run is None:
-            return ""
-        return text.clean(training_folder.TrainingFolder(self._paths.training(n, run.number)).end_of_log())
+        """The end of the log of its last training, safe to show; empty when it never trained."""
+        folder = self._last_training(n)
+        return text.clean(folder.end_of_log()) if folder else ""
 
     def curve(self, n: int) -> list[ev.CurvePoint]:
-        """The loss curve of the experiment's last run."""
-        run = self._state.experiment(n).last_training
-        return training_folder.read_curve(
-            training_folder.TrainingFolder(self._paths.training(n, run.number if run else 1)).metrics
-        )
+        """The loss curve of its last training; empty when it never trained."""
+        folder = self._last_training(n)
+        return read_curve(folder.metrics) if folder else []
 
     def detail(self, n: int) -> ev.ExperimentDetail:
-        """Everything about experiment `n` for its screen."""
+        """Everything that the screen of experiment `n` shows."""
         return ev.ExperimentDetail(
             n,
             self._state.editable,
@@ -51,13 +56,21 @@ class KeptArchive:
             curve=self.curve(n),
         )
 
+    def _last_training(self, n: int) -> TrainingFolder | None:
+        training = self._state.experiment(n).last_training
+        return TrainingFolder(self._paths.training(n, training.number)) if training else None
+
 
 def read_transcript(path: Path) -> list[ev.AgentDelta]:
-    """The whole transcript, streamed pieces of one message joined; a torn last line is left out."""
-    whole = RunState()
-    pieces: list[ev.AgentDelta] = []
+    """The whole transcript of an experiment, with the streamed pieces of each message joined.
+
+    A torn last line is left out.
+    """
+    # The live view joins the pieces; a message is complete once the next one has begun behind it.
+    view = LiveView()
+    messages: list[ev.AgentDelta] = []
     for delta in journal.stream(path, ev.AgentDelta):
-        whole.apply(ev.Record(0, 0.0, delta))
-        if len(whole.live.transcript) == 2:
-            pieces.append(whole.live.transcript.pop(0))
-    return pieces + whole.live.transcript
+        view.apply(delta)
+        if len(view.transcript) == 2:
+            messages.append(view.transcript.pop(0))
+    return messages + view.transcript

@@ -1,8 +1,12 @@
-"""The journal: what happened, one JSON object a line, durable before it takes effect."""
+"""The journal of a run: a file of durable events, one JSON object a line.
+
+Each event is on disk before its side effect begins, so that a restart can go on from the step under way.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import time
@@ -14,12 +18,13 @@ import msgspec
 
 from loop import events as ev
 from loop.errors import JournalError
+from loop.records import older_format
 
 T = TypeVar("T")
 
 
 class Journal:
-    """An append-only file of durable records. One engine at a time holds it open (see `engine.lock`)."""
+    """A journal that is open for appending. Only the engine that holds `engine.lock` opens it."""
 
     def __init__(self, path: Path, records: list[ev.Record]) -> None:
         self.path = path
@@ -29,15 +34,18 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path) -> Journal:
-        """Open or create, repairing a torn tail. Raises `JournalError` when a line cannot be understood."""
+        """Open a journal, or create it; a torn last line is cut off.
+
+        Raises `JournalError` when a line cannot be understood.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         repair(path)
         return cls(path, read(path))
 
     def append(self, event: ev.DurableEvent) -> ev.Record:
-        """Number the event and make it durable; on return it survives a power cut.
+        """Give the event the next number and write it; on return it survives a power cut.
 
-        A line that could only be written in part (disk full) is cut off again before OSError is raised.
+        Raises OSError, for example when the disk is full; a line that was written in part is cut off before.
         """
         record = ev.Record(self.seq + 1, time.time(), event)
         line = ev.encode(record) + b"\n"
@@ -45,7 +53,7 @@ class Journal:
         try:
             written = os.write(self._fd, line)
             if written != len(line):
-                raise OSError(28, "No space left on device", str(self.path))
+                raise OSError(errno.ENOSPC, "No space left on device", str(self.path))
             os.fsync(self._fd)
         except OSError:
             os.ftruncate(self._fd, start)
@@ -58,7 +66,7 @@ class Journal:
 
 
 def repair(path: Path) -> int:
-    """Cut what follows the last newline: a line that a kill tore. Returns how many bytes went."""
+    """Cut off a torn last line, whose writer was killed: it has no newline. Returns how many bytes went."""
     if not path.exists():
         return 0
     data = path.read_bytes()
@@ -71,16 +79,47 @@ def repair(path: Path) -> int:
 
 
 def read(path: Path) -> list[ev.Record]:
-    """All whole records of a journal; a torn last line is left out. Never writes."""
+    """The records of a journal, without a torn last line; none when there is no file. Writes nothing.
+
+    Raises `JournalError` when a line cannot be understood, or when records are missing.
+    """
     if not path.exists():
         return []
     with _no_collection():
         return _read(path)
 
 
+def decode(line: bytes) -> ev.Record:
+    """The record in a journal line, whether this version wrote it or an older one.
+
+    Raises `msgspec.DecodeError` when neither did.
+    """
+    try:
+        record = ev.decode_record(line)
+    except msgspec.ValidationError:
+        return ev.decode_record(older_format.upgraded(line))
+    if older_format.may_be_older(record, line):
+        return ev.decode_record(older_format.upgraded(line))
+    return record
+
+
+def stream(path: Path, kind: type[T]) -> Iterator[T]:
+    """The objects of type `kind` in a file of JSON lines, such as a transcript.
+
+    Lines that do not decode, such as a torn last one, are left out; a missing file has no objects.
+    """
+    with contextlib.suppress(OSError):
+        for line in path.read_bytes().splitlines():
+            with contextlib.suppress(msgspec.DecodeError):
+                yield msgspec.json.decode(line, type=kind)
+
+
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Records are no garbage: looking for some while they pile up takes longer than reading them."""
+    """Switch the garbage collector off: its searches take longer than reading a long journal.
+
+    Decoded records are all kept, so there is no garbage among them to find.
+    """
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -90,19 +129,11 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def stream(path: Path, kind: type[T]) -> Iterator[T]:
-    """The objects of a file that is only appended to, one a line; what is torn or missing is left out."""
-    with contextlib.suppress(OSError):
-        for line in path.read_bytes().splitlines():
-            with contextlib.suppress(msgspec.DecodeError):
-                yield msgspec.json.decode(line, type=kind)
-
-
 def _read(path: Path) -> list[ev.Record]:
     records: list[ev.Record] = []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
-            record = ev.decode_record(line)
+            record = decode(line)
         except msgspec.DecodeError as error:
             raise JournalError(
                 f"{path}, line {number} is not a journal record ({error}); "

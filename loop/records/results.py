@@ -1,8 +1,9 @@
-"""results.tsv: five columns, exactly autoresearch's, shared with whatever other tool writes there.
+"""results.tsv: the table of verdicts, in autoresearch's five columns, shared with whatever else writes there.
 
     commit	val_bpb	memory_gb	status	description
 
-Rows that are there stay as they are, byte for byte. Writing is atomic.
+Lines that are there stay as they are, byte for byte. Each change replaces the file as a whole, so that no
+reader sees half of one. `loop.experiment.format_row` makes the rows of a run.
 """
 
 from __future__ import annotations
@@ -10,32 +11,92 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
+from loop import events as ev
 from loop.paths import HOME
 
 if TYPE_CHECKING:
     import polars as pl
 
-COLUMNS = ("commit", "val_bpb", "memory_gb", "status", "description")
+
+class Row(NamedTuple):
+    """One experiment in results.tsv, whoever wrote it."""
+
+    commit: str
+    """Mostly the first 7 characters of a commit; autoresearch writes `baseline` for its first row."""
+    val_bpb: float | None
+    """The metric; None for a crash, and where the column holds no finite number."""
+    memory_gb: float | None
+    """Peak memory; None where the column holds no finite number."""
+    status: ev.Status
+    description: str
+
+
+COLUMNS = Row._fields
 HEADER = "\t".join(COLUMNS)
+STATUSES: dict[str, ev.Status] = {status: status for status in get_args(ev.Status)}
+
+
+def parse(line: str) -> Row | None:
+    """The row in a line; None for the header, a torn line and everything else that is not a row.
+
+    Columns after the fifth are left out.
+    """
+    cells = line.rstrip("\r\n").split("\t")
+    if len(cells) < len(COLUMNS) or (status := STATUSES.get(cells[3])) is None:
+        return None
+    value = None if status == "crash" else _number(cells[1])
+    return Row(cells[0], value, _number(cells[2]), status, cells[4])
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def lines(path: Path) -> list[str]:
-    """The file's lines, header included; empty when there is no file. Odd bytes survive a round trip."""
+    """The file's lines, header included; empty when there is no file.
+
+    Bytes that are not UTF-8 become lone surrogates, so that `append` and `change` can write them back.
+    """
     if not path.exists():
         return []
     return path.read_bytes().decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
 
 
-def append(path: Path, row: str, copies: int) -> bool:
-    """Add `row` unless more than `copies` lines like it are there already; True when it was added.
+def readable(line: str) -> str:
+    """A line of `lines` as text that can be shown and sent: U+FFFD stands for what is not UTF-8."""
+    return line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
-    `copies` is what `lines(path).count(row)` was before the row was first due: so a row is written once
-    even if the writer was killed after the rename and before it could say so.
+
+def read(path: Path) -> pl.DataFrame:
+    """All rows as a table with the columns of `Row`. What is missing there is null here."""
+    import polars as pl  # here, as it takes long to load and the engine does without
+
+    schema = {
+        "commit": pl.String,
+        "val_bpb": pl.Float64,
+        "memory_gb": pl.Float64,
+        "status": pl.String,
+        "description": pl.String,
+    }
+    rows = [row for line in lines(path) if (row := parse(readable(line)))]
+    return pl.DataFrame(rows, schema, orient="row")
+
+
+def append(path: Path, row: str, copies: int) -> bool:
+    """Add the line `row`, unless more than `copies` lines like it are there; True when it was added.
+
+    `copies` is `lines(path).count(row)` from before the row was first due. So a row is written once, even if
+    the writer is killed after it has replaced the file and before it can say so.
     """
     with _alone(path) as folder:
         present = lines(path)
@@ -48,7 +109,10 @@ def append(path: Path, row: str, copies: int) -> bool:
 
 
 def change(path: Path, row: str, new_row: str) -> bool:
-    """Replace the last line equal to `row` (a verdict changed by hand); False when there is none."""
+    """Replace the last line equal to `row` by `new_row`; False when there is none.
+
+    A row changes when a human changes its verdict, and when one more training moves its mean.
+    """
     with _alone(path) as folder:
         present = lines(path)
         if row not in present:
@@ -61,7 +125,11 @@ def change(path: Path, row: str, new_row: str) -> bool:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[Path]:
-    """Keep other runs' engines off the file; gives the folder for drafts, hidden from `git status`."""
+    """Keep the engines of other runs off the file meanwhile.
+
+    Gives the folder for the draft: one that `git status` does not show, unless it is on another file system
+    than results.tsv, from where a draft could not replace it in one step.
+    """
     folder = path.parent / HOME
     folder.mkdir(exist_ok=True)
     with (folder / "results.lock").open("w") as lock:
@@ -74,41 +142,14 @@ def _alone(path: Path) -> Iterator[Path]:
 
 
 def _replace(path: Path, text: str, folder: Path) -> None:
+    """Write `text` to a draft in `folder`, and put the draft in the place of the file in one step."""
     path = path.resolve()  # the user may keep it elsewhere, behind a link
-    temporary = folder / f".{path.name}.draft"
+    draft = folder / f".{path.name}.draft"
     try:
-        with temporary.open("wb") as file:
+        with draft.open("wb") as file:
             file.write(text.encode("utf-8", "surrogateescape"))
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        draft.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read(path: Path) -> pl.DataFrame:
-    """All rows as a table: five columns of fixed types; a crash's `val_bpb` is null.
-
-    The schema is given, not inferred: inference reads commit `12e4567` as a number.
-    """
-    import polars as pl
-
-    if not path.exists() or path.stat().st_size == 0:
-        return pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String)).with_columns(
-            pl.col("val_bpb", "memory_gb").cast(pl.Float64)
-        )
-    frame = pl.read_csv(
-        path,
-        separator="\t",
-        quote_char=None,
-        schema=dict.fromkeys(COLUMNS, pl.String),
-        truncate_ragged_lines=True,
-        encoding="utf8-lossy",
-    )
-    frame = frame.filter(pl.col("commit").is_not_null() & pl.col("status").is_not_null())
-    number = pl.col("val_bpb").cast(pl.Float64, strict=False)
-    return frame.with_columns(
-        pl.when(pl.col("status") != "crash").then(number).alias("val_bpb"),
-        pl.col("memory_gb").cast(pl.Float64, strict=False),
-        pl.col("description").fill_null(""),
-    )
+        draft.unlink(missing_ok=True)

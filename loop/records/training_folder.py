@@ -1,7 +1,14 @@
-"""What our own evaluator hands over about a run, and what the engine makes of it. Pure, but for `read`.
+"""The folder of one training: what the engine, the supervisor and the trainer leave there for each other.
 
-The evaluator runs inside the candidate's process. Its word is proven by a number used once, and what it says
-about time is held against the engine's own clock.
+    spec.json        what the supervisor is to run (`Spec`); the engine writes it before the start
+    supervisor.json  process id and start time of the supervisor; the supervisor writes it when it starts
+    run.log          everything that the trainer prints
+    metrics.jsonl    the progress lines of run.log as `Progress` events; the engine writes it meanwhile
+    out/             the only part of this folder that the trainer can write
+    out/result.json  what the sealed evaluator measured (`Sealed`); there is none when the trainer is not ours
+    exit.json        how the training ended (`Exit`); the supervisor writes it last
+
+The files let an engine that starts anew go on with a training that outlived the engine before.
 """
 
 from __future__ import annotations
@@ -20,87 +27,97 @@ from loop import events as ev
 from loop.judging.trust import Sealed
 from loop.records import journal
 
+LOG_END = 256 * 1024
+"""How many bytes of a log's end are read for the summary, and sent to a client."""
+
 
 class Fence(msgspec.Struct, frozen=True):
-    """What `loop/sandbox.py` is told. Paths that are not there are passed over."""
+    """The sandbox around a trainer, as `loop/training/programs/sandbox.py` is to set it up.
+
+    Paths that do not exist are passed over. docs/sandbox.md says what the measures keep out.
+    """
 
     on: bool = False
+    """False: nothing but `file_bytes` is enforced."""
     landlock: int = 0
+    """Version of the kernel's file access control (Landlock) that this machine has; 0: it has none."""
     seccomp: bool = False
+    """The kernel can filter system calls, and is to refuse those that lead around the fence."""
     network: bool = False
+    """The trainer may use the network."""
     file_bytes: int = 0
     """Size that no file may exceed; 0: no limit."""
     read: list[str] = []
+    """Files and folders that the trainer may read."""
     write: list[str] = []
+    """Files and folders that the trainer may read and change."""
     devices: list[str] = []
-
-
-def proof(nonce: str) -> str:
-    """What the engine keeps of a nonce: on disk nothing lies that a trainer could copy."""
-    return hashlib.sha256(nonce.encode()).hexdigest()
-
-
-def read(path: Path, expected: str) -> Sealed | None:
-    """The report in `path`, if it proves that it is this run's and its number is one."""
-    with contextlib.suppress(OSError, msgspec.DecodeError):
-        sealed = msgspec.json.decode(path.read_bytes(), type=Sealed)
-        if secrets.compare_digest(proof(sealed.nonce), expected):
-            return sealed if math.isfinite(sealed.val_bpb) else None
-    return None
-
-
-LOG_END = 256 * 1024
-"""Bytes of a log's end that are looked at after the run, and that a client gets."""
+    """Device files that the trainer may use, such as those of the GPUs."""
 
 
 class Spec(msgspec.Struct, frozen=True):
-    """What `loop/supervise.py` runs. Times in seconds; 0 GB means no limit."""
+    """What a supervisor (`loop/training/programs/supervise.py`) is to run, and within which limits."""
 
     command: list[str]
+    """The trainer's program and its arguments."""
     cwd: str
+    """Folder that the command starts in: the slot, which holds the candidate's files."""
     env: dict[str, str]
+    """The trainer's whole environment, but for the nonce."""
     log: str
+    """File that takes what the trainer prints."""
     exit: str
+    """File that takes how it ended."""
     supervisor: str
+    """File that takes the supervisor's process id and start time."""
     timeout_s: float
+    """Seconds after which a training that still runs is ended."""
     memory_gb: float = 0.0
+    """Memory that all its processes may use together; 0: no limit."""
     log_bytes: int = 64 * 2**20
+    """Bytes that it may print."""
     commit: str = ""
+    """The commit that is trained."""
     fence: Fence = Fence()
     processes: int = 2000
+    """Number of processes that it may have at a time."""
     disk_gb: float = 0.0
+    """Disk space that its files may take together; 0: no limit."""
     folders: list[str] = []
-    """Where `disk_gb` is counted."""
+    """Folders whose files count against `disk_gb`."""
     proof: str = ""
-    """What the nonce of a result must hash to; the nonce itself is on no disk."""
+    """What `proof_of` the nonce must be in a sealed result. The nonce itself is in no file of ours."""
 
 
 class Exit(msgspec.Struct, frozen=True):
-    """What the supervisor found when the trainer ended."""
+    """How the trainer ended, as its supervisor saw it."""
 
     outcome: ev.Outcome
     reason: str
+    """The cause in words; mostly empty when it finished."""
     exit_code: int
+    """Negative: the number of the signal that killed it."""
     started: float
+    """Seconds since the epoch."""
     ended: float
+    """`started` plus the seconds that went by, even if the system's clock was set meanwhile."""
 
 
 class TrainingFolder:
-    """The folder of one run."""
+    """The files of one training, by what they are for (see the top of this module)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.log = folder / "run.log"
-        self.exit = folder / "exit.json"
         self.spec = folder / "spec.json"
         self.supervisor = folder / "supervisor.json"
-        self.out = folder / "out"
-        """The only part of this folder that the trainer can write."""
-        self.result = self.out / "result.json"
+        self.log = folder / "run.log"
         self.metrics = folder / "metrics.jsonl"
+        self.out = folder / "out"
+        self.result = self.out / "result.json"
+        self.exit = folder / "exit.json"
 
     def reset(self) -> None:
-        """An empty folder for a run that starts (again)."""
+        """Make the folder, or empty it: a training that starts again finds nothing of its last attempt."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self.folder.iterdir():
             if path.is_dir() and not path.is_symlink():
@@ -110,36 +127,61 @@ class TrainingFolder:
         self.out.mkdir()
         self.log.touch()
 
-    def belongs_to(self, commit: str) -> bool:
-        """What is here comes from a run of this commit, not from an earlier idea under the same number."""
-        with contextlib.suppress(OSError, msgspec.DecodeError):
-            return msgspec.json.decode(self.spec.read_bytes(), type=Spec).commit == commit
-        return False
-
     def read_exit(self, commit: str) -> Exit | None:
-        """How a run of `commit` ended by itself; None while it runs, or when it was stopped."""
+        """How a training of `commit` ended by itself.
+
+        None while it runs, when it was stopped, and when this folder holds another commit's training: one of
+        an earlier candidate under the same number.
+        """
+        spec = self._read_spec()
+        if spec is None or spec.commit != commit:
+            return None
         with contextlib.suppress(OSError, msgspec.DecodeError):
             found = msgspec.json.decode(self.exit.read_bytes(), type=Exit)
-            return found if found.outcome != "stopped" and self.belongs_to(commit) else None
+            return found if found.outcome != "stopped" else None
         return None
 
     def read_result(self) -> Sealed | None:
-        """What the sealed evaluation measured; None where it did not, or where something else says so."""
-        with contextlib.suppress(OSError, msgspec.DecodeError):
-            spec = msgspec.json.decode(self.spec.read_bytes(), type=Spec)
-            return read(self.result, spec.proof)
-        return None
+        """What the sealed evaluator measured; None when there is no result with its proof."""
+        spec = self._read_spec()
+        return read_sealed(self.result, spec.proof) if spec else None
 
     def end_of_log(self, size: int = LOG_END) -> str:
-        """The last bytes of the log as text; a trainer may have printed any amount."""
+        """The last `size` bytes of the log as text; empty when there is no log."""
         with contextlib.suppress(OSError), self.log.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - size))
             return file.read(size).decode("utf-8", "replace")
         return ""
 
+    def _read_spec(self) -> Spec | None:
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            return msgspec.json.decode(self.spec.read_bytes(), type=Spec)
+        return None
+
+
+def proof_of(nonce: str) -> str:
+    """The SHA-256 of a nonce.
+
+    The engine gives each training a nonce, a secret number used once, and keeps only this on disk: no trainer
+    can read there what a sealed result has to hold.
+    """
+    return hashlib.sha256(nonce.encode()).hexdigest()
+
+
+def read_sealed(path: Path, proof: str) -> Sealed | None:
+    """The sealed evaluator's report in `path`.
+
+    None when there is none, when its nonce does not have this proof, and when its metric is not finite.
+    """
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        sealed = msgspec.json.decode(path.read_bytes(), type=Sealed)
+        if secrets.compare_digest(proof_of(sealed.nonce), proof):
+            return sealed if math.isfinite(sealed.val_bpb) else None
+    return None
+
 
 def read_curve(metrics: Path, points: int = 200) -> list[ev.CurvePoint]:
-    """The loss curve of a run, thinned evenly."""
+    """The loss curve in a `metrics.jsonl`, thinned evenly until fewer than twice `points` are left."""
     steps = journal.stream(metrics, ev.Progress)
     curve = [ev.CurvePoint(step.fraction, step.loss) for step in steps if step.loss is not None]
     stride = max(1, len(curve) // points)

@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
+import msgspec
+
 from loop import events as ev
 from loop.client import Refused
 from loop.paths import RunPaths
@@ -65,7 +67,11 @@ class Replay:
     def _steps(self, n: int, run: int, started_at: float, budget_s: float) -> list[ev.Record]:
         """Progress lines carry no time of their own: their share of the budget gives it."""
         steps = journal.stream(TrainingFolder(self._paths.training(n, run)).metrics, ev.Progress)
-        return [ev.Record(0, started_at + step.fraction * budget_s, step) for step in steps]
+        return [
+            # Files of version 0.1.0 do not name the training by the word of today.
+            ev.Record(0, started_at + s.fraction * budget_s, msgspec.structs.replace(s, n=n, training=run))
+            for s in steps
+        ]
 
     async def send(self, command: ev.AnyCommand) -> str:
         raise Refused("this is a replay: no engine runs")

@@ -97,7 +97,7 @@ class LocalExecutor:
     def _start(self, seat: _Seat, job: Job) -> Supervisor:
         """Under the supervisor that stands by, or a new one if that has been killed."""
         nonce = secrets.token_hex(16)
-        spec = self._spec(seat, job, training_folder.proof(nonce))
+        spec = self._spec(seat, job, training_folder.proof_of(nonce))
         standby, seat.standby = seat.standby, None
         if standby:
             with contextlib.suppress(BrokenPipeError):

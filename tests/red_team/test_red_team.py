@@ -21,8 +21,7 @@ from loop import events as ev
 from loop.agents.base import Proposal
 from loop.judging import audit, trust, verdict
 from loop.judging.verdict import Rules, Verdict
-from loop.records import training_folder
-from loop.records.training_folder import Spec, TrainingFolder
+from loop.records.training_folder import Spec, TrainingFolder, proof_of
 from loop.state import Experiment, RunState, Training
 from loop.training import outcome
 from loop.training.executor import Job
@@ -66,7 +65,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ev.TrainingFinish
             "AUTORESEARCH_RESULT": str(files.result),
             "AUTORESEARCH_NONCE": nonce,
         }
-        spec = Spec([], "", {}, "", "", "", 60.0, commit=str(i), proof=training_folder.proof(nonce))
+        spec = Spec([], "", {}, "", "", "", 60.0, commit=str(i), proof=proof_of(nonce))
         files.spec.write_bytes(msgspec.json.encode(spec))
         jobs.append({"script": str(slot / "train.py"), "env": environment, "log": str(files.log)})
     (base / "jobs.json").write_text(json.dumps(jobs))

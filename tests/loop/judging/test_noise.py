@@ -30,7 +30,7 @@ def test_more_replicates_and_more_error_need_less(degrees: int, error: float) ->
     assert needed(error, degrees) >= needed(min(0.49, error * 1.1), degrees)
 
 
-def test_the_pooled_deviation_of_many_groups_is_that_of_one_run() -> None:
+def test_the_pooled_deviation_of_many_groups_is_that_of_one_training() -> None:
     generator = random.Random(1)
     samples = [[generator.gauss(mean, 0.001) for _ in range(3)] for mean in range(400)]
     noise = pooled(samples)
@@ -52,7 +52,7 @@ def test_noise_does_not_depend_on_where_the_values_lie(values: list[list[float]]
     assert moved.deviation == pytest.approx(pooled(values).deviation, rel=1e-6, abs=1e-9)
 
 
-def test_a_mean_of_more_runs_has_a_smaller_error() -> None:
+def test_a_mean_of_more_trainings_has_a_smaller_error() -> None:
     noise = Noise(0.002, 5)
     assert noise.of_difference(1, 1) == pytest.approx(0.002 * math.sqrt(2))
     assert noise.of_difference(4, 4) < noise.of_difference(1, 4) < noise.of_difference(1, 1)

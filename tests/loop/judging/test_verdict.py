@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import random
 from statistics import fmean
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loop import events as ev
+from loop.experiment import ExperimentPhase
 from loop.judging import verdict
 from loop.judging.noise import Noise
 from loop.judging.verdict import Rerun, Rules, Verdict, confirmed, improved, judge
-from loop.state import Experiment, RunState, Training
+from loop.state import Experiment, RunState
+from tests.loop.trainings import training
 
 RULES = Rules()
 KNOWN = Noise(0.001, 100)
@@ -107,13 +110,11 @@ def test_a_candidate_that_is_just_as_good_is_kept_with_a_chance_below_5_percent(
 # --- on the state of a run ---
 
 
-def experiment(n: int, *values: float | None, phase: str = "keep", **fields: object) -> Experiment:
-    runs = [
-        Training(i, 1336 + i, f"c{n}", 300, 0.0, outcome="finished" if v is not None else "crashed", value=v)
-        for i, v in enumerate(values, 1)
-    ]
+def experiment(n: int, *values: float | None, phase: ExperimentPhase = "keep", **fields: Any) -> Experiment:
+    trainings = [training(i, f"c{n}", v, n=n) for i, v in enumerate(values, 1)]
     good = [v for v in values if v is not None]
-    return Experiment(n, "c1", phase, f"c{n}", runs=runs, value=fmean(good) if good else None, **fields)  # type: ignore[arg-type]
+    mean = fmean(good) if good else None
+    return Experiment(n, "c1", phase, f"c{n}", trainings=trainings, value=mean, **fields)
 
 
 def state(*experiments: Experiment, **fields: object) -> RunState:
@@ -129,9 +130,7 @@ def test_candidate_and_incumbent_run_again_in_turn() -> None:
         assert isinstance(found, Rerun)
         turns.append(found.n)
         e = s.experiment(found.n)
-        e.trainings.append(
-            Training(len(e.trainings) + 1, 0, e.commit, 300, 0.0, outcome="finished", value=value)
-        )
+        e.trainings.append(training(len(e.trainings) + 1, e.commit, value, n=e.n))
     assert turns == [2, 2, 1]
     final = judge(s, candidate, RULES)
     assert isinstance(final, Verdict)
@@ -149,7 +148,7 @@ def test_higher_is_better_when_the_direction_says_so() -> None:
 
 def test_a_printed_number_is_not_believed_once_the_baseline_was_measured() -> None:
     s = state(experiment(1, 1.0, 1.0), experiment(2, 0.2, phase="judging"))
-    s.experiment(1).trainings[0].verified = True
+    s.experiment(1).trainings[0] = training(1, "c1", 1.0, verified=True)
     found = judge(s, s.experiment(2), RULES)
     assert isinstance(found, Verdict)
     assert (found.status, found.value) == ("crash", None)
@@ -158,7 +157,7 @@ def test_a_printed_number_is_not_believed_once_the_baseline_was_measured() -> No
 
 def test_a_flagged_run_is_not_kept_however_good() -> None:
     s = state(experiment(1, 1.0, 1.0), experiment(2, 0.2, phase="judging"))
-    s.experiment(2).trainings[0].flags = ["trained 320 s of 300 s"]
+    s.experiment(2).trainings = [training(1, "c2", 0.2, n=2, flags=["trained 320 s of 300 s"])]
     found = judge(s, s.experiment(2), RULES)
     assert isinstance(found, Verdict)
     assert (found.status, found.reason) == ("discard", "trained 320 s of 300 s")
@@ -174,21 +173,17 @@ def test_a_rerun_that_crashes_discards() -> None:
 @pytest.mark.parametrize("outcome", ["crashed", "timeout"])
 def test_a_run_without_a_number_is_a_crash(outcome: ev.Outcome) -> None:
     s = state(experiment(1, 1.0), experiment(2, None, phase="judging"))
-    s.experiment(2).trainings[0].outcome = outcome
+    s.experiment(2).trainings = [training(1, "c2", None, n=2, outcome=outcome)]
     assert judge(s, s.experiment(2), RULES) == Verdict("crash", None, 0.0, None, "no finite val_bpb")
 
 
-def test_the_baseline_runs_again_before_anything_is_compared_with_it() -> None:
-    s = state(experiment(1, 1.0))
-    again = verdict.rerun(s, RULES)
-    assert again == Rerun(1, "run 2 of 2 of the baseline, to measure the noise")
-    assert verdict.rerun(s, Rules(baseline_runs=1)) is None
-    assert verdict.rerun(state(experiment(1, 1.0, 1.001)), RULES) is None
-
-
 def test_near_misses_are_offered_once_there_are_enough_and_once_only() -> None:
-    misses = [experiment(n, 0.9, phase="discard", stderr=0.1, delta=-0.01) for n in range(2, 16)]
-    worse = experiment(16, 0.9, phase="discard", stderr=0.1, delta=0.01)
+    def discarded(n: int, delta: float) -> Experiment:
+        given = ev.Judged(n, "discard", f"c{n}", 0.9, 0.0, "", delta, stderr=0.1)
+        return experiment(n, 0.9, phase="discard", verdict=given)
+
+    misses = [discarded(n, -0.01) for n in range(2, 16)]
+    worse = discarded(16, 0.01)
     s = state(experiment(1, 1.0), *misses, worse)
     assert [e.n for e in verdict.near_misses(s, RULES)] == list(range(2, 16))
     assert verdict.near_misses(s, Rules("improved")) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -76,3 +77,34 @@ def test_a_journal_it_cannot_continue_is_refused_in_one_sentence(
     with pytest.raises(JournalError, match=message):
         Journal.open(tmp_path / "j")
     assert (tmp_path / "j").read_bytes() == lines
+
+
+def test_a_file_of_json_lines_is_read_object_by_object_without_what_is_torn_or_of_another_kind(
+    tmp_path: Path,
+) -> None:
+    deltas = [ev.AgentDelta(1, "text", "one"), ev.AgentDelta(1, "text", "two")]
+    lines = [ev.encode(deltas[0]), b"not json", ev.encode(ev.Logged(1)), b"", ev.encode(deltas[1]), b'{"type']
+    (tmp_path / "transcript.jsonl").write_bytes(b"\n".join(lines))
+    assert list(journal.stream(tmp_path / "transcript.jsonl", ev.AgentDelta)) == deltas
+    assert list(journal.stream(tmp_path / "none", ev.AgentDelta)) == []
+
+
+def test_reading_a_journal_changes_neither_the_file_nor_the_garbage_collector(tmp_path: Path) -> None:
+    torn = write(tmp_path / "j") + b'{"type":"rec'
+    (tmp_path / "j").write_bytes(torn)
+    assert len(journal.read(tmp_path / "j")) == 3
+    assert (tmp_path / "j").read_bytes() == torn
+    (tmp_path / "bad").write_bytes(b"not json\n")
+    with pytest.raises(JournalError):
+        journal.read(tmp_path / "bad")
+    assert gc.isenabled()
+    assert journal.read(tmp_path / "none") == []
+
+
+def test_only_a_torn_line_is_cut_off(tmp_path: Path) -> None:
+    whole = write(tmp_path / "j")
+    assert journal.repair(tmp_path / "j") == 0
+    (tmp_path / "j").write_bytes(whole + b"torn")
+    assert journal.repair(tmp_path / "j") == 4
+    assert (tmp_path / "j").read_bytes() == whole
+    assert journal.repair(tmp_path / "none") == 0

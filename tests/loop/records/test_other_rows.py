@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
+
 from loop import events as ev
-from loop.records import other_rows
+from loop.experiment import format_row
+from loop.records import other_rows, results
 from loop.records.results import HEADER
-from loop.state import fold, format_row
+from loop.state import fold
 
 C = "c" * 40
 OWN = format_row(C, 1.25, 2.0, "keep", "baseline")
@@ -42,3 +47,20 @@ def test_a_row_becomes_an_experiment_of_which_no_more_is_known() -> None:
         (-3, "a1b2c3d", None, 0.0, "crash", "double the width"),
         (-2, "a1b2c3e", None, 0.0, "discard", "tabs"),
     ]
+
+
+def test_a_row_with_bytes_that_are_no_text_can_be_sent_to_a_client(tmp_path: Path) -> None:
+    (tmp_path / "results.tsv").write_bytes(b"a1b2c3d\t0.900000\t1.0\tkeep\tcaf\xe9\n")
+    found = other_rows.rows(results.lines(tmp_path / "results.tsv"), STATE)
+    assert found == ["a1b2c3d\t0.900000\t1.0\tkeep\tcaf\ufffd"]
+    assert msgspec.json.decode(ev.encode(ev.Reply(1, True, rows=found)), type=ev.Reply).rows == found
+
+
+def test_every_row_of_a_run_is_read_back_as_it_was_judged() -> None:
+    (e,) = STATE.experiments
+    (read,) = other_rows.experiments([e.row])
+    assert (read.commit, read.value, read.memory_gb, read.phase, read.description) == (
+        C[:7], 1.25, 2.0, "keep", "baseline",
+    )  # fmt: skip
+    assert read.judged
+    assert read.row == e.row

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop import state
+from loop.experiment import format_row
 from loop.records import results
 
 OTHERS = (
@@ -20,10 +20,8 @@ OTHERS = (
 
 
 def test_rows_are_formatted_as_autoresearch_does() -> None:
-    assert (
-        state.format_row("a" * 40, 0.9979, 44.04, "keep", "x\ty\nz") == "aaaaaaa\t0.997900\t44.0\tkeep\tx y z"
-    )
-    assert state.format_row("b" * 40, None, 0, "crash", "") == "bbbbbbb\t0.000000\t0.0\tcrash\t"
+    assert format_row("a" * 40, 0.9979, 44.04, "keep", "x\ty\nz") == "aaaaaaa\t0.997900\t44.0\tkeep\tx y z"
+    assert format_row("b" * 40, None, 0, "crash", "") == "bbbbbbb\t0.000000\t0.0\tcrash\t"
 
 
 def test_rows_of_other_tools_stay_byte_for_byte(tmp_path: Path) -> None:
@@ -39,6 +37,66 @@ def test_commits_that_look_like_numbers_stay_text_and_a_crash_has_no_value(tmp_p
     frame = results.read(path)
     assert frame["commit"].to_list() == ["baseline", "12e4567", "0000123"]
     assert frame["val_bpb"].to_list() == [0.9979, 0.99, None]
+
+
+@pytest.mark.parametrize(
+    ("line", "row"),
+    [
+        ("baseline\t0.997900\t44.0\tkeep\tthe first", ("baseline", 0.9979, 44.0, "keep", "the first")),
+        ("12e4567\t0.99\t44\tdiscard\t", ("12e4567", 0.99, 44.0, "discard", "")),
+        ('0000123\t0.99\t1.0\tkeep\ta lone " quote', ("0000123", 0.99, 1.0, "keep", 'a lone " quote')),
+        ("a1b2c3d\t0.000000\t0.0\tcrash\toom", ("a1b2c3d", None, 0.0, "crash", "oom")),
+        ("a1b2c3d\tnan\tmuch\tdiscard\tidea", ("a1b2c3d", None, None, "discard", "idea")),
+        ("a1b2c3d\tinf\t-inf\tkeep\tidea", ("a1b2c3d", None, None, "keep", "idea")),
+        ("a1b2c3d\t0.9\t1.0\tkeep\tidea\tof\tmore", ("a1b2c3d", 0.9, 1.0, "keep", "idea")),
+        (
+            "a1b2c3d\t0.9\t1.0\tkeep\tby Windows\r",
+            ("a1b2c3d", 0.9, 1.0, "keep", "by Windows"),
+        ),
+        (results.HEADER, None),
+        ("", None),
+        ("torn123\t0.9", None),
+        ("a1b2c3d\t0.9\t1.0\tkee", None),
+        ("a1b2c3d\t0.9\t1.0\tmaybe\tidea", None),
+    ],
+)
+def test_a_line_is_a_row_or_nothing(line: str, row: tuple[object, ...] | None) -> None:
+    assert results.parse(line) == row
+
+
+def test_bytes_that_are_no_text_are_kept_in_the_file_and_replaced_in_the_table(tmp_path: Path) -> None:
+    path = tmp_path / "results.tsv"
+    odd = b"a1b2c3d\t0.900000\t1.0\tkeep\tcaf\xe9\n"
+    path.write_bytes(results.HEADER.encode() + b"\n" + odd)
+    results.append(path, "abc1234\t0.980000\t1.0\tkeep\tours", copies=0)
+    assert odd in path.read_bytes()
+    assert results.read(path)["description"].to_list() == ["caf\ufffd", "ours"]
+
+
+def test_a_changed_verdict_changes_the_last_row_like_it(tmp_path: Path) -> None:
+    path = tmp_path / "results.tsv"
+    row, other = "abc1234\t0.980000\t1.0\tkeep\tours", "abc1234\t0.980000\t1.0\tdiscard\tours"
+    path.write_text(f"{results.HEADER}\n{row}\n{row}\n")
+    assert results.change(path, row, other)
+    assert results.lines(path) == [results.HEADER, row, other]
+    assert not results.change(path, "not there", other)
+
+
+def test_a_file_behind_a_link_is_changed_where_it_lies(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "results.tsv").write_text(OTHERS)
+    (tmp_path / "results.tsv").symlink_to(kept / "results.tsv")
+    results.append(tmp_path / "results.tsv", "abc1234\t0.980000\t1.0\tkeep\tours", copies=0)
+    assert (tmp_path / "results.tsv").is_symlink()
+    assert (kept / "results.tsv").read_text().endswith("ours\n")
+    assert [path.name for path in kept.iterdir()] == ["results.tsv"]
+
+
+def test_the_table_has_the_types_of_its_columns_even_when_it_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "full").write_text(OTHERS)
+    assert results.read(tmp_path / "none").schema == results.read(tmp_path / "full").schema
+    assert results.read(tmp_path / "none").height == 0
 
 
 def test_a_row_is_written_once_however_often_it_is_asked_for(tmp_path: Path) -> None:
@@ -61,6 +119,6 @@ def test_odd_files_are_read_without_an_error(tmp_path: Path, text: str) -> None:
 @given(st.text())
 def test_any_description_is_one_row(tmp_path_factory: pytest.TempPathFactory, description: str) -> None:
     path = tmp_path_factory.mktemp("r") / "results.tsv"
-    results.append(path, state.format_row("a" * 40, 0.5, 1.0, "keep", description), copies=0)
+    results.append(path, format_row("a" * 40, 0.5, 1.0, "keep", description), copies=0)
     assert results.read(path).height == 1
     assert results.read(path)["val_bpb"].to_list() == [0.5]

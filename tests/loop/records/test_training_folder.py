@@ -1,0 +1,159 @@
+"""The folder of one training: what is written there, and what of it is believed."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loop import events as ev
+from loop.records.training_folder import Exit, Fence, Spec, TrainingFolder, proof_of, read_curve, read_sealed
+
+ENDED = Exit("finished", "", 0, 1000.0, 1300.0)
+
+
+def trained(folder: Path, ended: Exit | None = ENDED) -> TrainingFolder:
+    """The folder of a training of commit `c`, as engine and supervisor leave it."""
+    files = TrainingFolder(folder)
+    files.reset()
+    spec = Spec(["python"], "", {}, "", "", "", 60.0, commit="c", proof=proof_of("right"))
+    files.spec.write_bytes(msgspec.json.encode(spec))
+    if ended:
+        files.exit.write_bytes(msgspec.json.encode(ended))
+    return files
+
+
+# --- how it ended ---
+
+
+def test_an_exit_is_read_for_the_commit_that_trained_and_for_no_other(tmp_path: Path) -> None:
+    files = trained(tmp_path / "t")
+    assert files.read_exit("c") == ENDED
+    assert files.read_exit("another") is None
+
+
+def test_a_training_that_was_stopped_or_still_runs_did_not_end_by_itself(tmp_path: Path) -> None:
+    assert trained(tmp_path / "t", ended=None).read_exit("c") is None
+    assert trained(tmp_path / "t", ended=Exit("stopped", "by hand", -15, 0.0, 1.0)).read_exit("c") is None
+
+
+@pytest.mark.parametrize("name", ["spec", "exit"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"outcome": "won"}'])
+def test_a_file_that_is_torn_or_of_something_else_is_no_exit(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    files = trained(tmp_path / "t")
+    getattr(files, name).write_bytes(content)
+    assert files.read_exit("c") is None
+
+
+def test_a_folder_that_is_not_there_says_nothing(tmp_path: Path) -> None:
+    files = TrainingFolder(tmp_path / "none")
+    assert files.read_exit("c") is None
+    assert files.read_result() is None
+    assert files.end_of_log() == ""
+
+
+def test_a_training_that_starts_again_finds_nothing_of_its_last_attempt(tmp_path: Path) -> None:
+    files = trained(tmp_path / "t")
+    files.log.write_text("old")
+    (files.out / "deep").mkdir()
+    (files.out / "deep" / "file").write_text("old")
+    (tmp_path / "elsewhere").mkdir()
+    (files.folder / "link").symlink_to(tmp_path / "elsewhere")
+    files.reset()
+    assert sorted(path.name for path in files.folder.rglob("*")) == ["out", "run.log"]
+    assert files.log.read_text() == ""
+    assert (tmp_path / "elsewhere").is_dir()
+
+
+def test_what_a_supervisor_is_told_survives_the_way_through_its_file(tmp_path: Path) -> None:
+    spec = Spec(
+        ["python", "train.py"], "/slot", {"A": "b"}, "/log", "/exit", "/supervisor", 600.0, 2.5, commit="c",
+        fence=Fence(True, 6, seccomp=True, read=["/usr"], write=["/slot"], devices=["/dev/null"]), proof="p",
+    )  # fmt: skip
+    assert msgspec.json.decode(msgspec.json.encode(spec), type=Spec) == spec
+
+
+# --- the sealed result ---
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"nonce": "right", "val_bpb": 1.5}', 1.5),
+        ('{"nonce": "wrong", "val_bpb": 1.5}', None),
+        ('{"nonce": "", "val_bpb": 1.5}', None),
+        ('{"val_bpb": 1.5}', None),
+        ('{"nonce": "right", "val_bpb": "1.5"}', None),
+        ('{"nonce": "right", "val_bpb": NaN}', None),
+        ('{"nonce": "right", "val_bpb": 1e999}', None),
+        ("[]", None),
+        ("", None),
+    ],
+)
+def test_only_a_proven_finite_number_is_read(text: str, found: float | None, tmp_path: Path) -> None:
+    files = trained(tmp_path / "t")
+    files.result.write_text(text)
+    sealed = read_sealed(files.result, proof_of("right"))
+    assert (sealed and sealed.val_bpb) == found
+    assert files.read_result() == sealed
+
+
+def test_no_file_is_no_result(tmp_path: Path) -> None:
+    assert read_sealed(tmp_path / "result.json", proof_of("right")) is None
+
+
+def test_without_a_proof_in_the_specification_nothing_is_believed(tmp_path: Path) -> None:
+    files = trained(tmp_path / "t")
+    files.spec.write_bytes(msgspec.json.encode(Spec([], "", {}, "", "", "", 60.0)))
+    files.result.write_text('{"nonce": "", "val_bpb": 1.5}')
+    assert files.read_result() is None
+
+
+def test_a_proof_does_not_hold_the_nonce() -> None:
+    assert proof_of("right") == proof_of("right") != proof_of("wrong")
+    assert "right" not in proof_of("right")
+
+
+# --- log and curve ---
+
+
+def test_only_the_end_of_a_long_log_is_read_and_odd_bytes_are_replaced(tmp_path: Path) -> None:
+    files = trained(tmp_path / "t")
+    files.log.write_bytes(b"x" * 100 + b"end\xff")
+    assert files.end_of_log(4) == "end\ufffd"
+    assert len(files.end_of_log()) == 104
+
+
+@given(steps=st.integers(0, 900), points=st.integers(1, 300))
+def test_a_curve_is_thinned_evenly_and_keeps_its_first_point(
+    tmp_path_factory: pytest.TempPathFactory, steps: int, points: int
+) -> None:
+    metrics = tmp_path_factory.mktemp("m") / "metrics.jsonl"
+    lines = [ev.encode(ev.Progress(1, 1, i, i / 900, float(i))) for i in range(steps)]
+    metrics.write_bytes(b"\n".join(lines))
+    losses = [point.loss for point in read_curve(metrics, points)]
+    assert len(losses) == steps if steps < points else points <= len(losses) < 2 * points
+    assert losses[:1] == [0.0] * bool(steps)
+    assert len({b - a for a, b in itertools.pairwise(losses)}) <= 1
+
+
+def test_progress_lines_without_a_loss_and_torn_lines_are_no_points(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    older = b'{"type":"Progress","n":1,"run":1,"step":3,"fraction":0.5,"loss":2.0}'  # of version 0.1.0
+    lines = [
+        ev.encode(ev.Progress(1, 1, 1, 0.25)),
+        older,
+        ev.encode(ev.Progress(1, 1, 4, 0.75, 1.0)),
+        b'{"ty',
+    ]
+    metrics.write_bytes(b"\n".join(lines))
+    assert read_curve(metrics) == [ev.CurvePoint(0.5, 2.0), ev.CurvePoint(0.75, 1.0)]
+    assert read_curve(tmp_path / "none") == []
+    assert all(math.isfinite(point.loss) for point in read_curve(metrics))
