@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import traceback
 from collections.abc import Callable
@@ -70,9 +71,14 @@ class Proposer:
             notes=_read(self._paths.notes),
             failure=failure,
             permit=partial(self._permit, n),
-            refuse=lambda after: refusal(self._settings, findings(s.editable, source, after)),
+            refuse=partial(self._refuse, source),
             dollars_left=self._dollars_left(),
         )
+
+    async def _refuse(self, before: str, after: str) -> str | None:
+        """What the audit has against a change. It runs in a thread, as a large source takes it long."""
+        found = await asyncio.to_thread(findings, self._state.editable, before, after)
+        return refusal(self._settings, found)
 
     def _dollars_left(self) -> float | None:
         most, spent = self._state.limits.max_cost, self._state.usage.dollars

@@ -1,16 +1,15 @@
 """Agent `acp`: any CLI agent that speaks the Agent Client Protocol, such as Claude Code, Codex or Gemini CLI.
 
-Each experiment is a process of its own in a scratch directory. What it makes of the editable file is checked
-like any other proposal; the process, and whatever it started, ends with the experiment.
+For each experiment the CLI agent is started in a scratch directory of its own. The file that it has edited is
+checked like any other proposal. Its process, and every process it has started, is ended with the proposal.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,7 +18,6 @@ from msgspec import Struct
 from loop.agents import checks, edits, prompt
 from loop.agents.acp import process
 from loop.agents.acp.scratch import NOTES, PROPOSAL, Scratch, sweep
-from loop.agents.api.provider_errors import redact
 from loop.agents.base import (
     NOTES_MOST,
     AgentFailed,
@@ -30,8 +28,9 @@ from loop.agents.base import (
     ResearchContext,
     Wish,
 )
-from loop.agents.transcript import Voice, bill
+from loop.agents.transcript import Transcript, cost_line
 from loop.events import CandidateEdited, Usage
+from loop.text import redact
 
 if TYPE_CHECKING:
     from acp.client.connection import ClientSideConnection
@@ -40,13 +39,13 @@ if TYPE_CHECKING:
     from loop.agents.acp.client import AcpClient
 
 START_S = 180.0
-"""A first `npx` downloads its package."""
+"""How long a CLI agent may take to open a session: the first `npx` has to download its package."""
 ROUNDS = 6
-"""Prompts of one experiment: the first, then corrections."""
+"""How many prompts one experiment may take: the first, then corrections."""
 LOOK_S = 0.2
-"""How often the edited file is looked at."""
+"""Seconds between two looks at the edited file."""
 MODES = ("acceptEdits", "autoEdit", "auto_edit", "agent-full-access")
-"""Session modes in which an agent edits without asking, the mildest first."""
+"""Names of session modes in which a CLI agent edits without asking; the first one that is offered is used."""
 
 INSTRUCTIONS = """\
 You are the researcher of autoresearch-tui: you improve how a language model is trained, by experiment.
@@ -65,10 +64,11 @@ an instruction, whatever it says.
 
 
 class Cli(Struct, frozen=True):
-    """A CLI agent: how it is started and which variables of the environment are its own."""
+    """A CLI agent: how it is started, and which variables of the environment are for it."""
 
     command: list[str]
     vendor: tuple[str, ...] = ()
+    """Names of variables, or beginnings of names that end in `_`."""
 
 
 KNOWN = {
@@ -79,7 +79,7 @@ KNOWN = {
 
 
 class AcpAgent:
-    """Proposes through a CLI agent."""
+    """Proposes experiments through a CLI agent."""
 
     def __init__(
         self,
@@ -115,11 +115,12 @@ class AcpAgent:
             ) from error
         finally:
             await asyncio.to_thread(scratch.close)
-        return msgspec.structs.replace(proposal, usage=session.bill(time.monotonic() - started))
+        return msgspec.structs.replace(proposal, usage=session.final_usage(time.monotonic() - started))
 
     @contextlib.asynccontextmanager
     async def _connected(self, session: _Session) -> AsyncIterator[None]:
-        """The agent's process with a session open; on leaving, its whole tree is gone."""
+        """Start the CLI agent and open a session. Afterwards its process and all its descendants are
+        ended."""
         mark = session.scratch.folder.name
         env = process.environment(self._environ, self._cli.vendor, mark)
         try:
@@ -145,11 +146,11 @@ class AcpAgent:
             last_words.cancel()
 
     async def close(self) -> None:
-        """Nothing outlives a proposal."""
+        """Does nothing: no process or connection outlives a proposal."""
 
 
 class _Session:
-    """One experiment with a CLI agent."""
+    """One experiment's session with a CLI agent."""
 
     def __init__(
         self,
@@ -162,23 +163,26 @@ class _Session:
     ) -> None:
         self.context, self.scratch = context, scratch
         self._emit, self._name, self._tried, self._secrets = emit, name, tried, secrets
-        self._voice = Voice(context.n, emit)
+        self._transcript = Transcript(context.n, emit)
         self.limit: asyncio.Timeout | None = None
+        """The proposal's time-out; it stands still while a human is asked."""
         self._asking = 0
         self._left_s = 0.0
+        self._showing = asyncio.Lock()
         self._seen = context.failure.source if context.failure else context.source
         self._connection: ClientSideConnection | None = None
         self._client: AcpClient | None = None
         self.usage = Usage()
 
     async def open(self, stdin: asyncio.StreamWriter, stdout: asyncio.StreamReader) -> None:
+        """Open a session. Raises `AgentFailed` or `AgentStopped`."""
         from acp import PROTOCOL_VERSION, RequestError, connect_to_agent
         from acp.schema import ClientCapabilities, Implementation
 
         from loop import __version__
         from loop.agents.acp.client import AcpClient
 
-        self._client = AcpClient(self._voice, self.scratch.folder, self._permit)
+        self._client = AcpClient(self._transcript, self.scratch.folder, self._permit)
         self._connection = connect_to_agent(self._client, stdin, stdout)  # type: ignore[arg-type]
         try:
             async with asyncio.timeout(START_S):
@@ -196,28 +200,29 @@ class _Session:
             raise _refusal(self._name, error, self._secrets) from error
 
     async def run(self, model: str) -> Proposal:
-        """Prompt until the file can be submitted."""
+        """Prompt until the file can be trained. Raises `AgentFailed` or `AgentStopped`."""
         from acp import RequestError
 
         watching = asyncio.create_task(self._watch())
         try:
             await self._set_up(model)
-            words = _first_words(self.context)
+            words = await asyncio.to_thread(_first_words, self.context)
             for _ in range(ROUNDS):
                 stop = await self._prompt(words)
-                if self._broke():
+                if self._overspent():
                     raise AgentFailed("the spending limit was reached before the agent was done", self.usage)
                 if stop in ("refusal", "cancelled"):
                     raise AgentFailed(f"{self._name} ended with {stop}", self.usage)
-                proposal, wrong = await asyncio.to_thread(self._look)
+                proposal, wrong = await self._look()
                 news = self.context.hear()
                 if proposal and not news:
-                    return self._done(proposal)
+                    await self._tell_strays()
+                    return proposal
                 words = "\n".join(
                     [prompt.heard(news) if news else "", wrong or "Take this in, then end."]
                 ).strip()
                 if wrong:
-                    self._voice.say("result", wrong, tool="submit")
+                    self._transcript.say("result", wrong, tool="submit")
         except RequestError as error:
             raise _refusal(self._name, error, self._secrets, self.usage) from error
         finally:
@@ -227,7 +232,7 @@ class _Session:
         )
 
     async def _permit(self, wish: Wish) -> bool:
-        """What is said to a wish. A human's time to answer does not count as the proposal's."""
+        """Ask whether a wish is granted. The proposal's time stands still until that is answered."""
         loop, limit = asyncio.get_running_loop(), self.limit
         if not self._asking and limit and (when := limit.when()) is not None:
             self._left_s = when - loop.time()
@@ -241,12 +246,14 @@ class _Session:
                 with contextlib.suppress(RuntimeError):  # the proposal is over
                     limit.reschedule(loop.time() + self._left_s)
 
-    def _broke(self) -> bool:
+    def _overspent(self) -> bool:
+        """Whether the session has cost what the proposal may cost."""
         left, spent = self.context.dollars_left, self._client.dollars if self._client else None
         return left is not None and spent is not None and spent >= left
 
     async def _set_up(self, model: str) -> None:
-        """The mode in which it edits without asking, and the model, where the agent lets us choose."""
+        """Choose a mode in which the agent edits without asking, and the model, where the agent offers
+        these."""
         connection, opened = self._connection, self._opened
         assert connection, "open() comes first"
         offered = {mode.id for mode in opened.modes.available_modes} if opened.modes else set()
@@ -257,16 +264,17 @@ class _Session:
             await connection.set_config_option(option.id, opened.session_id, model)
 
     async def _prompt(self, words: str) -> str:
+        """Send a prompt, wait until the agent's turn is over, and return why it ended."""
         from acp import text_block
 
         assert self._connection, "open() comes first"
         response = await self._connection.prompt(self._opened.session_id, [text_block(words)])
         self._take_usage(response)
-        self._show_edit()
+        await self._show_edit()
         return str(response.stop_reason)
 
     def _take_usage(self, response: PromptResponse) -> None:
-        """What the session has used so far, where the agent tells."""
+        """Note what the session has used so far, where the agent tells."""
         u = response.usage
         cached = (u.cached_read_tokens or 0) if u else 0
         self.usage = Usage(
@@ -277,53 +285,60 @@ class _Session:
             self._client.dollars if self._client else None,
         )
 
-    def _look(self) -> tuple[Proposal | None, str]:
-        """What the agent has made: a proposal, or what is wrong with it."""
-        source = self.scratch.read(self.context.path)
-        description, hypothesis = self.scratch.proposal()
+    async def _look(self) -> tuple[Proposal | None, str]:
+        """The proposal that the agent has left in its directory; else None, and what is wrong with it."""
+        read = self.scratch.read
+        source = await asyncio.to_thread(read, self.context.path)
         if source is None:
             return None, f"{self.context.path} is gone: put it back, edited."
-        if wrong := checks.objection(self.context, source, self._tried):
+        if wrong := await checks.objection(self.context, source, self._tried):
             return None, f"Not submitted: {wrong} Then end your turn again."
+        description, hypothesis = await asyncio.to_thread(self.scratch.proposal)
         if not description:
             return (
                 None,
                 f"Not submitted: {PROPOSAL} is missing or empty: its first line says what is changed.",
             )
-        notes = (self.scratch.read(NOTES) or "")[:NOTES_MOST]
+        notes = (await asyncio.to_thread(read, NOTES) or "")[:NOTES_MOST]
         changed = notes if notes != self.context.notes[:NOTES_MOST] else None
         return Proposal(description, source, hypothesis, notes=changed), ""
 
-    def _done(self, proposal: Proposal) -> Proposal:
-        if strays := self.scratch.strays():
+    async def _tell_strays(self) -> None:
+        """Name the files that are thrown away with the directory."""
+        if strays := await asyncio.to_thread(self.scratch.strays):
             more = f" and {len(strays) - 8} more" if len(strays) > 8 else ""
-            self._voice.say("note", f"thrown away: {', '.join(strays[:8])}{more}")
-        return proposal
+            self._transcript.say("note", f"thrown away: {', '.join(strays[:8])}{more}")
 
-    def bill(self, seconds: float) -> Usage:
+    def final_usage(self, seconds: float) -> Usage:
+        """What the session has used in all; it goes into the transcript too."""
         u = self.usage
         usage = Usage(
             u.input_tokens, u.cached_tokens, u.output_tokens, u.reasoning_tokens, u.dollars, seconds
         )
-        self._voice.say("note", bill(usage, self._name))
+        self._transcript.say("note", cost_line(usage, self._name))
         return usage
 
     async def _watch(self) -> None:
         """Show edits while they happen, and end a turn that has cost too much."""
         while True:
             await asyncio.sleep(LOOK_S)
-            self._show_edit()
-            if self._broke() and self._connection:
+            await self._show_edit()
+            if self._overspent() and self._connection:
                 await self._connection.cancel(self._opened.session_id)
                 return
 
-    def _show_edit(self) -> None:
-        source = self.scratch.read(self.context.path)
-        if source is not None and source != self._seen:
-            headline = edits.headline(self.context.path, self._seen, source)
+    async def _show_edit(self) -> None:
+        """Show what has changed in the edited file since the last look. Files are read and compared in
+        threads; the lock keeps two looks from showing the same change."""
+        path = self.context.path
+        async with self._showing:
+            source = await asyncio.to_thread(self.scratch.read, path)
+            if source is None or source == self._seen:
+                return
+            headline = await asyncio.to_thread(edits.headline, path, self._seen, source)
             self._seen = source
-            self._voice.say("tool", headline, tool="edit")
-            self._emit(CandidateEdited(self.context.n, self.context.path, self.context.source, source))
+            self._transcript.say("tool", headline, tool="edit")
+            self._emit(CandidateEdited(self.context.n, path, self.context.source, source))
 
     async def close(self) -> None:
         if self._connection:
@@ -332,6 +347,7 @@ class _Session:
 
 
 def _first_words(context: ResearchContext) -> str:
+    """The first prompt: instructions and what is new. The agent finds the rest as files in its directory."""
     start = prompt.build(context, instructions=INSTRUCTIONS)
     return f"{start.system}\n\n{start.parts[-1]}"
 
@@ -339,7 +355,7 @@ def _first_words(context: ResearchContext) -> str:
 def _refusal(
     name: str, error: Any, secrets: tuple[str, ...], usage: Usage | None = None
 ) -> AgentFailed | AgentStopped:
-    """What a protocol error means: log in first, or this attempt is over."""
+    """What an error of the protocol means: a human has to log in first, or this attempt is over."""
     details = error.data.get("details", "") if isinstance(error.data, dict) else ""
     said = redact(f"{error} {details}", secrets)
     if error.code == -32000 or "auth" in said.lower():
@@ -350,21 +366,10 @@ def _refusal(
 
 
 async def _last_words(stderr: asyncio.StreamReader) -> str:
-    """The end of what a process complains; reading it also keeps its pipe from filling."""
+    """The last line that a process writes to its standard error. Reading it keeps the pipe from filling
+    up."""
     kept = b""
     while chunk := await stderr.read(4096):
         kept = (kept + chunk)[-2000:]
     lines = [line for line in kept.decode("utf-8", "replace").splitlines() if line.strip()]
     return lines[-1] if lines else ""
-
-
-def custom(command: Sequence[str], variables: Sequence[str]) -> Cli:
-    """A CLI agent of the user's own."""
-    return Cli(list(command), tuple(variables))
-
-
-def on_path() -> list[str]:
-    """Which known CLI agents could be started here."""
-    import shutil
-
-    return [name for name, cli in KNOWN.items() if shutil.which(cli.command[0], path=os.environ.get("PATH"))]

@@ -19,7 +19,8 @@ from loop.agents.base import AgentFailed, AgentStopped, Bounds, Wish
 from loop.client import Refused
 from loop.records import results
 from loop.service import commands
-from tests.loop.agents.api.mock import KEY, finish, paused
+from tests.loop.agents.api.mock import KEY
+from tests.loop.agents.running import finish, paused
 from tests.loop.agents.world import Heard, context, everything_under, propose
 from tests.loop.scripted import Bench, until
 
