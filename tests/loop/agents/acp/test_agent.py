@@ -167,7 +167,7 @@ async def test_what_a_killed_engine_left_is_ended_by_the_next(temporary: Path) -
     """The engine's process is killed in mid-proposal: no code of ours runs any more."""
     code = (
         "import asyncio, sys; sys.path[:0] = sys.argv[3:];"
-        "from pathlib import Path; from tests.loop.agents.test_acp import cli;"
+        "from pathlib import Path; from tests.loop.agents.acp.test_agent import cli;"
         "from tests.loop.agents.world import Heard, propose;"
         "asyncio.run(propose(cli(sys.argv[1], Path(sys.argv[2])), Heard()))"
     )

@@ -234,16 +234,21 @@ async def test_calls_after_a_submission_do_nothing() -> None:
     assert len(peer.requests) == 1
 
 
-async def test_a_model_may_not_read_without_end() -> None:
-    view = wire.message(*([wire.tool_use("view", path="prepare.py")] * 8))
-    turns = [view, wire.message(wire.tool_use("str_replace", **wire.EDIT))]
-    turns += [wire.message(wire.tool_use("submit", **wire.SUBMIT))]
+async def test_a_model_that_reads_without_end_is_told_to_submit() -> None:
+    turns = [
+        wire.message(wire.tool_use("str_replace", **wire.EDIT)),
+        wire.message(*([wire.tool_use("view", path="prepare.py")] * 12)),
+        wire.message(wire.tool_use("submit", **wire.SUBMIT)),
+    ]
     heard = Heard()
+    given = context(readonly={"prepare.py": "x = 1  # a line of forty characters ....\n" * 2_000})
     async with Wire(*turns) as peer:
-        given = context(readonly={"prepare.py": "x = 1  # a line of forty characters ....\n" * 2_000})
-        with pytest.raises(AgentFailed, match="8 tool calls of claude-opus-5-5 failed in a row"):
-            await propose(agent("claude", peer.url), heard, msgspec.structs.replace(given))
-    assert "you have read enough for one experiment: submit now." in heard.texts("result")
+        assert (await propose(agent("claude", peer.url), heard, given)).description == "X to 2.0"
+    enough = "you have read enough for one experiment: submit now."
+    answers = [block["content"] for block in peer.body(2)["messages"][-1]["content"]]
+    assert answers[0].startswith("lines 1 to 600 of 2000")
+    assert answers[-1] == enough
+    assert sum(len(text) for text in answers if text != enough) < 300_000
 
 
 @pytest.mark.parametrize(("arguments", "sent"), [('{"a": 1}', '{"a": 1}'), ('{"a": ', "{}"), ("", "{}")])
