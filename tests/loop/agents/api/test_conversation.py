@@ -11,7 +11,6 @@ import pytest
 
 from loop import events as ev
 from loop.agents.api.conversation import sendable
-from loop.agents.base import AgentFailed
 from loop.experiment import Experiment
 from loop.service import commands
 from tests.loop.agents.api import wire
