@@ -55,8 +55,7 @@ WEIGHT_DECAY = 0.1  # cautious, on matrices, falls to 0 with the budget [0.01, 0
 WARMDOWN = 0.6  # share of the budget over which the learning rates fall [0.2, 1.0]
 FINAL_LR = 0.03  # learning rate at the end, of its peak [0.005, 0.2]
 """
-"""Hyperparameters of an early nanogpt/train.py: a copy, so that figures of different versions can be
-compared."""
+"""Hyperparameters of an early nanogpt/train.py: a copy, so that figures can be compared over time."""
 FOUND = hyperparameters.find(SOURCE)
 GAP = 0.05
 """How much better than the start the optimum is."""
@@ -222,8 +221,7 @@ def _reply(api: str) -> Reply:
 
 
 async def words(api: str) -> None:
-    """Print how long words take from the server that sends them to a client at the socket of a real
-    engine."""
+    """Print how long words take from the server to a client at the socket of a real engine."""
     with tempfile.TemporaryDirectory() as folder:
         root = make_repository(Path(folder) / "repository")
         paths = RunPaths(root, "words")

@@ -38,14 +38,12 @@ def without(text: str, secrets: tuple[str, ...]) -> str:
 
 
 def redact(text: str, secrets: tuple[str, ...]) -> str:
-    """An error message on one line of at most 300 characters, without secrets and whatever looks like a
-    key."""
+    """An error message on one line of at most 300 characters, without secrets and what looks like a key."""
     text = _KEY_SHAPE.sub("[key]", without(text, secrets))
     return " ".join(clean(text).split())[:300]
 
 
 def names_a_secret(variable: str) -> bool:
-    """Whether the environment variable of this name holds a secret, such as `OPENAI_API_KEY` or
-    `HF_TOKEN`."""
+    """Whether the environment variable of this name holds a secret, as `OPENAI_API_KEY` does."""
     name = variable.upper()
     return any(word in name for word in _SECRET_WORDS)

@@ -24,8 +24,7 @@ class Archive(Protocol):
         ...
 
     def log(self, n: int) -> str:
-        """What the training of experiment `n` printed, without control characters; empty when it never
-        ran."""
+        """What experiment `n` printed, without control characters; empty when it never trained."""
         ...
 
 

@@ -95,8 +95,7 @@ def _gpt(settings: Settings, environ: Mapping[str, str], bounds: Bounds) -> Agen
 
 
 def _api(wanted: str, url: str) -> Api:
-    """Which of OpenAI's two APIs to speak. OpenAI itself has Responses; other servers may have Chat
-    Completions only."""
+    """Which API to speak: Responses with OpenAI itself; other servers may have Chat Completions only."""
     if wanted == "auto":
         return "responses" if _is_openai(url) else "chat"
     if wanted not in ("responses", "chat"):

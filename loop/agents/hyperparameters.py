@@ -39,8 +39,7 @@ class Hyperparameter(Struct, frozen=True):
     high: float
     line: int
     multiple: str = ""
-    """What its value must be a multiple of: a number, or the name of another hyperparameter. Empty when
-    anything goes."""
+    """What its value must be a multiple of: a number, or another hyperparameter's name. Empty for nothing."""
 
     @property
     def log(self) -> bool:
@@ -67,8 +66,7 @@ class Hyperparameter(Struct, frozen=True):
         return max(1, (now & -now) // 2) if now >= 16 else 1
 
     def place(self, value: Value) -> float:
-        """Where a value lies in the range: 0 at the lower end, 1 at the upper end. It is logarithmic where
-        `log` says so."""
+        """Where a value lies in the range: 0 at its lower end, 1 at its upper end. Logarithmic if `log`."""
         if self.high <= self.low:
             return 0.0
         if not self.log:
@@ -112,8 +110,7 @@ def find(source: str, device: str = "cpu") -> tuple[Hyperparameter, ...]:
 
 
 def _lines_of_blocks(lines: list[str], device: str) -> set[int]:
-    """Numbers of the lines inside the hyperparameter blocks of this device; empty when there are no
-    blocks."""
+    """Numbers of the lines in the hyperparameter blocks of this device; empty when there are no blocks."""
     wanted, inside, any_block = set(), False, False
     for number, line in enumerate(lines, 1):
         if header := _HEADER.search(line):

@@ -1,5 +1,4 @@
-"""Quotes text from files, logs and results in a prompt, so that a model takes it for data, and cuts it.
-Pure."""
+"""Quotes text from files, logs and results as data for a model, and cuts what is too long. Pure."""
 
 from __future__ import annotations
 

@@ -119,8 +119,7 @@ class AcpAgent:
 
     @contextlib.asynccontextmanager
     async def _connected(self, session: _Session) -> AsyncIterator[None]:
-        """Start the CLI agent and open a session. Afterwards its process and all its descendants are
-        ended."""
+        """Start the CLI agent and open a session; afterwards end its process and all its descendants."""
         mark = session.scratch.folder.name
         env = process.environment(self._environ, self._cli.vendor, mark)
         try:
@@ -252,8 +251,7 @@ class _Session:
         return left is not None and spent is not None and spent >= left
 
     async def _set_up(self, model: str) -> None:
-        """Choose a mode in which the agent edits without asking, and the model, where the agent offers
-        these."""
+        """Choose a mode in which the agent edits without asking, and the model, if it offers them."""
         connection, opened = self._connection, self._opened
         assert connection, "open() comes first"
         offered = {mode.id for mode in opened.modes.available_modes} if opened.modes else set()
@@ -366,8 +364,7 @@ def _refusal(
 
 
 async def _last_words(stderr: asyncio.StreamReader) -> str:
-    """The last line that a process writes to its standard error. Reading it keeps the pipe from filling
-    up."""
+    """The last line of a process's standard error. Reading it keeps the pipe from filling up."""
     kept = b""
     while chunk := await stderr.read(4096):
         kept = (kept + chunk)[-2000:]

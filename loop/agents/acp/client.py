@@ -1,5 +1,4 @@
-"""Our side of the Agent Client Protocol: writes a CLI agent's messages to the transcript and answers its
-requests."""
+"""Our side of the Agent Client Protocol: takes a CLI agent's messages and answers its requests."""
 
 from __future__ import annotations
 

@@ -21,8 +21,7 @@ PASSED = (
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
     "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
 )  # fmt: skip
-"""Environment variables that every CLI agent gets. Besides these it gets the variables of its own vendor
-only."""
+"""Environment variables that every CLI agent gets, besides those of its own vendor."""
 PREFIXES = ("XDG_", "NVM_", "NPM_CONFIG_", "npm_config_")
 """Beginnings of the names of further variables that every CLI agent gets."""
 GRACE_S = 2.0
@@ -39,8 +38,7 @@ def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def owner() -> str:
-    """Number and start time of this process. By these another process can tell later whether it still
-    lives."""
+    """Number and start time of this process, by which another can tell later whether it still lives."""
     return f"{os.getpid()}.{psutil.Process().create_time():.0f}"
 
 

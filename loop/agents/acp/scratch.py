@@ -94,9 +94,8 @@ class Scratch:
 
 
 def sweep() -> None:
-    """End processes and delete directories that killed engines have left. Directories are deleted only
-    when they are old: another machine may share this folder, and whether its processes live cannot be seen
-    from here."""
+    """End processes and delete directories that killed engines have left. Only old directories are
+    deleted: another machine may share this folder, and it cannot be seen whether its processes live."""
     process.sweep()
     for folder in Path(tempfile.gettempdir()).glob("autoresearch-*"):
         with contextlib.suppress(OSError):

@@ -1,5 +1,4 @@
-"""Speaks Chat Completions for agent `gpt`, as vLLM, llama.cpp, Ollama, LM Studio, OpenRouter and others
-do."""
+"""Speaks Chat Completions for agent `gpt`: with vLLM, llama.cpp, Ollama, LM Studio, OpenRouter and others."""
 
 from __future__ import annotations
 

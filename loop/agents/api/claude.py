@@ -23,8 +23,7 @@ OUTPUT_MOST = 32_000
 SILENCE_S = 300.0
 """A stream that sends nothing for so long is given up. The API sends pings while the model thinks."""
 LASTING = {"type": "ephemeral", "ttl": "1h"}
-"""Caches a part of the prompt for an hour. The usual five minutes would be over before the next
-experiment."""
+"""Caches a part of the prompt for an hour: five minutes, as usual, would not last to the next experiment."""
 # What the API's names for the end of a turn mean.
 STOPS: dict[str, Stop] = {
     "tool_use": "tools",
@@ -71,8 +70,7 @@ class ClaudeAgent:
         return await research(context, begin, self._tried, transcript, self._peer, self._bounds)
 
     def _connect(self) -> AsyncAnthropic:
-        """Import the library, warm it up and make the client. Call it in a thread: it takes more than a
-        second."""
+        """Import the library, warm it up and make the client. Call it in a thread: it takes a second."""
         import httpx2
         from anthropic import AsyncAnthropic
 

@@ -142,8 +142,10 @@ async def converse(
     peer: Peer,
     bounds: Bounds,
 ) -> Proposal:
-    """Hold one conversation until a proposal is submitted. Raises `AgentFailed` or `AgentStopped`, with
-    what it cost."""
+    """Hold one conversation until a proposal is submitted.
+
+    Raises `AgentFailed` or `AgentStopped`, with what it cost.
+    """
     conversation = _Conversation(context, dialogue, toolbox, transcript, peer, bounds)
     started = time.monotonic()
     try:

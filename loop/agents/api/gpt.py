@@ -69,8 +69,7 @@ class GptAgent:
         return await research(context, begin, self._tried, transcript, self._peer, self._bounds)
 
     def _connect(self) -> AsyncOpenAI:
-        """Import the library, warm it up and make the client. Call it in a thread: it takes about a
-        second."""
+        """Import the library, warm it up and make the client. Call it in a thread: it takes a second."""
         import httpx2
         from openai import AsyncOpenAI
 

@@ -1,5 +1,4 @@
-"""Computes what tokens cost. The prices come from genai-prices; for a model that it does not know, the
-price is None."""
+"""Computes what tokens cost, by the prices in genai-prices. Models that it does not know have no price."""
 
 from __future__ import annotations
 
@@ -37,8 +36,7 @@ def usage(tokens: Tokens, model: str, *, provider: str = "", url: str = "") -> U
 
 
 def dollars(tokens: Tokens, model: str, *, provider: str = "", url: str = "") -> float | None:
-    """The price that `provider` asks, or whoever serves `url` when that is given; None when it is not
-    known."""
+    """The price in dollars at `provider`, or at the server behind `url`; None when it is not known."""
     from genai_prices import Usage as Priced
     from genai_prices import calc_price
 

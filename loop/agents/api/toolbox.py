@@ -156,9 +156,11 @@ class Toolbox:
         raise AssertionError("every tool has its case")
 
     def _say(self, id: str, tool: str, text: str) -> None:
+        """Tell the call in the transcript."""
         self._emit(AgentDelta(self._context.n, "tool", text, id, tool, time.time()))
 
     def _view(self, given: View) -> str:
+        """Lines of a file with their numbers."""
         files = {**self._context.readonly, self._context.path: self.source}
         path = given.path or self._context.path
         if path not in files:
@@ -169,6 +171,7 @@ class Toolbox:
         return f"lines {given.first} to {last} of {len(lines)}\n{quoted(path, shown[:ANSWER_MOST])}"
 
     async def _edit(self, given: StrReplace | Write, id: str) -> str:
+        """Change the source, show the change, and say so when the source cannot be read any more."""
         before, path = self.source, self._context.path
         try:
             after = (
@@ -186,6 +189,7 @@ class Toolbox:
         return f"{path} is changed, but {wrong}" if wrong else f"{path} is changed."
 
     def _read(self, given: ReadLog | ReadExperiment) -> str:
+        """The log of a past experiment, or its change and what came of it."""
         c, n = self._context, given.experiment
         e = next((e for e in c.experiments if e.n == n), None)
         if e is None:
@@ -203,6 +207,7 @@ class Toolbox:
         )
 
     def _note(self, given: Note) -> str:
+        """Add to the notes, or replace them."""
         line = clean(given.text).strip()
         notes = line if given.replace else f"{self.notes.rstrip()}\n{line}".strip()
         if len(notes) > NOTES_MOST:
@@ -214,6 +219,7 @@ class Toolbox:
         return f"noted ({len(notes):,} of {NOTES_MOST:,} characters)."
 
     async def _submit(self, given: Submit) -> str:
+        """Make the proposal, unless something speaks against it."""
         if not given.description.strip():
             raise ToolError("submit: the description is empty; say in one line what is changed.")
         if wrong := await checks.objection(self._context, self.source, self._tried):

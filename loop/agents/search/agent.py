@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from loop.agents.search.surrogate import Gain
 
 SINGLES = 24
-"""How many of the best changes of one hyperparameter are also combined in pairs. Half as many are combined in
-threes."""
+"""So many of the best changes of one hyperparameter are combined in pairs, and half as many in threes."""
 FIRST = 4
 """So many results are waited for before several hyperparameters are changed at once."""
 STEP = 0.25
@@ -74,8 +73,7 @@ class SearchAgent:
     secrets: tuple[str, ...] = ()
 
     def __init__(self, device: str = "cpu", hello: str = "") -> None:
-        """`device` says which block of hyperparameters counts. `hello` is said once, with the first
-        proposal."""
+        """`device`: whose block of hyperparameters counts. `hello` is said once, with the first proposal."""
         self.device, self._hello = device, hello
 
     async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
@@ -177,8 +175,7 @@ class _Space:
         return self.place(self._now | changes)
 
     def allows(self, changes: Setting) -> bool:
-        """Whether these changes keep to the multiples that comments demand, and go less far than each change
-        that crashed."""
+        """Whether these changes keep to the multiples that comments demand and go less far than any crash."""
         if not hyperparameters.fits(self._now | changes, self.found):
             return False
         return not any(crash and self._as_far_as(changes, crash) for crash in self._crashes)

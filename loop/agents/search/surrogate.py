@@ -96,8 +96,7 @@ class Surrogate:
         return float(-0.5 * rest @ self._solution - np.log(np.diag(self._root)).sum())
 
     def _solve(self) -> None:
-        """Factorize the covariance of the results (`_root`) and solve it for their residuals
-        (`_solution`)."""
+        """Factorize the covariance of the results (`_root`); solve it for their residuals (`_solution`)."""
         cover = self._covariance(self._x, self._codes, self._x, self._codes)
         self._root = np.linalg.cholesky(cover + (self._noise + 1e-8) * np.eye(len(self._x)))
         rest = self._y - self._mean(self._x)
@@ -114,8 +113,7 @@ class Surrogate:
             self._solve()
 
     def _mean(self, x: Array) -> Array:
-        """Prior mean at the places `x` (places, hyperparameters): it grows with the distance to the
-        incumbent."""
+        """Prior mean at `x` (places, hyperparameters): it grows with the distance to the incumbent."""
         distance: Array = (x - self._now) ** 2
         lost: Array = CAUTION * (distance * np.sqrt(self._weights)).sum(axis=1)
         return lost
@@ -137,12 +135,13 @@ class Surrogate:
         return mean, known
 
     def gains(self, places: Sequence[Sequence[float]]) -> list[Gain]:
-        """How much better than the incumbent each place is expected to be. The noise of a training is left
-        out."""
+        """How much better than the incumbent each place is expected to be, noise of trainings aside."""
         x = np.vstack([np.array(places), self._now])
         codes = [self._code] * len(x)
         mean, known = self._predict(x, codes)
-        own = self._covariance(x[:1], codes[:1], x[:1], codes[:1])[0, 0]  # the same everywhere
+        own = self._covariance(x[:1], codes[:1], x[:1], codes[:1])[
+            0, 0
+        ]  # the prior variance is the same everywhere
         with_now = self._covariance(x, codes, x[-1:], codes[-1:])[:, 0] - known.T @ known[:, -1]
         variance = own - (known**2).sum(axis=0)
         spread = np.sqrt(np.maximum(variance + variance[-1] - 2 * with_now, 1e-12))
