@@ -1,8 +1,11 @@
-"""How well `search` searches, and how fast streamed words arrive: `python -m benchmarks.agents`.
+"""Measures how well `search` searches, and how fast streamed words arrive: `python -m benchmarks.agents`.
 
-Search: a synthetic val_bpb of a GPT's hyperparameters, with optima away from the start, few
-knobs that matter, some that work together, noise, and settings that crash. An experiment is one measurement;
-one more is always in training while the next is worked out, as in the engine.
+Search: the metric is a made-up function of a GPT's hyperparameters. Its optimum lies away from the start, few
+hyperparameters matter, some act together, results are noisy and some settings crash. An experiment is one
+result of this function; the next one is always proposed before the last result is known, as in the engine.
+
+Words: a server streams words to a real engine, and the time is measured until they reach a client of the
+engine.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from typing import Any, Literal
 from loop import events as ev
 from loop.agents import hyperparameters
 from loop.agents.base import ResearchContext
-from loop.agents.hyperparameters import Knob
+from loop.agents.hyperparameters import Hyperparameter
 from loop.agents.search import agent
 from loop.paths import RunPaths
 from loop.service import attach, launch
@@ -52,12 +55,14 @@ WEIGHT_DECAY = 0.1  # cautious, on matrices, falls to 0 with the budget [0.01, 0
 WARMDOWN = 0.6  # share of the budget over which the learning rates fall [0.2, 1.0]
 FINAL_LR = 0.03  # learning rate at the end, of its peak [0.005, 0.2]
 """
-"""Hyperparameters of an early nanogpt/train.py; a copy, so that figures stay comparable."""
+"""Hyperparameters of an early nanogpt/train.py: a copy, so that figures can be compared over time."""
 FOUND = hyperparameters.find(SOURCE)
 GAP = 0.05
 """How much better than the start the optimum is."""
 NOISE = 0.0015
+"""Standard deviation of a result."""
 Shape = Literal["bowl", "cone", "skew"]
+"""How the loss grows with the distance of a hyperparameter from its optimum."""
 Propose = Callable[[ResearchContext], str]
 """From the context to the new text of the editable file."""
 
@@ -69,13 +74,14 @@ SHAPES: dict[Shape, Callable[[float], float]] = {
 
 
 class Objective:
-    """A made-up val_bpb: one shape for each knob, weights of very different size, six pairs that interact."""
+    """A made-up val_bpb: a sum over the hyperparameters, with weights of very different size, and over six
+    pairs that act together. A cone has no such pairs."""
 
     def __init__(self, seed: int, shape: Shape) -> None:
         chance, count = random.Random(seed), len(FOUND)
         self._noise, self._shape = random.Random(7 * seed + 1), SHAPES[shape]
         self._weights = [math.exp(chance.gauss(0, 1.2)) for _ in FOUND]
-        start = [k.place(k.value) for k in FOUND]
+        start = [h.place(h.value) for h in FOUND]
         self._best = [min(0.98, max(0.02, p + chance.gauss(0, 0.2))) for p in start]
         self._pairs: list[tuple[int, int, float]] = []
         for _ in range(0 if shape == "cone" else 6):
@@ -93,12 +99,13 @@ class Objective:
         return self._scale * loss
 
     def true(self, source: str) -> float:
+        """The value without noise."""
         return 1 + self._loss(_places(source))
 
     def measure(self, source: str) -> float | None:
-        """One noisy run; None where memory runs out or the loss becomes NaN."""
-        p = dict(zip((k.name for k in FOUND), _places(source), strict=True))
-        values = {k.name: k.value for k in hyperparameters.find(source)}
+        """One noisy result; None where memory would run out or the loss would become NaN."""
+        p = dict(zip((h.name for h in FOUND), _places(source), strict=True))
+        values = {h.name: h.value for h in hyperparameters.find(source)}
         crash = p["WIDTH"] + 0.6 * p["DEPTH"] + 0.5 * p["ROWS"] > self._memory or p["MATRIX_LR"] > self._speed
         if crash or int(values["WIDTH"]) % int(values["HEAD_DIM"]):
             return None
@@ -106,11 +113,14 @@ class Objective:
 
 
 def _places(source: str) -> list[float]:
-    values = {k.name: k.value for k in hyperparameters.find(source)}
-    return [k.place(values[k.name]) for k in FOUND]
+    """Where each hyperparameter of a source lies in its range."""
+    values = {h.name: h.value for h in hyperparameters.find(source)}
+    return [h.place(values[h.name]) for h in FOUND]
 
 
 class Past:
+    """The sources of past experiments."""
+
     def __init__(self) -> None:
         self.sources: list[str] = []
 
@@ -122,7 +132,7 @@ class Past:
 
 
 class Result:
-    """One run: the share of the gap that is closed after each experiment, and the crashes."""
+    """One run of `count` experiments: which share of the gap is closed after each, and how many crashed."""
 
     def __init__(self, propose: Propose, seed: int, count: int, shape: Shape) -> None:
         objective, past = Objective(seed, shape), Past()
@@ -142,11 +152,11 @@ class Result:
 
     def _judge(self, objective: Objective, past: Past, rows: list[Experiment], n: int, incumbent: int) -> int:
         e, best = rows[n - 1], rows[incumbent - 1].value
-        if e.parent != f"c{incumbent}":  # kept meanwhile: merged line by line, as the engine does
-            mine = {k.name: k.value for k in hyperparameters.find(past.source(int(e.parent[1:])))}
+        if e.parent != f"c{incumbent}":  # there is a new incumbent: its lines are merged in, as in the engine
+            mine = {h.name: h.value for h in hyperparameters.find(past.source(int(e.parent[1:])))}
             found = hyperparameters.find(past.source(incumbent))
             changes = {
-                k.name: k.value for k in hyperparameters.find(past.source(n)) if k.value != mine[k.name]
+                h.name: h.value for h in hyperparameters.find(past.source(n)) if h.value != mine[h.name]
             }
             past.sources[n - 1] = hyperparameters.change(past.source(incumbent), changes, found)
             e.parent = f"c{incumbent}"
@@ -165,17 +175,18 @@ def ours(context: ResearchContext) -> str:
 
 
 def at_random(context: ResearchContext, few: bool) -> str:
-    """Anywhere within the ranges: all knobs, or one or two of the incumbent's."""
+    """Random values within the ranges: of one or two hyperparameters, or of all."""
     found, chance = hyperparameters.find(context.source), random.Random(f"{context.tag}/{context.n}")
-    chosen: list[Knob] = chance.sample(found, chance.choice((1, 2))) if few else list(found)
-    return hyperparameters.change(context.source, {k.name: k.at(chance.random()) for k in chosen}, found)
+    chosen: list[Hyperparameter] = chance.sample(found, chance.choice((1, 2))) if few else list(found)
+    return hyperparameters.change(context.source, {h.name: h.at(chance.random()) for h in chosen}, found)
 
 
 def compare(seeds: int, count: int) -> None:
+    """Print how much of the gap `search` and random search close."""
     contestants: dict[str, Propose] = {
         "search": ours,
-        "random, 1 or 2 knobs": partial(at_random, few=True),
-        "random, all knobs": partial(at_random, few=False),
+        "random, 1 or 2 of them": partial(at_random, few=True),
+        "random, all of them": partial(at_random, few=False),
     }
     print(
         f"share of the gap closed, mean of {seeds} runs (standard error); noise {NOISE / GAP:.0%} of the gap"
@@ -210,7 +221,7 @@ def _reply(api: str) -> Reply:
 
 
 async def words(api: str) -> None:
-    """From the server that sends a word to a client of a real engine's socket, where the cockpit sits."""
+    """Print how long words take from the server to a client at the socket of a real engine."""
     with tempfile.TemporaryDirectory() as folder:
         root = make_repository(Path(folder) / "repository")
         paths = RunPaths(root, "words")

@@ -1,4 +1,4 @@
-"""Text from outside made safe to show, write and send on. Pure."""
+"""Makes text from outside safe to show, to write and to send on: no control characters, no secrets. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import re
 import unicodedata
 
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
+_INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode categories of characters that steer a terminal or reorder text instead of being shown."""
+_KEY_SHAPE = re.compile(r"\b(sk|key|pk)-[\w*.-]{4,}")
+"""An API key, whole or as providers shorten it in their messages (`sk-ab***yz`)."""
+_SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "AUTORESEARCH_NOTIFY")
+"""Words in the names of environment variables whose values are secret. The addresses in AUTORESEARCH_NOTIFY
+hold passwords and tokens of the services that notifications are sent through."""
 
 
 def clean(text: str) -> str:
@@ -13,18 +20,30 @@ def clean(text: str) -> str:
     if text.isprintable():
         return text
     text = _ESCAPE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-    return "".join(
-        c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
-    )
+    # Few different characters occur in a text: looking at each of them once is ten times faster.
+    invisible = [c for c in set(text) - {"\n", "\t"} if unicodedata.category(c) in _INVISIBLE]
+    return text.translate(dict.fromkeys(map(ord, invisible))) if invisible else text
 
 
 def tail(text: str, lines: int = 50) -> str:
-    """The last lines of a log, cleaned, long lines cut."""
+    """The last `lines` lines of a log, cleaned, each cut to 500 characters."""
     return "\n".join(line[:500] for line in clean(text).splitlines()[-lines:])
 
 
 def without(text: str, secrets: tuple[str, ...]) -> str:
-    """`text` without secrets."""
+    """`text` with `[key]` in the place of each secret."""
     for secret in secrets:
         text = text.replace(secret, "[key]") if secret else text
     return text
+
+
+def redact(text: str, secrets: tuple[str, ...]) -> str:
+    """An error message on one line of at most 300 characters, without secrets and what looks like a key."""
+    text = _KEY_SHAPE.sub("[key]", without(text, secrets))
+    return " ".join(clean(text).split())[:300]
+
+
+def names_a_secret(variable: str) -> bool:
+    """Whether the environment variable of this name holds a secret, as `OPENAI_API_KEY` does."""
+    name = variable.upper()
+    return any(word in name for word in _SECRET_WORDS)

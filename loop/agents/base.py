@@ -1,4 +1,4 @@
-"""What an agent is: something that turns a `ResearchContext` into a `Proposal`, talking while it works."""
+"""The contract of every agent: it turns a `ResearchContext` into a `Proposal`, and talks while it works."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from loop.events import AgentDelta, CandidateEdited, Usage
 from loop.state import Experiment
 
 Emit = Callable[[AgentDelta | CandidateEdited], None]
-"""Where an agent's transcript and its live edits go."""
+"""Takes each piece of an agent's transcript and each edit when it happens. It is called on the event loop."""
 NOTES_MOST = 4_000
-"""Characters of notes.md."""
+"""Characters that notes.md may have."""
 
 
 class Archive(Protocol):
-    """What is kept of past experiments; reading is cheap and never changes anything."""
+    """Sources and logs of past experiments. Threads may read it."""
 
     def source(self, n: int) -> str:
         """The editable file of experiment `n`'s candidate; empty when there is none."""
         ...
 
     def log(self, n: int) -> str:
-        """What its trainer printed, control characters removed; empty when it never ran."""
+        """What experiment `n` printed, without control characters; empty when it never trained."""
         ...
 
 
 class Wish(Struct, frozen=True):
-    """Something a CLI agent asks leave for. `granted` is what the policy says."""
+    """A permission that a CLI agent asks for, such as to run a command. `granted` is the policy's answer."""
 
     title: str
     kind: str
@@ -38,14 +38,21 @@ class Wish(Struct, frozen=True):
 
 
 Permit = Callable[[Wish], Awaitable[bool]]
+"""Decides whether a CLI agent may do what it asks for."""
 
 
 async def by_policy(wish: Wish) -> bool:
+    """Answers as the policy does, without asking a human."""
     return wish.granted
 
 
+async def refuse_nothing(source: str) -> str | None:
+    """Lets every source be trained."""
+    return None
+
+
 class Failure(Struct, frozen=True):
-    """A crashed candidate that the agent may repair."""
+    """A candidate that crashed and that the agent may repair."""
 
     attempt: int
     """1 for the first repair."""
@@ -59,6 +66,7 @@ class ResearchContext(Struct, frozen=True):
 
     n: int
     tag: str
+    """Name of the run."""
     program: str
     """program.md: the human's instructions."""
     path: str
@@ -66,7 +74,7 @@ class ResearchContext(Struct, frozen=True):
     source: str
     """The incumbent's editable file."""
     readonly: dict[str, str]
-    """Other files the agent may read, path to text."""
+    """Other files that the agent may read: path to text."""
     experiments: list[Experiment]
     incumbent: int
     """Number of the incumbent experiment."""
@@ -75,51 +83,54 @@ class ResearchContext(Struct, frozen=True):
     direction: str = "min"
     budget_s: float = 300.0
     notes: str = ""
-    """notes.md: the agent's own memory."""
+    """notes.md: what agents have noted for later experiments."""
     steering: list[str] = field(default_factory=list)
     """What the human said since the last proposal."""
     failure: Failure | None = None
+    """What is to be repaired; None when a new idea is asked for."""
     hear: Callable[[], list[str]] = list
-    """What the human said since this was last asked: an agent calls it before each of its turns."""
-    refuse: Callable[[str], str | None] = lambda source: None
-    """Why the engine would not train this version of the editable file; None when it would."""
+    """Returns what the human said since the last call. An agent calls it before each of its turns."""
+    refuse: Callable[[str], Awaitable[str | None]] = refuse_nothing
+    """Returns why the engine would not train this version of the editable file; None when it would."""
     permit: Permit = by_policy
-    """Whether a wish is granted; in approval mode a human answers, whenever that is."""
+    """Decides about each permission that is asked for. In approval mode it waits for a human's answer."""
     dollars_left: float | None = None
     """What this proposal may cost at most; None when there is no limit."""
 
 
 class Proposal(Struct, frozen=True):
-    """A finished idea: the whole new text of the editable file, and what it is for."""
+    """A candidate: the whole new text of the editable file, what was changed, and why it should help."""
 
     description: str
     source: str
     hypothesis: str = ""
     usage: Usage = Usage()
     notes: str | None = None
-    """New text of notes.md, None when unchanged."""
+    """New text of notes.md; None when it is unchanged."""
 
 
 class Agent(Protocol):
-    """Who proposes. One instance lives as long as the engine; `propose` may be cancelled at any await."""
+    """Proposes experiments. One agent serves a whole run; `propose` may be cancelled at any await."""
 
     name: str
     model: str
     secrets: tuple[str, ...]
-    """Keys: whatever holds one is shown and written without it."""
+    """API keys and the like. The engine replaces them in everything it shows and writes."""
 
     async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
         """Work out the next experiment.
 
-        Raises `AgentStopped` when a human has to act, `AgentFailed` when this attempt led nowhere.
+        Raises `AgentStopped` when a human has to act, `AgentFailed` when this attempt led to no proposal.
         """
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Close connections and end processes."""
+        ...
 
 
 class NoProposal(Exception):
-    """An attempt that led nowhere; the message is one sentence, `usage` what it cost all the same."""
+    """An attempt that led to no proposal. The message is one sentence; `usage` is what the attempt cost."""
 
     def __init__(self, message: str, usage: Usage | None = None) -> None:
         super().__init__(message)
@@ -135,12 +146,13 @@ class AgentStopped(NoProposal):
 
 
 class Bounds(Struct, frozen=True):
-    """How long one proposal may take. Waiting for a provider that is down does not count as its time."""
+    """Limits of one proposal. Waiting for a provider that is down does not count towards `seconds`."""
 
     turns: int = 40
     seconds: float = 1200.0
     outage_s: float = 6 * 3600.0
     """How long a provider may be down before the proposal counts as failed."""
     first_tries: int = 5
-    """Tries at a server that has never been reached before a human is asked."""
+    """How often a server that has never answered is tried before the engine pauses and asks a human."""
     wait_base_s: float = 1.0
+    """About how long to wait before the second try. The wait doubles with each further try."""

@@ -1,8 +1,8 @@
-"""Chooses the agent. An agent's libraries are imported when it is chosen, not before.
+"""Chooses the agent and makes it. An agent's libraries are imported when it is chosen, not before.
 
-`auto`, in this order: ANTHROPIC_API_KEY -> claude; OPENAI_API_KEY, OPENAI_BASE_URL or --base-url -> gpt; else
-search, with a line that says how to set a model up. CLI agents spend someone's subscription and run commands
-of their own: they are chosen only by name.
+`auto` takes the first that is configured: claude when ANTHROPIC_API_KEY is set; gpt when OPENAI_API_KEY,
+OPENAI_BASE_URL or --base-url is; else search, which then says how to set up a model. CLI agents spend
+somebody's subscription and run commands of their own, so they are chosen by name only.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from loop.agents.base import Bounds
 
 MODELS = {"claude": "claude-opus-5-5", "gpt": "gpt-6.1-sol"}
-"""Models used when --model names none: strong ones whose price is known, so that --max-cost can be kept.
-They change often: this is the one place."""
+"""Models used when --model names none: strong ones whose price is known, so that --max-cost can be kept."""
 KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY")
 NAMES = ("auto", "claude", "gpt", "search", "acp", "claude-code", "codex", "gemini")
 HOW_TO = (
@@ -33,7 +32,10 @@ HOW_TO = (
 
 
 def resolve(settings: Settings, environ: Mapping[str, str]) -> tuple[str, str]:
-    """The agent's name, `auto` resolved, and why it is that one. Raises `UsageError` for a name unknown."""
+    """The name of the agent that the settings ask for, never `auto`, and why it is that one.
+
+    Raises `UsageError` for a name that no agent has.
+    """
     name = settings.agent
     if name not in NAMES:
         raise UsageError(f"no agent {name!r}: choose one of {', '.join(NAMES)}")
@@ -49,7 +51,7 @@ def resolve(settings: Settings, environ: Mapping[str, str]) -> tuple[str, str]:
 
 
 def model(name: str, settings: Settings, environ: Mapping[str, str]) -> str:
-    """The model an agent is asked for; empty when its server or its command decides."""
+    """The model that agent `name` uses; empty when its server or its command decides."""
     url = settings.base_url or environ.get("OPENAI_BASE_URL", "")
     default = "" if name == "gpt" and not _is_openai(url) else MODELS.get(name, "")
     return settings.model or default
@@ -93,7 +95,7 @@ def _gpt(settings: Settings, environ: Mapping[str, str], bounds: Bounds) -> Agen
 
 
 def _api(wanted: Literal["auto", "responses", "chat"], url: str) -> Api:
-    """OpenAI itself speaks Responses; of other servers only Chat Completions can be relied on."""
+    """Which API to speak: Responses with OpenAI itself; other servers may have Chat Completions only."""
     if wanted == "auto":
         return "responses" if _is_openai(url) else "chat"
     return wanted
@@ -105,7 +107,7 @@ def _is_openai(url: str) -> bool:
 
 
 def _acp(name: str, settings: Settings, environ: Mapping[str, str], bounds: Bounds) -> Agent:
-    from loop.agents.acp.agent import KNOWN, AcpAgent, custom
+    from loop.agents.acp.agent import KNOWN, AcpAgent, Cli
 
     if name == "acp" and not settings.agent_command:
         raise UsageError(
@@ -114,9 +116,9 @@ def _acp(name: str, settings: Settings, environ: Mapping[str, str], bounds: Boun
     known = KNOWN.get(name)
     command = settings.agent_command or (known.command if known else [])
     variables = (*(known.vendor if known else ()), *settings.agent_env)
-    return AcpAgent(name, custom(command, variables), environ, settings.model, bounds)
+    return AcpAgent(name, Cli(list(command), variables), environ, settings.model, bounds)
 
 
 def device() -> str:
-    """Which block of hyperparameters is in use on this machine."""
+    """Which block of hyperparameters the editable file uses on this machine: `cuda` or `cpu`."""
     return "cuda" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"

@@ -1,4 +1,4 @@
-"""Edits of one text: exact replacement, and how an edit is told in one line. Pure."""
+"""Edits of one text: replaces one place exactly, and describes an edit in one line and as a diff. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _ASSIGNMENT = re.compile(r"\s*([\w.\[\]\"']+)\s*=\s*(.+?)\s*(?:#.*)?$")
 
 
 class NoMatch(Exception):
-    """The text to replace is not there exactly once; the message says what is."""
+    """The text to replace does not occur exactly once. The message says where it, or the nearest line, is."""
 
 
 def replace(text: str, old: str, new: str) -> str:
-    """`text` with its one `old` replaced. Raises `NoMatch`."""
+    """`text` with its one occurrence of `old` replaced by `new`. Raises `NoMatch`."""
     if old == new:
         raise NoMatch("old and new are the same: nothing would change.")
     found = text.count(old)
@@ -29,6 +29,7 @@ def replace(text: str, old: str, new: str) -> str:
 
 
 def _places(text: str, old: str) -> list[int]:
+    """Where `old` begins in the text: the first ten places."""
     places: list[int] = []
     at = text.find(old)
     while at >= 0 and len(places) < 10:
@@ -38,10 +39,11 @@ def _places(text: str, old: str) -> list[int]:
 
 
 def _nearest(text: str, old: str) -> str:
-    """The line that looks most like the first line looked for."""
+    """A sentence with the line that looks most like the first line of `old`."""
     wanted = next((line for line in old.splitlines() if line.strip()), "")
     lines = text.splitlines()
-    starts = [line[: len(wanted)] for line in lines]  # a model leaves out comments more often than beginnings
+    # A model leaves out comments more often than beginnings: only as much of each line is compared.
+    starts = [line[: len(wanted)] for line in lines]
     near = difflib.get_close_matches(wanted, starts, n=1, cutoff=0.5)
     if not near:
         return " View the file first."
@@ -57,17 +59,19 @@ def diff(path: str, before: str, after: str) -> str:
 
 
 def headline(path: str, before: str, after: str) -> str:
-    """`train.py +1 -1: WIDTH = 128 -> 160`, then the whole diff from the second line on."""
+    """An edit for the transcript. The first line is short, such as `train.py +1 -1: WIDTH = 128 -> 160`; the
+    whole diff follows from the second line on."""
     added, removed = count(before, after)
     whole = diff(path, before, after)
     lines = whole.splitlines()[2:]
     plus = [line[1:].strip() for line in lines if line.startswith("+") and line[1:].strip()]
     minus = [line[1:].strip() for line in lines if line.startswith("-") and line[1:].strip()]
-    told = _told(minus, plus)
-    return clean(f"{path} +{added} -{removed}{f': {told[:120]}' if told else ''}\n{whole}")
+    change = _in_words(minus, plus)
+    return clean(f"{path} +{added} -{removed}{f': {change[:120]}' if change else ''}\n{whole}")
 
 
-def _told(minus: list[str], plus: list[str]) -> str:
+def _in_words(minus: list[str], plus: list[str]) -> str:
+    """`WIDTH = 128 -> 160` for one changed assignment, else the first line that came or went."""
     if len(minus) == len(plus) == 1:
         old, new = _ASSIGNMENT.match(minus[0]), _ASSIGNMENT.match(plus[0])
         if old and new and old.group(1) == new.group(1):

@@ -1,24 +1,27 @@
-"""The past of a run in few words: results, what is in training, when to try something else. Pure."""
+"""Tells a model the past of a run: results, what is in training, and when to try something else.
+
+It reads past sources from the archive; otherwise it is pure.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 
-from loop.agents import edits, hyperparameters
+from loop.agents import hyperparameters
 from loop.agents.base import ResearchContext
 from loop.agents.quote import size
 from loop.state import Experiment
 from loop.text import clean
 
 STRETCH = 8
-"""Verdicts without a keep after which another kind of change is asked for."""
+"""After so many verdicts in a row without a keep, the agent is asked for another kind of change."""
 KINDS_OF = 30
-"""Latest verdicts of a stretch whose kinds are counted."""
+"""How many of those verdicts, the latest ones, are sorted by kind of change."""
 LATEST = 30
-"""Rows that a table has in any case."""
+"""The latest rows come into the table first."""
 NEAR_MISSES = 20
-"""Discards closest to the best that go before other rows."""
+"""Discards with the best values: they come into the table before other rows."""
 
 KINDS = {
     "simplification": r"simplif|remov|delet|drop the|without|get rid",
@@ -28,13 +31,17 @@ KINDS = {
     "architecture": r"architect|layer|depth|width|head|attention|mlp|norm|embed|residual|activation|relu|gelu"
     r"|glu|rope|rotary|softcap|n.?gram|window|expert|init",
 }
-"""Kinds of change and the words that tell them, looked for in this order; what fits none is the last kind."""
+"""Kinds of change, each with a pattern for its description. The first pattern that is found decides; what
+fits none is of the kind `OTHER`."""
 OTHER = "hyperparameter"
 
 
 def table(context: ResearchContext, most: int) -> str:
-    """Every row in compact form; when that is longer than `most` bytes: all keeps, the latest, the best
-    near misses, then whatever else fits, newest first, and a count of what is left out."""
+    """The results, one line for each experiment, in at most `most` bytes.
+
+    When not all rows have room, they are chosen in this order: the latest, the keeps, the near misses, then
+    the others, newest first. A last line counts those left out.
+    """
     done = [e for e in context.experiments if e.judged or e.phase == "rejected"]
     if not done:
         return "(none yet)"
@@ -59,6 +66,7 @@ def table(context: ResearchContext, most: int) -> str:
 
 
 def _by_importance(context: ResearchContext, done: list[Experiment]) -> list[Experiment]:
+    """The experiments in the order in which they come into the table."""
     newest = done[::-1]
     kept = [e for e in newest if e.phase == "keep"]
     sign = 1 if context.direction == "min" else -1
@@ -68,7 +76,7 @@ def _by_importance(context: ResearchContext, done: list[Experiment]) -> list[Exp
 
 
 def row(e: Experiment) -> str:
-    """`#12 keep 0.969712 -0.001200 60.2GB +3-1 halve the batch`."""
+    """One line of the table, such as `#12 keep 0.969712 -0.001200 60.2GB +3-1 halve the batch`."""
     value = "-" if e.value is None else f"{e.value:.6f}"
     delta = "" if e.delta is None else f" {e.delta:+.6f}"
     why = f" ({e.reason})" if e.phase in ("crash", "rejected") and e.reason else ""
@@ -77,27 +85,29 @@ def row(e: Experiment) -> str:
 
 
 def in_training(context: ResearchContext) -> str:
-    """What runs or waits now, in one line; empty when nothing does."""
+    """The experiments that are training or waiting now, in one line; empty when there are none."""
     others = [e for e in context.experiments if e.n != context.n and e.commit]
     busy = [e for e in others if e.phase in ("training", "judging", "queued", "waiting")]
     return "; ".join(f"#{e.n} {' '.join(clean(e.description).split())[:200]}" for e in busy)
 
 
-def stretch(context: ResearchContext) -> list[Experiment]:
-    """The verdicts since the last keep."""
+def since_last_keep(context: ResearchContext) -> list[Experiment]:
+    """The experiments judged since the last keep."""
     judged = [e for e in context.experiments if e.judged]
     last = max((i for i, e in enumerate(judged) if e.phase == "keep"), default=-1)
     return judged[last + 1 :]
 
 
 def kind(context: ResearchContext, e: Experiment) -> str:
-    """What kind of change an experiment was: numbers of named hyperparameters only, or by its description."""
+    """What kind of change an experiment was, by its description. One that changed nothing but values of
+    hyperparameters is of the kind `OTHER`, whatever its description says."""
     words = e.description.lower()
-    told = next((name for name, pattern in KINDS.items() if re.search(pattern, words)), OTHER)
-    return OTHER if told != OTHER and _only_numbers(context, e) else told
+    described = next((name for name, pattern in KINDS.items() if re.search(pattern, words)), OTHER)
+    return OTHER if described != OTHER and _only_hyperparameters(context, e) else described
 
 
-def _only_numbers(context: ResearchContext, e: Experiment) -> bool:
+def _only_hyperparameters(context: ResearchContext, e: Experiment) -> bool:
+    """Whether the experiment differs from its parent in values of hyperparameters only."""
     parent = next((p.n for p in context.experiments if p.commit and p.commit == e.parent), None)
     if parent is None or not context.path.endswith(".py"):
         return False
@@ -106,20 +116,16 @@ def _only_numbers(context: ResearchContext, e: Experiment) -> bool:
 
 
 def advice(context: ResearchContext) -> str:
-    """After a stretch without a keep: ask for another kind of change, and name the kinds already tried."""
-    since = stretch(context)
+    """After `STRETCH` verdicts without a keep: asks for another kind of change and names the kinds tried
+    since. Empty before that."""
+    since = since_last_keep(context)
     if len(since) < STRETCH:
         return ""
     tried = Counter(kind(context, e) for e in since[-KINDS_OF:])
-    told = ", ".join(f"{name} {count}" for name, count in tried.most_common())
+    counts = ", ".join(f"{name} {count}" for name, count in tried.most_common())
     rest = [name for name in (OTHER, *KINDS) if name not in tried]
     fewest = rest or [name for name, _ in tried.most_common()[::-1][:2]]
     return (
-        f"The last {len(since)} experiments brought no keep. Kinds tried since then: {told}. Propose a "
+        f"The last {len(since)} experiments brought no keep. Kinds tried since then: {counts}. Propose a "
         f"different kind of change now: {' or '.join(fewest)}. Two near misses together may pay."
     )
-
-
-def change(context: ResearchContext, source: str) -> str:
-    """A candidate's diff against the incumbent."""
-    return edits.diff(context.path, context.source, source)

@@ -1,8 +1,9 @@
-"""The literal hyperparameters of a training script: found with `ast`, changed in place.
+"""The hyperparameters of a training script: found in its syntax tree, and set without touching anything else.
 
-A knob is a module-level assignment of a number or a truth value to an UPPER_CASE name. Its range is in its
-comment, `MATRIX_LR = 0.02  # Muon learning rate [0.005, 0.08]`, or follows from the value. Where the script
-has blocks headed `# --- hyperparameters: cpu ---`, only those of the block for this device count.
+A hyperparameter is a number or a truth value that the script assigns to an UPPER_CASE name outside of
+functions and classes. Its range stands in its comment, `MATRIX_LR = 0.02 # Muon learning rate [0.005, 0.08]`;
+without one, the range goes from a quarter of the value to four times the value. Some scripts have blocks that
+begin with a line such as `# --- hyperparameters: cpu ---`; then only the block of the given device counts.
 """
 
 from __future__ import annotations
@@ -16,22 +17,21 @@ from functools import lru_cache
 from msgspec import Struct
 
 from loop.agents import program
-from loop.agents.program import fingerprint
 
 Value = bool | int | float
 
 _RANGE = re.compile(r"#.*\[\s*([-+.\deE]+)\s*,\s*([-+.\deE]+)\s*\]")
 _HEADER = re.compile(r"#\s*---\s*(.*?)\s*---\s*$")
 _LEAVE = re.compile(r"SEED|BUDGET|VOCAB|SEQ|CONTEXT|EVAL|^VAL_|TIME|VERSION|DEVICE|INTERVAL|EVERY")
-"""Names that decide what is measured, not how well it is done; a range in the comment overrides this."""
-
+"""Names that decide what is measured, and not how good the model becomes. They are left alone, unless their
+comment gives a range."""
 _MULTIPLE = re.compile(r"#.*\bmultiple of ([A-Z][A-Z0-9_]*|\d+)")
 STEPS = (0.08, 0.15, 0.25, 0.4)
-"""Steps away from the value of now, in shares of the range."""
+"""How far the values worth trying lie from the present value, as shares of the range."""
 
 
-class Knob(Struct, frozen=True):
-    """One hyperparameter: its value now and the range worth trying. `line` counts from 1."""
+class Hyperparameter(Struct, frozen=True):
+    """One hyperparameter: its present value and the range worth trying. `line` counts from 1."""
 
     name: str
     value: Value
@@ -39,15 +39,16 @@ class Knob(Struct, frozen=True):
     high: float
     line: int
     multiple: str = ""
-    """What it must be a multiple of: a number, or the name of another knob."""
+    """What its value must be a multiple of: a number, or another hyperparameter's name. Empty for nothing."""
 
     @property
     def log(self) -> bool:
-        """Steps are factors, not differences."""
+        """Whether the range is so wide that a step multiplies the value instead of adding to it."""
         return self.low > 0 and self.high / self.low >= 4
 
     def clip(self, value: float) -> Value:
-        """The nearest value a script would be written with: in range, round for ints, few digits."""
+        """The nearest allowed value, of the right type: within the range, whole numbers about as round as the
+        present one, other numbers with three digits."""
         if isinstance(self.value, bool):
             return value >= 0.5
         if isinstance(self.value, int):
@@ -59,12 +60,13 @@ class Knob(Struct, frozen=True):
 
     @property
     def _grain(self) -> int:
-        """Ints stay about as round as they are: 128 becomes 64 or 192, 100 becomes 106, 7 becomes 8."""
+        """Whole numbers move by multiples of this, half the largest power of two that divides the present
+        value: 128 may become 64 or 192, 100 may become 106, and 7 may become 8."""
         now = abs(int(self.value))
         return max(1, (now & -now) // 2) if now >= 16 else 1
 
     def place(self, value: Value) -> float:
-        """Where a value lies in the range, 0 to 1; equal steps matter about equally."""
+        """Where a value lies in the range: 0 at its lower end, 1 at its upper end. Logarithmic if `log`."""
         if self.high <= self.low:
             return 0.0
         if not self.log:
@@ -72,14 +74,14 @@ class Knob(Struct, frozen=True):
         return math.log(max(float(value), 1e-300) / self.low) / math.log(self.high / self.low)
 
     def at(self, place: float) -> Value:
-        """The value at a place of the range."""
+        """The value at a place of the range: the inverse of `place`."""
         place = min(max(place, 0.0), 1.0)
         if self.log:
             return self.clip(self.low * (self.high / self.low) ** place)
         return self.clip(self.low + place * (self.high - self.low))
 
     def steps(self) -> list[Value]:
-        """Values worth trying, some near and some far; never the value of now."""
+        """Values worth trying, some near the present value and some far from it; never the present value."""
         if isinstance(self.value, bool):
             return [not self.value]
         now, here = float(self.value), self.place(self.value)
@@ -90,25 +92,25 @@ class Knob(Struct, frozen=True):
 
 
 @lru_cache(maxsize=4096)
-def find(source: str, device: str = "cpu") -> tuple[Knob, ...]:
-    """The knobs of a script, in the order they stand there; none when it does not parse."""
+def find(source: str, device: str = "cpu") -> tuple[Hyperparameter, ...]:
+    """The hyperparameters of a script, in the order of their lines; none when the script does not parse."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ()
     lines = source.split("\n")  # as Python counts them
-    wanted = _wanted(lines, device)
-    knobs: dict[str, Knob] = {}
+    wanted = _lines_of_blocks(lines, device)
+    found: dict[str, Hyperparameter] = {}
     for node, name, value in _assignments(tree.body):
         if wanted and node.lineno not in wanted:
             continue
-        if knob := _knob(name, value, lines[node.lineno - 1], node.lineno):
-            knobs[name] = knob
-    return tuple(knobs.values())
+        if hyperparameter := _from_assignment(name, value, lines[node.lineno - 1], node.lineno):
+            found[name] = hyperparameter
+    return tuple(found.values())
 
 
-def _wanted(lines: list[str], device: str) -> set[int]:
-    """Line numbers inside the hyperparameter blocks of this device; empty when there are no blocks."""
+def _lines_of_blocks(lines: list[str], device: str) -> set[int]:
+    """Numbers of the lines in the hyperparameter blocks of this device; empty when there are no blocks."""
     wanted, inside, any_block = set(), False, False
     for number, line in enumerate(lines, 1):
         if header := _HEADER.search(line):
@@ -122,7 +124,7 @@ def _wanted(lines: list[str], device: str) -> set[int]:
 
 
 def _assignments(body: list[ast.stmt]) -> Iterator[tuple[ast.Assign | ast.AnnAssign, str, Value]]:
-    """Name and number of the assignments at module level, those inside a module-level `if` included."""
+    """Node, name and value of each assignment of a number, those inside a module-level `if` included."""
     for node in body:
         if isinstance(node, ast.If):
             yield from _assignments(node.body)
@@ -135,7 +137,7 @@ def _assignments(body: list[ast.stmt]) -> Iterator[tuple[ast.Assign | ast.AnnAss
 
 
 def _literal(node: ast.expr) -> Value | None:
-    """A number, a negative one, a truth value, or a small power such as 2**18."""
+    """The value of a number, a negative number, a truth value or a small power such as 2**18."""
     match node:
         case ast.Constant(value=bool() | int() | float() as value):
             return value
@@ -148,11 +150,12 @@ def _literal(node: ast.expr) -> Value | None:
     return None
 
 
-def _knob(name: str, value: Value, line: str, number: int) -> Knob | None:
+def _from_assignment(name: str, value: Value, line: str, number: int) -> Hyperparameter | None:
+    """The hyperparameter that a line assigns; None when its name, value or range rules it out."""
     if not re.fullmatch(r"[A-Z][A-Z0-9_]*", name):
         return None
     if isinstance(value, bool):
-        return None if _LEAVE.search(name) else Knob(name, value, 0.0, 1.0, number)
+        return None if _LEAVE.search(name) else Hyperparameter(name, value, 0.0, 1.0, number)
     multiple = _MULTIPLE.search(line)
     of = multiple.group(1) if multiple else ""
     if given := _RANGE.search(line):
@@ -162,40 +165,43 @@ def _knob(name: str, value: Value, line: str, number: int) -> Knob | None:
             return None
         if not math.isfinite(high - low):
             return None
-        return Knob(name, value, min(low, float(value)), max(high, float(value)), number, of)
+        return Hyperparameter(name, value, min(low, float(value)), max(high, float(value)), number, of)
     if _LEAVE.search(name) or value == 0 or not math.isfinite(value):
         return None
     low, high = sorted((value / 4, float(value * 4)))
     low = max(low, 1.0) if isinstance(value, int) and value > 0 else low
-    return Knob(name, value, low, high, number, of)
+    return Hyperparameter(name, value, low, high, number, of)
 
 
-def fits(setting: Mapping[str, Value], knobs: tuple[Knob, ...]) -> bool:
-    """Every knob is a multiple of what it must be, where that is known."""
-    for knob in knobs:
-        of = setting.get(knob.multiple, 0) if not knob.multiple.isdigit() else int(knob.multiple)
-        if of and float(setting[knob.name]) % float(of):
+def fits(setting: Mapping[str, Value], found: tuple[Hyperparameter, ...]) -> bool:
+    """Whether each value of a setting is a multiple of what its comment demands."""
+    for hyperparameter in found:
+        multiple = hyperparameter.multiple
+        of = int(multiple) if multiple.isdigit() else setting.get(multiple, 0)
+        if of and float(setting[hyperparameter.name]) % float(of):
             return False
     return True
 
 
 @lru_cache(maxsize=4096)
 def code(source: str, device: str = "cpu") -> str:
-    """A fingerprint of everything but the values of the knobs: the same code, however it is set."""
-    values = {(knob.line, knob.name) for knob in find(source, device)}
+    """A fingerprint of a script without the values of its hyperparameters: the same for two scripts that
+    differ in these values only."""
+    values = {(h.line, h.name) for h in find(source, device)}
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return fingerprint(source)
+        return program.fingerprint(source)
     for node, name, _ in _assignments(tree.body):
         if (node.lineno, name) in values:
             node.value = ast.Constant(0)
-    return program.of_tree(tree)
+    return program.fingerprint_of_tree(tree)
 
 
-def change(source: str, values: Mapping[str, Value], knobs: tuple[Knob, ...]) -> str:
-    """The script with these knobs set; everything else stays as it is, comments and spacing included."""
-    lines = {(knob.line, knob.name) for knob in knobs if knob.name in values}
+def change(source: str, values: Mapping[str, Value], found: tuple[Hyperparameter, ...]) -> str:
+    """The script with new `values` of some of its hyperparameters. Everything else stays as it is,
+    comments and spacing included."""
+    lines = {(h.line, h.name) for h in found if h.name in values}
     rows = source.encode().split(b"\n")
     for node, name, _ in reversed(list(_assignments(ast.parse(source).body))):
         old = node.value

@@ -1,4 +1,8 @@
-"""When two Python sources are the same program: comments, docstrings and layout aside. Pure."""
+"""Fingerprints of Python source: two files with the same fingerprint do the same. Pure.
+
+An experiment that only changes comments, docstrings or layout would train the same program again; this is how
+that is noticed. (`program.md`, the human's instructions, has nothing to do with this module.)
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,16 @@ from functools import lru_cache
 
 @lru_cache(maxsize=4096)
 def fingerprint(source: str) -> str:
-    """The same for two scripts that differ in comments, docstrings and layout only."""
+    """A hash that is the same for two sources that differ in comments, docstrings and layout only. A source
+    that does not parse has the hash of its text."""
     try:
-        return of_tree(ast.parse(source))
+        return fingerprint_of_tree(ast.parse(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return _hash(source)
 
 
-def of_tree(tree: ast.Module) -> str:
+def fingerprint_of_tree(tree: ast.Module) -> str:
+    """The fingerprint of a parsed source. It deletes the docstrings from `tree`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             _drop_docstring(node)

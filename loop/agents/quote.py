@@ -1,29 +1,36 @@
-"""Marks text from files, logs and results as data for a model, and keeps it short. Pure."""
+"""Quotes text from files, logs and results as data for a model, and cuts what is too long. Pure."""
 
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from loop.text import clean
 
 _TAG = re.compile(r"<(\s*/?\s*data)", re.IGNORECASE)
 
+Keep = Literal["start", "end", "both"]
+"""Which part of a text that is too long is kept."""
 
-def fence(name: str, text: str, most: int | None = None, keep: str = "start") -> str:
-    """`text` between `<data>` tags it cannot close itself, without control characters, cut to `most`
-    bytes."""
+
+def quoted(name: str, text: str, most: int | None = None, keep: Keep = "start") -> str:
+    """`text` between `<data>` tags, without control characters, and cut to about `most` bytes.
+
+    Tags inside the text are made harmless: it cannot end its own quotation.
+    """
     inside = _TAG.sub(r"<\\\1", clean(text).rstrip("\n"))
     inside = inside if most is None else cut(inside, most, keep)
     return f'<data name="{" ".join(clean(name).split())}">\n{inside}\n</data>'
 
 
 def size(text: str) -> int:
-    """Bytes of UTF-8: no tokenizer makes more tokens than that, whatever the language."""
+    """Bytes of a text in UTF-8. No tokenizer makes more tokens than that, whatever the language."""
     return len(text.encode("utf-8", "replace"))
 
 
-def cut(text: str, most: int, keep: str = "start") -> str:
-    """About `most` bytes of a text, and a word on the rest: its start, its end, or both its ends."""
+def cut(text: str, most: int, keep: Keep = "start") -> str:
+    """About `most` bytes of a text: its start, its end, or half of them from each, with a line that says how
+    many bytes are left out."""
     raw = text.encode("utf-8", "replace")
     if len(raw) <= most:
         return text
@@ -35,5 +42,5 @@ def cut(text: str, most: int, keep: str = "start") -> str:
 
 
 def _whole(piece: bytes) -> str:
-    """The characters of a piece that are not cut through."""
+    """The characters of a piece of UTF-8, without those that the cut has split."""
     return piece.decode("utf-8", "ignore")

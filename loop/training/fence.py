@@ -19,6 +19,7 @@ import platformdirs
 
 from loop.errors import UsageError
 from loop.records.training_folder import Fence
+from loop.text import names_a_secret
 from loop.training.programs import sandbox
 
 Wish = Literal["off", "auto", "require"]
@@ -188,8 +189,7 @@ PASSED_ON = (
     "LD_LIBRARY_PATH",
 )
 PREFIXES = ("CUDA", "NVIDIA", "NCCL", "TORCH", "TRITON", "OMP_", "MKL_", "OPENBLAS", "AUTORESEARCH_", "XDG_")
-"""What a trainer inherits; keys and tokens are in none of these."""
-SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
+"""Variables that a trainer inherits, and beginnings of their names; but none whose name tells a secret."""
 
 
 def environment(base: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
@@ -201,7 +201,7 @@ def environment(base: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, 
     passed = {
         name: value
         for name, value in base.items()
-        if (name in PASSED_ON or name.startswith(PREFIXES)) and not any(word in name for word in SECRET)
+        if (name in PASSED_ON or name.startswith(PREFIXES)) and not names_a_secret(name)
     }
     fast = {
         "OMP_WAIT_POLICY": "PASSIVE",

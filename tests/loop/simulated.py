@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from loop import agenda
 from loop import events as ev
-from loop.agenda import Rules, Step
+from loop.agenda import Rules, Step, Train
 from loop.agenda import agenda as next_steps
 from loop.judging import verdict
 from loop.state import RunState, fold
@@ -135,7 +135,7 @@ class Simulation:
         else:
             yield ev.CandidateCommitted(n, f"{e.commit}+", incumbent, e.description, author="engine")
 
-    def train(self, step: agenda.Train) -> Iterator[ev.DurableEvent]:
+    def train(self, step: Train) -> Iterator[ev.DurableEvent]:
         s = self.state
         if not any((t.n, t.training) == (step.n, step.training) for t in s.under_way):
             if step not in self.agenda():

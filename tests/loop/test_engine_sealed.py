@@ -10,7 +10,7 @@ import pytest
 from loop import events as ev
 from loop.agents import prompt
 from loop.agents.api.toolbox import Toolbox
-from loop.agents.base import Proposal, ResearchContext
+from loop.agents.base import Emit, Proposal, ResearchContext
 from loop.agents.checks import Tried
 from loop.records import journal, results
 from loop.state import fold
@@ -41,16 +41,19 @@ async def test_the_hidden_number_is_journaled_and_told_to_no_agent(
     root = make_repository(tmp_path / "repo", SEALED, "budget_s = 5\nbaseline_runs = 1\n")
     prompts: list[str] = []
 
-    def script(context: ResearchContext) -> Proposal:
-        heard = Heard()
-        tools = Toolbox(context, heard, Tried())
-        prompts.append(repr(prompt.build(context)))
-        prompts.append(tools.call("read_experiment", {"experiment": 1}, "a"))
-        prompts.append(tools.call("read_log", {"experiment": 1}, "b"))
-        prompts.extend(delta.text for delta in heard.deltas)
-        return Proposal("lower", context.source.replace("X = 3.0", f"X = {3 - context.n / 8}"))
+    class Reading(ScriptedAgent):
+        """Reads all that an agent can read before it proposes."""
 
-    bench = Bench(root, ScriptedAgent(script), max_experiments=3, audit="report")
+        async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
+            heard = Heard()
+            tools = Toolbox(context, heard, Tried())
+            prompts.append(repr(prompt.build(context)))
+            prompts.append(await tools.call("read_experiment", {"experiment": 1}, "a"))
+            prompts.append(await tools.call("read_log", {"experiment": 1}, "b"))
+            prompts.extend(delta.text for delta in heard.deltas)
+            return Proposal("lower", context.source.replace("X = 3.0", f"X = {3 - context.n / 8}"))
+
+    bench = Bench(root, Reading(), max_experiments=3, audit="report")
     await bench.run()
     state = fold(journal.read(bench.paths.journal))
     ends = [t.finished for e in state.experiments for t in e.trainings]

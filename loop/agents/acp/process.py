@@ -1,4 +1,4 @@
-"""The process of a CLI agent: its environment, and the end of everything it started."""
+"""The process of a CLI agent: gives it its environment, starts it, and ends it with everything it started."""
 
 from __future__ import annotations
 
@@ -12,40 +12,45 @@ from collections.abc import Mapping, Sequence
 import psutil
 
 from loop import processes
+from loop.text import names_a_secret
 
 MARK = "AUTORESEARCH_CHILD"
-"""Environment variable by which all descendants are found again, whatever session they put themselves in."""
+"""Environment variable that all descendants of a CLI agent inherit. By its value, the mark, they are found
+again even when they have left the agent's session."""
 PASSED = (
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TERM", "TMPDIR", "TZ",
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
     "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
 )  # fmt: skip
-"""What every CLI agent gets; besides, only the variables of its own vendor."""
-_OWNER = re.compile(r"(?:autoresearch-)?(\d+)\.(\d+)-")
+"""Environment variables that every CLI agent gets, besides those of its own vendor."""
 PREFIXES = ("XDG_", "NVM_", "NPM_CONFIG_", "npm_config_")
+"""Beginnings of the names of further variables that every CLI agent gets."""
 GRACE_S = 2.0
-_SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)S?$")
+"""How long a CLI agent has to end by itself before it is killed."""
+_OWNER = re.compile(r"(?:autoresearch-)?(\d+)\.(\d+)-")
+"""The owner in a mark, or in the name of a scratch directory: process number and start time of an engine."""
 
 
 def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Values that must be shown nowhere, by the names of their variables; the longest first."""
-    found = {v for k, v in environ.items() if _SECRET.search(k.upper()) and len(v) >= 8}
+    """Values of the variables that hold secrets, the longest first. Values of less than 8 characters are left
+    out: such a piece of text may occur anywhere."""
+    found = {value for name, value in environ.items() if names_a_secret(name) and len(value) >= 8}
     return tuple(sorted(found, key=len, reverse=True))
 
 
 def owner() -> str:
-    """This process, so that another can tell later whether it still lives."""
+    """Number and start time of this process, by which another can tell later whether it still lives."""
     return f"{os.getpid()}.{processes.start_ticks(os.getpid())}"
 
 
 def owned_by_the_dead(mark: str) -> bool:
-    """Whether the process that made this mark (it begins with `owner()`) has ended."""
+    """Whether the engine that made this mark, or scratch directory, is gone."""
     found = _OWNER.match(mark)
     return found is not None and not processes.alive(int(found[1]), int(found[2]))
 
 
 def sweep() -> None:
-    """End what CLI agents of a killed engine have left behind."""
+    """Kill the processes that CLI agents of a killed engine have left behind."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if owned_by_the_dead(process.environ().get(MARK, "")):
@@ -53,14 +58,17 @@ def sweep() -> None:
 
 
 def environment(base: Mapping[str, str], vendor: Sequence[str], mark: str) -> dict[str, str]:
-    """`vendor` names variables, or beginnings of names that end in `_`."""
+    """The environment of a CLI agent: what it may have of `base`, and its mark.
+
+    `vendor` holds names of variables, or beginnings of names that end in `_`.
+    """
     prefixes = (*PREFIXES, *(name for name in vendor if name.endswith("_")))
     passed = {k: v for k, v in base.items() if k in PASSED or k in vendor or k.startswith(prefixes)}
     return {**passed, MARK: mark}
 
 
 async def start(command: Sequence[str], cwd: str, env: Mapping[str, str]) -> asyncio.subprocess.Process:
-    """A process of its own session with pipes. Raises OSError."""
+    """Start a process in a session of its own, with pipes. Raises OSError."""
     return await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.PIPE,
@@ -85,7 +93,7 @@ def pipes(
 
 
 async def end(process: asyncio.subprocess.Process, mark: str) -> None:
-    """End the process and all its descendants, also those that left its session or lost their parent."""
+    """End the process and all its descendants, also those that have left its session or lost their parent."""
     tree = _tree(process.pid)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGTERM)
@@ -104,6 +112,7 @@ async def end(process: asyncio.subprocess.Process, mark: str) -> None:
 
 
 def _tree(pid: int) -> list[psutil.Process]:
+    """A process and its descendants; empty when it is gone."""
     with contextlib.suppress(psutil.Error):
         root = psutil.Process(pid)
         return [root, *root.children(recursive=True)]
@@ -111,6 +120,7 @@ def _tree(pid: int) -> list[psutil.Process]:
 
 
 def _marked(mark: str) -> list[psutil.Process]:
+    """All processes of this machine that carry this mark."""
     found = []
     for p in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -120,6 +130,7 @@ def _marked(mark: str) -> list[psutil.Process]:
 
 
 def _status(p: psutil.Process) -> str:
+    """What psutil says of a process; one that is gone counts as a zombie."""
     with contextlib.suppress(psutil.Error):
         return str(p.status())
     return str(psutil.STATUS_ZOMBIE)

@@ -1,4 +1,5 @@
-"""The throw-away directory a CLI agent works in: copies of what it may read and the one file it may edit."""
+"""The scratch directory that a CLI agent works in: it holds copies of what the agent may read and of the
+one file that it may edit, and is deleted after the proposal."""
 
 from __future__ import annotations
 
@@ -18,15 +19,22 @@ from loop.agents.base import ResearchContext
 PROPOSAL = "proposal.md"
 NOTES = "notes.md"
 PAST = 30
-"""Experiments whose diffs are laid out."""
+"""How many of the latest experiments the agent finds as diffs in `past/`."""
+READ_MOST = 4 * (checks.SOURCE_MOST + 1)
+"""Bytes that are read of one file: more than the longest source has, whose characters take at most 4 each."""
 OLD_S = 6 * 3600.0
-"""No proposal takes so long."""
+"""Age from which a directory that a killed engine has left is deleted. No proposal takes so long."""
 
 
 class Scratch:
-    """One experiment's directory. What the agent leaves in it beside three files is reported and deleted."""
+    """One experiment's scratch directory.
+
+    The agent may write three files: the editable file, proposal.md and notes.md. Whatever else it changes is
+    reported (`strays`) and thrown away.
+    """
 
     def __init__(self, context: ResearchContext) -> None:
+        """Make the directory and fill it. Reads the archive: call it in a thread."""
         self.folder = Path(tempfile.mkdtemp(prefix=f"autoresearch-{process.owner()}-"))
         self.path = context.path
         files = {**context.readonly, **_past(context), NOTES: context.notes}
@@ -37,7 +45,7 @@ class Scratch:
         self._write(
             context.path, context.failure.source if context.failure else context.source, writable=True
         )
-        self._before = self._marks()
+        self._before = self._hashes()
 
     def _write(self, name: str, text: str, *, writable: bool) -> None:
         path = self.folder / name
@@ -46,7 +54,8 @@ class Scratch:
         path.chmod(0o644 if writable else 0o444)
 
     def read(self, name: str) -> str | None:
-        """A file the agent left, cut at a sane size; None when there is none, or no plain file."""
+        """A file that the agent has left; None when it is missing or is not a regular file. A file that is
+        too long comes cut, but still longer than `checks.SOURCE_MOST`, so that it is refused."""
         try:
             handle = os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
@@ -54,38 +63,39 @@ class Scratch:
         with os.fdopen(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 return None
-            return file.read(2 * checks.SOURCE_MOST).decode("utf-8", "replace")
+            return file.read(READ_MOST).decode("utf-8", "replace")
 
     def proposal(self) -> tuple[str, str]:
-        """Description and hypothesis from proposal.md; empty when it is not there."""
+        """Description and hypothesis from proposal.md; both are empty when there is no such file."""
         first, _, rest = (self.read(PROPOSAL) or "").strip().partition("\n")
         return first.strip("# ").removeprefix("Description:").strip()[:200], rest.strip()[:2000]
 
     def strays(self) -> list[str]:
-        """What the agent made, changed or deleted besides the files it may."""
-        now, own = self._marks(), {self.path, PROPOSAL, NOTES}
+        """Paths of what the agent has made, changed or deleted besides the files that it may write."""
+        now, own = self._hashes(), {self.path, PROPOSAL, NOTES}
         return sorted(n for n in {*now, *self._before} if now.get(n) != self._before.get(n) and n not in own)
 
-    def _marks(self) -> dict[str, str]:
-        marks = {}
+    def _hashes(self) -> dict[str, str]:
+        """A hash of each file, by its path; of at most 5,000 files."""
+        hashes = {}
         for root, folders, files in os.walk(self.folder):
             for name in [*files, *(f for f in folders if (Path(root) / f).is_symlink())]:
                 path = Path(root) / name
                 relative = path.relative_to(self.folder).as_posix()
                 plain = path.is_file() and not path.is_symlink()
-                marks[relative] = hashlib.sha256(path.read_bytes()).hexdigest() if plain else "not a file"
-                if len(marks) > 5000:
-                    return marks
-        return marks
+                hashes[relative] = hashlib.sha256(path.read_bytes()).hexdigest() if plain else "not a file"
+                if len(hashes) > 5000:
+                    return hashes
+        return hashes
 
     def close(self) -> None:
-        """Delete the directory, whatever the agent made of it."""
+        """Delete the directory, whatever rights the agent has given its files."""
         _remove(self.folder)
 
 
 def sweep() -> None:
-    """End what killed engines have left: processes, and directories once they are old (another machine may
-    use the same folder, and its processes cannot be seen from here)."""
+    """End processes and delete directories that killed engines have left. Only old directories are
+    deleted: another machine may share this folder, and it cannot be seen whether its processes live."""
     process.sweep()
     for folder in Path(tempfile.gettempdir()).glob("autoresearch-*"):
         with contextlib.suppress(OSError):
@@ -95,6 +105,7 @@ def sweep() -> None:
 
 
 def _remove(folder: Path) -> None:
+    """Delete a folder, also where the agent has made parts of it unreadable."""
     for root, _, _ in os.walk(folder):
         if not Path(root).is_symlink():
             os.chmod(root, 0o700)
@@ -102,7 +113,7 @@ def _remove(folder: Path) -> None:
 
 
 def _past(context: ResearchContext) -> dict[str, str]:
-    """`past/0012.diff` for the latest experiments."""
+    """What the latest experiments have changed: diffs by their paths, such as `past/0012.diff`."""
     judged = [e for e in context.experiments if e.judged and e.commit]
     numbers = {e.commit: e.n for e in judged}
     past = {}

@@ -1,4 +1,4 @@
-"""Agent `gpt` on servers that speak Chat Completions: vLLM, llama.cpp, Ollama, LM Studio, OpenRouter, ..."""
+"""Speaks Chat Completions for agent `gpt`: with vLLM, llama.cpp, Ollama, LM Studio, OpenRouter and others."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from loop.agents.api import pricing, toolbox
 from loop.agents.api.conversation import Answer, Call, Stop, Turn, sendable
 from loop.agents.api.pricing import Tokens
 from loop.agents.api.provider_errors import Fault
-from loop.agents.transcript import Voice
+from loop.agents.transcript import Transcript
 from loop.events import Usage
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
+# What the API's names for the end of a turn mean.
 STOPS: dict[str, Stop] = {
     "stop": "end",
     "tool_calls": "tools",
@@ -25,7 +26,7 @@ STOPS: dict[str, Stop] = {
 
 
 class _Pieces:
-    """What a stream has brought so far. Servers differ: ids and indexes of tool calls may be missing."""
+    """What a stream has brought so far. Some servers leave out the ids and indexes of tool calls."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -34,6 +35,7 @@ class _Pieces:
         self.calls: dict[int, dict[str, str]] = {}
 
     def add_call(self, piece: Any) -> None:
+        """Add a piece to the tool call that it belongs to."""
         index = piece.index
         if index is None:
             index = max(self.calls, default=-1) + (1 if piece.id or not self.calls else 0)
@@ -45,7 +47,10 @@ class _Pieces:
 
 
 class Chat:
-    """One conversation in the Chat Completions format."""
+    """One conversation in the format of Chat Completions. It is a `Dialogue`.
+
+    `refused` names the options that the server has refused; conversations with the same server share it.
+    """
 
     def __init__(
         self,
@@ -74,18 +79,18 @@ class Chat:
             for t in toolbox.TOOLS
         ]
 
-    async def turn(self, voice: Voice) -> Turn:
+    async def turn(self, transcript: Transcript) -> Turn:
         try:
-            return await self._turn(voice)
+            return await self._turn(transcript)
         except Exception as error:
-            # Some servers do not know this option and then tell no usage: ask without, from now on.
+            # Some servers refuse this option. They are asked without it from now on, and tell no usage.
             refused = getattr(error, "status_code", 0) in (400, 422) and "stream_options" in str(error)
             if refused and "stream_options" not in self._refused:
                 self._refused.add("stream_options")
-                return await self._turn(voice)
+                return await self._turn(transcript)
             raise
 
-    async def _turn(self, voice: Voice) -> Turn:
+    async def _turn(self, transcript: Transcript) -> Turn:
         options: dict[str, Any] = {}
         if "stream_options" not in self._refused:
             options["stream_options"] = {"include_usage": True}
@@ -96,7 +101,7 @@ class Chat:
             stream=True,
             **options,
         )
-        got, text_id, thought_id = _Pieces(), voice.new(), voice.new()
+        got, text_id, thought_id = _Pieces(), transcript.new(), transcript.new()
         async with stream:
             async for chunk in stream:
                 got.usage = chunk.usage or got.usage
@@ -106,18 +111,18 @@ class Chat:
                     # Not standard: `reasoning_content` (vLLM, llama.cpp), `reasoning` (OpenRouter, Ollama).
                     thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
                     if isinstance(thought, str):
-                        voice.say("thinking", thought, thought_id)
+                        transcript.say("thinking", thought, thought_id)
                     if delta.content:
                         got.text += delta.content
-                        voice.say("text", delta.content, text_id)
+                        transcript.say("text", delta.content, text_id)
                     for piece in delta.tool_calls or []:
                         got.add_call(piece)
         if got.finish is None:
             raise Fault("retry", f"{self._who} ended its answer too early")
-        return self._took(got)
+        return self._finish(got)
 
-    def _took(self, got: _Pieces) -> Turn:
-        """A whole turn: into the history, and its tool calls as they were written."""
+    def _finish(self, got: _Pieces) -> Turn:
+        """Add a whole turn to the history, and return it."""
         calls = [
             Call(call["id"] or f"call_{len(self._history)}_{index}", call["name"], call["arguments"])
             for index, call in sorted(got.calls.items())
@@ -129,6 +134,7 @@ class Chat:
         return Turn(calls if stop == "tools" else [], stop, self._usage(got.usage))
 
     def _usage(self, u: Any) -> Usage:
+        """What a turn has used; nothing when the server does not tell."""
         if u is None:
             return Usage()
         inputs, outputs = u.prompt_tokens_details, u.completion_tokens_details
@@ -148,7 +154,7 @@ class Chat:
 
 
 def _message(text: str, calls: list[Call]) -> dict[str, Any]:
-    """The assistant's turn as it is sent back."""
+    """The model's turn as it is sent back to the server with the next request."""
     message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls else "(nothing)")}
     if calls:
         message["tool_calls"] = [

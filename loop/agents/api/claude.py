@@ -1,4 +1,4 @@
-"""Agent `claude`: Anthropic's Messages API, streaming, with prompt caching and summarized thinking."""
+"""Agent `claude`: speaks Anthropic's Messages API, with streaming, prompt caching and summarized thinking."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from loop.agents.api.pricing import Tokens
 from loop.agents.api.provider_errors import Fault
 from loop.agents.base import Bounds, Emit, Proposal, ResearchContext
 from loop.agents.checks import Tried
-from loop.agents.transcript import Voice
+from loop.agents.transcript import Transcript
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
     from anthropic.types import Message
 
 OUTPUT_MOST = 32_000
-"""Tokens of one turn."""
+"""Tokens that one turn may have."""
 SILENCE_S = 300.0
-"""A stream that sends nothing for so long is dead; the API sends pings while it thinks."""
+"""A stream that sends nothing for so long is given up. The API sends pings while the model thinks."""
 LASTING = {"type": "ephemeral", "ttl": "1h"}
-"""Experiments are minutes apart: the usual five minutes of cache would be over."""
+"""Caches a part of the prompt for an hour: five minutes, as usual, would not last to the next experiment."""
+# What the API's names for the end of a turn mean.
 STOPS: dict[str, Stop] = {
     "tool_use": "tools",
     "end_turn": "end",
@@ -36,7 +37,7 @@ STOPS: dict[str, Stop] = {
 
 
 class ClaudeAgent:
-    """Proposes through a Claude model. Raises nothing at once: a bad key shows at the first proposal."""
+    """Proposes experiments through a Claude model. A bad key is noticed with the first proposal only."""
 
     name = "claude"
 
@@ -61,15 +62,15 @@ class ClaudeAgent:
         client = self._client
         if client is None:
             client = self._client = await asyncio.to_thread(self._connect)
-        voice = Voice(context.n, emit)
+        transcript = Transcript(context.n, emit)
 
         def begin(start: prompt.Prompt) -> Dialogue:
             return _Messages(client, self.model, start, self._thinks)
 
-        return await research(context, begin, self._tried, voice, self._peer, self._bounds)
+        return await research(context, begin, self._tried, transcript, self._peer, self._bounds)
 
     def _connect(self) -> AsyncAnthropic:
-        """The client. In a thread, as importing the library takes a second and more."""
+        """Import the library, warm it up and make the client. Call it in a thread: it takes a second."""
         import httpx2
         from anthropic import AsyncAnthropic
 
@@ -77,12 +78,12 @@ class ClaudeAgent:
             client = AsyncAnthropic(api_key="none", base_url="http://127.0.0.1", http_client=http)
             return _Messages(client, self.model, warm_up.START, [True])
 
-        warm_up.rehearse(warm_up.MESSAGES, begin)
+        warm_up.build_parsers(warm_up.MESSAGES, begin)
         return AsyncAnthropic(
             api_key=self._key,
             auth_token=None,
             base_url=self._base_url or None,
-            max_retries=0,  # retries are the conversation's: whole turns, shown as they wait
+            max_retries=0,  # the conversation itself asks again for whole turns, and shows the wait
             timeout=httpx2.Timeout(self._silence_s, connect=20.0),
         )
 
@@ -92,7 +93,11 @@ class ClaudeAgent:
 
 
 class _Messages:
-    """One conversation in the Messages format."""
+    """One conversation in the format of the Messages API. It is a `Dialogue`.
+
+    `thinks` holds one truth value: whether the model knows adaptive thinking. Conversations with the same
+    model share it.
+    """
 
     def __init__(self, client: AsyncAnthropic, model: str, start: prompt.Prompt, thinks: list[bool]) -> None:
         self._client, self._model, self._thinks = client, model, thinks
@@ -106,17 +111,17 @@ class _Messages:
             for t in toolbox.TOOLS
         ]
 
-    async def turn(self, voice: Voice) -> Turn:
+    async def turn(self, transcript: Transcript) -> Turn:
         try:
-            return await self._turn(voice)
+            return await self._turn(transcript)
         except Exception as error:
-            # Older models do not know adaptive thinking: ask without, from now on.
+            # Older models do not know adaptive thinking. They are asked without it from now on.
             if self._thinks[0] and getattr(error, "status_code", 0) == 400 and "thinking" in str(error):
                 self._thinks[0] = False
-                return await self._turn(voice)
+                return await self._turn(transcript)
             raise
 
-    async def _turn(self, voice: Voice) -> Turn:
+    async def _turn(self, transcript: Transcript) -> Turn:
         options: dict[str, Any] = {}
         if self._thinks[0]:
             options["thinking"] = {"type": "adaptive", "display": "summarized"}
@@ -134,20 +139,20 @@ class _Messages:
             async for event in stream:
                 if event.type != "content_block_delta":
                     continue
-                id = ids.setdefault(event.index, voice.new())
+                id = ids.setdefault(event.index, transcript.new())
                 if event.delta.type == "text_delta":
-                    voice.say("text", event.delta.text, id)
+                    transcript.say("text", event.delta.text, id)
                 elif event.delta.type == "thinking_delta":
-                    voice.say("thinking", event.delta.thinking, id)
+                    transcript.say("thinking", event.delta.thinking, id)
                 elif event.delta.type == "input_json_delta":
                     arguments[event.index] = arguments.get(event.index, "") + event.delta.partial_json
             message = await stream.get_final_message()
         if message.stop_reason is None:
             raise Fault("retry", "Anthropic ended its answer too early")
-        return self._took(message, arguments)
+        return self._finish(message, arguments)
 
-    def _took(self, message: Message, arguments: dict[int, str]) -> Turn:
-        """A whole turn: into the history, thinking blocks unchanged; its tool calls as they were written."""
+    def _finish(self, message: Message, arguments: dict[int, str]) -> Turn:
+        """Add a whole turn to the history, thinking unchanged, and return it."""
         stop = STOPS.get(str(message.stop_reason), "end")
         calls: list[Call] = []
         if stop in ("tools", "end"):
@@ -180,7 +185,7 @@ class _Messages:
 
 
 def _param(block: Any) -> dict[str, Any]:
-    """A block of an answer as it is sent back."""
+    """A block of an answer as it is sent back with the next request."""
     known = ("type", "text", "id", "name", "input", "thinking", "signature", "data")
     sent = {key: value for key, value in block.to_dict().items() if key in known}
     if block.type == "tool_use" and not isinstance(sent.get("input"), dict):
@@ -189,7 +194,8 @@ def _param(block: Any) -> dict[str, Any]:
 
 
 def _tokens(message: Message) -> Tokens:
-    """The API counts fresh, read and written input apart; we count all of it as input."""
+    """The tokens of an answer. The API counts new input, input read from a cache and input written to one
+    apart; we count all of it as input."""
     u = message.usage
     read, written = u.cache_read_input_tokens or 0, u.cache_creation_input_tokens or 0
     hour = u.cache_creation.ephemeral_1h_input_tokens if u.cache_creation else 0

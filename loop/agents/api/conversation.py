@@ -1,7 +1,8 @@
-"""One experiment as a conversation with a model: turns, tool calls, answers, until something is submitted.
+"""Works out one experiment in a conversation with a model: runs the tools it calls until it submits
+something.
 
-A provider brings a `Dialogue`: it streams one turn at a time, and its history grows only by whole turns. So a
-turn that breaks off anywhere can be asked for again, and half a tool call is never run.
+Each provider's module has its own `Dialogue`, which streams one turn at a time. The history grows by whole
+turns only. So a turn that breaks off anywhere can be asked for again, and half a tool call is never run.
 """
 
 from __future__ import annotations
@@ -21,22 +22,23 @@ from loop.agents.api.provider_errors import Fault
 from loop.agents.api.toolbox import Toolbox, ToolError
 from loop.agents.base import AgentFailed, AgentStopped, Bounds, Proposal, ResearchContext
 from loop.agents.checks import Tried
-from loop.agents.transcript import Voice, bill
+from loop.agents.transcript import Transcript, cost_line
 from loop.events import Usage
 
 Stop = Literal["tools", "end", "cut", "refused", "overflow"]
-"""Why a turn ended: it calls tools, it only talked, it was too long, the model will not, no room is left."""
+"""Why a turn ended: it calls tools; it has no tool call; it was cut because it was too long; the model
+refused to answer; the model has no room for a longer conversation."""
 
 NUDGES = 3
-"""Turns in a row without a tool call before giving up."""
+"""How many turns in a row may lack a tool call before the attempt is given up."""
 ERRORS = 8
-"""Tool calls in a row that may fail."""
+"""After so many failed tool calls in a row the attempt is given up."""
 GARBLED = 8
-"""Answers that may be unreadable before one is read."""
+"""After so many answers that cannot be read the attempt is given up."""
 READ_MOST = 300_000
-"""Characters of answers one conversation may ask for."""
+"""Characters that the answers of all tool calls of a conversation may have together."""
 TOKENS_LEAST = 7_000
-"""No prompt is made shorter than this for a model with little room."""
+"""A prompt is not made shorter than this for a model that has little room."""
 
 
 class Call(Struct, frozen=True):
@@ -48,7 +50,7 @@ class Call(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """What a tool says to the call `id`."""
+    """What the tool answers to the call `id`."""
 
     id: str
     text: str
@@ -64,30 +66,33 @@ class Turn(Struct, frozen=True):
 
 
 class Dialogue(Protocol):
-    """A provider's side of one conversation."""
+    """One conversation in the format of a provider's API."""
 
-    async def turn(self, voice: Voice) -> Turn:
-        """Stream the model's next turn. Raises whatever the provider's library raises, or `Fault`; then the
-        history is as it was before."""
+    async def turn(self, transcript: Transcript) -> Turn:
+        """Stream the model's next turn. Raises whatever the provider's library raises, or `Fault`; the
+        history is then as it was before."""
         ...
 
     def answer(self, answers: list[Answer]) -> None:
-        """Answers to all calls of the last turn."""
+        """Add the answers to all calls of the last turn to the history."""
         ...
 
     def say(self, text: str) -> None:
-        """A user message."""
+        """Add a user message to the history."""
         ...
 
 
 class Peer(Struct):
-    """Who is talked to, for sentences; `reached` once it has answered. `tokens`: what a prompt may have."""
+    """The server and the model that an agent talks to, and what is known of them."""
 
     name: str
+    """What the server is called in sentences."""
     model: str
     secrets: tuple[str, ...] = ()
     reached: bool = False
+    """Whether it has ever answered."""
     tokens: int = prompt.TOKENS_MOST
+    """About how many tokens a prompt may have; fewer once the model has turned out to have less room."""
 
 
 class TooLong(AgentFailed):
@@ -98,19 +103,22 @@ async def research(
     context: ResearchContext,
     begin: Callable[[prompt.Prompt], Dialogue],
     tried: Tried,
-    voice: Voice,
+    transcript: Transcript,
     peer: Peer,
     bounds: Bounds,
 ) -> Proposal:
-    """One experiment; begun anew with half the prompt, this time and from now on, where the model has too
-    little room. Raises `AgentFailed` or `AgentStopped`, with what it cost."""
+    """Work out one experiment. When the model has too little room for the conversation, it is begun again
+    with half the prompt, and later ones begin with as little.
+
+    Raises `AgentFailed` or `AgentStopped`, with what it cost.
+    """
     await asyncio.to_thread(tried.update, context)
     spent = Usage()
     while True:
-        start = prompt.build(context, peer.tokens)
-        toolbox = Toolbox(context, voice.emit, tried)
+        start = await asyncio.to_thread(prompt.build, context, peer.tokens)
+        toolbox = Toolbox(context, transcript.emit, tried)
         try:
-            proposal = await converse(context, begin(start), toolbox, voice, peer, bounds)
+            proposal = await converse(context, begin(start), toolbox, transcript, peer, bounds)
         except TooLong as error:
             spent = spent + error.usage
             error.usage = spent
@@ -118,7 +126,7 @@ async def research(
             if smaller < TOKENS_LEAST:
                 raise
             peer.tokens = smaller
-            voice.say("note", f"{error}: begun anew with a prompt of at most about {smaller:,} tokens")
+            transcript.say("note", f"{error}: begun anew with a prompt of at most about {smaller:,} tokens")
         except (AgentFailed, AgentStopped) as error:
             error.usage = spent + error.usage
             raise
@@ -127,10 +135,18 @@ async def research(
 
 
 async def converse(
-    context: ResearchContext, dialogue: Dialogue, toolbox: Toolbox, voice: Voice, peer: Peer, bounds: Bounds
+    context: ResearchContext,
+    dialogue: Dialogue,
+    toolbox: Toolbox,
+    transcript: Transcript,
+    peer: Peer,
+    bounds: Bounds,
 ) -> Proposal:
-    """Talk until a proposal is submitted. Raises `AgentFailed` or `AgentStopped`, with what it cost."""
-    conversation = _Conversation(context, dialogue, toolbox, voice, peer, bounds)
+    """Hold one conversation until a proposal is submitted.
+
+    Raises `AgentFailed` or `AgentStopped`, with what it cost.
+    """
+    conversation = _Conversation(context, dialogue, toolbox, transcript, peer, bounds)
     started = time.monotonic()
     try:
         proposal = await conversation.run()
@@ -138,33 +154,36 @@ async def converse(
         error.usage = msgspec.structs.replace(conversation.usage, seconds=time.monotonic() - started)
         raise
     usage = msgspec.structs.replace(conversation.usage, seconds=time.monotonic() - started)
-    voice.say("note", bill(usage, peer.model))
+    transcript.say("note", cost_line(usage, peer.model))
     return msgspec.structs.replace(proposal, usage=usage)
 
 
 class _Conversation:
+    """One conversation: its limits, and what has been used of them."""
+
     def __init__(
         self,
         context: ResearchContext,
         dialogue: Dialogue,
         toolbox: Toolbox,
-        voice: Voice,
+        transcript: Transcript,
         peer: Peer,
         bounds: Bounds,
     ) -> None:
         self._context, self._dialogue, self._toolbox = context, dialogue, toolbox
-        self._voice, self._peer, self._bounds = voice, peer, bounds
+        self._transcript, self._peer, self._bounds = transcript, peer, bounds
         self.usage = Usage()
         self._deadline = asyncio.get_running_loop().time() + bounds.seconds
         self._silent = self._errors = self._read = 0
 
     async def run(self) -> Proposal:
+        """Take turns until a proposal is submitted."""
         for left in range(self._bounds.turns, 0, -1):
             if news := self._context.hear():
                 self._dialogue.say(prompt.heard(news))
             turn = await self._whole_turn()
             self.usage += turn.usage
-            self._take(turn)
+            await self._take(turn)
             if self._toolbox.proposal:
                 return self._toolbox.proposal
             if left == 4:
@@ -172,12 +191,12 @@ class _Conversation:
             self._check_money()
         raise AgentFailed(f"{self._peer.model} submitted nothing in {self._bounds.turns} turns")
 
-    def _take(self, turn: Turn) -> None:
-        """Run the calls of a turn, or say what a turn without calls should have done."""
+    async def _take(self, turn: Turn) -> None:
+        """Run the tool calls of a turn. When it has none, tell the model what to do instead."""
         match turn.stop:
             case "tools":
                 self._silent = 0
-                answers = [self._call(call) for call in turn.calls]
+                answers = [await self._call(call) for call in turn.calls]
                 if not self._toolbox.proposal:
                     self._dialogue.answer(answers)
                 return
@@ -196,19 +215,19 @@ class _Conversation:
             raise AgentFailed(f"{self._peer.model} ended {self._silent} turns in a row without a tool call")
         self._dialogue.say(words)
 
-    def _call(self, call: Call) -> Answer:
-        """Run one tool; a failure is an answer too."""
+    async def _call(self, call: Call) -> Answer:
+        """Run one tool call. When it fails, the answer says why."""
         if self._toolbox.proposal:
             return Answer(call.id, "too late: submitted already", failed=True)
-        id = self._voice.new()
+        id = self._transcript.new()
         try:
-            text, failed = self._toolbox.call(call.name, _arguments(call), id), False
+            text, failed = await self._toolbox.call(call.name, _arguments(call), id), False
         except ToolError as error:
             text, failed = str(error), True
         self._read += len(text)
         if self._read > READ_MOST:
             text, failed = "you have read enough for one experiment: submit now.", True
-        self._voice.say("result", text.split("\n", 1)[0][:300], id, call.name)
+        self._transcript.say("result", text.split("\n", 1)[0][:300], id, call.name)
         self._errors = self._errors + 1 if failed else 0
         if self._errors >= ERRORS:
             raise AgentFailed(
@@ -217,18 +236,19 @@ class _Conversation:
         return Answer(call.id, text, failed)
 
     def _check_money(self) -> None:
+        """Give the attempt up when it has cost what it may cost."""
         left, spent = self._context.dollars_left, self.usage.dollars
         if left is not None and spent is not None and spent >= left:
             raise AgentFailed(f"the spending limit was reached before anything was submitted (${spent:.2f})")
 
     async def _whole_turn(self) -> Turn:
-        """The next turn, asked for again after faults that pass."""
+        """The next turn. After a fault that may pass, it is asked for again."""
         loop = asyncio.get_running_loop()
         tries, garbled, down_since = 0, 0, loop.time()
         while True:
             try:
                 async with asyncio.timeout_at(self._deadline) as limit:
-                    turn = await self._dialogue.turn(self._voice)
+                    turn = await self._dialogue.turn(self._transcript)
                 self._peer.reached = True
                 return turn
             except Exception as error:
@@ -244,7 +264,7 @@ class _Conversation:
             await self._wait(fault, tries)
 
     def _give_up(self, fault: Fault, tries: int, down_s: float) -> None:
-        """Raise unless another try makes sense."""
+        """Raise `AgentFailed` or `AgentStopped`, unless another try makes sense."""
         if fault.kind == "stop":
             raise AgentStopped(str(fault))
         if fault.kind == "long":
@@ -260,15 +280,16 @@ class _Conversation:
             raise AgentFailed(f"{fault}, for {down_s / 60:.0f} minutes now")
 
     async def _wait(self, fault: Fault, tries: int) -> None:
+        """Wait before the next try; the deadline moves by as much."""
         seconds = provider_errors.wait_s(tries, fault.retry_after_s, self._bounds.wait_base_s)
         asked = " (as it asked)" if fault.retry_after_s is not None else ""
-        self._voice.say("retry", f"{fault}; again in {seconds:.1f} s{asked}, try {tries + 1}")
+        self._transcript.say("retry", f"{fault}; again in {seconds:.1f} s{asked}, try {tries + 1}")
         await asyncio.sleep(seconds)
         self._deadline += seconds
 
 
 def _arguments(call: Call) -> object:
-    """What the model wrote as JSON; text that is none is the model's to mend."""
+    """The arguments of a call, decoded from JSON. Raises `ToolError` when they are not JSON."""
     try:
         return json.loads(call.arguments or "{}")
     except ValueError as error:
@@ -276,7 +297,8 @@ def _arguments(call: Call) -> object:
 
 
 def sendable(arguments: str) -> str:
-    """Arguments as they are sent back: servers parse the history too, and refuse what is not JSON."""
+    """The arguments of a call as they are sent back with the history. Servers refuse a history whose
+    arguments are not JSON: then it is an empty object."""
     try:
         json.loads(arguments)
     except ValueError:

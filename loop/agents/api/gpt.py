@@ -1,4 +1,4 @@
-"""Agent `gpt`: OpenAI's Responses API, or Chat Completions for any server that speaks it (chat.py)."""
+"""Agent `gpt`: speaks OpenAI's Responses API, or Chat Completions with any other server (chat.py)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from loop.agents.api.pricing import Tokens
 from loop.agents.api.provider_errors import Fault, explain
 from loop.agents.base import AgentStopped, Bounds, Emit, Proposal, ResearchContext
 from loop.agents.checks import Tried
-from loop.agents.transcript import Voice
+from loop.agents.transcript import Transcript
 from loop.events import Usage
 
 if TYPE_CHECKING:
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from openai.types.responses import Response
 
 SILENCE_S = 600.0
-"""A stream that sends nothing for so long is dead; models think silently for minutes."""
+"""A stream that sends nothing for so long is given up. Models may think for minutes without a sign."""
 
 Api = Literal["responses", "chat"]
 
 
 class GptAgent:
-    """Proposes through an OpenAI model, or any model behind `base_url`.
+    """Proposes experiments through an OpenAI model, or through any model that `base_url` serves.
 
-    Without a `model`, a server of one's own is asked for the first one it serves.
+    When `model` is empty, the first model that the server offers is used.
     """
 
     name = "gpt"
@@ -56,20 +56,20 @@ class GptAgent:
         client = self._client
         if client is None:
             client = self._client = await asyncio.to_thread(self._connect)
-        voice = Voice(context.n, emit)
+        transcript = Transcript(context.n, emit)
         if not self.model:
             self.model = self._peer.model = await self._served(client)
-            voice.say("note", f"{self._peer.name} serves {self.model}")
+            transcript.say("note", f"{self._peer.name} serves {self.model}")
 
         def begin(start: prompt.Prompt) -> Dialogue:
             if self.api == "chat":
                 return Chat(client, self.model, start, self._base_url, self._peer.name, self._refused)
             return _Responses(client, self.model, start, self._base_url, context.tag, self._refused)
 
-        return await research(context, begin, self._tried, voice, self._peer, self._bounds)
+        return await research(context, begin, self._tried, transcript, self._peer, self._bounds)
 
     def _connect(self) -> AsyncOpenAI:
-        """The client. In a thread, as importing the library takes most of a second."""
+        """Import the library, warm it up and make the client. Call it in a thread: it takes a second."""
         import httpx2
         from openai import AsyncOpenAI
 
@@ -79,16 +79,16 @@ class GptAgent:
                 return Chat(client, "none", warm_up.START, "", "", set())
             return _Responses(client, "none", warm_up.START, "", "", set())
 
-        warm_up.rehearse(warm_up.CHAT if self.api == "chat" else warm_up.RESPONSES, begin)
+        warm_up.build_parsers(warm_up.CHAT if self.api == "chat" else warm_up.RESPONSES, begin)
         return AsyncOpenAI(
-            api_key=self._key or "none",  # servers of one's own want none, the library wants one
+            api_key=self._key or "none",  # local servers need no key, but the library needs one
             base_url=self._base_url or None,
-            max_retries=0,  # retries are the conversation's: whole turns, shown as they wait
+            max_retries=0,  # the conversation itself asks again for whole turns, and shows the wait
             timeout=httpx2.Timeout(self._silence_s, connect=20.0),
         )
 
     async def _served(self, client: AsyncOpenAI) -> str:
-        """The first model that the server offers. Raises `AgentStopped` when it tells none."""
+        """The first model that the server offers. Raises `AgentStopped` when it offers none."""
         try:
             page = await client.models.list()
         except Exception as error:
@@ -106,6 +106,7 @@ class GptAgent:
 
 
 def _host(url: str) -> str:
+    """Host and port of a URL, by which a server is called in sentences."""
     from urllib.parse import urlsplit
 
     found = urlsplit(url)
@@ -113,7 +114,11 @@ def _host(url: str) -> str:
 
 
 class _Responses:
-    """One conversation in the Responses format; the server stores nothing."""
+    """One conversation in the format of the Responses API. It is a `Dialogue`. The server stores nothing of
+    it.
+
+    `refused` names the options that the server has refused; conversations with the same server share it.
+    """
 
     def __init__(
         self,
@@ -134,23 +139,23 @@ class _Responses:
                 "name": t.name,
                 "description": toolbox.describe(t),
                 "parameters": toolbox.schema(t),
-                "strict": False,  # optional fields stay optional; the toolbox checks for itself
+                "strict": False,  # so that optional fields stay optional; the toolbox checks every call
             }
             for t in toolbox.TOOLS
         ]
 
-    async def turn(self, voice: Voice) -> Turn:
+    async def turn(self, transcript: Transcript) -> Turn:
         try:
-            return await self._turn(voice)
+            return await self._turn(transcript)
         except Exception as error:
-            # Models that do not reason refuse the option: ask without, from now on.
+            # Models that do not reason refuse this option. They are asked without it from now on.
             refused = getattr(error, "status_code", 0) == 400 and "reasoning" in str(error)
             if refused and "reasoning" not in self._refused:
                 self._refused.add("reasoning")
-                return await self._turn(voice)
+                return await self._turn(transcript)
             raise
 
-    async def _turn(self, voice: Voice) -> Turn:
+    async def _turn(self, transcript: Transcript) -> Turn:
         options: dict[str, Any] = {}
         if "reasoning" not in self._refused:
             options = {"reasoning": {"summary": "auto"}, "include": ["reasoning.encrypted_content"]}
@@ -171,18 +176,20 @@ class _Responses:
             async for event in stream:
                 match event.type:
                     case "response.output_text.delta" | "response.refusal.delta":
-                        voice.say("text", event.delta, ids.setdefault((event.item_id, 0), voice.new()))
+                        transcript.say(
+                            "text", event.delta, ids.setdefault((event.item_id, 0), transcript.new())
+                        )
                     case "response.reasoning_summary_text.delta":
                         place = (event.item_id, event.summary_index)
-                        voice.say("thinking", event.delta, ids.setdefault(place, voice.new()))
+                        transcript.say("thinking", event.delta, ids.setdefault(place, transcript.new()))
                     case "response.completed" | "response.incomplete" | "response.failed":
                         whole = event.response
         if whole is None:
             raise Fault("retry", "the answer ended too early")
-        return self._took(whole)
+        return self._finish(whole)
 
-    def _took(self, response: Response) -> Turn:
-        """A whole turn: its items go into the history as they are, reasoning included."""
+    def _finish(self, response: Response) -> Turn:
+        """Add a whole turn to the history, reasoning included, and return it."""
         if response.status == "failed":
             error = response.error
             raise Fault("retry", f"the answer failed ({error.message if error else 'no reason given'})")
@@ -214,6 +221,7 @@ class _Responses:
 
 
 def _usage(response: Response, model: str, base_url: str) -> Usage:
+    """What a turn has used; nothing when the server does not tell."""
     u = response.usage
     if u is None:
         return Usage()

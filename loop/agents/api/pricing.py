@@ -1,4 +1,4 @@
-"""What tokens cost. Prices come from genai-prices; a model it does not know has none, and that is said."""
+"""Computes what tokens cost, by the prices in genai-prices. Models that it does not know have no price."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ from loop.events import Usage
 
 
 class Tokens(Struct, frozen=True):
-    """One answer's tokens. `input` counts all of it: fresh, read from a cache and written to one."""
+    """How many tokens one answer took."""
 
     input: int = 0
+    """All input: new, read from a prompt cache and written to one."""
     cached: int = 0
+    """Input read from a prompt cache."""
     written: int = 0
-    """Written to a five-minute cache."""
+    """Input written to a prompt cache that lasts five minutes."""
     written_1h: int = 0
+    """Input written to a prompt cache that lasts an hour."""
     output: int = 0
     """All output, reasoning included."""
     reasoning: int = 0
+    """Output that is reasoning."""
 
 
 def usage(tokens: Tokens, model: str, *, provider: str = "", url: str = "") -> Usage:
-    """`Usage` with dollars where the price is known: of a `provider`, or of whoever serves `url`."""
+    """These tokens as a `Usage`, with their price where `dollars` knows it."""
     return Usage(
         tokens.input,
         tokens.cached,
@@ -32,7 +36,7 @@ def usage(tokens: Tokens, model: str, *, provider: str = "", url: str = "") -> U
 
 
 def dollars(tokens: Tokens, model: str, *, provider: str = "", url: str = "") -> float | None:
-    """The price, or None when nobody has told it."""
+    """The price in dollars at `provider`, or at the server behind `url`; None when it is not known."""
     from genai_prices import Usage as Priced
     from genai_prices import calc_price
 

@@ -1,8 +1,8 @@
-"""What an error of a provider's library means, and how long to wait. Pure: errors in, a `Fault` out.
+"""Decides what an error of a provider's library means for the conversation, and how long to wait. Pure.
 
-Both libraries let errors of other libraries through while a stream is under way (`httpx2` errors, broken
-JSON), so every error goes through `explain`. It looks at what an error carries, not at its class, and so
-needs no provider's library.
+While they stream, both libraries let errors of other libraries through (of `httpx2`, or about broken JSON).
+So `explain` takes any error. It looks at what an error carries, such as its status, and not at its class: no
+provider's library has to be imported.
 """
 
 from __future__ import annotations
@@ -13,14 +13,25 @@ import re
 import time
 from typing import Any, Literal
 
-from loop.text import clean, without
+from loop.text import redact
 
 Kind = Literal["retry", "unreachable", "garbled", "long", "fail", "stop"]
+"""What to do about a failed turn.
+
+- `retry`: ask again after a wait.
+- `unreachable`: the same; nobody answered at all.
+- `garbled`: the same; the answer could not be read.
+- `long`: begin again with a shorter prompt, because the model has no room for this conversation.
+- `fail`: give this attempt up.
+- `stop`: pause until a human has acted.
+"""
 
 WAIT_BASE_S = 1.0
+"""About how long to wait before the second try."""
 WAIT_MOST_S = 120.0
-"""Longest wait of our own choosing; a server's Retry-After is kept whatever it says."""
+"""The longest wait, unless the server asks for a longer one."""
 
+# What errors of these libraries say is a provider's matter, whatever their class.
 _LIBRARIES = ("anthropic", "openai", "httpx2", "httpcore2", "httpx", "httpcore")
 _NO_CREDIT = re.compile(r"insufficient_quota|billing|credit balance|spend.?limit|payment|out of credit", re.I)
 _NO_MODEL = re.compile(
@@ -33,9 +44,7 @@ _TRANSIENT = re.compile(r"overloaded|rate.?limit|api_error|server_error|timeout|
 
 
 class Fault(Exception):
-    """One turn that failed. `retry`: again after a wait; `unreachable`: the same, but nobody answered at all;
-    `garbled`: the same, but what came makes no sense; `long`: the model has no room for so much; `fail`: this
-    attempt is over; `stop`: a human has to act."""
+    """A turn that failed: what to do about it, why in one sentence, and how long the server asks to wait."""
 
     def __init__(self, kind: Kind, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -43,9 +52,9 @@ class Fault(Exception):
 
 
 def explain(error: Exception, who: str, model: str, secrets: tuple[str, ...] = ()) -> Fault:
-    """The fault behind an error; its sentence never holds one of `secrets`.
+    """The fault that an error of provider `who` means. Its sentence holds none of `secrets`.
 
-    An error that no provider's library is known to raise is a bug of ours, and raised again.
+    An error that no provider's library is known to raise is a bug of ours: it is raised again.
     """
     if isinstance(error, Fault):
         return error
@@ -78,7 +87,7 @@ def explain(error: Exception, who: str, model: str, secrets: tuple[str, ...] = (
 
 
 def _without_status(error: Exception, who: str, said: str) -> Fault:
-    """Nothing was answered, or the answer broke off."""
+    """The fault when there was no answer, or an answer that broke off."""
     chain = {type(e).__name__ for e in _causes(error)}
     if chain & {"ConnectError", "ConnectTimeout", "UnsupportedProtocol"}:
         return Fault("unreachable", f"{who} cannot be reached ({said})")
@@ -89,15 +98,8 @@ def _without_status(error: Exception, who: str, said: str) -> Fault:
     return Fault("retry", f"the connection to {who} broke off")
 
 
-def redact(text: str, secrets: tuple[str, ...]) -> str:
-    """`text` without secrets, whole or as providers shorten them (`sk-ab***yz`), on one line."""
-    text = without(text, secrets)
-    text = re.sub(r"\b(sk|key|pk)-[\w*.-]{4,}", "[key]", text)
-    return " ".join(clean(text).split())[:300]
-
-
 def retry_after(headers: Any) -> float | None:
-    """Seconds a server asks to wait; None when it does not."""
+    """Seconds that a server asks to wait in the headers of its answer; None when it does not ask."""
     milliseconds, given = headers.get("retry-after-ms"), headers.get("retry-after")
     try:
         if milliseconds is not None:
@@ -112,15 +114,18 @@ def retry_after(headers: Any) -> float | None:
 
 
 def wait_s(tries: int, retry_after_s: float | None, base_s: float = WAIT_BASE_S) -> float:
-    """Seconds to wait before try number `tries` + 1: what the server asked for and a little more, else twice
-    as long each time; never the same for two clients."""
+    """Seconds to wait after `tries` tries.
+
+    That is what the server asked for and a little more; when it did not ask, twice as long after each try. A
+    random share keeps several clients from coming back at the same moment.
+    """
     if retry_after_s is not None:
         return retry_after_s * random.uniform(1.0, 1.1) + random.uniform(0, base_s / 4)
     return min(WAIT_MOST_S, base_s * 2.0 ** min(tries - 1, 20)) * random.uniform(0.75, 1.0)
 
 
 def _words(error: Exception) -> str:
-    """The server's own message, else the error's."""
+    """The server's own message; without one, the error's."""
     body = getattr(error, "body", None)
     inner = body.get("error", body) if isinstance(body, dict) else None
     message = inner.get("message") if isinstance(inner, dict) else None
@@ -128,7 +133,7 @@ def _words(error: Exception) -> str:
 
 
 def _code(error: Exception) -> str:
-    """The machine-readable names of an error."""
+    """The names that a server and a library give an error, such as `rate_limit_exceeded`."""
     body = getattr(error, "body", None)
     inner = body.get("error", body) if isinstance(body, dict) else None
     found = [inner.get("type"), inner.get("code")] if isinstance(inner, dict) else []
@@ -138,6 +143,7 @@ def _code(error: Exception) -> str:
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
+    """An error and the errors that led to it."""
     chain: list[BaseException] = []
     while error is not None and error not in chain:
         chain.append(error)

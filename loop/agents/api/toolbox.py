@@ -1,12 +1,13 @@
-"""The tools that every API agent has. Nothing here touches a file system: the file lives in memory.
+"""The tools that a model has in a conversation. They write no files: the edited source is kept in memory.
 
-A tool is a class: its fields are the JSON schema a provider gets, and what arguments are checked against
-whatever the provider promised. Each failure is a sentence that lets the model correct itself.
+A tool is a class. Its fields give the JSON schema that a provider is sent, and the arguments of each call are
+checked against them. Each failure is a sentence from which the model can correct itself. Texts are compared
+and parsed in threads, so that a large source does not stop the engine.
 """
 
 from __future__ import annotations
 
-import difflib
+import asyncio
 import time
 from typing import Annotated, Any, ClassVar
 
@@ -15,22 +16,22 @@ from msgspec import Meta, Struct
 
 from loop.agents import checks, edits
 from loop.agents.base import NOTES_MOST, Emit, Proposal, ResearchContext
-from loop.agents.quote import fence
+from loop.agents.quote import quoted
 from loop.events import AgentDelta, CandidateEdited
 from loop.text import clean, tail
 
 LINES_MOST = 600
-"""Lines one `view` or `read_log` shows."""
+"""Lines that one `view` or `read_log` shows at most."""
 ANSWER_MOST = 40_000
-"""Characters of one answer."""
+"""Characters that one answer has at most."""
 
 
 class ToolError(Exception):
-    """A call that did nothing; the message goes to the model."""
+    """A call that has done nothing. The message goes to the model."""
 
 
 class Tool(Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of the tools' inputs. The docstring is what the model reads."""
+    """Base of all tools. The docstring of a tool is its description for the model."""
 
     name: ClassVar[str] = ""
 
@@ -101,18 +102,19 @@ TOOLS: tuple[type[Tool], ...] = (View, StrReplace, Write, ReadLog, ReadExperimen
 
 
 def schema(tool: type[Tool]) -> dict[str, Any]:
-    """JSON schema of a tool's input."""
+    """The JSON schema of a tool's arguments."""
     _, components = msgspec.json.schema_components([tool])
     found = components[tool.__name__]
     return {key: found[key] for key in ("type", "properties", "required", "additionalProperties")}
 
 
 def describe(tool: type[Tool]) -> str:
+    """The description of a tool for the model, in one line."""
     return " ".join((tool.__doc__ or "").split())
 
 
 class Toolbox:
-    """One experiment's tools and what they have done so far."""
+    """One experiment's tools, and what they have made so far: a source, notes and at last a proposal."""
 
     def __init__(self, context: ResearchContext, emit: Emit, tried: checks.Tried) -> None:
         self._context, self._emit, self._tried = context, emit, tried
@@ -121,8 +123,11 @@ class Toolbox:
         self.proposal: Proposal | None = None
         """What was submitted; its `usage` is for the caller to fill in."""
 
-    def call(self, name: str, arguments: object, id: str) -> str:
-        """Run a tool; returns what the model reads. Raises `ToolError`."""
+    async def call(self, name: str, arguments: object, id: str) -> str:
+        """Run a tool and return its answer for the model. `id` is the call's message in the transcript.
+
+        Raises `ToolError`.
+        """
         tool = next((tool for tool in TOOLS if tool.name == name), None)
         if tool is None:
             names = ", ".join(tool.name for tool in TOOLS)
@@ -136,24 +141,26 @@ class Toolbox:
         match given:
             case View():
                 self._say(id, name, f"{given.path or self._context.path} from line {given.first}")
-                return self._view(given)
+                return await asyncio.to_thread(self._view, given)
             case StrReplace() | Write():
-                return self._edit(given, id)
+                return await self._edit(given, id)
             case ReadLog() | ReadExperiment():
                 self._say(id, name, f"experiment {given.experiment}")
-                return self._read(given)
+                return await asyncio.to_thread(self._read, given)
             case Note():
                 self._say(id, name, clean(given.text))
                 return self._note(given)
             case Submit():
                 self._say(id, name, f"{clean(given.description)}\n{clean(given.hypothesis)}".rstrip())
-                return self._submit(given)
+                return await self._submit(given)
         raise AssertionError("every tool has its case")
 
     def _say(self, id: str, tool: str, text: str) -> None:
+        """Tell the call in the transcript."""
         self._emit(AgentDelta(self._context.n, "tool", text, id, tool, time.time()))
 
     def _view(self, given: View) -> str:
+        """Lines of a file with their numbers."""
         files = {**self._context.readonly, self._context.path: self.source}
         path = given.path or self._context.path
         if path not in files:
@@ -161,44 +168,46 @@ class Toolbox:
         lines = clean(files[path]).splitlines()
         last = min(given.last or len(lines), len(lines), given.first + LINES_MOST - 1)
         shown = "\n".join(f"{i:5d}  {lines[i - 1]}" for i in range(given.first, last + 1))
-        return f"lines {given.first} to {last} of {len(lines)}\n{fence(path, shown[:ANSWER_MOST])}"
+        return f"lines {given.first} to {last} of {len(lines)}\n{quoted(path, shown[:ANSWER_MOST])}"
 
-    def _edit(self, given: StrReplace | Write, id: str) -> str:
-        before = self.source
+    async def _edit(self, given: StrReplace | Write, id: str) -> str:
+        """Change the source, show the change, and say so when the source cannot be read any more."""
+        before, path = self.source, self._context.path
         try:
             after = (
-                edits.replace(before, given.old, given.new) if isinstance(given, StrReplace) else given.text
+                await asyncio.to_thread(edits.replace, before, given.old, given.new)
+                if isinstance(given, StrReplace)
+                else given.text
             )
         except edits.NoMatch as error:
             self._say(id, given.name, "text that is not in the file once")
             raise ToolError(f"str_replace: {error}") from error
-        path = self._context.path
         self.source = after
-        self._say(id, given.name, edits.headline(path, before, after))
+        self._say(id, given.name, await asyncio.to_thread(edits.headline, path, before, after))
         self._emit(CandidateEdited(self._context.n, path, self._context.source, after))
-        wrong = checks.unparsable(path, after) if path.endswith(".py") else None
+        wrong = await asyncio.to_thread(checks.unreadable, path, after)
         return f"{path} is changed, but {wrong}" if wrong else f"{path} is changed."
 
     def _read(self, given: ReadLog | ReadExperiment) -> str:
+        """The log of a past experiment, or its change and what came of it."""
         c, n = self._context, given.experiment
         e = next((e for e in c.experiments if e.n == n), None)
         if e is None:
             raise ToolError(f"there is no experiment {n}; the last is {len(c.experiments)}.")
         if isinstance(given, ReadLog):
             log = tail(c.archive.log(n), given.lines)[-ANSWER_MOST:]
-            return fence(f"log of experiment {n}", log) if log else f"experiment {n} has printed nothing."
+            return quoted(f"log of experiment {n}", log) if log else f"experiment {n} has printed nothing."
         value = "no value" if e.value is None else f"{c.metric} {e.value:.6f}"
         parent = next((p.n for p in c.experiments if p.commit and p.commit == e.parent and p.n != n), None)
         before = c.archive.source(parent) if parent else ""
-        diff = "\n".join(
-            difflib.unified_diff(before.splitlines(), c.archive.source(n).splitlines(), lineterm="", n=2)
-        )
+        diff = edits.diff(c.path, before, c.archive.source(n))
         words = f"{e.phase}, {value}. {e.reason}\n{e.description}\n{e.hypothesis}"
-        return fence(
+        return quoted(
             f"experiment {n}", clean(f"{words}\n{diff if parent else '(the unchanged start)'}")[:ANSWER_MOST]
         )
 
     def _note(self, given: Note) -> str:
+        """Add to the notes, or replace them."""
         line = clean(given.text).strip()
         notes = line if given.replace else f"{self.notes.rstrip()}\n{line}".strip()
         if len(notes) > NOTES_MOST:
@@ -209,10 +218,11 @@ class Toolbox:
         self.notes = notes + "\n"
         return f"noted ({len(notes):,} of {NOTES_MOST:,} characters)."
 
-    def _submit(self, given: Submit) -> str:
+    async def _submit(self, given: Submit) -> str:
+        """Make the proposal, unless something speaks against it."""
         if not given.description.strip():
             raise ToolError("submit: the description is empty; say in one line what is changed.")
-        if wrong := checks.objection(self._context, self.source, self._tried):
+        if wrong := await checks.objection(self._context, self.source, self._tried):
             raise ToolError(f"not submitted: {wrong}")
         notes = self.notes if self.notes != self._context.notes else None
         self.proposal = Proposal(

@@ -1,7 +1,8 @@
-"""One turn with a made-up answer, before the first real one.
+"""Warms up a provider's library: it parses a made-up answer before the first real one comes.
 
-Both providers' libraries build the parsers of their events when the first one comes: most of a second, in
-which the engine stands still and no word is shown. So that is done beforehand, in the thread that loads them.
+Both libraries build the parser of an event when the first such event comes. That takes most of a second, in
+which the engine would stand still and show nothing. So it is done in the thread that imports the library. The
+made-up answers also tell a usage, so that the prices are loaded there too.
 """
 
 from __future__ import annotations
@@ -14,16 +15,22 @@ from typing import TYPE_CHECKING, Any
 
 from loop.agents.api.conversation import Dialogue
 from loop.agents.prompt import Prompt
-from loop.agents.transcript import Voice
+from loop.agents.transcript import Transcript
 
 if TYPE_CHECKING:
     import httpx2
 
 START = Prompt("", [""])
+"""The prompt of the made-up conversation."""
 
 
-def rehearse(events: Sequence[dict[str, Any]], begin: Callable[[httpx2.AsyncClient], Dialogue]) -> None:
-    """Stream `events` through a library. Whatever goes wrong here is of no account. Takes a thread."""
+def build_parsers(events: Sequence[dict[str, Any]], begin: Callable[[httpx2.AsyncClient], Dialogue]) -> None:
+    """Let a library parse a stream of `events`. `begin` makes the conversation with an HTTP client that
+    answers with this stream.
+
+    It runs an event loop of its own, so it must be called in a thread. Errors are ignored: without a warm-up
+    the first answer is only slower.
+    """
     import httpx2
 
     lines = [f"event: {event.get('type', '')}\ndata: {json.dumps(event)}\n\n" for event in events]
@@ -36,7 +43,7 @@ def rehearse(events: Sequence[dict[str, Any]], begin: Callable[[httpx2.AsyncClie
 
     async def turn() -> None:
         async with httpx2.AsyncClient(transport=transport) as client:
-            await begin(client).turn(Voice(0, lambda event: None))
+            await begin(client).turn(Transcript(0, lambda event: None))
 
     with contextlib.suppress(Exception):
         asyncio.run(turn())
@@ -71,7 +78,7 @@ MESSAGES: list[dict[str, Any]] = [
     {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 1}},
     {"type": "message_stop"},
 ]
-"""A turn of Anthropic's Messages API."""
+"""A made-up turn of Anthropic's Messages API: thinking, text and a tool call."""
 
 _CALL: dict[str, Any] = {
     "type": "function_call", "id": "f", "call_id": "c", "name": "view", "arguments": "{}",
@@ -80,15 +87,23 @@ _CALL: dict[str, Any] = {
 _RESPONSE: dict[str, Any] = {
     "id": "r", "object": "response", "created_at": 0, "model": "m", "status": "completed", "output": [_CALL],
     "parallel_tool_calls": False, "tool_choice": "auto", "tools": [], "error": None,
-    "incomplete_details": None, "usage": None,
+    "incomplete_details": None,
+    "usage": {
+        "input_tokens": 1, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": 1,
+        "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 2,
+    },
 }  # fmt: skip
 _PLACE: dict[str, Any] = {"item_id": "i", "output_index": 0, "content_index": 0, "sequence_number": 0}
 RESPONSES: list[dict[str, Any]] = [
     {"type": "response.output_text.delta", **_PLACE, "delta": "x", "logprobs": []},
-    {"type": "response.output_text.delta", **_PLACE, "delta": "x"},  # as servers of one's own send it
+    {
+        "type": "response.output_text.delta",
+        **_PLACE,
+        "delta": "x",
+    },  # without `logprobs`: as local servers send it
     {"type": "response.completed", "sequence_number": 1, "response": _RESPONSE},
 ]
-"""A turn of OpenAI's Responses API."""
+"""A made-up turn of OpenAI's Responses API."""
 
 
 def _chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
@@ -99,6 +114,9 @@ def _chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
 CHAT: list[dict[str, Any]] = [
     _chunk({"role": "assistant", "content": "x"}),
     _chunk({"tool_calls": [{"index": 0, "id": "t", "function": {"name": "view", "arguments": "{}"}}]}),
-    _chunk({}, "tool_calls"),
+    {
+        **_chunk({}, "tool_calls"),
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    },
 ]
-"""A turn of Chat Completions."""
+"""A made-up turn of Chat Completions."""

@@ -1,11 +1,16 @@
-"""What a run has learned about its hyperparameters: a Gaussian process over past experiments. numpy only.
+"""Predicts the metric from hyperparameters: a Gaussian process, fitted to the past experiments of a run.
 
-Its assumptions are those of the task: hyperparameters act mostly for themselves (a sum of one smooth function
-each, and a little together), a few matter much and most hardly, the incumbent is already decent (far moves
-lose on average), and numbers are noisy. Versions of the code have levels of their own: what is learned about
-a hyperparameter carries over to the next version, its level does not.
+It assumes what is true of this task:
 
-docs/agents.md has figures beside random search and Optuna's TPE.
+- Most hyperparameters act independently: the metric is a sum of one smooth function of each, and a small
+function of all of them together. - A few hyperparameters matter much, and most of them hardly at all. - The
+incumbent is already decent: a move far away from it makes things worse on average. - Results are noisy. -
+Each version of the code has a level of its own. What is learned about a hyperparameter also holds for the
+next version of the code; the level does not.
+
+Values are counted in units of a typical effect (`_in_units`). docs/agents.md compares it with random search
+and Optuna's TPE. Gaussian processes: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006),
+chapter 2.
 """
 
 from __future__ import annotations
@@ -20,33 +25,38 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 REACH = 0.25
-"""Distance, in shares of a range, over which results say something about each other."""
+"""How far a result tells something about other values of a hyperparameter, as a share of its range: the
+length scale of the kernel."""
 CAUTION = 4.0
-"""How fast far moves are expected to lose, in typical effects for a squared distance of one."""
+"""How much worse a far move is expected to be: so many typical effects for a squared distance of one."""
 TOGETHER = 0.1
-"""Share of what hyperparameters do together."""
+"""Weight of the function of all hyperparameters together, as a share of the weight of a single one."""
 LEVEL = 1.0
-"""Variance of the level of a version of the code."""
+"""Prior variance of the level of a version of the code."""
 FITS = 4
-"""Rounds in which the weight of each hyperparameter is refitted."""
+"""How often the weights of the hyperparameters are fitted again."""
 CRASH = 1.0
-"""A crash counts as so many typical effects worse than the incumbent."""
+"""A crash counts as a result that is so many typical effects worse than the incumbent."""
 MOST = 250
-"""Past experiments that are looked at, the latest ones."""
+"""How many past experiments are used, the latest ones."""
 
 
 class Point(Struct, frozen=True):
-    """One experiment: where it was, which version of the code, and what came of it (lower is better)."""
+    """One past experiment."""
 
     place: tuple[float, ...]
+    """Where each hyperparameter lay in its range, mostly between 0 and 1."""
     code: str
+    """Version of the code."""
     value: float | None = None
-    """None for one that crashed or is still in training."""
+    """Its metric, lower is better; None for one that crashed or is still in training."""
     pending: bool = False
+    """Whether it is still in training."""
 
 
 class Surrogate:
-    """Fitted to `points` around the incumbent at `place`, whose value is `value`."""
+    """A Gaussian process fitted to `points`. The incumbent lies at `place`, is a version `code` of the
+    code, and has the metric `value`."""
 
     def __init__(self, points: Sequence[Point], place: Sequence[float], code: str, value: float) -> None:
         done = [p for p in points if not p.pending][-MOST:]
@@ -58,10 +68,14 @@ class Surrogate:
         if len(done) >= 4:
             self._fit()
         self._solve()
-        self._believe([p for p in points if p.pending])
+        self._assume_expected([p for p in points if p.pending])
 
     def _fit(self) -> None:
-        """Common weight and noise by likelihood, then each hyperparameter's own weight."""
+        """Choose the noise and one common weight by their likelihood, then a weight for each hyperparameter.
+
+        A weight is the prior variance of what a hyperparameter does. It grows with the square of the largest
+        effect found so far. A hyperparameter that has never been varied keeps the common weight.
+        """
         grid = [(w, noise) for w in (0.1, 0.3, 1.0, 3.0) for noise in (0.03, 0.1, 0.3, 1.0)]
         count = len(self._now)
         common, self._noise = max(grid, key=lambda g: self._likelihood(np.full(count, g[0]), g[1]))
@@ -70,37 +84,42 @@ class Surrogate:
         for _ in range(FITS):
             self._solve()
             distance = self._x[:, None, :] - self._x[None, :, :]
-            parts = np.einsum("ijk,j->ik", self._weights * _bell(distance), self._pull)
+            parts = np.einsum("ijk,j->ik", self._weights * _bell(distance), self._solution)
             effect = np.max((parts - parts[0]) ** 2, axis=0)
             self._weights = np.where(moved, (2 * common + 4 * effect) / 3, common)
 
     def _likelihood(self, weights: Array, noise: float) -> float:
+        """Logarithm of the likelihood of the results, without its constant."""
         self._weights, self._noise = weights, noise
         self._solve()
         rest = self._y - self._mean(self._x)
-        return float(-0.5 * rest @ self._pull - np.log(np.diag(self._root)).sum())
+        return float(-0.5 * rest @ self._solution - np.log(np.diag(self._root)).sum())
 
     def _solve(self) -> None:
-        cover = self._cover(self._x, self._codes, self._x, self._codes)
+        """Factorize the covariance of the results (`_root`); solve it for their residuals (`_solution`)."""
+        cover = self._covariance(self._x, self._codes, self._x, self._codes)
         self._root = np.linalg.cholesky(cover + (self._noise + 1e-8) * np.eye(len(self._x)))
         rest = self._y - self._mean(self._x)
-        self._pull = np.linalg.solve(self._root.T, np.linalg.solve(self._root, rest))
+        self._solution = np.linalg.solve(self._root.T, np.linalg.solve(self._root, rest))
 
-    def _believe(self, pending: Sequence[Point]) -> None:
-        """Take what is in training for what it is expected to be: so that the next idea is another one."""
+    def _assume_expected(self, pending: Sequence[Point]) -> None:
+        """Take each experiment that is in training as if its result were the expected one, so that the
+        next idea is another one."""
         for point in pending:
             x = np.array([point.place])
-            guess, _ = self._expect(x, [point.code])
+            guess, _ = self._predict(x, [point.code])
             self._x, self._y = np.vstack([self._x, x]), np.append(self._y, guess)
             self._codes.append(point.code)
             self._solve()
 
     def _mean(self, x: Array) -> Array:
+        """Prior mean at `x` (places, hyperparameters): it grows with the distance to the incumbent."""
         distance: Array = (x - self._now) ** 2
         lost: Array = CAUTION * (distance * np.sqrt(self._weights)).sum(axis=1)
         return lost
 
-    def _cover(self, a: Array, codes_a: list[str], b: Array, codes_b: list[str]) -> Array:
+    def _covariance(self, a: Array, codes_a: list[str], b: Array, codes_b: list[str]) -> Array:
+        """Prior covariance of the places `a` with the places `b`: (places of a, places of b)."""
         distance = a[:, None, :] - b[None, :, :]
         alone = (self._weights * _bell(distance)).sum(axis=2)
         joint = np.exp(-(distance**2).sum(axis=2) / (8 * REACH**2)) * math.sqrt(a.shape[1])
@@ -108,41 +127,48 @@ class Surrogate:
         both: Array = alone + TOGETHER * self._weights.mean() * joint + LEVEL * same
         return both
 
-    def _expect(self, x: Array, codes: list[str]) -> tuple[Array, Array]:
-        """Mean, and covariance with the last of `x`; all in units."""
-        across = self._cover(x, codes, self._x, self._codes)
-        mean = self._mean(x) + across @ self._pull
+    def _predict(self, x: Array, codes: list[str]) -> tuple[Array, Array]:
+        """Posterior mean at the places `x`, and their covariances with the results divided by `_root`."""
+        across = self._covariance(x, codes, self._x, self._codes)
+        mean = self._mean(x) + across @ self._solution
         known = np.linalg.solve(self._root, across.T)
         return mean, known
 
     def gains(self, places: Sequence[Sequence[float]]) -> list[Gain]:
-        """What is to be expected of each place beside the incumbent, without the noise of a run."""
+        """How much better than the incumbent each place is expected to be, noise of trainings aside."""
         x = np.vstack([np.array(places), self._now])
         codes = [self._code] * len(x)
-        mean, known = self._expect(x, codes)
-        own = self._cover(x[:1], codes[:1], x[:1], codes[:1])[0, 0]  # the same everywhere
-        with_now = self._cover(x, codes, x[-1:], codes[-1:])[:, 0] - known.T @ known[:, -1]
+        mean, known = self._predict(x, codes)
+        own = self._covariance(x[:1], codes[:1], x[:1], codes[:1])[
+            0, 0
+        ]  # the prior variance is the same everywhere
+        with_now = self._covariance(x, codes, x[-1:], codes[-1:])[:, 0] - known.T @ known[:, -1]
         variance = own - (known**2).sum(axis=0)
         spread = np.sqrt(np.maximum(variance + variance[-1] - 2 * with_now, 1e-12))
         gain = mean[-1] - mean
         return [
-            Gain(float(g) * self.unit, float(s) * self.unit, _expected(float(g), float(s)))
+            Gain(float(g) * self.unit, float(s) * self.unit, _expected_improvement(float(g), float(s)))
             for g, s in zip(gain[:-1], spread[:-1], strict=True)
         ]
 
 
 class Gain(Struct, frozen=True):
-    """How much better than the incumbent a place is thought to be, give or take, and the expected improvement
-    (in no unit: for ranking)."""
+    """How much better than the incumbent a place is expected to be."""
 
     mean: float
+    """In the unit of the metric; negative when the place is expected to be worse."""
     spread: float
-    worth: float
+    """Standard deviation of that."""
+    improvement: float
+    """Expected improvement, in typical effects: places are ranked by it."""
 
 
 def _in_units(done: list[Point], code: str, value: float) -> tuple[Array, float]:
-    """Values in typical effects, and one such: of the incumbent's code beside the incumbent, of other code
-    beside its mean."""
+    """The results in units of a typical effect, and this unit in the unit of the metric.
+
+    Results of the incumbent's version of the code are counted from the incumbent's `value`, those of another
+    version from their own mean. The unit is the median of the differences; with fewer than two it is 1.
+    """
     groups: dict[str, list[float]] = {}
     for p in done:
         if p.value is not None:
@@ -157,12 +183,13 @@ def _in_units(done: list[Point], code: str, value: float) -> tuple[Array, float]
 
 
 def _bell(distance: Array) -> Array:
+    """How much a result tells at this distance: 1 at distance 0, falling like a Gaussian."""
     close: Array = np.exp(-(distance**2) / (2 * REACH**2))
     return close
 
 
-def _expected(gain: float, spread: float) -> float:
-    """Expected improvement."""
+def _expected_improvement(gain: float, spread: float) -> float:
+    """Expected improvement of a normally distributed gain (Jones, Schonlau and Welch, 1998, equation 15)."""
     u = gain / spread
     below = 0.5 * (1 + math.erf(u / math.sqrt(2)))
     return gain * below + spread * math.exp(-u * u / 2) / math.sqrt(2 * math.pi)

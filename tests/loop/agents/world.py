@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from loop import events as ev
 from loop.agents.base import Agent, Proposal, ResearchContext
-from loop.state import Experiment
+from loop.experiment import Experiment
 from tests.conftest import TRAINER
 
 
@@ -28,6 +29,27 @@ class Past:
 
 def baseline() -> Experiment:
     return Experiment(1, "p", "keep", "c1", "baseline", value=1.0, logged=True)
+
+
+def long_run(count: int) -> list[Experiment]:
+    """A run of `count` experiments, a fortieth of them kept, with wordy descriptions."""
+    chance, best = random.Random(0), 1.0
+    run = [baseline()]
+    for n in range(2, count + 1):
+        phase: ev.Status = "keep" if n % 40 == 0 else "crash" if n % 11 == 0 else "discard"
+        value = None if phase == "crash" else best - 0.001 if phase == "keep" else best + chance.random() / 10
+        best = min(best, value or best)
+        words = " ".join(
+            chance.choice(["raise", "lower", "MATRIX_LR", "depth", "muon", "data"]) for _ in range(30)
+        )
+        reason = "Traceback " * 40 if phase == "crash" else ""
+        verdict = ev.Judged(n, phase, f"c{n}", value, 44.0, reason)
+        run.append(
+            Experiment(
+                n, "p", phase, f"c{n}", words, value=value, reason=reason, verdict=verdict, added=3, removed=1
+            )
+        )
+    return run
 
 
 def context(**fields: Any) -> ResearchContext:

@@ -11,8 +11,8 @@ from tests.conftest import TRAINER, git
 from tests.loop.scripted import Bench, ScriptedAgent
 
 
-def bench(repository: Path, **flags: object) -> Bench:
-    return Bench(repository, ScriptedAgent(), baseline_runs=1, rule="improved", **flags)
+def bench(repository: Path) -> Bench:
+    return Bench(repository, ScriptedAgent(), baseline_runs=1, rule="improved")
 
 
 async def started(found: Bench) -> str:

@@ -14,9 +14,9 @@ from tests.loop.scripted import Bench, Script, ScriptedAgent, set_x
 COST = ev.Usage(input_tokens=1000, output_tokens=10, dollars=0.5)
 
 
-async def baseline(repository: Path, script: Script = set_x, **flags: object) -> Bench:
+async def baseline(repository: Path, script: Script = set_x, approve: bool = False) -> Bench:
     """An engine that does not run by itself, whose baseline is kept."""
-    bench = Bench(repository, ScriptedAgent(script), baseline_runs=1, rule="improved", **flags)
+    bench = Bench(repository, ScriptedAgent(script), baseline_runs=1, rule="improved", approve=approve)
     await bench.engine._candidates.start_baseline(1)
     base = bench.engine.state.base
     for event in (

@@ -1,4 +1,4 @@
-"""Agent `acp` with a real CLI agent in a process of its own."""
+"""Agent `acp` with a real CLI agent in a process of its own, and nothing of it left behind."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -15,34 +14,15 @@ import pytest
 
 from loop import events as ev
 from loop.agents.acp.agent import AcpAgent, Cli
-from loop.agents.base import AgentFailed, AgentStopped, Bounds, Wish
+from loop.agents.base import AgentFailed
 from loop.client import Refused
 from loop.records import results
 from loop.service import commands
-from tests.loop.agents.api.mock import KEY, finish, paused
+from tests.loop.agents.acp.scenarios import cli
+from tests.loop.agents.api.mock import KEY
+from tests.loop.agents.running import finish, paused
 from tests.loop.agents.world import Heard, context, everything_under, propose
 from tests.loop.scripted import Bench, until
-
-HERE = Path(__file__).parent
-
-
-@pytest.fixture(autouse=True)
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Scratch directories, and the pids of what an agent leaves behind, in a folder of the test's own."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    return folder
-
-
-def cli(scenario: str, temporary: Path, seconds: float = 30.0) -> AcpAgent:
-    environ = {
-        "PATH": "/usr/bin:/bin", "HOME": str(temporary), "TMPDIR": str(temporary),
-        "ANTHROPIC_API_KEY": KEY, "OTHER_TOKEN": KEY, "MINE_API_KEY": KEY, "OURS_A": "2",
-    }  # fmt: skip
-    command = Cli([sys.executable, str(HERE / "cli_agent.py"), scenario], ("MINE_API_KEY", "OURS_"))
-    return AcpAgent("acp", command, environ, bounds=Bounds(seconds=seconds))
 
 
 async def test_a_cli_agent_researches(repository: Path, temporary: Path) -> None:
@@ -64,13 +44,6 @@ async def test_a_cli_agent_researches(repository: Path, temporary: Path) -> None
     assert tools == ["Edit train.py", "train.py +1 -1: X = 3.0 -> 2.0"]
     assert any("X = 2.0" in e.after for e in bench.events(ev.CandidateEdited))
     assert list(temporary.glob("autoresearch-[0-9]*")) == [], "a scratch directory is left"
-
-
-async def test_what_cannot_be_trained_goes_back_to_the_agent(temporary: Path) -> None:
-    heard = Heard()
-    proposal = await propose(cli("corrected", temporary), heard)
-    assert proposal.description == "X to 2.0"
-    assert "incumbent's program unchanged" in heard.texts("result")[0]
 
 
 async def test_a_crash_is_repaired(repository: Path, temporary: Path) -> None:
@@ -123,16 +96,6 @@ async def test_in_approval_mode_the_human_answers(repository: Path, temporary: P
         await commands.obey(bench.engine, ev.Permit(True))
 
 
-async def test_a_humans_time_to_answer_is_not_the_proposals(temporary: Path) -> None:
-    async def slow(wish: Wish) -> bool:
-        await asyncio.sleep(9.0)
-        return wish.granted
-
-    given = context(permit=slow)
-    proposal = await propose(cli("wish", temporary, seconds=8.0), Heard(), given)
-    assert proposal.description == "X to 2.0"
-
-
 async def test_a_question_ends_with_its_proposal(repository: Path, temporary: Path) -> None:
     bench = Bench(repository, cli("greedy", temporary), max_experiments=2, budget_s=0.1, approve=True)
     running = asyncio.create_task(bench.run())
@@ -156,17 +119,11 @@ async def test_what_a_cli_agent_knows_of_keys_is_nowhere(repository: Path, tempo
     assert KEY not in msgspec.json.encode(bench.records).decode()
 
 
-async def test_a_cli_agent_that_costs_too_much_is_ended(temporary: Path) -> None:
-    with pytest.raises(AgentFailed, match="spending limit") as error:
-        await propose(cli("dear", temporary), Heard(), context(dollars_left=5.0))
-    assert error.value.usage.dollars == 9.0
-
-
 async def test_what_a_killed_engine_left_is_ended_by_the_next(temporary: Path) -> None:
     """The engine's process is killed in mid-proposal: no code of ours runs any more."""
     code = (
         "import asyncio, sys; sys.path[:0] = sys.argv[3:];"
-        "from pathlib import Path; from tests.loop.agents.test_acp import cli;"
+        "from pathlib import Path; from tests.loop.agents.acp.scenarios import cli;"
         "from tests.loop.agents.world import Heard, propose;"
         "asyncio.run(propose(cli(sys.argv[1], Path(sys.argv[2])), Heard()))"
     )
@@ -206,22 +163,6 @@ def _alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-@pytest.mark.parametrize(
-    ("scenario", "error", "said"),
-    [
-        ("login", AgentStopped, "is not logged in"),
-        ("dies", AgentFailed, "no more memory"),
-        ("stubborn", AgentFailed, "submitted nothing that can be trained in 6 rounds"),
-    ],
-)
-async def test_how_a_cli_agent_fails(
-    temporary: Path, scenario: str, error: type[Exception], said: str
-) -> None:
-    with pytest.raises(error, match=said):
-        await propose(cli(scenario, temporary), Heard())
-    assert list(temporary.iterdir()) == []
 
 
 async def test_a_cli_agent_has_a_time_limit(temporary: Path) -> None:

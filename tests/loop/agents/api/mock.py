@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import subprocess
@@ -14,7 +13,6 @@ from typing import Any
 from loop.agents.api.claude import ClaudeAgent
 from loop.agents.api.gpt import GptAgent
 from loop.agents.base import Agent, Bounds
-from tests.loop.scripted import Bench, until
 
 KEY = "sk-sentinel-2f9c1d77e5"
 """The key of every agent under test: it must be found nowhere afterwards."""
@@ -102,27 +100,6 @@ def say(text: str, *calls: tuple[str, dict[str, Any]], finish: str | None = None
 def call(name: str, **arguments: Any) -> dict[str, Any]:
     """One turn that only calls a tool."""
     return say("", (name, arguments))
-
-
-async def finish(bench: Bench, seconds: float = 60.0) -> str:
-    """Run an engine to its end; a pause nobody expected fails the test with its reason."""
-    running = asyncio.create_task(bench.run())
-    await until(lambda: running.done() or bench.engine.state.paused, seconds)
-    if not running.done():
-        running.cancel()
-        raise AssertionError(f"paused: {bench.engine.state.paused}")
-    return await running
-
-
-async def paused(bench: Bench) -> str:
-    """Run an engine until it pauses by itself; returns why. The engine is stopped then."""
-    running = asyncio.create_task(bench.run())
-    await until(lambda: running.done() or bench.engine.state.paused)
-    reason = bench.engine.state.paused
-    assert reason, "the engine ended and did not pause"
-    bench.engine.stop("enough", now=True)
-    await running
-    return reason
 
 
 def set_x(value: float, before: str = "X = 3.0  # where we stand") -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Whole experiments through each API, against a real llmock server, and the ways a turn can fail."""
+"""Conversations through each API, against a real server: how a turn can fail, and when one is given up."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import msgspec
 import pytest
 
 from loop import events as ev
-from loop.records import results
-from loop.records.archive import read_transcript
+from loop.agents.api.conversation import sendable
+from loop.experiment import Experiment
 from loop.service import commands
-from tests.conftest import git
-from tests.loop.agents.api.mock import APIS, KEY, QUICK, Mock, agent, call, finish, paused, say, set_x
-from tests.loop.agents.world import everything_under
+from tests.loop.agents.api import wire
+from tests.loop.agents.api.mock import APIS, KEY, QUICK, Mock, agent, call, say, set_x
+from tests.loop.agents.api.wire import Reply, Wire, spoken
+from tests.loop.agents.running import finish, paused, texts
+from tests.loop.agents.world import Heard, baseline, context, propose
 from tests.loop.scripted import Bench, until
 
 RETRIED: dict[str, dict[str, Any]] = {
@@ -33,52 +35,6 @@ STOPPED = {
     402: "has no credit left",
     404: "does not know model",
 }
-
-
-def kinds(bench: Bench, n: int) -> list[str]:
-    return [d.kind for d in read_transcript(bench.paths.transcript(n))]
-
-
-def texts(bench: Bench, n: int, kind: str) -> list[str]:
-    return [d.text for d in read_transcript(bench.paths.transcript(n)) if d.kind == kind]
-
-
-@pytest.mark.parametrize("api", APIS)
-async def test_a_model_researches(repository: Path, mock: Mock, api: str) -> None:
-    mock.script(
-        say("First I look. " * 5, ("view", {"first": 1, "last": 6})),
-        *set_x(2.0),
-        say("", ("note", {"text": "X wants to be smaller."}), ("read_experiment", {"experiment": 1})),
-        call("str_replace", old="STEPS = 4", new="STEPS = 2"),
-        call("submit", description="fewer steps"),
-    )
-    bench = Bench(repository, agent(api, mock.url(api)), max_experiments=3, budget_s=1.0)
-    assert await finish(bench) == "limit reached: 3 experiments"
-    assert results.read(repository / "results.tsv")["description"].to_list()[1:] == [
-        "X to 2.0",
-        "fewer steps",
-    ]
-    assert [e.phase for e in bench.engine.state.experiments] == ["keep", "keep", "discard"]
-    assert bench.paths.notes.read_text() == "X wants to be smaller.\n"
-    # What the server sent is in the transcript, whole and once.
-    assert texts(bench, 2, "text") == ["First I look. " * 5, "I set X to 2.0."]
-    tools = texts(bench, 2, "tool")
-    assert tools[1].splitlines()[0] == "train.py +1 -1: X = 3.0 -> 2.0"
-    assert "+X = 2.0  # where we stand [0.1, 10.0]" in tools[1].splitlines()
-    assert tools[2] == "X to 2.0\ncloser to the minimum"
-    # The live diff moved with the edit, before the submission.
-    edits = [e for e in bench.events(ev.CandidateEdited) if e.n == 2]
-    assert [("X = 2.0" in e.after, "X = 3.0" in e.before) for e in edits] == [(True, True)] * 2
-    usage = bench.engine.state.experiment(2).usage
-    assert usage.input_tokens > 1000
-    assert usage.output_tokens > 10
-    assert (usage.dollars is None) == (api != "claude")  # nobody has told the price of a server of one's own
-    assert mock.findings() == []
-    # Answers went back to the model; the next experiment begins anew and knows the results.
-    bodies = [msgspec.json.encode(r["body"]).decode() for r in mock.requests()]
-    assert "train.py is changed." in bodies[2]
-    assert "experiment 1" in bodies[4]
-    assert "First I look" not in bodies[3]
 
 
 @pytest.mark.parametrize("api", APIS)
@@ -183,7 +139,7 @@ async def test_a_model_that_does_not_submit_is_given_up(repository: Path, mock: 
     errors = texts(bench, 2, "error")
     assert errors[0].endswith("ended 4 turns in a row without a tool call")
     assert errors[1] == errors[0]
-    # llmock has no word for a refusal in Responses: test_wire.py has that case.
+    # llmock has no word for a refusal in Responses: test_gpt.py has that case.
     assert ("refused to answer" in errors[2]) == (api != "responses")
     bodies = [msgspec.json.encode(r["body"]).decode() for r in mock.requests()]
     assert "no tool call. Edit the file" in bodies[1]
@@ -216,19 +172,6 @@ async def test_a_server_that_asks_to_wait_for_days_pauses_the_engine(repository:
     assert "asks to wait 48.0 hours: resume then" in await paused(bench)
 
 
-async def test_what_the_audit_refuses_comes_back_to_the_model(repository: Path, mock: Mock) -> None:
-    first, submit = set_x(2.0)
-    cheat = call("str_replace", old="STEPS = 4", new="import subprocess\nSTEPS = 4")
-    mend = call("str_replace", old="import subprocess\n", new="")
-    mock.script(first, cheat, submit, mend, submit)
-    bench = Bench(repository, agent("chat", mock.url("chat")), max_experiments=2, budget_s=0.1)
-    await finish(bench)
-    said = texts(bench, 2, "result")
-    assert "not submitted: the change is refused, because it is more than training" in said[2]
-    assert said[4] == "submitted."
-    assert [e.phase for e in bench.engine.state.experiments] == ["keep", "keep"]
-
-
 async def test_the_spending_limit_ends_a_proposal_under_way(repository: Path, mock: Mock) -> None:
     mock.script({**call("view"), "times": None})
     bench = Bench(
@@ -256,122 +199,57 @@ async def test_a_server_that_is_not_there_is_named(repository: Path, api: str) -
     assert "then resume" in reason
 
 
-async def test_a_human_is_heard_in_the_middle_of_a_conversation(repository: Path, mock: Mock) -> None:
-    mock.script(
-        say("I look.", ("view", {})),
-        {"type": "delay", "seconds": 0.6},
-        say("I look again.", ("view", {})),
-        *set_x(2.0),
-    )
-    bench = Bench(repository, agent("claude", mock.url("claude")), max_experiments=2, budget_s=0.1)
-    await commands.obey(bench.engine, ev.Steer("think big"))
-    running = asyncio.create_task(bench.run())
-    await until(lambda: bench.paths.transcript(2).exists() and "I look." in texts(bench, 2, "text"))
-    await commands.obey(bench.engine, ev.Steer("try a smaller X"))
-    await running
-    assert texts(bench, 2, "human") == ["think big", "try a smaller X"]
-    assert bench.engine.state.steering == []
-    bodies = [msgspec.json.encode(r["body"]).decode() for r in mock.requests()]
-    assert "think big" in bodies[0]
-    heard = ["The human says: try a smaller X" in body for body in bodies]
-    assert not heard[0]
-    assert heard[-1]  # which turn begins after the message is the scheduler's business
-    assert heard == sorted(heard)  # and what was heard stays in the conversation
-
-
 @pytest.mark.parametrize("api", APIS)
-async def test_a_crash_is_repaired_by_the_model(repository: Path, mock: Mock, api: str) -> None:
-    mock.script(
-        say("", ("str_replace", {"old": "X = 3.0", "new": "X = unknown"})),
-        call("submit", description="X to something"),
-        say("", ("submit", {"description": "the same again"})),
-        say("", ("str_replace", {"old": "X = unknown", "new": "X = 1.5"})),
-        call("submit", description="X to something, repaired"),
+async def test_a_model_with_little_room_is_asked_again_with_less(api: str) -> None:
+    refusal = Reply(
+        status=400,
+        body={
+            "error": {"type": "exceed_context_size_error", "message": "exceeds the available context size"}
+        },
     )
-    bench = Bench(repository, agent(api, mock.url(api)), max_experiments=2, budget_s=0.1)
-    await finish(bench)
-    assert bench.engine.state.experiment(2).phase == "keep"
-    commits = [run.commit for run in bench.engine.state.experiment(2).trainings]
-    assert len(set(commits)) == 2, "a repair is a commit of its own"
-    refs = ("refs/autoresearch/t/0002-1", "refs/autoresearch/t/0002")
-    assert [git(repository, "rev-parse", ref) for ref in refs] == commits
-    assert [git(repository, "rev-parse", f"{c}~1") for c in commits] == [
-        git(repository, "rev-parse", "HEAD")
-    ] * 2
-    assert len(results.read(repository / "results.tsv")) == 2, "and one row in the end"
-    assert "the program that crashed, unchanged" in texts(bench, 2, "result")[2]
-    repair = msgspec.json.encode(mock.requests()[2]["body"]).decode()
-    assert "NameError" in repair
-    assert "+X = unknown" in repair
+    rows = [Experiment(n, "p", "discard", f"c{n}", "raise it " * 25, value=2.0) for n in range(2, 200)]
+    given = context(n=200, experiments=[baseline(), *rows], readonly={"prepare.py": "x = 1\n" * 9000})
+    heard = Heard()
+    async with Wire(refusal, *spoken(api), *spoken(api)) as peer:
+        asked = agent(api, peer.url)
+        assert (await asked.propose(given, heard)).description == "X to 2.0"
+        await propose(asked, heard, msgspec.structs.replace(given, n=201))
+    assert "begun anew with a prompt of at most" in heard.texts("note")[0]
+    first, second, _, third, _ = (len(msgspec.json.encode(body)) for _, _, body in peer.requests)
+    assert second < 0.65 * first
+    assert third == pytest.approx(second, rel=0.05)
 
 
-@pytest.mark.parametrize("attempts", [0, 2])
-async def test_repairs_are_bounded_and_end_as_one_row(repository: Path, mock: Mock, attempts: int) -> None:
-    def set_to(before: str, after: str) -> list[dict[str, Any]]:
-        edit = call("str_replace", old=f"X = {before}", new=f"X = {after}")
-        return [edit, call("submit", description=after)]
-
-    repairs = [turn for k in range(attempts) for turn in set_to(f"oops{k}", f"oops{k + 1}")]
-    mock.script(*set_to("3.0", "oops0"), *repairs)
-    bench = Bench(
-        repository, agent("chat", mock.url("chat")), max_experiments=2, budget_s=0.1, fix_attempts=attempts
+async def test_calls_after_a_submission_do_nothing() -> None:
+    submitted = wire.message(
+        wire.tool_use("str_replace", **wire.EDIT),
+        wire.tool_use("submit", **wire.SUBMIT),
+        wire.tool_use("note", text="too late"),
     )
-    await finish(bench)
-    second = bench.engine.state.experiment(2)
-    assert (second.phase, len(second.trainings)) == ("crash", attempts + 1)
-    assert results.read(repository / "results.tsv")["status"].to_list() == ["keep", "crash"]
-    assert mock.pending() == []
+    heard = Heard()
+    async with Wire(submitted) as peer:
+        proposal = await propose(agent("claude", peer.url), heard)
+    assert (proposal.description, proposal.notes) == ("X to 2.0", None)
+    assert len(peer.requests) == 1
 
 
-async def test_a_repair_hears_the_human_and_leaves_the_message_to_the_next_idea(
-    repository: Path, mock: Mock
-) -> None:
-    mock.script(
-        call("str_replace", old="X = 3.0", new="X = oops"),
-        call("submit", description="oops"),
-        {"type": "delay", "seconds": 0.5},
-        call("str_replace", old="X = oops", new="X = 2.0"),
-        call("submit", description="mended"),
-    )
-    bench = Bench(repository, agent("claude", mock.url("claude")), max_experiments=2, budget_s=0.1)
-    running = asyncio.create_task(bench.run())
-    state = bench.engine.state
-    await until(lambda: state.experiments[1:] and state.experiment(2).trainings)
-    await commands.obey(bench.engine, ev.Steer("keep it simple"))
-    await running
-    assert texts(bench, 2, "human") == ["keep it simple"]
-    assert state.steering == ["keep it simple"]
+async def test_a_model_that_reads_without_end_is_told_to_submit() -> None:
+    turns = [
+        wire.message(wire.tool_use("str_replace", **wire.EDIT)),
+        wire.message(*([wire.tool_use("view", path="prepare.py")] * 12)),
+        wire.message(wire.tool_use("submit", **wire.SUBMIT)),
+    ]
+    heard = Heard()
+    given = context(readonly={"prepare.py": "x = 1  # a line of forty characters ....\n" * 2_000})
+    async with Wire(*turns) as peer:
+        assert (await propose(agent("claude", peer.url), heard, given)).description == "X to 2.0"
+    enough = "you have read enough for one experiment: submit now."
+    answers = [block["content"] for block in peer.body(2)["messages"][-1]["content"]]
+    assert answers[0].startswith("lines 1 to 600 of 2000")
+    assert answers[-1] == enough
+    assert sum(len(text) for text in answers if text != enough) < 300_000
 
 
-async def test_notes_survive_a_restart(repository: Path, mock: Mock) -> None:
-    first, submit = set_x(2.0)
-    mock.script(call("note", text="X wants to be smaller."), first, submit)
-    await finish(Bench(repository, agent("claude", mock.url("claude")), max_experiments=2, budget_s=0.1))
-    mock.script(*set_x(1.5, "X = 2.0  # where we stand"))
-    await finish(Bench(repository, agent("claude", mock.url("claude")), max_experiments=3, budget_s=0.1))
-    last = msgspec.json.encode(mock.requests()[-1]["body"]).decode()
-    assert "X wants to be smaller." in last
-    assert "#2 keep" in last
-
-
-@pytest.mark.parametrize("api", APIS)
-async def test_the_key_is_nowhere(repository: Path, mock: Mock, api: str, monkeypatch: Any) -> None:
-    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    (repository / "train.py").write_text(
-        (repository / "train.py").read_text() + "print(sorted(os.environ.items()))\n"
-    )
-    git(repository, "commit", "-qam", "print the environment")
-    mock.script(
-        {"type": "fail", "status": 401, "message": f"Incorrect API key provided: {KEY}"},
-        *set_x(2.0),
-    )
-    bench = Bench(repository, agent(api, mock.url(api)), max_experiments=2, budget_s=0.1)
-    running = asyncio.create_task(bench.run())
-    await until(lambda: bench.engine.state.paused and bench.engine.state.incumbent)
-    await commands.obey(bench.engine, ev.Resume())
-    await running
-    log = (bench.paths.training(2, 1) / "run.log").read_text()
-    assert "AUTORESEARCH_BUDGET_S" in log, "the trainer did not print its environment"
-    assert KEY.encode() not in everything_under(repository)
-    assert KEY not in msgspec.json.encode(bench.records).decode()
+@pytest.mark.parametrize(("arguments", "sent"), [('{"a": 1}', '{"a": 1}'), ('{"a": ', "{}"), ("", "{}")])
+def test_only_json_is_sent_back(arguments: str, sent: str) -> None:
+    assert sendable(arguments) == sent

@@ -13,6 +13,11 @@ from msgspec import Struct, field
 Event = dict[str, Any]
 
 
+EDIT: Event = {"old": "X = 3.0", "new": "X = 2.0"}
+SUBMIT: Event = {"description": "X to 2.0", "hypothesis": "smaller is better"}
+"""Arguments of str_replace and submit with which a model improves the trainer of the tests."""
+
+
 class Reply(Struct):
     """One answer: events as a stream with pauses (seconds) between them, or an error of this status."""
 
@@ -187,3 +192,33 @@ def tool_call(name: str, **arguments: Any) -> Event:
     """A call as some servers send it: whole, in one piece."""
     function = {"name": name, "arguments": json.dumps(arguments)}
     return {"tool_calls": [{"index": 0, "id": f"c_{name}", "type": "function", "function": function}]}
+
+
+# --- the same conversation in each format ---
+
+PIECES = [
+    "Zwei ",
+    "Wörter",
+    ", 三つ",
+    "🙂",
+    "\n\n",
+    "  indented\t",
+    "<b>&amp;</b>",
+    " [red]markup[/]",
+    ".",
+    " end",
+]
+
+
+def spoken(api: str) -> list[Reply]:
+    """A turn of many pieces and a tool call, then the submission."""
+    if api == "claude":
+        first = message(text(*PIECES), tool_use("str_replace", **EDIT))
+        return [first, message(tool_use("submit", **SUBMIT))]
+    if api == "responses":
+        item = output_text("".join(PIECES))
+        first = response(item, function_call("str_replace", **EDIT))
+        return [first, response(function_call("submit", **SUBMIT))]
+    deltas: list[Any] = [{"content": piece} for piece in PIECES]
+    first = chunks(*deltas, tool_call("str_replace", **EDIT))
+    return [first, chunks(tool_call("submit", **SUBMIT))]

@@ -37,7 +37,7 @@ class Memory:
 
 
 class World:
-    """A run in memory, judged by a function of the script's knobs."""
+    """A run in memory, judged by a function of the script's hyperparameters."""
 
     def __init__(self, loss: Callable[[dict[str, float]], float], script: str = SCRIPT) -> None:
         self.loss, self.memory, self.incumbent = loss, Memory(), 1
@@ -59,7 +59,12 @@ class World:
         return kept
 
     def value(self, source: str) -> float:
-        return self.loss({knob.name: float(knob.value) for knob in hyperparameters.find(source)})
+        return self.loss(
+            {
+                hyperparameter.name: float(hyperparameter.value)
+                for hyperparameter in hyperparameters.find(source)
+            }
+        )
 
     def context(self, failure: Failure | None = None) -> ResearchContext:
         source = self.memory.sources[self.incumbent]
@@ -77,7 +82,7 @@ class World:
         return self.experiments[self.incumbent - 1].value or math.inf
 
     def tried(self, name: str) -> list[float]:
-        """The values of a knob in all experiments."""
+        """The values of a hyperparameter in all experiments."""
         sources = self.memory.sources.values()
         return [float(k.value) for source in sources for k in hyperparameters.find(source) if k.name == name]
 

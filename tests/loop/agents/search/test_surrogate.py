@@ -1,0 +1,98 @@
+"""What the surrogate model expects, where the truth is known."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import pytest
+
+from loop.agents.search.surrogate import (
+    CRASH,
+    MOST,
+    Point,
+    Surrogate,
+    _expected_improvement,
+    _in_units,
+)
+
+HERE = (0.5, 0.5)
+
+
+def points(count: int, noise: float = 0.0) -> list[Point]:
+    """Results around `HERE`: the first coordinate matters and should be smaller, the second does nothing."""
+    chance = random.Random(0)
+    found = [Point(HERE, "a", 1.0)]
+    for _ in range(count):
+        x, y = chance.uniform(0.2, 0.8), chance.uniform(0.2, 0.8)
+        found.append(Point((x, y), "a", 1.0 + 0.1 * (x - 0.5) + chance.gauss(0, noise)))
+    return found
+
+
+def test_it_learns_which_way_is_better_and_what_does_not_matter() -> None:
+    surrogate = Surrogate(points(24), HERE, "a", 1.0)
+    down, up, aside = surrogate.gains([(0.35, 0.5), (0.65, 0.5), (0.5, 0.65)])
+    assert down.mean > 0 > up.mean
+    assert down.improvement > aside.improvement > up.improvement
+    assert down.mean == pytest.approx(0.015, abs=0.01)
+
+
+def test_what_has_been_tried_is_less_uncertain() -> None:
+    surrogate = Surrogate(points(24), HERE, "a", 1.0)
+    near, far = surrogate.gains([(0.5, 0.45), (0.0, 1.0)])
+    assert near.spread < far.spread
+
+
+def test_without_results_near_moves_are_expected_to_lose_less_than_far_ones() -> None:
+    surrogate = Surrogate([Point(HERE, "a", 1.0)], HERE, "a", 1.0)
+    near, far = surrogate.gains([(0.6, 0.5), (1.0, 0.5)])
+    assert 0 > near.mean > far.mean
+
+
+def test_a_crash_is_worse_than_the_incumbent() -> None:
+    crashed = [*points(8), *(Point((0.5, 0.9), "a") for _ in range(3))]
+    surrogate = Surrogate(crashed, HERE, "a", 1.0)
+    there, opposite = surrogate.gains([(0.5, 0.88), (0.5, 0.12)])
+    assert there.mean < opposite.mean
+
+
+def test_what_is_in_training_makes_its_place_less_interesting() -> None:
+    place = (0.35, 0.5)
+    before = Surrogate(points(12, noise=0.005), HERE, "a", 1.0).gains([place])[0]
+    pending = Point(place, "a", pending=True)
+    after = Surrogate([*points(12, noise=0.005), pending], HERE, "a", 1.0).gains([place])[0]
+    assert after.improvement < before.improvement
+    assert after.mean == pytest.approx(before.mean, abs=1e-6), "the expected result teaches nothing"
+
+
+def test_another_version_of_the_code_has_a_level_of_its_own() -> None:
+    """What is learned about a hyperparameter carries over; that the old code was much worse does not."""
+    old = [Point(p.place, "old", None if p.value is None else p.value + 5.0) for p in points(24)]
+    surrogate = Surrogate([*old, Point(HERE, "new", 1.0)], HERE, "new", 1.0)
+    down, up = surrogate.gains([(0.35, 0.5), (0.65, 0.5)])
+    assert down.mean > up.mean
+    assert abs(down.mean) < 0.1
+
+
+def test_only_the_latest_experiments_are_used() -> None:
+    many = [Point((0.1, 0.1), "a", 9.0)] * 50 + points(MOST - 1)
+    assert Surrogate(many, HERE, "a", 1.0).gains([(0.35, 0.5)]) == Surrogate(
+        points(MOST - 1), HERE, "a", 1.0
+    ).gains([(0.35, 0.5)])
+
+
+def test_values_are_counted_in_typical_effects() -> None:
+    done = [Point(HERE, "a", v) for v in (1.0, 1.2, 0.8, 1.4)] + [Point(HERE, "b", v) for v in (5.0, 5.4)]
+    values, unit = _in_units([*done, Point(HERE, "a")], "a", 1.0)
+    assert unit == pytest.approx(0.2)
+    assert values == pytest.approx(np.array([0, 1, -1, 2, -1, 1, CRASH]))
+    values, unit = _in_units([Point(HERE, "a", 7.0)], "a", 1.0)
+    assert (values.tolist(), unit) == ([6.0], 1.0), "a single result is no measure of effects, and is bounded"
+
+
+@pytest.mark.parametrize(("gain", "spread"), [(0.0, 1.0), (1.0, 0.5), (-2.0, 1.0)])
+def test_expected_improvement_is_the_mean_of_what_is_better(gain: float, spread: float) -> None:
+    drawn = np.random.default_rng(0).normal(gain, spread, 400_000)
+    assert _expected_improvement(gain, spread) == pytest.approx(np.maximum(drawn, 0).mean(), abs=5e-3)
+    assert _expected_improvement(0.0, 1.0) == pytest.approx(1 / math.sqrt(2 * math.pi))
