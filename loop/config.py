@@ -25,7 +25,6 @@ FIXED = (
     "nanogpt/counts.py",
     "nanogpt/attention.py",
     "nanogpt/fused.py",
-    "nanogpt/machine.py",
     "nanogpt/clock.py",
     "nanogpt/evaluation.py",
     "prepare.py",

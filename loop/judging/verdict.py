@@ -1,9 +1,9 @@
-"""Verdicts: what finished runs mean. Pure functions of the state and the runs.
+"""The verdict on an experiment whose trainings have ended: keep, discard, crash, or train again first. Pure.
 
-Two rules. `improved`, autoresearch's own: a better number is kept. `confirmed`: a better number is kept when
-it is better by more than luck; where one run cannot tell, candidate and incumbent run again in turn, with
-other seeds, until the pooled result can, or until it is not worth another run. docs/verdicts.md shows what
-both rules do in a long simulated run.
+Two rules. `improved` is autoresearch's own: any better number is kept. `confirmed` keeps a number that is
+better by more than luck. Where one training cannot tell, candidate and incumbent are trained again in turn,
+with other seeds, until the evidence is clear or another training is not worth its time. docs/verdicts.md
+shows what both rules do in a long simulated run.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from loop.judging.trust import unlike_baseline
 from loop.state import Experiment, RunState
 
 FIRST_ERROR, LATER_ERROR = 0.03, 0.06
-"""Chance that a candidate just as good as the incumbent passes the look after its first run, or after a
-later one. Few get to a later look, so that over a whole test it is kept with a chance below 5%."""
+"""Chance that a candidate which is only as good as the incumbent passes after its first training, and after a
+later one. Few candidates are trained a second time, so over a whole test it is kept with a chance below 5%.
+"""
 PROMISING = 1.5
-"""Standard errors of gain below which another run is not worth its time: most changes help nothing."""
+"""Standard errors of gain below which another training is not worth its time: most changes help nothing."""
 LOSS_BORNE = 1.0
 """Standard errors of loss that a simplification may show and still count as no loss."""
 
@@ -32,19 +33,23 @@ class Rules(Struct, frozen=True):
 
     rule: Literal["improved", "confirmed"] = "confirmed"
     baseline_runs: int = 2
-    """Runs of the baseline before anything is compared with it: they measure the noise."""
+    """Trainings of the baseline before anything is compared with it: they measure the noise."""
     max_runs: int = 3
-    """Runs of one candidate at most, its first included."""
+    """Trainings of one candidate at most, its first included."""
     combine: int = 14
     """Near misses after which the engine tries them together; 0: never."""
     line_price: float = 0.02
-    """What a net added line of code must gain besides, in standard deviations of one run (at most one in
-    all); a change that removes lines is kept at no loss beyond the noise. 0: lines do not count."""
+    """What each line that a candidate adds must gain besides, in standard deviations of one training; all
+    lines together at most one deviation. A change that removes lines is kept when it loses nothing beyond the
+    noise. 0: lines do not count."""
 
 
 class Verdict(Struct, frozen=True):
-    """`value` is the mean of `runs` runs, None for a crash; `delta` is value minus the incumbent's, None
-    without an incumbent; `stderr` is delta's standard error, None when the noise is not known."""
+    """What becomes of an experiment, and why.
+
+    `value` is the mean over its trainings, None for a crash. `delta` is `value` minus the incumbent's value,
+    None without an incumbent. `stderr` is the standard error of `delta`, None when the noise is not known.
+    """
 
     status: Status
     value: float | None
@@ -57,7 +62,7 @@ class Verdict(Struct, frozen=True):
 
 
 class Rerun(Struct, frozen=True):
-    """No verdict yet: experiment `n`, the candidate or the incumbent, runs once more with another seed."""
+    """No verdict yet: experiment `n`, the candidate or the incumbent, trains once more with another seed."""
 
     n: int
     reason: str
@@ -73,9 +78,10 @@ class Weighed(Struct, frozen=True):
 
 
 def judge(state: RunState, e: Experiment, rules: Rules) -> Verdict | Rerun:
-    """Judge an experiment whose last run has ended, or say which run is needed first.
+    """Judge an experiment whose last training has ended, or say which training is needed first.
 
-    A run that was stopped is discarded with its reason; one without a metric to believe is a crash.
+    An experiment whose training was stopped is discarded with the reason; one without a metric to believe is
+    a crash. Raises ValueError when its last training has not ended.
     """
     last, values = e.last_training, e.values
     if last is None or last.finished is None:
@@ -91,7 +97,7 @@ def judge(state: RunState, e: Experiment, rules: Rules) -> Verdict | Rerun:
         if value is None:
             return Verdict("crash", None, memory_gb, None, reason)
         return Verdict("discard", value, memory_gb, None, f"a rerun failed: {reason}", trainings=len(values))
-    assert value is not None, "the last run has a value"
+    assert value is not None, "the last training has a value"
     if state.sealed and not ended.verified:
         reason = f"unverified: {state.metric} was printed, but prepare.evaluate did not measure it"
         return Verdict("crash", None, memory_gb, None, reason)
@@ -118,7 +124,7 @@ def _compare(state: RunState, e: Experiment, value: float, memory_gb: float, rul
     weigh = improved if rules.rule == "improved" else confirmed
     weighed = weigh(gain, ours, theirs, noise, e.added - e.removed, rules)
     if weighed.action == "rerun":
-        # In turn. An incumbent's run that failed counts as its turn, or it would be asked for for ever.
+        # In turn. A training of the incumbent that failed counts as its turn: else it would never end.
         tries = sum(r.commit == incumbent.commit for r in incumbent.trainings)
         return Rerun(incumbent.n if tries < ours else e.n, weighed.why)
     moved = f"{state.metric} {best:.6f} -> {value:.6f} ({delta:+.6f})"
@@ -129,9 +135,9 @@ def _compare(state: RunState, e: Experiment, value: float, memory_gb: float, rul
 
 
 def near_misses(state: RunState, rules: Rules) -> list[Experiment]:
-    """Experiments that were better by less than luck, when there are enough to try them together.
+    """Discarded experiments that were better, but by less than luck explains, once there are enough of them.
 
-    Each is used once; a combination is none itself.
+    The engine then tries them together. Each is used once, and a combination is no near miss itself.
     """
     if not rules.combine or rules.rule == "improved":
         return []
@@ -146,7 +152,7 @@ def near_misses(state: RunState, rules: Rules) -> list[Experiment]:
 
 
 def noise_of(state: RunState) -> Noise:
-    """The noise that all replicates of this run show."""
+    """The noise that all experiments of this run show that were trained more than once."""
     return pooled(e.values for e in state.experiments if len(e.trainings) > 1)
 
 
@@ -159,10 +165,10 @@ def improved(
 
 
 def confirmed(gain: float, ours: int, theirs: int, noise: Noise, lines: int, rules: Rules) -> Weighed:
-    """Keep what is better by more than luck; run again what may be.
+    """Keep what is better by more than luck; train again what may be.
 
-    `gain` is how much better the mean of `ours` runs is than the mean of the incumbent's `theirs` runs,
-    `lines` how many lines of code the candidate adds (negative: removes).
+    `gain` is how much better the mean of the candidate's `ours` trainings is than the mean of the incumbent's
+    `theirs` trainings; `lines` is how many lines of code the candidate adds (negative: removes).
     """
     simpler = lines < 0 and rules.line_price > 0
     evidence, stderr = describe(gain, ours, theirs, noise)
@@ -195,10 +201,10 @@ def describe(gain: float, ours: int, theirs: int, noise: Noise) -> tuple[str, fl
     if not noise.known:
         return "noise not known", None
     if noise.none:
-        return "no noise: runs repeat exactly", None
+        return "no noise: trainings repeat exactly", None
     stderr = noise.of_difference(ours, theirs)
     score = abs(gain) / stderr
-    runs = f" over {ours} and {theirs} runs" if ours > 1 else ""
+    trainings = f" over {ours} and {theirs} trainings" if ours > 1 else ""
     if score < 2:
-        return f"within noise ({score:.1f} standard errors{runs})", stderr
-    return f"{score:.1f} standard errors{runs}", stderr
+        return f"within noise ({score:.1f} standard errors{trainings})", stderr
+    return f"{score:.1f} standard errors{trainings}", stderr

@@ -15,7 +15,7 @@ from loop.records import journal, other_rows, results
 from loop.records.archive import KeptArchive
 from loop.records.repository import Repository
 from loop.records.training_folder import TrainingFolder
-from loop.state import Experiment, RunState, fold
+from loop.state import Experiment, RunState, Training, fold
 
 LONGEST_WAIT_S = 2.0
 """Between two events of a replay, so that a night the engine was off does not have to be waited for."""
@@ -60,17 +60,21 @@ class Replay:
         for e in self._whole.experiments:
             transcript = journal.stream(self._paths.transcript(e.n), ev.AgentDelta)
             found += [ev.Record(0, delta.t, delta) for delta in transcript]
-            for run in e.trainings:
-                found += self._steps(e.n, run.number, run.started_at, run.budget_s)
+            for training in e.trainings:
+                found += self._steps(e.n, training)
         return sorted(found, key=lambda record: record.t)
 
-    def _steps(self, n: int, run: int, started_at: float, budget_s: float) -> list[ev.Record]:
-        """Progress lines carry no time of their own: their share of the budget gives it."""
-        steps = journal.stream(TrainingFolder(self._paths.training(n, run)).metrics, ev.Progress)
+    def _steps(self, n: int, training: Training) -> list[ev.Record]:
+        """The progress of a training. Its lines carry no time of their own: their share of the budget gives
+        it."""
+        folder = TrainingFolder(self._paths.training(n, training.number))
         return [
-            # Files of version 0.1.0 do not name the training by the word of today.
-            ev.Record(0, started_at + s.fraction * budget_s, msgspec.structs.replace(s, n=n, training=run))
-            for s in steps
+            ev.Record(
+                0,
+                training.started_at + step.fraction * training.budget_s,
+                msgspec.structs.replace(step, n=n, training=training.number),
+            )
+            for step in journal.stream(folder.metrics, ev.Progress)
         ]
 
     async def send(self, command: ev.AnyCommand) -> str:

@@ -90,7 +90,7 @@ async def test_a_trainer_without_noise_needs_no_second_run(repository: Path) -> 
     await bench.run()
     assert training(bench) == [(1, 1), (1, 2), (2, 1)]
     assert bench.engine.state.experiment(2).phase == "keep"
-    assert bench.engine.state.experiment(2).evidence == "no noise: runs repeat exactly"
+    assert bench.engine.state.experiment(2).evidence == "no noise: trainings repeat exactly"
 
 
 async def test_rule_improved_takes_any_gain(noisy: Path) -> None:

@@ -44,7 +44,7 @@ def test_an_engine_answers_from_another_shell_and_stop_now_returns_when_it_is_go
     assert main(["stop", "--now"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert out.splitlines()[:2] == ["pausing after this run", "going on"]
+    assert out.splitlines()[:2] == ["pausing after this training", "going on"]
     assert out.splitlines()[-1] == "stopping now"
     assert main(["logs"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith("engine stopped: stopped by hand")

@@ -32,8 +32,8 @@ noises = st.builds(Noise, st.floats(1e-6, 0.01), st.integers(1, 300))
         (-0.01, 1, 2, "discard", "8.2 standard errors"),
         (0.002, 1, 2, "rerun", "within noise (1.6 standard errors)"),
         (0.0005, 1, 2, "discard", "within noise (0.4 standard errors)"),
-        (0.0005, 3, 3, "discard", "within noise (0.6 standard errors over 3 and 3 runs)"),
-        (0.002, 3, 3, "keep", "2.4 standard errors over 3 and 3 runs"),
+        (0.0005, 3, 3, "discard", "within noise (0.6 standard errors over 3 and 3 trainings)"),
+        (0.002, 3, 3, "keep", "2.4 standard errors over 3 and 3 trainings"),
     ],
 )
 def test_confirmed(gain: float, ours: int, theirs: int, action: str, words: str) -> None:

@@ -77,7 +77,7 @@ def test_it_is_detached_answers_from_another_shell_and_stops_with_all_it_started
     status = command(paths, "status")
     assert "run t: training" in status.stdout
     assert "training experiment 1" in status.stdout
-    assert command(paths, "pause").stdout == "pausing after this run\n"
+    assert command(paths, "pause").stdout == "pausing after this training\n"
     assert command(paths, "resume").stdout == "going on\n"
     began = time.monotonic()
     assert command(paths, "stop", "--now").returncode == 0
