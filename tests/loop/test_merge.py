@@ -55,3 +55,12 @@ def test_git_agrees_on_a_clean_merge(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "no newline at the end"])
 def test_texts_without_a_last_newline_merge(text: str) -> None:
     assert merge(text, text, text + "x") == text + "x"
+
+
+def test_thousands_of_equal_lines_do_not_take_hours() -> None:
+    """Compared pair by pair these would be ten thousand million pairs."""
+    before = "a = 1\n" + "\n" * 100_000 + "b = 2\n"
+    after = "a = 2\n" + "\n" * 100_005 + "b = 3\n"
+    added, removed = count(before, after)
+    assert added - removed == 5
+    assert merge(before, before, after) == after
