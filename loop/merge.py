@@ -56,6 +56,4 @@ def _changes(base: list[str], other: list[str]) -> list[Change]:
     counts = Counter(theirs)
     pairs = sum(counts[line] for line in ours)
     matcher = SequenceMatcher(None, ours, theirs, autojunk=pairs > PAIRS_MOST)
-    return [
-        (start + a, start + b, theirs[c:d]) for op, a, b, c, d in matcher.get_opcodes() if op != "equal"
-    ]
+    return [(start + a, start + b, theirs[c:d]) for op, a, b, c, d in matcher.get_opcodes() if op != "equal"]
