@@ -123,7 +123,7 @@ def agenda(state: RunState, rules: Rules, seats: int, now: float) -> list[Step]:
         *(Train(t.n, t.training, t.seed, t.seat, t.why) for t in state.under_way),
         *verdicts,
         *trainings,
-        *_rows(state, waits=any(isinstance(step, Train | CarryOver) for step in trainings)),
+        *_rows(state, waits=bool(trainings)),
         *(_proposals(state, rules) if _may_start(state) else ()),
     ]
 
@@ -172,7 +172,7 @@ def _repairable(state: RunState, e: Experiment, rules: Rules) -> bool:
 def _rows(state: RunState, *, waits: bool) -> Iterator[Step]:
     """Verdicts to write down. Nobody waits for a row, so a training that can start goes first: `waits`.
 
-    But an experiment that trains again must have its row first: what ends later changes that row.
+    But an experiment that trains already must have its row before that training ends, which changes the row.
     """
     for n in state.unlogged:
         if not waits or state.trains(n):
@@ -201,7 +201,9 @@ def _new_trainings(state: RunState, rules: Rules, seats: int) -> Iterator[Step]:
             continue
         chosen.add(e.n)
         seat = free.pop(0)
-        if not e.judged and e.phase == "queued" and e.parent != state.incumbent_commit:
+        if e.n in state.unlogged:  # another training changes its row: that must be written first
+            yield WriteRow(e.n)
+        elif not e.judged and e.phase == "queued" and e.parent != state.incumbent_commit:
             yield CarryOver(e.n)
         else:
             number = len(e.trainings) + 1
@@ -216,20 +218,15 @@ def _wanted(state: RunState, rules: Rules) -> Iterator[tuple[Experiment, str]]:
     """Experiments to train, in the order in which free seats take them, and why they train again."""
     yield from _baseline_again(state, rules)
     for n in state.reruns:
-        if _may_train_again(state, n):
+        if not state.trains(n):
             yield state.experiment(n), "asked for by hand"
     for e in state.opened("judging"):
         found = None if _repairable(state, e, rules) else verdict.judge(state, e, rules.judging)
-        if isinstance(found, verdict.Rerun) and _may_train_again(state, found.n):
+        if isinstance(found, verdict.Rerun) and not state.trains(found.n):
             yield state.experiment(found.n), found.reason
     for e in state.queue:
         if e.phase == "queued" and not _needs_approval(state, e):
             yield e, ""
-
-
-def _may_train_again(state: RunState, n: int) -> bool:
-    """It does not train now, and its row, if it has one, is written: the next training changes that row."""
-    return not state.trains(n) and n not in state.unlogged
 
 
 def _baseline_again(state: RunState, rules: Rules) -> Iterator[tuple[Experiment, str]]:
@@ -238,7 +235,7 @@ def _baseline_again(state: RunState, rules: Rules) -> Iterator[tuple[Experiment,
     wanted = rules.judging.baseline_runs
     if baseline is None or baseline.commit != state.base or len(baseline.trainings) >= wanted:
         return
-    if _may_train_again(state, baseline.n):
+    if not state.trains(baseline.n):
         number = len(baseline.trainings) + 1
         yield baseline, f"training {number} of {wanted} of the baseline, to measure the noise"
 
