@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from tui.app import Cockpit, Connect
+from tui.app import Cockpit
+from tui.link import Connect
 
 LEAVE_S = 3.0
 """After a signal the cockpit has so long to restore the terminal."""

@@ -41,7 +41,7 @@ async def settle(pilot: Pilot[int]) -> None:
         await pilot.pause(0.01)
     app = pilot.app
     assert isinstance(app, Cockpit)
-    app.flush()
+    app.main.flush()
     await pilot.pause()
 
 
@@ -77,8 +77,8 @@ async def test_a_waiting_candidate_is_shown_and_approved(cockpit: Open) -> None:
     app = cockpit(connection)
     async with app.run_test(size=WIDE) as pilot:
         await settle(pilot)
-        assert app.diff.after == AFTER
-        assert "a approves" in "".join(item.body.plain for item in app.diff.items)
+        assert app.main.diff.after == AFTER
+        assert "a approves" in "".join(item.body.plain for item in app.main.diff.items)
         await pilot.press("a")
         await settle(pilot)
         assert connection.sent == [ev.Approve(3)]
@@ -187,15 +187,15 @@ async def test_the_cursor_stays_on_its_experiment_when_rows_come(cockpit: Open) 
     async with app.run_test(size=WIDE) as pilot:
         await settle(pilot)
         await pilot.press("down", "down")
-        assert app.results.selected == 5
+        assert app.main.results.selected == 5
         connection.push(ev.ExperimentStarted(8, commit(7)))
         await settle(pilot)
-        assert app.results.numbers[0] == 8
-        assert app.results.selected == 5
+        assert app.main.results.numbers[0] == 8
+        assert app.main.results.selected == 5
         await pilot.press("left_square_bracket")
-        assert app.results.selected == 4
+        assert app.main.results.selected == 4
         await pilot.press("b")
-        assert app.results.selected == app.state.incumbent
+        assert app.main.results.selected == app.link.state.incumbent
 
 
 async def test_filter_and_sort(cockpit: Open) -> None:
@@ -204,16 +204,16 @@ async def test_filter_and_sort(cockpit: Open) -> None:
         await settle(pilot)
         await pilot.press("slash", *"status:crash", "enter")
         await settle(pilot)
-        assert app.results.numbers == [12, 5]
+        assert app.main.results.numbers == [12, 5]
         await pilot.press("escape")
         await settle(pilot)
-        assert app.results.numbers == list(range(12, 0, -1))
+        assert app.main.results.numbers == list(range(12, 0, -1))
         await pilot.press("o")
         await settle(pilot)
-        assert app.results.numbers == list(range(1, 13))
+        assert app.main.results.numbers == list(range(1, 13))
         await pilot.press("o")
         await settle(pilot)
-        values = [app.state.experiment(n).value for n in app.results.numbers]
+        values = [app.link.state.experiment(n).value for n in app.main.results.numbers]
         known = [v for v in values if v is not None]
         assert known == sorted(known)
         assert values[: len(known)] == known
@@ -258,14 +258,14 @@ async def test_follow_stops_on_scrolling_up_and_comes_back(cockpit: Open) -> Non
         await settle(pilot)
         await pilot.press("1", "up", "up")
         await settle(pilot)
-        before = app.transcript.scroll_offset.y
+        before = app.main.transcript.scroll_offset.y
         for i in range(30):
             connection.push(ev.AgentDelta(8, "text", f"paragraph {i}", id=str(i)))
         await settle(pilot)
-        assert app.transcript.scroll_offset.y == before
+        assert app.main.transcript.scroll_offset.y == before
         await pilot.press("f")
         await settle(pilot)
-        assert app.transcript.is_vertical_scroll_end
+        assert app.main.transcript.is_vertical_scroll_end
 
 
 async def test_thoughts_and_tool_calls_open_with_enter(cockpit: Open) -> None:
@@ -273,9 +273,9 @@ async def test_thoughts_and_tool_calls_open_with_enter(cockpit: Open) -> None:
     async with app.run_test(size=WIDE) as pilot:
         await settle(pilot)
         await pilot.press("1")
-        assert "eps=1e-6" not in app.transcript.items[-1].body.plain
+        assert "eps=1e-6" not in app.main.transcript.items[-1].body.plain
         await pilot.press("enter")
-        assert "eps=1e-6" in app.transcript.items[-1].body.plain
+        assert "eps=1e-6" in app.main.transcript.items[-1].body.plain
         assert len(pilot.app.screen_stack) == 1
 
 
@@ -285,20 +285,20 @@ async def test_split_wrap_theme_and_order_are_remembered(cockpit: Open) -> None:
         await settle(pilot)
         await pilot.press("d", "w", "o", "t")
         assert app.theme == THEMES[1].name
-        assert app.diff.split
+        assert app.main.diff.split
     again = cockpit(training())
     async with again.run_test(size=(200, 50)) as pilot:
         await settle(pilot)
         assert again.theme == THEMES[1].name
-        assert (again.diff.split, again.diff.wrap) == (True, True)
-        assert again.results.order == "oldest first"
+        assert (again.main.diff.split, again.main.diff.wrap) == (True, True)
+        assert again.main.results.order == "oldest first"
 
 
 async def test_hunks_log_and_help(cockpit: Open) -> None:
     app = cockpit(training())
     async with app.run_test(size=WIDE) as pilot:
         await settle(pilot)
-        assert len(app.diff.hunks) == 2
+        assert len(app.main.diff.hunks) == 2
         await pilot.press("n", "N", "l")
         assert isinstance(app.screen, LogScreen)
         await pilot.press("escape", "question_mark")
@@ -336,13 +336,13 @@ async def test_a_cli_agent_that_asks_leave_is_answered(cockpit: Open, key: str, 
         await settle(pilot)
         connection.push(ev.PermissionAsked(8, "8.1", "pip install [torch]", "execute"))
         await settle(pilot)
-        assert "pip install" in str(app.transcript.border_subtitle)
+        assert "pip install" in str(app.main.transcript.border_subtitle)
         await pilot.press(key)
         await settle(pilot)
         assert connection.sent == [ev.Permit(allow, "8.1")]
         connection.push(ev.PermissionAnswered(8, "8.1", allow))
         await settle(pilot)
-        assert not app.transcript.border_subtitle
+        assert not app.main.transcript.border_subtitle
 
 
 async def test_keys_of_an_experiment(cockpit: Open, tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ async def test_keys_of_an_experiment(cockpit: Open, tmp_path: Path) -> None:
     app = cockpit(connection)
     async with app.run_test(size=WIDE) as pilot:
         await settle(pilot)
-        app.action_open(3)
+        app.main.action_open(3)
         await settle(pilot)
         await pilot.press("y")
         assert app.clipboard == commit(3)
@@ -396,12 +396,12 @@ async def test_in_approval_mode_the_cursor_picks_the_candidate(cockpit: Open) ->
     app = cockpit(connection)
     async with app.run_test(size=WIDE) as pilot:
         await settle(pilot)
-        assert "candidate 4" in str(app.diff.border_title)  # it waits longest, wherever the cursor is
-        text = "".join(item.body.plain for item in app.diff.items)
+        assert "candidate 4" in str(app.main.diff.border_title)  # it waits longest, wherever the cursor is
+        text = "".join(item.body.plain for item in app.main.diff.items)
         assert "queue: #3 approved  #4 waits  #5 waits" in text
         await pilot.press("j", "k")
         await settle(pilot)
-        assert "candidate 5" in str(app.diff.border_title)
+        assert "candidate 5" in str(app.main.diff.border_title)
         await pilot.press("a", "u")
         await settle(pilot)
         await pilot.press("j", "j", "r", *"no", "enter")
@@ -422,7 +422,7 @@ async def test_keys_act_on_the_candidate_that_is_open(cockpit: Open) -> None:
         await settle(pilot)
         await pilot.press("escape", "a")
         await settle(pilot)
-        assert "candidate 5" in str(app.diff.border_title)  # the panel below kept to what its cursor picked
+        assert "candidate 5" in str(app.main.diff.border_title)  # the panel below kept to what its cursor picked
         assert connection.sent[-1] == ev.Approve(5)
 
 
@@ -433,7 +433,7 @@ async def test_what_the_audit_finds_stands_above_the_diff(cockpit: Open) -> None
         await settle(pilot)
         connection.push(ev.CandidateEdited(8, "nanogpt/train.py", "a", AFTER, ["line 3: reads a file"]))
         await settle(pilot)
-        assert app.diff.items[0].body.plain == "audit: line 3: reads a file"
+        assert app.main.diff.items[0].body.plain == "audit: line 3: reads a file"
 
 
 async def test_a_stopped_engine_trains_nothing(cockpit: Open) -> None:

@@ -142,7 +142,7 @@ async def test_the_cockpit_waits_for_an_engine_that_is_gone(cockpit: Open) -> No
         await settle(pilot)
         connection.lose()
         await settle(pilot)
-        assert app.link == "engine gone, waiting for it"
+        assert app.link.trouble == "engine gone, waiting for it"
         async with asyncio.timeout(30):
-            while app.link:  # a new connection to the same recording
+            while app.link.trouble:  # a new connection to the same recording
                 await pilot.pause(0.1)

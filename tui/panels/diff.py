@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 from textual.content import Content
 from textual.highlight import highlight
 
+from loop.events import CandidateEdited, ExperimentDetail
 from loop.state import Experiment, RunState
 from tui.diff import Row, counts, rows, side_by_side
 from tui.lines import Item, Lines
@@ -49,6 +51,20 @@ class Diff(Lines):
         if not same:
             self.scroll_to(y=0, animate=False, force=True)
         return found
+
+    def show_candidate(
+        self, state: RunState, files: CandidateEdited | ExperimentDetail, findings: list[str]
+    ) -> None:
+        """Show a candidate's change. `findings` are what the audit says about it, a sentence each."""
+        known = 1 <= files.n <= len(state.experiments)
+        e = state.experiment(files.n) if known else None
+        added, removed = self.compare(files.before, files.after, preface(e, state, findings))
+        parent = e.parent if e else state.incumbent_commit
+        self.border_title = Content.assemble(
+            f"{safe(Path(files.path).name)}  candidate {files.n} vs incumbent {parent[:7]}  ",
+            (f"+{added} ", "$keep"),
+            (f"-{removed}", "$discard"),
+        )
 
     def set_layout(self, split: bool, wrap: bool) -> None:
         if (split, wrap) != (self.split, self.wrap):

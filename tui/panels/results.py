@@ -62,7 +62,7 @@ class Results(Lines):
     """One row an experiment; the cursor stays on its experiment when rows come and go."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "app.clear_filter", "Clear filter", show=False)
+        Binding("escape", "screen.clear_filter", "Clear filter", show=False)
     ]
 
     def __init__(self, *, id: str | None = None) -> None:

@@ -70,7 +70,7 @@ class TrainingStrip(Vertical):
         yield Line(id="numbers")
         yield Line(id="curves")
 
-    def show(self, state: RunState, now: float) -> None:
+    def show_state(self, state: RunState, now: float) -> None:
         self.meter.take(state.seat.progress, now)
         e = state.training if state.stopped is None else None  # a run that was cut off starts again next time
         width = max(20, self.content_size.width)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from textual.content import Content
 
 from loop.events import AgentDelta, DeltaKind
+from loop.state import RunState
 from tui.lines import Item, Lines
 from tui.markdown import markdown
 from tui.text import safe
@@ -144,6 +145,15 @@ class Transcript(Lines):
             self.drop(count)
         if self.follow:
             self._cursor_to_end()
+
+    def show_permission(self, state: RunState) -> None:
+        """What a CLI agent asks leave for stands at the foot of the panel until it is answered."""
+        if not state.live.asked:
+            self.border_subtitle = ""
+            return
+        asked = state.live.asked[0]
+        words = safe(f"{asked.kind} {asked.title}".strip())[:60]
+        self.border_subtitle = Content.assemble((f" {words} ", "$measure"), "a allows, r refuses")
 
     def _cursor_to_end(self) -> None:
         self.cursor = max(0, len(self.items) - 1)
