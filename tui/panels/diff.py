@@ -1,4 +1,4 @@
-"""Candidate against incumbent: syntax coloured, changed words marked, in one column or two."""
+"""The diff of a file: coloured as Python, with the changed words marked, in one column or two."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SIGNS = {"-": "$discard", "+": "$keep", " ": "$neutral", "@": "$neutral"}
 FILLS = {"-": "on $discard 12%", "+": "on $keep 12%"}
 WORDS = {"-": "on $discard 35%", "+": "on $keep 35%"}
 ANSI_WORDS = {"-": "bold underline", "+": "bold underline"}
-"""Sixteen colours have no tints: there the sign is coloured and changed words are underlined."""
+"""A terminal of 16 colours has no tints: there the sign is coloured and the changed words are underlined."""
 
 
 class Paint(NamedTuple):
-    """What a row is painted with: the coloured lines of both files, the styles the terminal can show."""
+    """What the rows are painted with: the coloured lines of both files, and styles that the terminal has."""
 
     old: list[Content]
     new: list[Content]
@@ -32,7 +32,7 @@ class Paint(NamedTuple):
 
 
 class Diff(Lines):
-    """Shows two versions of one file; `preface` stands above (what a candidate is for, what to press)."""
+    """Shows two versions of one file. The lines of `preface` stand above the diff."""
 
     def __init__(self, *, id: str | None = None, empty: str = "no candidate yet") -> None:
         super().__init__(id=id, wrap=False, empty=empty)
@@ -41,10 +41,10 @@ class Diff(Lines):
         self.preface: list[Content] = []
         self._ansi: bool | None = None
         self.hunks: list[int] = []
-        """Items where a change begins."""
+        """The items at which a change begins."""
 
     def compare(self, before: str, after: str, preface: list[Content] | None = None) -> tuple[int, int]:
-        """Show the difference; returns lines added and removed."""
+        """Show the difference; returns how many lines were added and how many removed."""
         same = (before, after) == (self.before, self.after)
         self.before, self.after, self.preface = before, after, preface or []
         found = self._render_all()
@@ -162,7 +162,7 @@ def _pair(left: Row | None, right: Row | None, paint: Paint, width: int) -> Item
 
 
 def preface(e: Experiment | None, state: RunState, findings: list[str]) -> list[Content]:
-    """What stands above a candidate's diff: what it is for, what to press, what the audit found in it."""
+    """The lines above a candidate's diff: its purpose, the keys to press, the queue, what the audit says."""
     lines: list[Content] = []
     if e is not None and e.phase == "waiting":
         lines.append(Content.styled(title(e), "bold"))

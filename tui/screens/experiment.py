@@ -1,4 +1,4 @@
-"""One experiment: what it was for, its verdict, and behind tabs its diff, log, transcript and loss curve."""
+"""The screen of one experiment: its verdict, and behind tabs its diff, log, transcript, curve and trainings."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class ExperimentScreen(RunScreen):
 
 
 def summary(e: Experiment, state: RunState) -> Content:
-    """Four lines about an experiment: verdict, description, hypothesis, reason."""
+    """Four lines about an experiment: its verdict and figures, description, hypothesis, and the verdict's reason."""
     mark, style = MARKS[e.phase]
     parts = [
         (f"{state.tag} #{e.n} ", "bold"),
@@ -186,7 +186,7 @@ def summary(e: Experiment, state: RunState) -> Content:
 
 
 def trainings(e: Experiment) -> list[Item]:
-    """Each training process of the experiment: its seed, how it ended and what it measured."""
+    """For each training of the experiment: its seed, how it ended and what it measured."""
     found: list[Item] = []
     for training in e.trainings:
         head = f"training {training.number}   seed {training.seed}   commit {training.commit[:7]}"
@@ -210,7 +210,7 @@ def trainings(e: Experiment) -> list[Item]:
 
 
 def draw_curve(plot: PlotextPlot, detail: ExperimentDetail, other: ExperimentDetail | None) -> None:
-    """Loss over the share of the budget; the incumbent's behind it."""
+    """Draw the loss over the share of the budget, with the incumbent's curve (`other`) behind it."""
     plt = plot.plt
     plt.clear_figure()
     plot.theme = "clear" if plot.app.current_theme.ansi else "auto"
