@@ -15,8 +15,9 @@ FIELDS: dict[str, Callable[[Experiment], str]] = {
 
 
 def matches(query: str, e: Experiment) -> bool:
-    """Whether `e` matches all words: `status:keep` asks for a field, `!lr` excludes a word, and the letters of
-    `wdth` must occur in that order.
+    """Whether `e` matches all words of the query.
+
+    `status:keep` asks for a field, `!lr` excludes a word, the letters of `wdth` must occur in that order.
     """
     return all(_word(word, e) for word in query.casefold().split())
 
@@ -32,6 +33,6 @@ def _word(word: str, e: Experiment) -> bool:
 
 
 def _fuzzy(word: str, text: str) -> bool:
-    """The letters of `word` occur in `text` in order. Words of one or two letters would match nearly everything."""
+    """Whether the letters of `word` occur in `text` in order. Words of two letters would match nearly all."""
     letters = iter(text)
     return len(word) > 2 and all(letter in letters for letter in word)

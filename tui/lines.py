@@ -34,7 +34,7 @@ class Item(NamedTuple):
 
 
 class Lines(ScrollView, can_focus=True):
-    """A list of items, with a cursor when asked for. With `follow` on, its end stays in view until one scrolls up."""
+    """A list of items, with or without a cursor. With `follow` on, its end stays in view until one scrolls up."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Up", show=False),
@@ -49,7 +49,7 @@ class Lines(ScrollView, can_focus=True):
     ALLOW_SELECT = False
 
     class Chosen(Message):
-        """Enter was pressed, or the item under the cursor was clicked."""
+        """The item under the cursor was chosen, with enter or a click."""
 
         def __init__(self, lines: Lines, index: int) -> None:
             super().__init__()
@@ -152,7 +152,7 @@ class Lines(ScrollView, can_focus=True):
         return self.items[index].body.cell_length + 1 + self.mark_width
 
     def _lay_out_from(self, index: int) -> None:
-        """Draw the items from `index` on: wrapped ones now, to know their heights, others when they are in view."""
+        """Draw the items from `index` on: wrapped ones now, to know their heights, others once in view."""
         if not self.size.width:
             return
         self._style = self.visual_style

@@ -42,8 +42,8 @@ def _leave_with_parent(parent: int) -> None:
 def _leave_on_signals(app: Cockpit) -> None:
     """Leave the cockpit on SIGTERM, and on SIGHUP, which says that the terminal is gone.
 
-    Writing to a terminal that is gone can block the event loop for ever. So the process ends in any case after
-    `LEAVE_S`, through a thread, which does not need the event loop.
+    Writing to a terminal that is gone can block the event loop for ever. So a thread, which does not need the
+    event loop, ends the process after `LEAVE_S` in any case.
     """
 
     def leave(number: int, frame: FrameType | None) -> None:

@@ -35,7 +35,7 @@ MARKS = {
 
 
 def safe(text: str) -> str:
-    """Text of an agent or a trainer without control characters, and with lines of `LONGEST` characters at most."""
+    """Text of an agent or a trainer without control characters and with no line longer than `LONGEST`."""
     text = UNSAFE.sub("", text.replace("\r\n", "\n").replace("\t", "    "))
     if len(text) <= LONGEST:
         return text
@@ -54,7 +54,7 @@ def clock(seconds: float) -> str:
 
 
 def short(number: float) -> str:
-    """A number with three digits: `950`, `12.3k`, `1.69M`."""
+    """A number with at most three digits: `950`, `12.3k`, `1.69M`."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= size:
             return f"{number / size:.3g}{unit}"
@@ -71,7 +71,7 @@ def signed(value: float | None) -> str:
 
 
 def gain(state: RunState) -> str:
-    """How far the incumbent is from the baseline, e.g. `-2.83%`; empty while the baseline is the incumbent."""
+    """How far the incumbent is from the baseline, e.g. `-2.83%`; empty while they are the same."""
     if state.best is None or not state.baseline or state.best == state.baseline:
         return ""
     return f"{100 * (state.best / state.baseline - 1):+.2f}%"

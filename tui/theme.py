@@ -69,7 +69,7 @@ LIGHT_THEME = Theme(
 
 
 def _ansi(name: str, base: str) -> Theme:
-    """A theme of the terminal's own 16 colours: for terminals without more, and for users who chose theirs."""
+    """A theme of the terminal's own 16 colours: for terminals that have no more, and for chosen palettes."""
     theme = BUILTIN_THEMES[base]
     return Theme(
         name=name,

@@ -17,7 +17,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Guarded(Server):
     """textual-serve that answers its own page only.
 
-    Any page in a browser may open a socket to 127.0.0.1; if it were answered it could press the cockpit's keys.
+    Any page in a browser may open a socket to 127.0.0.1; if it were answered, it could press our keys.
     """
 
     async def _make_app(self) -> web.Application:
@@ -36,7 +36,7 @@ class Guarded(Server):
         return await handler(request)
 
     async def handle_index(self, request: web.Request) -> web.StreamResponse:
-        """Answer with the page. It names the address that the browser asked, as an SSH tunnel may change the port."""
+        """Answer with the page, naming the address that the browser asked: a tunnel may change the port."""
         self.public_url = f"{request.scheme}://{request.host}"
         return await super().handle_index(request)
 

@@ -59,7 +59,7 @@ class Plot(PlotextPlot, can_focus=True):
 
 
 def window(values: list[float], direction: str) -> tuple[float, float]:
-    """The range of the axis. It leaves out the worst tenth, so that a bad value does not flatten the others."""
+    """The range of the axis, without the worst tenth: one bad value must not flatten all others."""
     ordered = sorted(values, reverse=direction == "max")
     best, far = ordered[0], ordered[min(len(ordered) - 1, int(0.9 * len(ordered)))]
     margin = 0.1 * abs(far - best) or 0.01

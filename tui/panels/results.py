@@ -122,7 +122,7 @@ class Results(Lines):
 
     @property
     def selected(self) -> int | None:
-        """Number of the experiment under the cursor; None on the row of another run, and in an empty table."""
+        """Number of the experiment under the cursor; None on the row of another run or on no row."""
         n = self._under_cursor
         return n if n is not None and n > 0 else None
 

@@ -1,4 +1,4 @@
-"""The status line: where the run stands, in one row. In a narrow terminal the least important parts are left out."""
+"""The status line: where the run stands, in one row. What matters least is left out when there is no room."""
 
 from __future__ import annotations
 

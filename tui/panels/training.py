@@ -22,7 +22,7 @@ CLOCK_WIDTH = 20
 
 
 class Meter(Struct):
-    """Counts down between two progress lines: knows the last one and when it came, on this machine's clock."""
+    """Counts down between two progress lines: keeps the last one and the time when it came."""
 
     progress: Progress | None = None
     at: float = 0.0
@@ -32,7 +32,7 @@ class Meter(Struct):
             self.progress, self.at = progress, now
 
     def remaining(self, budget_s: float, now: float) -> float | None:
-        """Seconds of budget left, fewer with each second in which the trainer is silent; None before it spoke."""
+        """Seconds of budget left now, also while the trainer is silent; None before its first line."""
         p = self.progress
         if p is None:
             return None
@@ -186,7 +186,7 @@ def curves(curve: Sequence[CurvePoint], reference: Sequence[CurvePoint], width: 
 
 
 def standing(curve: Sequence[CurvePoint], reference: Sequence[CurvePoint]) -> Text:
-    """How far the loss is from the incumbent's, e.g. `0.031 ahead of the incumbent`; empty without its curve."""
+    """How far the loss is from the incumbent's, e.g. `0.031 ahead of the incumbent`, and the style."""
     if len(reference) < 2 or not curve:
         return "", ""
     last = curve[-1]
@@ -199,7 +199,7 @@ def standing(curve: Sequence[CurvePoint], reference: Sequence[CurvePoint]) -> Te
 
 
 def loss_at(curve: Sequence[CurvePoint], fraction: float) -> float:
-    """The loss at a share of the budget, by linear interpolation; beyond the curve's ends, that of the end."""
+    """The loss at a share of the budget: interpolated, or that of the nearest end outside the curve."""
     i = bisect_left(curve, fraction, key=lambda p: p.fraction)
     if i == 0:
         return curve[0].loss

@@ -15,7 +15,7 @@ from tui.text import safe
 LIMIT = 2000
 """How many pieces the panel holds at most; older ones are found on the experiment's own screen."""
 SPLIT = 4000
-"""Characters after which a streamed message goes on as a new piece, so that a frame never costs more than that."""
+"""Characters after which a streamed message goes on as a new piece: a frame never has to draw more."""
 
 MARKS: dict[DeltaKind, tuple[str, str]] = {
     "text": ("●", "$agent"),
@@ -41,7 +41,7 @@ class Piece:
         return bool(delta.id) and (mine.n, mine.id, mine.kind) == (delta.n, delta.id, delta.kind)
 
     def add(self, delta: AgentDelta) -> AgentDelta | None:
-        """Append the next part of the streamed message; returns what has to stand in a new piece, if anything."""
+        """Append the next part of a streamed message; returns what has to go into a new piece, if anything."""
         old = self.delta
         text = old.text + delta.text
         cut = text.rfind("\n\n", SPLIT // 2) if len(text) > SPLIT and old.kind == "text" else -1
@@ -96,7 +96,7 @@ def heading(n: int) -> Item:
 
 
 class Transcript(Lines):
-    """`feed` takes in parts of messages as they come; `flush` shows them, and is called a few times a second."""
+    """`feed` takes in parts of messages as they come; `flush`, called a few times a second, shows them."""
 
     def __init__(self, *, id: str | None = None, follow: bool = True) -> None:
         super().__init__(

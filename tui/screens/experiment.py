@@ -1,4 +1,4 @@
-"""The screen of one experiment: its verdict, and behind tabs its diff, log, transcript, curve and trainings."""
+"""The screen of one experiment: the verdict, and tabs with diff, log, transcript, loss curve, trainings."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class ExperimentScreen(RunScreen):
 
 
 def summary(e: Experiment, state: RunState) -> Content:
-    """Four lines about an experiment: its verdict and figures, description, hypothesis, and the verdict's reason."""
+    """Four lines about an experiment: verdict and figures, description, hypothesis, reason of the verdict."""
     mark, style = MARKS[e.phase]
     parts = [
         (f"{state.tag} #{e.n} ", "bold"),
