@@ -34,7 +34,7 @@ class Item(NamedTuple):
 
 
 class Lines(ScrollView, can_focus=True):
-    """A list of items, with or without a cursor. With `follow` on, its end stays in view until one scrolls up."""
+    """A list of items, with or without a cursor. With `follow` on, its end stays in view."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Up", show=False),

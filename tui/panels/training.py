@@ -62,7 +62,7 @@ class TrainingStrip(Vertical):
         self.meter = Meter()
         self.reference: Sequence[CurvePoint] = ()
         """The incumbent's loss curve."""
-        self._name = ""
+        self._name = self._stopping = ""
 
     def compose(self) -> ComposeResult:
         with Horizontal():
@@ -79,9 +79,9 @@ class TrainingStrip(Vertical):
         if name != self._name:
             self._name = name
             self.border_title = Content(name[:width])
-        ending = Content.styled(stopping(state), "$measure")
-        if ending != self.border_subtitle:
-            self.border_subtitle = ending
+        if (text := stopping(state)) != self._stopping:
+            self._stopping = text
+            self.border_subtitle = Content.styled(text, "$measure") if text else ""
         rows = (
             running(state, e, self.meter, self.reference, width, now)
             if e

@@ -41,7 +41,7 @@ class Piece:
         return bool(delta.id) and (mine.n, mine.id, mine.kind) == (delta.n, delta.id, delta.kind)
 
     def add(self, delta: AgentDelta) -> AgentDelta | None:
-        """Append the next part of a streamed message; returns what has to go into a new piece, if anything."""
+        """Append the next part of a streamed message; returns what has to go into a new piece."""
         old = self.delta
         text = old.text + delta.text
         cut = text.rfind("\n\n", SPLIT // 2) if len(text) > SPLIT and old.kind == "text" else -1
