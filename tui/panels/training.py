@@ -78,7 +78,7 @@ class TrainingStrip(Vertical):
         name = f"Training {e.n} · {title(e)}" if e else "Training"
         if name != self._name:
             self._name = name
-            self.border_title = Content(name[:width])
+            self.border_title = Content(name)
         if (text := stopping(state)) != self._stopping:
             self._stopping = text
             self.border_subtitle = Content.styled(text, "$measure") if text else ""

@@ -95,7 +95,7 @@ class ExperimentScreen(RunScreen):
         except (Refused, ConnectionLost) as error:
             self.link.toast(str(error), "warning")
             return
-        if n == self.n and self.is_mounted:
+        if n == self.n:  # the human may have gone on to another one
             self._show_detail(detail, other)
 
     def _show_detail(self, detail: ExperimentDetail, other: ExperimentDetail | None) -> None:

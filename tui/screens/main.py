@@ -207,7 +207,7 @@ class MainScreen(RunScreen):
         if "reference" in dirty:
             self._load_reference()
         above = self.app.screen
-        if isinstance(above, ExperimentScreen | LogScreen):
+        if isinstance(above, ExperimentScreen | LogScreen) and above.is_mounted:
             above.show()
 
     def _refresh_keys(self) -> None:

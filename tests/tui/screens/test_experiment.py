@@ -10,8 +10,9 @@ from textual.widgets import Static
 from loop import events as ev
 from tests.tui.conftest import Open, Snap
 from tests.tui.pilot import SIZES, WIDE, press, settle
-from tests.tui.recorded import Script, commit, night, queue, training
+from tests.tui.recorded import AFTER, Script, commit, night, queue, training
 from tui.app import Cockpit
+from tui.lines import Lines
 from tui.screens.ask import Choose
 from tui.screens.experiment import ExperimentScreen, trainings
 
@@ -150,3 +151,18 @@ def test_each_training_says_what_it_measured() -> None:
     assert "measured by the sealed evaluation" in text[1]
     assert "  exit code 1: no [memory]" in text
     assert text[-2:] == ["  under way", "3 trainings"]
+
+
+async def test_its_files_are_loaded_and_again_for_a_neighbour(cockpit: Open) -> None:
+    app = cockpit(training())
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        for key, n in (("enter", 7), ("left_square_bracket", 6)):
+            await pilot.press(key)
+            await settle(pilot)
+            screen = pilot.app.screen
+            assert isinstance(screen, ExperimentScreen)
+            assert screen.diff.after == AFTER
+            assert screen.query_one("#past-log", Lines).items[-2].body.plain == "val_bpb: 0.99"
+            assert len(screen.query_one("#past-transcript", Lines).items) == 3
+            assert screen.n == n

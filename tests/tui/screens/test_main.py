@@ -137,3 +137,8 @@ async def test_the_footer_below_another_screen_stays_up_to_date(cockpit: Open) -
         await pilot.press("escape")
         await settle(pilot)
         assert "Approve" not in [key.description for key in pilot.app.screen.query(FooterKey)]
+
+
+def test_stopping(cockpit: Open, snap_compare: Snap) -> None:
+    script = night().add(ev.EngineStopping("stopped by hand"))
+    assert snap_compare(cockpit(script), terminal_size=SIZES["narrow"], run_before=press())
