@@ -59,7 +59,7 @@ async def test_a_stop_that_was_asked_for_is_shown_below_the_training(cockpit: Op
         assert not strip.border_subtitle
         connection.push(ev.EngineStopping("stopped by hand"))
         await settle(pilot)
-        assert strip.border_subtitle == "[$measure]the engine stops after this training[/$measure]"
+        assert str(strip.border_subtitle) == "[$measure]the engine stops after this training[/$measure]"
 
 
 @pytest.mark.parametrize(
