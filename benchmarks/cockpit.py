@@ -55,9 +55,9 @@ async def busy(connection: Recorded, n: int) -> None:
 
 
 async def long(connection: Recorded, n: int) -> None:
-    """200,000 events of transcript, as fast as they are taken."""
+    """200,000 events of transcript, as fast as the cockpit takes them."""
     for i in range(200_000):
-        if i % 100 == 0:  # no faster than they are taken: what waits is no memory of the cockpit's
+        if i % 100 == 0:  # events that wait here would count as memory of the cockpit
             await asyncio.sleep(0)
         connection.push(ev.AgentDelta(n + i // 400, "text", f"word {i} of the night ", id=str(i // 20)))
 
@@ -66,7 +66,7 @@ async def long(connection: Recorded, n: int) -> None:
 
 
 class Raw(Terminal):
-    """Takes what is written without drawing it: pyte is slower than the cockpit."""
+    """Reads what is written without drawing it: pyte is slower than the cockpit."""
 
     def draw(self, data: bytes) -> None:
         pass

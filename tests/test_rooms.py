@@ -156,6 +156,14 @@ def test_the_cockpit_talks_to_the_engine_through_three_modules() -> None:
                 pytest.fail(f"{path} imports {name}")
 
 
+def test_no_screen_knows_the_app_and_a_panel_knows_the_state_and_its_own_widgets() -> None:
+    graph = arrows("tui")
+    assert {name for name, others in graph.items() if "tui.app" in others} == {"tui.start"}
+    for name, others in graph.items():
+        if name.startswith("tui.panels."):
+            assert not {other for other in others if other.startswith(("tui.screens", "tui.link"))}, name
+
+
 @pytest.mark.parametrize("module", ["loop.cli.__main__", "loop.engine", "loop.service.launch"])
 def test_starting_the_engine_loads_no_heavy_library(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({{m.split('.')[0] for m in sys.modules}}))"

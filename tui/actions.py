@@ -1,4 +1,4 @@
-"""Everything a key can do, in one table: bindings, footer, command palette and help are made from it."""
+"""Every key and what it does, in one table: bindings, footer, command palette and help are made from it."""
 
 from __future__ import annotations
 
@@ -46,18 +46,23 @@ def _any(state: RunState) -> bool:
 
 class Action(NamedTuple):
     key: str
-    """As Textual spells it; several with commas."""
+    """As Textual spells it; several keys are separated by commas."""
     name: str
-    """`action_<name>` of the app or the screen."""
+    """The screen's method `action_<name>`; with `app.` in front, the app's."""
     label: str
+    """Its name in the footer and the palette."""
     help: str
+    """What it does, for the help screen and the palette."""
     group: str
+    """The part of the help screen it stands in."""
     footer: bool = False
+    """The footer shows it."""
     available: Available = _always
+    """Whether it would do anything in this state."""
 
 
 ACTIONS = (
-    Action("space", "pause", "Pause", "pause after the run under way, or go on", "Run", True, _connected),
+    Action("space", "pause", "Pause", "pause after this training, or go on", "Run", True, _connected),
     Action("a", "approve", "Approve", "train the candidate, or allow what is asked", "Run", True, _asked),
     Action(
         "r", "reject", "Reject", "refuse the candidate (asks why), or what is asked", "Run", True, _refusable
@@ -72,12 +77,12 @@ ACTIONS = (
         _queue,
     ),
     Action("e", "edit", "Edit", "edit the waiting candidate in $EDITOR", "Run", True, _waiting),
-    Action("s", "stop_training", "Stop training", "end this training now", "Run", True, _training),
+    Action("s", "stop_training", "Stop", "end this training now", "Run", True, _training),
     Action(
         "i", "steer", "Steer", "write to the agent: it reads it at its next step", "Run", True, _connected
     ),
     Action("A", "mode", "Approval", "every candidate waits for you, or none does", "Run", False, _connected),
-    Action("Q", "stop_engine", "Stop", "stop the engine (asks)", "Run", False, _connected),
+    Action("Q", "stop_engine", "Stop engine", "stop the engine (asks)", "Run", False, _connected),
     Action("enter", "open", "Open", "open the experiment under the cursor", "Past", True, _any),
     Action("left_square_bracket", "walk(-1)", "Previous", "the experiment before", "Past", False, _any),
     Action("right_square_bracket", "walk(1)", "Next", "the experiment after", "Past", False, _any),
@@ -99,8 +104,9 @@ ACTIONS = (
     Action("l", "log", "Log", "what the trainer prints", "Look"),
     Action("t", "theme", "Theme", "dark, light, or the terminal's own colours", "Look"),
     Action("question_mark", "help", "Help", "all keys", "Look", True),
-    Action("q", "detach", "Detach", "leave the cockpit; the engine goes on", "Look", True),
+    Action("q", "app.quit", "Detach", "leave the cockpit; the engine goes on", "Look", True),
 )
+"""Keys of the main screen."""
 IN_EXPERIMENT = (
     Action("escape,q", "app.pop_screen", "Back", "back to the panels", "Experiment", True),
     Action(
@@ -116,7 +122,7 @@ IN_EXPERIMENT = (
     Action("Y", "copy_patch", "Copy patch", "copy the change as a patch", "Experiment"),
     Action("x", "export", "Save patch", "save the change as a patch file", "Experiment", True),
     Action("e", "look", "Editor", "read its file in $EDITOR", "Experiment", True),
-    Action("R", "again", "Run again", "train it once more, with another seed", "Experiment", True),
+    Action("R", "again", "Train again", "train it once more, with another seed", "Experiment", True),
     Action("K", "override('keep')", "Keep", "change the verdict to keep (asks)", "Experiment"),
     Action("D", "override('discard')", "Discard", "change the verdict to discard (asks)", "Experiment"),
     Action("d", "split", "Split", "diff in one column or two", "Experiment"),
@@ -125,7 +131,10 @@ IN_EXPERIMENT = (
     Action("N", "hunk(-1)", "Previous hunk", "previous change in the diff", "Experiment"),
 )
 """Keys of the screen of one experiment."""
-BY_NAME = {action.name.partition("(")[0]: action for action in ACTIONS}
+ON_EVERY_SCREEN = tuple(a for a in ACTIONS if a.group == "Run" or a.name in ("theme", "help"))
+"""Keys that the screen of one experiment has as well."""
+ACTIONS_BY_NAME = {action.name.partition("(")[0]: action for action in ACTIONS}
+"""Without the arguments that an action may have in brackets."""
 KEY_NAMES = {
     "left_square_bracket": "[",
     "right_square_bracket": "]",
@@ -142,17 +151,18 @@ EVERYWHERE = (
     ("esc", "back; out of the filter"),
     ("ctrl+p", "command palette"),
 )
-"""Keys of the panels themselves, for the help screen."""
+"""Keys that work in each panel, for the help screen."""
 
 
 def key_name(keys: str) -> str:
-    """Keys as people write them."""
+    """Keys as people write them, e.g. `[` for `left_square_bracket`."""
     return " ".join(KEY_NAMES.get(key, key) for key in keys.split(","))
 
 
 def bindings(actions: Iterable[Action]) -> list[BindingType]:
+    """The bindings of these actions, as a screen of Textual takes them."""
     return [
         Binding(a.key, a.name, a.label, show=a.footer, key_display=key_name(a.key), tooltip=a.help)
         for a in actions
-        if a.name != "app.focus_next"  # Textual's own
+        if a.name != "app.focus_next"  # Textual binds tab itself
     ]

@@ -1,4 +1,4 @@
-"""The difference of two versions of a file, as rows a screen can show; pure."""
+"""The difference between two versions of a file, as rows for the screen; pure functions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
 
 def rows(before: str, after: str, context: int = 3) -> list[Row]:
-    """Unified rows, removed lines before added ones, `context` unchanged lines around each change."""
+    """The rows of a unified diff: removed lines before added ones, with `context` unchanged lines around."""
     a, b = before.splitlines(), after.splitlines()
     found: list[Row] = []
     for group in SequenceMatcher(None, a, b, autojunk=False).get_grouped_opcodes(context):
@@ -40,7 +40,7 @@ def rows(before: str, after: str, context: int = 3) -> list[Row]:
 
 
 def _change(a: list[str], b: list[str], i1: int, i2: int, j1: int, j2: int) -> list[Row]:
-    """Lines replaced by lines: the k-th old one is the partner of the k-th new one."""
+    """Lines that were replaced: the k-th removed line is compared, word by word, with the k-th added one."""
     pairs = min(i2 - i1, j2 - j1)
     words = [changed_words(a[i1 + k], b[j1 + k]) for k in range(pairs)]
     old = [Row("-", i + 1, None, a[i], words[i - i1][0] if i - i1 < pairs else ()) for i in range(i1, i2)]
@@ -49,7 +49,7 @@ def _change(a: list[str], b: list[str], i1: int, i2: int, j1: int, j2: int) -> l
 
 
 def changed_words(old: str, new: str) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-    """Character ranges of the words that differ; none when the lines have little in common."""
+    """The character ranges of the words that differ, in both lines; none when they have little in common."""
     a, b = _WORDS.findall(old), _WORDS.findall(new)
     matcher = SequenceMatcher(None, a, b, autojunk=False)
     if matcher.ratio() < 0.4:
@@ -64,7 +64,7 @@ def changed_words(old: str, new: str) -> tuple[tuple[Span, ...], tuple[Span, ...
 
 
 def side_by_side(unified: list[Row]) -> list[tuple[Row | None, Row | None]]:
-    """The same rows in two columns: old left, new right, partners on one line."""
+    """The same rows in two columns: the k-th removed line stands left of the k-th added one."""
     found: list[tuple[Row | None, Row | None]] = []
     old: list[Row] = []
     new: list[Row] = []
@@ -90,5 +90,5 @@ def side_by_side(unified: list[Row]) -> list[tuple[Row | None, Row | None]]:
 
 
 def counts(unified: list[Row]) -> tuple[int, int]:
-    """Lines added, lines removed."""
+    """How many lines were added, and how many removed."""
     return sum(r.kind == "+" for r in unified), sum(r.kind == "-" for r in unified)

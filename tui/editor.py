@@ -1,4 +1,4 @@
-"""Candidates in the human's own editor: the screen steps aside and comes back."""
+"""Opens an experiment's file in the human's own editor; meanwhile the cockpit leaves the terminal to it."""
 
 from __future__ import annotations
 
@@ -7,43 +7,41 @@ import shlex
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from textual.app import SuspendNotSupported
+from textual.app import App, SuspendNotSupported
 
 from loop.client import ConnectionLost, Refused
 from loop.events import Edit
-
-if TYPE_CHECKING:
-    from tui.keys import Keys
+from tui.link import Link
 
 
-async def edit(app: Keys, n: int) -> None:
-    """Open experiment `n`'s file; what was saved is sent when it differs, and the engine checks it."""
-    await _open(app, n, send=True)
+async def edit(app: App[object], link: Link, n: int) -> None:
+    """Let the human edit experiment `n`'s file; a changed file is sent to the engine, which checks it."""
+    await _open(app, link, n, send=True)
 
 
-async def look(app: Keys, n: int) -> None:
-    """Open a copy of experiment `n`'s file to read; what is changed in it is forgotten."""
-    await _open(app, n, send=False)
+async def look(app: App[object], link: Link, n: int) -> None:
+    """Show experiment `n`'s file in the editor. It is a copy: changes to it are dropped."""
+    await _open(app, link, n, send=False)
 
 
-async def _open(app: Keys, n: int, *, send: bool) -> None:
-    connection = app.connection
-    if connection is None:
-        return
+async def _open(app: App[object], link: Link, n: int, *, send: bool) -> None:
     try:
-        detail = await connection.experiment(n)
+        detail = await link.connection.experiment(n)
         with app.suspend():
             text = run_editor(detail.after, Path(detail.path).suffix)
         if send:
-            app.toast("nothing changed" if text == detail.after else await connection.send(Edit(n, text)))
+            same = text == detail.after
+            link.toast("nothing changed" if same else await link.connection.send(Edit(n, text)))
     except (Refused, ConnectionLost, OSError, ValueError, SuspendNotSupported) as error:
-        app.toast(f"not {'edited' if send else 'shown'}: {error}", "warning")
+        link.toast(f"not {'edited' if send else 'shown'}: {error}", "warning")
 
 
 def run_editor(text: str, suffix: str) -> str:
-    """Hand `text` to $VISUAL, $EDITOR or vi; returns what was saved. Raises ValueError when it fails."""
+    """Open `text` in $VISUAL, $EDITOR or vi and return what was saved. `suffix` ends the file's name.
+
+    Raises ValueError when the editor ends with an error, OSError when it cannot be started.
+    """
     command = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
     with tempfile.TemporaryDirectory(prefix="autoresearch-") as folder:
         path = Path(folder) / f"candidate{suffix}"

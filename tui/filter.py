@@ -1,4 +1,4 @@
-"""What is typed after `/`: which experiments it shows; pure."""
+"""Decides which experiments match what was typed after `/`; pure functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ FIELDS: dict[str, Callable[[Experiment], str]] = {
 
 
 def matches(query: str, e: Experiment) -> bool:
-    """All words must match: `status:keep` a field, `!lr` none of it, `wdth` letters in that order."""
+    """Whether `e` matches all words of the query.
+
+    `status:keep` asks for a field, `!lr` excludes a word, the letters of `wdth` must occur in that order.
+    """
     return all(_word(word, e) for word in query.casefold().split())
 
 
@@ -30,6 +33,6 @@ def _word(word: str, e: Experiment) -> bool:
 
 
 def _fuzzy(word: str, text: str) -> bool:
-    """The letters of `word` occur in `text` in order; two letters would match nearly everything."""
+    """Whether the letters of `word` occur in `text` in order. Words of two letters would match nearly all."""
     letters = iter(text)
     return len(word) > 2 and all(letter in letters for letter in word)

@@ -1,4 +1,4 @@
-"""A scrolling list of styled lines that stays fast at any length, wrapped or not; one widget, no children."""
+"""A scrolling list of styled texts that stays fast at any length: one widget that draws its lines itself."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from textual.visual import Visual
 
 EMPTY = Content("")
 KEPT = 200
-"""Items whose screen lines are kept at the end of a list that is followed."""
+"""While a list follows its end, the drawn lines of so many items are kept."""
 
 
 class Item(NamedTuple):
-    """One entry; it takes as many screen lines as its body needs."""
+    """One entry of the list. It takes as many screen lines as its body needs."""
 
     body: Content
     mark: Content = EMPTY
@@ -34,7 +34,7 @@ class Item(NamedTuple):
 
 
 class Lines(ScrollView, can_focus=True):
-    """Items under a cursor. With `follow` on, the end stays in view until one scrolls up."""
+    """A list of items, with or without a cursor. With `follow` on, its end stays in view."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Up", show=False),
@@ -49,7 +49,7 @@ class Lines(ScrollView, can_focus=True):
     ALLOW_SELECT = False
 
     class Chosen(Message):
-        """Enter or a second click on the item under the cursor."""
+        """The item under the cursor was chosen, with enter or a click."""
 
         def __init__(self, lines: Lines, index: int) -> None:
             super().__init__()
@@ -61,7 +61,7 @@ class Lines(ScrollView, can_focus=True):
             return self.lines
 
     class Moved(Message):
-        """The cursor stands on another item."""
+        """The cursor has moved to another item."""
 
         def __init__(self, lines: Lines, index: int) -> None:
             super().__init__()
@@ -86,41 +86,46 @@ class Lines(ScrollView, can_focus=True):
         self.items: list[Item] = []
         self.cursor: int | None = 0 if cursor else None
         self.mark_width = mark_width
-        """Columns kept for the marks."""
+        """Width of the column for the marks."""
         self.wrap = wrap
         self.follow = follow
         self.follows = follow
-        """This list has a follow mode at all."""
+        """Whether this list has a follow mode at all."""
         self.empty = empty
-        """What an empty list says."""
+        """What is shown while the list is empty."""
         self._blocks: list[list[Strip] | None] = []
-        """Screen lines of each item; None: made when it comes into view."""
+        """The drawn lines of each item; None until it comes into view."""
         self._heights: list[int] = []
+        """How many screen lines each item takes."""
         self._starts: list[int] = []
+        """The screen line at which each item begins."""
         self._height = 0
+        """Screen lines of the whole list."""
         self._wide = 0
+        """Columns of the longest item that is not wrapped."""
         self._style: Style | None = None
+        """The widget's style when the lines were drawn."""
 
     # --- content ---
 
     def show(self, items: Sequence[Item]) -> None:
-        """Replace everything; the scroll position stays where it can."""
+        """Replace all items; the scroll position stays as far as the new list is long enough."""
         self.items = list(items)
         self._wide = 0
         self._lay_out_from(0)
 
     def extend(self, items: Sequence[Item], replace: int = 0) -> None:
-        """Add items at the end, after dropping the last `replace` ones."""
+        """Add items at the end, in place of the last `replace` ones."""
         keep = len(self.items) - replace
         del self.items[keep:]
         self.items.extend(items)
         self._lay_out_from(keep)
-        if self.follow:  # what has gone by above is made again should one scroll there: lines take memory
+        if self.follow:  # drawn lines take memory; those that have scrolled off are drawn again when needed
             gone = max(0, len(self._blocks) - KEPT)
             self._blocks[:gone] = [None] * gone
 
     def change(self, index: int, item: Item) -> None:
-        """Put another item in the place of one."""
+        """Put another item in the place of item `index`."""
         self.items[index] = item
         if index < len(self._blocks):
             block = self._blocks[index] = self._block(item)
@@ -128,7 +133,7 @@ class Lines(ScrollView, can_focus=True):
             self._place_from(index)
 
     def drop(self, count: int) -> None:
-        """Forget the first `count` items, without moving what is in view."""
+        """Remove the first `count` items, without moving what is in view."""
         lines = self._starts[count] if count < len(self._starts) else self._height
         offset = self.scroll_offset.y
         if self.cursor is not None:
@@ -139,15 +144,15 @@ class Lines(ScrollView, can_focus=True):
             self.scroll_to(y=max(0, offset - lines), animate=False, force=True)
 
     def item(self, index: int) -> Item:
-        """The item to paint; a list too long to make at once overrides this and `reach`."""
+        """Item `index`, to be drawn. A list that is too long to make at once overrides this and `reach`."""
         return self.items[index]
 
     def reach(self, index: int) -> int:
-        """Columns an unwrapped item needs."""
+        """Columns that item `index` needs when it is not wrapped."""
         return self.items[index].body.cell_length + 1 + self.mark_width
 
     def _lay_out_from(self, index: int) -> None:
-        """Wrapped items are rendered now, to know their height; unwrapped ones when they come into view."""
+        """Draw the items from `index` on: wrapped ones now, to know their heights, others once in view."""
         if not self.size.width:
             return
         self._style = self.visual_style
@@ -163,7 +168,7 @@ class Lines(ScrollView, can_focus=True):
         self._place_from(index)
 
     def _place_from(self, index: int) -> None:
-        """Count the lines anew from an item on."""
+        """Count anew, from item `index` on, at which line each item begins."""
         del self._starts[index:]
         line = self._starts[-1] + self._heights[index - 1] if index else 0
         for height in self._heights[index:]:
@@ -177,9 +182,9 @@ class Lines(ScrollView, can_focus=True):
         self.refresh()
 
     def _grow(self, size: Size) -> None:
-        """Take a new virtual size as Textual's own setter does, but without laying out the whole screen.
+        """Set the virtual size as Textual's own setter does, but without laying out the whole screen.
 
-        A scrollbar that comes or goes still asks for that.
+        When a scrollbar appears or disappears, Textual still lays the screen out.
         """
         self.set_reactive(Lines.virtual_size, size)
         self._scroll_update(size)
@@ -203,7 +208,7 @@ class Lines(ScrollView, can_focus=True):
         return [Strip.join([mark[0] if mark and not i else rest, strip]) for i, strip in enumerate(strips)]
 
     def _line(self, line: int) -> tuple[int, Strip]:
-        """Screen line `line` of the whole list, and which item it belongs to."""
+        """The item that line `line` of the list belongs to, and the drawn line."""
         index = bisect_right(self._starts, line) - 1
         block = self._blocks[index]
         if block is None:

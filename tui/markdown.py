@@ -1,6 +1,6 @@
-"""Markdown of an agent's message as styled text: headings, lists, emphasis, code; pure.
+"""Turns the Markdown of an agent's message into styled text: headings, lists, emphasis, code; pure functions.
 
-Textual's Markdown widget mounts a widget per paragraph, which does not survive a night of transcript.
+Textual's Markdown widget mounts a widget for each paragraph, which is too slow for the transcript of a night.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _INLINE = {"strong_open": "bold", "em_open": "italic"}
 
 
 def markdown(text: str) -> Content:
-    """`text` rendered; what Markdown does not know stays as it was written."""
+    """The styled text of `text`. What is no Markdown stays as it was written."""
     blocks: list[Content] = []
     indent: list[str] = []  # one entry per open list or quote
     numbers: list[int | None] = []

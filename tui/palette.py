@@ -1,37 +1,42 @@
-"""The command palette: every action of the table, by name."""
+"""The command palette offers the actions of the table `tui.actions` by their names."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import cast
 
-from textual.app import App
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
-from tui.actions import ACTIONS, Action, key_name
+from tui.actions import ON_EVERY_SCREEN, Action, key_name
+from tui.screens.run import RunScreen
 
 
 class Actions(Provider):
+    """Textual asks `discover` while nothing is typed, then `search`."""
+
     async def discover(self) -> Hits:
         for action in self._available():
-            yield DiscoveryHit(_name(action), partial(self.app.run_action, _target(action)), help=action.help)
+            run = partial(self.app.run_action, action.name, self._target)
+            yield DiscoveryHit(_name(action), run, help=action.help)
 
     async def search(self, query: str) -> Hits:
         matcher = self.matcher(query)
         for action in self._available():
             score = matcher.match(f"{action.label} {action.help}")
             if score > 0:
-                run = partial(self.app.run_action, _target(action))
+                run = partial(self.app.run_action, action.name, self._target)
                 yield Hit(score, matcher.highlight(_name(action)), run, help=action.help)
 
+    @property
+    def _target(self) -> RunScreen:
+        """The screen that takes the action: the topmost one that is no dialog."""
+        return next(s for s in reversed(self.app.screen_stack) if isinstance(s, RunScreen))
+
     def _available(self) -> list[Action]:
-        app = cast("App[int]", self.app)
-        return [a for a in ACTIONS if app.check_action(a.name.partition("(")[0], ()) is not False]
+        """What would do something now; over a dialog, only what works on every screen."""
+        target = self._target
+        offered = target.actions if self.screen is target else ON_EVERY_SCREEN
+        return [a for a in offered if target.check_action(a.name.partition("(")[0], ())]
 
 
 def _name(action: Action) -> str:
     return f"{action.label} ({key_name(action.key)})"
-
-
-def _target(action: Action) -> str:
-    return action.name if action.name.startswith("app.") else f"app.{action.name}"

@@ -10,7 +10,7 @@ from loop.state import RunState
 
 
 def patch(detail: ExperimentDetail) -> str:
-    """Unified diff of the experiment's file to its parent's; empty when nothing changed."""
+    """The experiment's file against its parent's as a unified diff; empty when nothing changed."""
     before, after = detail.before.splitlines(keepends=True), detail.after.splitlines(keepends=True)
     lines = unified_diff(before, after, f"a/{detail.path}", f"b/{detail.path}")
     return "".join(
@@ -19,7 +19,7 @@ def patch(detail: ExperimentDetail) -> str:
 
 
 def save(text: str, state: RunState, n: int) -> Path:
-    """Write the patch beside the run's other files, where git does not see it. Raises OSError."""
+    """Write the patch into the run's folder, which git ignores, and return where it is. Raises OSError."""
     path = Path(state.repository) / ".autoresearch" / state.tag / f"{n:04d}.patch"
     path.write_text(text, "utf-8")
     return path

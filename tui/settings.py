@@ -1,4 +1,4 @@
-"""What the cockpit remembers of its user: theme and layout, in the user's configuration folder."""
+"""The user's theme and layout, kept in the user's configuration folder."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from platformdirs import user_config_path
 
 
 class Settings(msgspec.Struct):
+    """What the cockpit remembers from one time to the next."""
+
     theme: str = "cockpit-dark"
     split: bool = False
-    """Diff in two columns."""
+    """The diff stands in two columns."""
     wrap: bool = False
     """Long lines of the diff are wrapped."""
     oldest_first: bool = False
+    """The table of results begins with the oldest experiment."""
 
 
 def default_folder() -> Path:
@@ -23,7 +26,7 @@ def default_folder() -> Path:
 
 
 def load(folder: Path) -> Settings:
-    """Settings of last time; the defaults when there are none or they make no sense."""
+    """Read the settings; the defaults when there is no file or it cannot be read."""
     try:
         return msgspec.json.decode((folder / "cockpit.json").read_bytes(), type=Settings)
     except (OSError, msgspec.MsgspecError):
@@ -31,7 +34,7 @@ def load(folder: Path) -> Settings:
 
 
 def save(settings: Settings, folder: Path) -> None:
-    """Best effort: a read-only home directory must not end the cockpit."""
+    """Write the settings, if that is possible: a read-only home directory must not end the cockpit."""
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "cockpit.json").write_bytes(msgspec.json.encode(settings))

@@ -1,4 +1,4 @@
-"""Opens the cockpit on this terminal and gives the terminal back as it was."""
+"""Opens the cockpit on this terminal, and restores the terminal when the cockpit ends."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from tui.app import Cockpit, Connect
+from tui.app import Cockpit
+from tui.link import Connect
 
 LEAVE_S = 3.0
-"""After a signal the cockpit has so long to restore the terminal."""
+"""Seconds that the cockpit has after a signal to restore the terminal."""
 
 
 def run_cockpit(connect: Connect, now: Callable[[], float] = time.time) -> int:
@@ -32,16 +33,17 @@ def run_cockpit(connect: Connect, now: Callable[[], float] = time.time) -> int:
 
 
 def _leave_with_parent(parent: int) -> None:
-    """In a browser there is no terminal to lose: without the server that started us nobody looks any more."""
+    """End this process when its parent has ended: that is the server that shows the cockpit in a browser."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
 
 
 def _leave_on_signals(app: Cockpit) -> None:
-    """SIGTERM and a lost terminal end the cockpit in order; a terminal that takes nothing any more, by force.
+    """Leave the cockpit on SIGTERM, and on SIGHUP, which says that the terminal is gone.
 
-    Output to a terminal that is gone can block the event loop for ever, so the second way must not need it.
+    Writing to a terminal that is gone can block the event loop for ever. So a thread, which does not need the
+    event loop, ends the process after `LEAVE_S` in any case.
     """
 
     def leave(number: int, frame: FrameType | None) -> None:

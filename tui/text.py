@@ -1,4 +1,4 @@
-"""Numbers and words as the screen spells them; pure functions."""
+"""Pure functions that write numbers, phases and foreign text as the screen shows them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UNSAFE = re.compile(
     "\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"  # invisible, or turns text around
 )
 LONGEST = 2000
-"""Characters of one line that are shown; a screen holds no more, and wrapping is not free."""
+"""Characters of one line that are shown: no screen holds more, and to wrap a very long line takes long."""
 
 MARKS = {
     "proposing": ("◌", "$agent"),
@@ -35,7 +35,7 @@ MARKS = {
 
 
 def safe(text: str) -> str:
-    """Text of an agent or a trainer as text: nothing a terminal obeys, no line longer than `LONGEST`."""
+    """Text of an agent or a trainer without control characters and with no line longer than `LONGEST`."""
     text = UNSAFE.sub("", text.replace("\r\n", "\n").replace("\t", "    "))
     if len(text) <= LONGEST:
         return text
@@ -46,7 +46,7 @@ def safe(text: str) -> str:
 
 
 def clock(seconds: float) -> str:
-    """`4:59`, or `1:02:03` from an hour on."""
+    """Seconds as `4:59`, from an hour on as `1:02:03`."""
     whole = max(0, round(seconds))
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
@@ -54,7 +54,7 @@ def clock(seconds: float) -> str:
 
 
 def short(number: float) -> str:
-    """`950`, `12.3k`, `1.69M`."""
+    """A number with at most three digits: `950`, `12.3k`, `1.69M`."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= size:
             return f"{number / size:.3g}{unit}"
@@ -62,7 +62,7 @@ def short(number: float) -> str:
 
 
 def metric(value: float | None) -> str:
-    """A val_bpb for the eye; results.tsv has two digits more."""
+    """The metric with four digits; results.tsv has two more."""
     return "–" if value is None else f"{value:.4f}"
 
 
@@ -71,7 +71,7 @@ def signed(value: float | None) -> str:
 
 
 def gain(state: RunState) -> str:
-    """How far the incumbent is from the baseline, as `-2.83%`; empty before there is anything to say."""
+    """How far the incumbent is from the baseline, e.g. `-2.83%`; empty while they are the same."""
     if state.best is None or not state.baseline or state.best == state.baseline:
         return ""
     return f"{100 * (state.best / state.baseline - 1):+.2f}%"
@@ -82,7 +82,7 @@ def plural(count: int, word: str) -> str:
 
 
 def spark(values: Sequence[float], width: int) -> str:
-    """The curve in `width` block characters, scaled to its own range."""
+    """The curve in at most `width` block characters, scaled to its own range."""
     if not values or width < 1:
         return ""
     cells = _resample(values, min(width, len(values)))
@@ -92,11 +92,11 @@ def spark(values: Sequence[float], width: int) -> str:
 
 
 def _resample(values: Sequence[float], count: int) -> list[float]:
-    """Means of `count` equal pieces."""
+    """The means of `count` pieces of equal length."""
     edges = [round(i * len(values) / count) for i in range(count + 1)]
     return [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
 
 
 def title(e: Experiment) -> str:
-    """What an experiment is called while its description may still be missing."""
+    """An experiment's description, or a placeholder while the agent still thinks about it."""
     return safe(e.description) or {"proposing": "thinking …"}.get(e.phase, "")

@@ -1,7 +1,7 @@
-"""What the colours mean, for dark, light and 16-colour terminals.
+"""The themes: which colour each meaning has on dark, light and 16-colour terminals.
 
-Styles everywhere name the meaning (`$agent`, `$keep`), never a colour. No meaning is told by colour alone:
-a word or a symbol stands beside it.
+The rest of the cockpit names the meaning (`$agent`, `$keep`), never a colour. No meaning is told by colour
+alone: a word or a symbol stands beside it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from textual.theme import BUILTIN_THEMES, Theme
 MEANINGS = {
     "agent": "#b794ff",  # purple: the agent
     "step": "#2dd4bf",  # teal: its steps
-    "training": "#ff8a70",  # coral: the training run
+    "training": "#ff8a70",  # coral: the training
     "keep": "#5fd787",  # green
     "discard": "#ff6b6b",  # red
     "measure": "#f5b83d",  # amber: a measurement, or a decision that waits for you
@@ -69,7 +69,7 @@ LIGHT_THEME = Theme(
 
 
 def _ansi(name: str, base: str) -> Theme:
-    """A theme of the terminal's own 16 colours, for poor terminals and carefully chosen palettes."""
+    """A theme of the terminal's own 16 colours: for terminals that have no more, and for chosen palettes."""
     theme = BUILTIN_THEMES[base]
     return Theme(
         name=name,

@@ -1,4 +1,4 @@
-"""The `serve` command: the cockpit in a browser, through textual-serve. Imported only when asked for."""
+"""The `serve` command: the cockpit in a browser, through textual-serve, which is an optional dependency."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Guarded(Server):
-    """textual-serve that answers its own pages only.
+    """textual-serve that answers its own page only.
 
-    Any page a browser shows may open a socket to 127.0.0.1: without a look at who asks, it could press keys.
+    Any page in a browser may open a socket to 127.0.0.1; if it were answered, it could press our keys.
     """
 
     async def _make_app(self) -> web.Application:
@@ -36,7 +36,7 @@ class Guarded(Server):
         return await handler(request)
 
     async def handle_index(self, request: web.Request) -> web.StreamResponse:
-        """The page, with addresses as the browser knows them (an SSH tunnel may change the port)."""
+        """Answer with the page, naming the address that the browser asked: a tunnel may change the port."""
         self.public_url = f"{request.scheme}://{request.host}"
         return await super().handle_index(request)
 

@@ -186,6 +186,11 @@ async def _run(
     store.listen(lambda record: notifier.tell(record.event, store.state))
     executor = LocalExecutor(settings, paths, repository)
     engine = Engine(settings, paths, repository, store, agent, executor, stop_at_limit=headless)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(
+            number, lambda: engine.stop("stopped by a signal", now=True)
+        )
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if not store.state.tag:
         store.record(_created(settings, paths, repository))
     store.record(
@@ -201,11 +206,6 @@ async def _run(
             limits=settings.limits,
         )
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(
-            number, lambda: engine.stop("stopped by a signal", now=True)
-        )
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     await server.open(engine)
     paths.info.write_bytes(msgspec.json.encode(EngineInfo(os.getpid(), __version__, str(server.path))))
     telemetry = asyncio.create_task(watch(store.show))

@@ -1,4 +1,4 @@
-"""A real terminal for the real command: a pty, and pyte to read what stands on its screen."""
+"""A real terminal for a real command: a pty, and pyte to read what stands on its screen."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ class Terminal:
         self.pid, self._fd = pty.fork()
         if self.pid == 0:  # the child: nothing but exec may happen here
             os.chdir(folder)
-            os.environ.update(TERM="xterm-256color", COLORTERM="truecolor")
-            os.execvp(command[0], command)
+            # An explicit environment: readline and xdist put their own COLUMNS and LINES into the process's.
+            environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+            environment |= {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
+            os.execvpe(command[0], command, environment)
         self.resize(columns, rows)
         self.before = termios.tcgetattr(self._fd)
 
@@ -42,7 +44,7 @@ class Terminal:
         return "\n".join(line.rstrip() for line in self.screen.display)
 
     def read(self, seconds: float) -> bool:
-        """Take in what comes within `seconds`; False when the other end is closed."""
+        """Take in what is written within `seconds`; False when the other end is closed."""
         ready, _, _ = select.select([self._fd], [], [], seconds)
         if not ready:
             return True
@@ -58,7 +60,7 @@ class Terminal:
         self._stream.feed(data)
 
     def wait_for(self, *words: str, gone: str = "", seconds: float = PATIENCE_S) -> None:
-        """Until all words stand on the screen, and `gone` does not."""
+        """Read until all words stand on the screen and `gone` does not."""
         deadline = time.monotonic() + seconds
         while not all(word in self.text for word in words) or (gone and gone in self.text):
             left = deadline - time.monotonic()

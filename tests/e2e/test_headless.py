@@ -126,7 +126,7 @@ def test_a_run_without_end_is_stopped_from_another_shell(repository: Path) -> No
         cwd=repository, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
-    while "training" not in process.stdout.readline():
+    while "#1 training" not in process.stdout.readline():
         assert process.poll() is None
     began = time.monotonic()
     assert run(repository, "stop", "--now").stdout == "stopping now\n"
@@ -142,7 +142,7 @@ def test_ctrl_c_ends_everything_and_the_same_command_goes_on(repository: Path) -
         [*words, "--max-experiments", "2"], cwd=repository, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    while "training" not in process.stdout.readline():
+    while "#1 training" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     assert process.wait(5) == 0

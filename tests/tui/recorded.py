@@ -1,4 +1,4 @@
-"""A run on record: what the cockpit shows in tests comes from the same events as in life."""
+"""Recorded runs: what the cockpit shows in tests comes from the same events as those of a real engine."""
 
 from __future__ import annotations
 
@@ -186,3 +186,25 @@ class Recorded:
 
     async def close(self) -> None:
         pass
+
+
+def training() -> Recorded:
+    """Six experiments are judged, the seventh trains."""
+    return Recorded(Script().night(6).propose(7).train(7).progress(7, 0.4).records)
+
+
+def waiting() -> Recorded:
+    """The third experiment waits for approval."""
+    return Recorded(Script().night(2).propose(3).add(ev.ApprovalRequested(3)).records)
+
+
+def queue() -> Recorded:
+    """Approval mode: 3 is approved, 4 and 5 wait."""
+    script = Script().night(2).add(ev.ModeSet(True)).propose(3).propose(4).propose(5)
+    script.add(ev.ApprovalRequested(3), ev.Approved(3), ev.ApprovalRequested(4), ev.ApprovalRequested(5))
+    return Recorded(script.records)
+
+
+def night() -> Script:
+    """24 experiments are judged, 25 trains and 26 is proposed."""
+    return Script().night(24).propose(25).train(25).propose(26).progress(25, 0.61)

@@ -1,1 +1,1 @@
-"""One widget a file."""
+"""The panels of the main screen, one widget in each file."""

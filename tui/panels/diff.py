@@ -1,13 +1,15 @@
-"""Candidate against incumbent: syntax coloured, changed words marked, in one column or two."""
+"""The diff of a file: coloured as Python, with the changed words marked, in one column or two."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 from textual.content import Content
 from textual.highlight import highlight
 
+from loop.events import CandidateEdited, ExperimentDetail
 from loop.state import Experiment, RunState
 from tui.diff import Row, counts, rows, side_by_side
 from tui.lines import Item, Lines
@@ -17,11 +19,11 @@ SIGNS = {"-": "$discard", "+": "$keep", " ": "$neutral", "@": "$neutral"}
 FILLS = {"-": "on $discard 12%", "+": "on $keep 12%"}
 WORDS = {"-": "on $discard 35%", "+": "on $keep 35%"}
 ANSI_WORDS = {"-": "bold underline", "+": "bold underline"}
-"""Sixteen colours have no tints: there the sign is coloured and changed words are underlined."""
+"""A terminal of 16 colours has no tints: there the sign is coloured and the changed words are underlined."""
 
 
 class Paint(NamedTuple):
-    """What a row is painted with: the coloured lines of both files, the styles the terminal can show."""
+    """What the rows are painted with: the coloured lines of both files, and styles that the terminal has."""
 
     old: list[Content]
     new: list[Content]
@@ -30,7 +32,7 @@ class Paint(NamedTuple):
 
 
 class Diff(Lines):
-    """Shows two versions of one file; `preface` stands above (what a candidate is for, what to press)."""
+    """Shows two versions of one file. The lines of `preface` stand above the diff."""
 
     def __init__(self, *, id: str | None = None, empty: str = "no candidate yet") -> None:
         super().__init__(id=id, wrap=False, empty=empty)
@@ -39,16 +41,30 @@ class Diff(Lines):
         self.preface: list[Content] = []
         self._ansi: bool | None = None
         self.hunks: list[int] = []
-        """Items where a change begins."""
+        """The items at which a change begins."""
 
     def compare(self, before: str, after: str, preface: list[Content] | None = None) -> tuple[int, int]:
-        """Show the difference; returns lines added and removed."""
+        """Show the difference; returns how many lines were added and how many removed."""
         same = (before, after) == (self.before, self.after)
         self.before, self.after, self.preface = before, after, preface or []
         found = self._render_all()
         if not same:
             self.scroll_to(y=0, animate=False, force=True)
         return found
+
+    def show_candidate(
+        self, state: RunState, files: CandidateEdited | ExperimentDetail, findings: list[str]
+    ) -> None:
+        """Show a candidate's change. `findings` are what the audit says about it, a sentence each."""
+        known = 1 <= files.n <= len(state.experiments)
+        e = state.experiment(files.n) if known else None
+        added, removed = self.compare(files.before, files.after, preface(e, state, findings))
+        parent = e.parent if e else state.incumbent_commit
+        self.border_title = Content.assemble(
+            f"{safe(Path(files.path).name)}  candidate {files.n} vs incumbent {parent[:7]}  ",
+            (f"+{added} ", "$keep"),
+            (f"-{removed}", "$discard"),
+        )
 
     def set_layout(self, split: bool, wrap: bool) -> None:
         if (split, wrap) != (self.split, self.wrap):
@@ -146,7 +162,7 @@ def _pair(left: Row | None, right: Row | None, paint: Paint, width: int) -> Item
 
 
 def preface(e: Experiment | None, state: RunState, findings: list[str]) -> list[Content]:
-    """What stands above a candidate's diff: what it is for, what to press, what the audit found in it."""
+    """The lines above a candidate's diff: its purpose, the keys to press, the queue, what the audit says."""
     lines: list[Content] = []
     if e is not None and e.phase == "waiting":
         lines.append(Content.styled(title(e), "bold"))

@@ -7,14 +7,15 @@ from textual_plotext import PlotextPlot
 
 from loop.state import RunState
 
-Key = tuple[tuple[int, str, float], ...]
+Points = tuple[tuple[int, str, float], ...]
+"""Number, phase and value of each judged experiment."""
 
 
 class Plot(PlotextPlot, can_focus=True):
-    """Redrawn only when an experiment was judged, or the colours changed."""
+    """Is redrawn only when an experiment was judged or the colours have changed."""
 
     _state: RunState | None = None
-    _drawn: tuple[Key, tuple[str, ...]] | None = None
+    _drawn: tuple[Points, tuple[str, ...]] | None = None
 
     def show_state(self, state: RunState) -> None:
         self._state = state
@@ -25,15 +26,15 @@ class Plot(PlotextPlot, can_focus=True):
             self.draw(points, state.direction, state.metric)
 
     def notify_style_update(self) -> None:
-        """A theme's colours arrive here a while after its name."""
+        """The colours of a new theme have arrived, which is some time after its name."""
         super().notify_style_update()
         if self._state is not None:
             self.show_state(self._state)
 
-    def draw(self, points: Key, direction: str, metric: str) -> None:
+    def draw(self, points: Points, direction: str, metric: str) -> None:
         plt = self.plt
         plt.clear_figure()
-        self.theme = "clear" if self.app.current_theme.ansi else "auto"  # plotext would draw black on black
+        self.theme = "clear" if self.app.current_theme.ansi else "auto"  # else plotext draws black on black
         self.border_title = f"{metric}, best so far"
         if points:
             low, high = window([value for _, _, value in points], direction)
@@ -58,7 +59,7 @@ class Plot(PlotextPlot, can_focus=True):
 
 
 def window(values: list[float], direction: str) -> tuple[float, float]:
-    """The range worth looking at: one failed experiment must not flatten all others."""
+    """The range of the axis, without the worst tenth: one bad value must not flatten all others."""
     ordered = sorted(values, reverse=direction == "max")
     best, far = ordered[0], ordered[min(len(ordered) - 1, int(0.9 * len(ordered)))]
     margin = 0.1 * abs(far - best) or 0.01
@@ -73,7 +74,7 @@ def ticks(first: int, last: int, most: int) -> list[float]:
 
 
 def best_so_far(points: list[tuple[int, str, float]]) -> list[tuple[int, float]]:
-    """Corners of the step line through the kept experiments, on to the newest."""
+    """Corners of the step line through the kept experiments, drawn on to the newest experiment."""
     steps: list[tuple[int, float]] = []
     for n, phase, value in points:
         if phase == "keep":

@@ -1,4 +1,4 @@
-"""results.tsv as a table: every experiment of the run, newest first, under a cursor; other runs' rows too."""
+"""The table of results: every experiment of the run, newest first, and the rows of other runs below them."""
 
 from __future__ import annotations
 
@@ -32,9 +32,11 @@ STATUS_ORDER = (
 
 
 Look = tuple[Any, ...]
+"""Everything that a row shows."""
 UNMADE = Item(Content(""))
+"""Stands for a row that was not in view yet."""
 FIXED = 72
-"""Columns before the description at most, and a few to spare."""
+"""Characters that the cells before the description take at most, with a few to spare."""
 
 
 class ResultsPanel(Vertical):
@@ -59,10 +61,10 @@ class ResultsPanel(Vertical):
 
 
 class Results(Lines):
-    """One row an experiment; the cursor stays on its experiment when rows come and go."""
+    """One row for each experiment. The cursor stays on its experiment when rows come and go."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "app.clear_filter", "Clear filter", show=False)
+        Binding("escape", "screen.clear_filter", "Clear filter", show=False)
     ]
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -71,17 +73,17 @@ class Results(Lines):
         self.order: Order = "newest first"
         self.query_text = ""
         self.numbers: list[int] = []
-        """Experiment of each row; below 1: a row that another run or tool wrote."""
+        """Number of each row's experiment; below 1 for a row that another run or tool wrote."""
         self.others: list[Experiment] = []
-        """Those rows."""
+        """The rows that other runs or tools wrote."""
         self._shown: list[Experiment] = []
         self._looks: list[Look] = []
-        """What each row was painted from: a row whose look is the same stays as it is."""
+        """What each row shows now: only a row whose look has changed is painted again."""
         self._pinned: int | None = None
-        """The experiment the human has put the cursor on; None: stay on the newest."""
+        """The experiment on which the human has put the cursor; None: the cursor stays on the newest."""
 
     def show_state(self, state: RunState) -> None:
-        """Bring the rows up to date; they are made when they come into view."""
+        """Bring the rows up to date. A row is made when it comes into view."""
         every = [*self.others, *state.experiments]
         found = [e for e in every if not self.query_text or matches(self.query_text, e)]
         found.sort(key=_key(self.order, state.direction), reverse=self.order == "newest first")
@@ -120,7 +122,7 @@ class Results(Lines):
 
     @property
     def selected(self) -> int | None:
-        """Number of the experiment under the cursor, None where there is none of this run."""
+        """Number of the experiment under the cursor; None on the row of another run or on no row."""
         n = self._under_cursor
         return n if n is not None and n > 0 else None
 
@@ -143,8 +145,8 @@ class Results(Lines):
 
 
 def _look(e: Experiment, best: bool) -> Look:
-    runs = len(e.values)
-    return (e.phase, e.commit, e.value, e.delta, e.stderr, runs, e.memory_gb, e.description, e.reason, best)
+    figures = (e.value, e.delta, e.stderr, len(e.values), e.memory_gb)
+    return (e.phase, e.commit, *figures, e.description, e.reason, best)
 
 
 def _columns(width: int) -> tuple[str, ...]:
@@ -158,7 +160,7 @@ def _columns(width: int) -> tuple[str, ...]:
 
 
 def row(e: Experiment, best: bool, columns: tuple[str, ...]) -> Content:
-    """One experiment as one line."""
+    """An experiment as one line; `best` marks the incumbent."""
     mark, style = MARKS[e.phase]
     delta = "$keep" if e.phase == "keep" else "$neutral"
     why = f"  ({safe(e.reason)})" if e.phase in ("crash", "rejected") and e.reason else ""
@@ -176,11 +178,11 @@ def row(e: Experiment, best: bool, columns: tuple[str, ...]) -> Content:
 
 
 def evidence(e: Experiment) -> str:
-    """Standard errors that the difference is worth, and the number of runs behind it."""
-    runs = f"×{len(e.values)}" if len(e.values) > 1 else ""
+    """The difference in standard errors, and how many trainings the value is the mean of."""
+    trainings = f"×{len(e.values)}" if len(e.values) > 1 else ""
     if e.delta is None or not e.stderr:
-        return runs
-    return f"{abs(e.delta) / e.stderr:.1f} se {runs:2}"
+        return trainings
+    return f"{abs(e.delta) / e.stderr:.1f} se {trainings:2}"
 
 
 HEADINGS = {

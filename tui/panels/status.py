@@ -1,4 +1,4 @@
-"""The status line: where the run stands, in one row; what matters least leaves first when it is narrow."""
+"""The status line: where the run stands, in one row. What matters least is left out when there is no room."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tui.panels.training import Line
 from tui.text import MARKS, gain, metric, plural, safe, short
 
 Part = tuple[int, str, str]
-"""How long it stays (1: to the end), text, style."""
+"""Rank, text and style. The parts with the highest ranks are left out first, those of rank 1 last."""
 
 
 class Status(Line):
@@ -33,6 +33,8 @@ def parts(state: RunState, link: str, now: float) -> list[Part]:
         found.append((1, link, "bold $measure"))
     if state.paused is not None and phase != "paused":
         found.append((1, "‖ pausing", "$measure"))
+    if state.stopping is not None and phase != "stopped":
+        found.append((1, "■ stopping", "$measure"))
     if state.approval:
         found.append((3, "approval on", "$measure"))
     if state.best is not None:
@@ -52,11 +54,11 @@ def parts(state: RunState, link: str, now: float) -> list[Part]:
     if state.engine:
         found.append((7, f"{state.engine.agent} {state.engine.model}".strip(), "$agent"))
         found.append((8, f"sandbox {state.engine.sandbox}", "$neutral"))
-    return [(stay, safe(text), style) for stay, text, style in found if text]
+    return [(rank, safe(text), style) for rank, text, style in found if text]
 
 
 def machine(t: Telemetry) -> str:
-    """GPU where there is one, else CPU and memory."""
+    """Load of the GPU where there is one, else of the CPU and the memory."""
     if t.gpu_name is None:
         return f"CPU {t.cpu_percent:.0f}% {t.memory_gb:.1f}/{t.memory_total_gb:.0f} GB"
     text = f"GPU {t.gpu_percent or 0:.0f}% {t.gpu_memory_gb or 0:.0f} GB"
@@ -68,7 +70,7 @@ def machine(t: Telemetry) -> str:
 
 
 def fit(pieces: list[Part], width: int) -> Content:
-    """As many pieces as the row holds, the most important ones first, in their order."""
+    """The pieces in their order, without those that do not fit into `width` columns."""
 
     def line(chosen: list[Part]) -> Content:
         return Content("   ").join(Content.styled(text, style) for _, text, style in chosen)

@@ -1,4 +1,4 @@
-"""The training strip: bar, countdown, loss curve against the incumbent's, speed; repainted once a second."""
+"""The training strip: progress bar, countdown, figures and loss curve of the training under way."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from loop.state import Experiment, RunState
 from tui.text import clock, safe, short, spark, title
 
 Text = tuple[str, str]
+"""A text and its style."""
 CLOCK_WIDTH = 20
 """Columns of the countdown; styled the same in tui.tcss."""
 
 
 class Meter(Struct):
-    """What the strip needs besides the state: when the last progress came, on this machine's clock."""
+    """Counts down between two progress lines: keeps the last one and the time when it came."""
 
     progress: Progress | None = None
     at: float = 0.0
@@ -31,7 +32,7 @@ class Meter(Struct):
             self.progress, self.at = progress, now
 
     def remaining(self, budget_s: float, now: float) -> float | None:
-        """Seconds of budget left: counts on smoothly while the trainer is silent."""
+        """Seconds of budget left now, also while the trainer is silent; None before its first line."""
         p = self.progress
         if p is None:
             return None
@@ -40,7 +41,7 @@ class Meter(Struct):
 
 
 class Line(Static):
-    """One row, or a part of one, that is repainted only when it says something else."""
+    """A text of one row, or of a part of one. It is repainted only when it has changed."""
 
     _shown: Content | None = None
 
@@ -51,9 +52,9 @@ class Line(Static):
 
 
 class TrainingStrip(Vertical):
-    """Three rows about the run under way; one sentence when there is none.
+    """Three rows about the training under way, or one sentence that says why nothing trains.
 
-    The countdown is a widget of its own: a second that changes nothing else costs a few bytes.
+    The countdown is a widget of its own, so that a second in which nothing else changes costs a few bytes.
     """
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -61,7 +62,7 @@ class TrainingStrip(Vertical):
         self.meter = Meter()
         self.reference: Sequence[CurvePoint] = ()
         """The incumbent's loss curve."""
-        self._name = ""
+        self._name = self._stopping = ""
 
     def compose(self) -> ComposeResult:
         with Horizontal():
@@ -70,14 +71,17 @@ class TrainingStrip(Vertical):
         yield Line(id="numbers")
         yield Line(id="curves")
 
-    def show(self, state: RunState, now: float) -> None:
+    def show_state(self, state: RunState, now: float) -> None:
         self.meter.take(state.seat.progress, now)
-        e = state.training if state.stopped is None else None  # a run that was cut off starts again next time
+        e = state.training if state.stopped is None else None  # one that was cut off starts again next time
         width = max(20, self.content_size.width)
         name = f"Training {e.n} · {title(e)}" if e else "Training"
         if name != self._name:
             self._name = name
-            self.border_title = Content(name[:width])
+            self.border_title = Content(name)
+        if (text := stopping(state)) != self._stopping:
+            self._stopping = text
+            self.border_subtitle = Content.styled(text, "$measure") if text else ""
         rows = (
             running(state, e, self.meter, self.reference, width, now)
             if e
@@ -87,10 +91,19 @@ class TrainingStrip(Vertical):
             self.query_one(f"#{line}", Line).show(content)
 
 
+def stopping(state: RunState) -> str:
+    """Says that the engine will end after the training under way; empty when it will not."""
+    if state.stopping is None or state.stopped is not None or state.training is None:
+        return ""
+    return "the engine stops after this training"
+
+
 def idle(state: RunState) -> Content:
     """Why nothing trains."""
     if state.stopped is not None:
         text = f"the engine stopped: {state.stopped}"
+    elif state.stopping is not None:
+        text = f"the engine stops: {state.stopping}"
     elif state.live.preparing:
         text = state.live.preparing
     elif state.paused is not None:
@@ -112,33 +125,35 @@ def running(
     width: int,
     now: float,
 ) -> tuple[Content, Content, Content, Content]:
-    """Bar, countdown, figures and curve of the run under way."""
-    run = e.last_training
-    assert run is not None, "an experiment in training has a run"
+    """Bar, countdown, figures and curve of experiment `e`, whose training is under way."""
+    training = e.last_training
+    assert training is not None, "an experiment in training has a training"
     phase = state.seat.phase or "training"
     p = meter.progress
-    left = meter.remaining(run.budget_s, now)
+    left = meter.remaining(training.budget_s, now)
     if phase in ("starting", "compiling") or p is None or left is None:
-        fraction, words = 0.0, f"{phase}  {clock(now - run.started_at)}"
+        fraction, words = 0.0, f"{phase}  {clock(now - training.started_at)}"
     elif phase == "training":
-        fraction = 1 - left / run.budget_s if run.budget_s else p.fraction
+        fraction = 1 - left / training.budget_s if training.budget_s else p.fraction
         words = f"{100 * fraction:3.0f}%  {clock(left)} left"
     else:
         fraction, words = 1.0, phase
     return (
         bar(fraction, max(10, width - CLOCK_WIDTH)),
         Content.styled(words.rjust(CLOCK_WIDTH), "bold $training"),
-        numbers(p, run.number, run.seed, width),
+        numbers(p, training.number, training.seed, width),
         curves(state.seat.curve, reference, width),
     )
 
 
 def bar(fraction: float, width: int) -> Content:
+    """A line of `width` columns, drawn heavily as far as `fraction`."""
     full = round(width * min(1.0, max(0.0, fraction)))
     return Content.assemble(("━" * full, "$training"), ("─" * (width - full), "$neutral"))
 
 
-def numbers(p: Progress | None, run: int, seed: int, width: int) -> Content:
+def numbers(p: Progress | None, training: int, seed: int, width: int) -> Content:
+    """What the newest progress line says; from the second training of an experiment on, which one it is."""
     parts: list[Text] = []
     if p is not None:
         if p.loss is not None:
@@ -153,14 +168,14 @@ def numbers(p: Progress | None, run: int, seed: int, width: int) -> Content:
         if p.epoch is not None:
             parts.append((f"epoch {p.epoch:g}", ""))
         parts += [(safe(f"{key} {value}"), "$neutral") for key, value in p.extra.items()]
-    if run > 1:
-        parts.append((f"rerun {run}, seed {seed}", "$neutral"))
+    if training > 1:
+        parts.append((f"training {training}, seed {seed}", "$neutral"))
     line = Content("   ").join(Content.styled(text, style) for text, style in parts)
     return line.truncate(width, ellipsis=True) if line.cell_length > width else line
 
 
 def curves(curve: Sequence[CurvePoint], reference: Sequence[CurvePoint], width: int) -> Content:
-    """Loss so far, and how it compares with the incumbent's at the same share of the budget."""
+    """The loss curve so far, and how it compares with the incumbent's at the same share of the budget."""
     if len(curve) < 2:
         return Content("")
     words, style = standing(curve, reference)
@@ -171,7 +186,7 @@ def curves(curve: Sequence[CurvePoint], reference: Sequence[CurvePoint], width: 
 
 
 def standing(curve: Sequence[CurvePoint], reference: Sequence[CurvePoint]) -> Text:
-    """`0.031 ahead of the incumbent`; nothing without an incumbent's curve."""
+    """How far the loss is from the incumbent's, e.g. `0.031 ahead of the incumbent`, and the style."""
     if len(reference) < 2 or not curve:
         return "", ""
     last = curve[-1]
@@ -184,7 +199,7 @@ def standing(curve: Sequence[CurvePoint], reference: Sequence[CurvePoint]) -> Te
 
 
 def loss_at(curve: Sequence[CurvePoint], fraction: float) -> float:
-    """Linear interpolation; the nearest end outside the curve."""
+    """The loss at a share of the budget: interpolated, or that of the nearest end outside the curve."""
     i = bisect_left(curve, fraction, key=lambda p: p.fraction)
     if i == 0:
         return curve[0].loss

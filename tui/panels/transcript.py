@@ -1,4 +1,4 @@
-"""The agent's transcript: what it says, thinks and does, streaming, with thoughts and tool calls folded."""
+"""The agent's transcript: what it says, thinks and does, as it comes; thoughts and tool calls are folded."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from textual.content import Content
 
 from loop.events import AgentDelta, DeltaKind
+from loop.state import RunState
 from tui.lines import Item, Lines
 from tui.markdown import markdown
 from tui.text import safe
 
 LIMIT = 2000
-"""Pieces on screen; older ones are in the experiment's own transcript."""
+"""How many pieces the panel holds at most; older ones are found on the experiment's own screen."""
 SPLIT = 4000
-"""Characters after which a streamed message goes on as a new piece: a frame costs the same all night."""
+"""Characters after which a streamed message goes on as a new piece: a frame never has to draw more."""
 
 MARKS: dict[DeltaKind, tuple[str, str]] = {
     "text": ("●", "$agent"),
@@ -29,7 +30,7 @@ MARKS: dict[DeltaKind, tuple[str, str]] = {
 
 
 class Piece:
-    """One message of the transcript as it stands on screen."""
+    """One message of the transcript, or a part of a long one."""
 
     def __init__(self, delta: AgentDelta) -> None:
         self.delta = delta
@@ -40,7 +41,7 @@ class Piece:
         return bool(delta.id) and (mine.n, mine.id, mine.kind) == (delta.n, delta.id, delta.kind)
 
     def add(self, delta: AgentDelta) -> AgentDelta | None:
-        """Take in the next piece of the stream; returns what has to go on as a piece of its own."""
+        """Append the next part of a streamed message; returns what has to go into a new piece."""
         old = self.delta
         text = old.text + delta.text
         cut = text.rfind("\n\n", SPLIT // 2) if len(text) > SPLIT and old.kind == "text" else -1
@@ -83,7 +84,7 @@ def _opened(kind: DeltaKind, tool: str, text: str, style: str) -> Content:
 
 
 def _changes(text: str) -> Content:
-    """A diff in a tool card: added lines green, removed lines red."""
+    """A diff within a tool call: added lines green, removed lines red."""
     styles = {"+": "$keep", "-": "$discard"}
     return Content("\n").join(
         Content.styled(line, styles.get(line[:1], "$neutral")) for line in text.split("\n")
@@ -95,21 +96,21 @@ def heading(n: int) -> Item:
 
 
 class Transcript(Lines):
-    """Feed it deltas as they come, then `flush` a few times a second."""
+    """`feed` takes in parts of messages as they come; `flush`, called a few times a second, shows them."""
 
     def __init__(self, *, id: str | None = None, follow: bool = True) -> None:
         super().__init__(
             id=id, mark_width=2, follow=follow, cursor=True, empty="the agent has not said anything yet"
         )
         self.pieces: list[Piece | int] = []
-        """Messages, and the number of the experiment where its part begins."""
+        """The messages. The number of an experiment stands before its first message, for the heading."""
         self._clean = 0
-        """Pieces before this one stand on screen as they are."""
+        """The pieces before this index are on screen and have not changed since."""
 
     BINDINGS = [("enter", "choose", "Open")]  # noqa: RUF012 - as Textual reads it
 
     def reset(self, deltas: Iterable[AgentDelta]) -> None:
-        """Show these and nothing else."""
+        """Show these messages and no others."""
         self.pieces = []
         for delta in deltas:
             self.feed(delta)
@@ -131,7 +132,7 @@ class Transcript(Lines):
         self.pieces.append(Piece(delta))
 
     def flush(self) -> None:
-        """Bring the screen up to date."""
+        """Show what `feed` has taken in."""
         if self._clean == len(self.pieces) == len(self.items):
             return
         fresh = [self._item(piece) for piece in self.pieces[self._clean :]]
@@ -144,6 +145,15 @@ class Transcript(Lines):
             self.drop(count)
         if self.follow:
             self._cursor_to_end()
+
+    def show_permission(self, state: RunState) -> None:
+        """What a CLI agent asks leave for stands at the foot of the panel until it is answered."""
+        if not state.live.asked:
+            self.border_subtitle = ""
+            return
+        asked = state.live.asked[0]
+        words = safe(f"{asked.kind} {asked.title}".strip())[:60]
+        self.border_subtitle = Content.assemble((f" {words} ", "$measure"), "a allows, r refuses")
 
     def _cursor_to_end(self) -> None:
         self.cursor = max(0, len(self.items) - 1)

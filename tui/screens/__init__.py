@@ -1,1 +1,1 @@
-"""Screens opened over the cockpit."""
+"""The screens: the main one with the panels, and those that open over it."""

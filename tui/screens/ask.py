@@ -1,4 +1,4 @@
-"""Small questions: one line of text, or one key of a few."""
+"""Small dialogs that ask the human for a line of text or for a choice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from textual.widgets import Input, Static
 
 
 class Ask(ModalScreen[str | None]):
-    """One line of text; enter sends it, escape leaves everything as it was (None)."""
+    """Asks for one line of text. The answer is None when the human presses escape."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back")]
 
@@ -33,7 +33,7 @@ class Ask(ModalScreen[str | None]):
 
 
 class Choose(ModalScreen[str | None]):
-    """One key of a few; escape chooses nothing (None)."""
+    """Asks to press one of a few keys. The answer is None when the human presses escape."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss(None)", "Back")]
 

@@ -1,47 +1,56 @@
-"""One experiment: what it was for, its verdict, and behind tabs its diff, log, transcript and loss curve."""
+"""The screen of one experiment: the verdict, and tabs with diff, log, transcript, loss curve, trainings."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from collections.abc import Callable
+from typing import ClassVar, Literal
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import Footer, Static, TabbedContent, TabPane
 from textual_plotext import PlotextPlot
 
 from loop.client import ConnectionLost, Refused
-from loop.events import CurvePoint, ExperimentDetail, RunAgain
+from loop.events import CurvePoint, ExperimentDetail, Override, RunAgain
 from loop.state import Experiment, RunState
-from tui.actions import IN_EXPERIMENT, bindings
+from tui.actions import IN_EXPERIMENT, ON_EVERY_SCREEN, bindings
 from tui.editor import edit, look
 from tui.lines import Item, Lines
+from tui.link import Link
 from tui.panels.diff import Diff
 from tui.panels.training import loss_at
 from tui.panels.transcript import Transcript
 from tui.patch import patch, save
+from tui.screens.ask import Choose
+from tui.screens.run import RunScreen
+from tui.settings import Settings
 from tui.text import MARKS, clock, metric, plural, safe, short, signed, title
 
-if TYPE_CHECKING:
-    from tui.app import Cockpit
 
+class ExperimentScreen(RunScreen):
+    """Shows experiment `n`. `[` and `]` go to its neighbours; the tab stays, to leaf through all diffs.
 
-class ExperimentScreen(Screen[None]):
-    """Walk with `[` and `]`; the tab stays, so that one can leaf through all diffs of a night."""
+    `picked` is the candidate that was picked on the main screen: keys act on it while `n` is no candidate.
+    """
 
-    BINDINGS: ClassVar[list[BindingType]] = bindings(IN_EXPERIMENT)
+    BINDINGS: ClassVar[list[BindingType]] = bindings((*IN_EXPERIMENT, *ON_EVERY_SCREEN))
 
-    def __init__(self, n: int) -> None:
-        super().__init__()
+    def __init__(
+        self, link: Link, settings: Settings, remember: Callable[[], None], n: int, picked: int | None = None
+    ) -> None:
+        super().__init__(link, settings, remember)
         self.n = n
-        self._drawn: tuple[object, ...] = ()
+        self.picked = picked
+        self._shown: tuple[object, ...] = ()
+        """What the summary was made of: it is made anew when this changes."""
         self._loaded: tuple[object, ...] = ()
+        """What the files were loaded for: they are loaded anew when this changes."""
         self._detail: ExperimentDetail | None = None
 
     @property
-    def cockpit(self) -> Cockpit:
-        return cast("Cockpit", self.app)
+    def candidate(self) -> Experiment | None:
+        return self.in_queue(self.n) or super().candidate
 
     def compose(self) -> ComposeResult:
         yield Static(id="summary", markup=False)
@@ -49,13 +58,13 @@ class ExperimentScreen(Screen[None]):
             with TabPane("1 Diff", id="tab-diff"):
                 yield Diff(id="past-diff", empty="no commit: this was never finished")
             with TabPane("2 Log", id="tab-log"):
-                yield Lines(id="past-log", wrap=False, follow=True, empty="it never ran")
+                yield Lines(id="past-log", wrap=False, follow=True, empty="it never trained")
             with TabPane("3 Transcript", id="tab-transcript"):
                 yield Transcript(id="past-transcript", follow=False)
             with TabPane("4 Curve", id="tab-curve"):
                 yield PlotextPlot(id="past-curve")
             with TabPane("5 Trainings", id="tab-trainings"):
-                yield Lines(id="past-trainings", empty="it never ran")
+                yield Lines(id="past-trainings", empty="it never trained")
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -63,15 +72,15 @@ class ExperimentScreen(Screen[None]):
         self.query_one("#past-diff").focus()
 
     def show(self) -> None:
-        """Bring the screen up to date with the run's state; loads the files when they have changed."""
-        state = self.cockpit.state
+        """Bring the screen up to date with the run's state; load the files again when they have changed."""
+        state = self.link.state
         if not 1 <= self.n <= len(state.experiments):
             return
         e = state.experiment(self.n)
-        key = (self.n, e.phase, e.commit, e.reason, len(e.trainings), state.incumbent)
-        if key == self._drawn:
+        made_of = (self.n, e.phase, e.commit, e.reason, len(e.trainings), state.incumbent)
+        if made_of == self._shown:
             return
-        self._drawn = key
+        self._shown = made_of
         self.query_one("#summary", Static).update(summary(e, state))
         self.query_one("#past-trainings", Lines).show(trainings(e))
         if self._loaded != (self.n, e.phase, e.commit):
@@ -79,25 +88,20 @@ class ExperimentScreen(Screen[None]):
             self.run_worker(self._load(self.n), exclusive=True, group="detail")
 
     async def _load(self, n: int) -> None:
-        connection = self.cockpit.connection
-        if connection is None:
-            return
+        incumbent = self.link.state.incumbent
         try:
-            detail = await connection.experiment(n)
-            incumbent = self.cockpit.state.incumbent
-            other = await connection.experiment(incumbent) if incumbent and incumbent != n else None
+            detail = await self.link.connection.experiment(n)
+            other = await self.link.connection.experiment(incumbent) if incumbent and incumbent != n else None
         except (Refused, ConnectionLost) as error:
-            self.notify(str(error), severity="warning", markup=False)
+            self.link.toast(str(error), "warning")
             return
-        if n == self.n and self.is_mounted:
+        if n == self.n:  # the human may have gone on to another one
             self._show_detail(detail, other)
 
     def _show_detail(self, detail: ExperimentDetail, other: ExperimentDetail | None) -> None:
         self._detail = detail
-        settings = self.cockpit.settings
-        diff = self.query_one("#past-diff", Diff)
-        diff.set_layout(settings.split, settings.wrap)
-        diff.compare(detail.before, detail.after)
+        self.lay_out_diff()
+        self.diff.compare(detail.before, detail.after)
         log = self.query_one("#past-log", Lines)
         log.show([Item(Content(line)) for line in safe(detail.log).split("\n")] if detail.log else [])
         self.query_one("#past-transcript", Transcript).reset(detail.transcript)
@@ -107,7 +111,7 @@ class ExperimentScreen(Screen[None]):
 
     def action_walk(self, by: int) -> None:
         n = self.n + by
-        if 1 <= n <= len(self.cockpit.state.experiments):
+        if 1 <= n <= len(self.link.state.experiments):
             self.n = n
             self.show()
 
@@ -116,53 +120,46 @@ class ExperimentScreen(Screen[None]):
         self.query_one(f"#past-{name}").focus()
 
     def action_copy(self) -> None:
-        self.cockpit.copy_commit(self.n)
+        self.copy_commit(self.n)
 
     def action_copy_patch(self) -> None:
         if text := self._patch():
             self.app.copy_to_clipboard(text)
-            self.cockpit.toast(f"copied the patch of #{self.n}")
+            self.link.toast(f"copied the patch of #{self.n}")
 
     def action_export(self) -> None:
         if text := self._patch():
             try:
-                self.cockpit.toast(f"saved {save(text, self.cockpit.state, self.n)}")
+                self.link.toast(f"saved {save(text, self.link.state, self.n)}")
             except OSError as error:
-                self.cockpit.toast(f"not saved: {error}", "error")
+                self.link.toast(f"not saved: {error}", "error")
 
     def _patch(self) -> str:
         text = patch(self._detail) if self._detail and self._detail.n == self.n else ""
         if not text:
-            self.cockpit.toast("nothing changed here", "warning")
+            self.link.toast("nothing changed here", "warning")
         return text
 
     def action_look(self) -> None:
-        show = edit if self.cockpit.state.experiment(self.n).phase == "waiting" else look
-        self.run_worker(show(self.cockpit, self.n), group="edit", exclusive=True)
+        show = edit if self.link.state.experiment(self.n).phase == "waiting" else look
+        self.run_worker(show(self.app, self.link, self.n), group="edit", exclusive=True)
 
     def action_again(self) -> None:
-        self.cockpit.command(RunAgain(self.n))
+        self.link.send(RunAgain(self.n))
 
-    def action_split(self) -> None:
-        self.cockpit.action_split()
-        self._relayout()
+    def action_override(self, status: Literal["keep", "discard"]) -> None:
+        n = self.n
 
-    def action_wrap(self) -> None:
-        self.cockpit.action_wrap()
-        self._relayout()
+        def answered(key: str | None) -> None:
+            if key is not None:
+                self.link.send(Override(n, status, "by hand"))
 
-    def _relayout(self) -> None:
-        self.query_one(Diff).set_layout(self.cockpit.settings.split, self.cockpit.settings.wrap)
-
-    def action_hunk(self, direction: int) -> None:
-        self.query_one(Diff).go_to_hunk(direction)
-
-    def action_override(self, status: str) -> None:
-        self.cockpit.ask_override(self.n, "keep" if status == "keep" else "discard")
+        question = f"Change the verdict on #{n} to {status}?"
+        self.app.push_screen(Choose(question, {"y": "yes; branch and results.tsv follow"}), answered)
 
 
 def summary(e: Experiment, state: RunState) -> Content:
-    """Four lines about an experiment: verdict, description, hypothesis, reason."""
+    """Four lines about an experiment: verdict and figures, description, hypothesis, reason of the verdict."""
     mark, style = MARKS[e.phase]
     parts = [
         (f"{state.tag} #{e.n} ", "bold"),
@@ -189,7 +186,7 @@ def summary(e: Experiment, state: RunState) -> Content:
 
 
 def trainings(e: Experiment) -> list[Item]:
-    """Each training process of the experiment: its seed, how it ended and what it measured."""
+    """For each training of the experiment: its seed, how it ended and what it measured."""
     found: list[Item] = []
     for training in e.trainings:
         head = f"training {training.number}   seed {training.seed}   commit {training.commit[:7]}"
@@ -213,7 +210,7 @@ def trainings(e: Experiment) -> list[Item]:
 
 
 def draw_curve(plot: PlotextPlot, detail: ExperimentDetail, other: ExperimentDetail | None) -> None:
-    """Loss over the share of the budget; the incumbent's behind it."""
+    """Draw the loss over the share of the budget, with the incumbent's curve (`other`) behind it."""
     plt = plot.plt
     plt.clear_figure()
     plot.theme = "clear" if plot.app.current_theme.ansi else "auto"

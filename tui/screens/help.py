@@ -1,4 +1,4 @@
-"""All keys, made from the table that dispatches them."""
+"""The help screen: all keys, colours and symbols. The keys come from the table that the screens bind."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ HEADINGS = {
     "Look": "The screen",
     "Experiment": "In an experiment",
 }
-MEANINGS = (
+COLOURS = (
     ("agent", "the agent"),
     ("step", "what it does"),
-    ("training", "the training run"),
+    ("training", "the training"),
     ("keep", "kept: the branch moved on"),
     ("discard", "discarded or crashed: the branch stayed"),
     ("measure", "a measurement, or something that waits for you"),
@@ -31,6 +31,8 @@ MEANINGS = (
 
 
 class Help(ModalScreen[None]):
+    """A list to scroll through."""
+
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark", "dismiss", "Back")]
 
     def compose(self) -> ComposeResult:
@@ -46,6 +48,7 @@ class Help(ModalScreen[None]):
 
 
 def items() -> list[Item]:
+    """The lines of the help screen."""
     found: list[Content] = []
     for group, heading in HEADINGS.items():
         found += [_heading(heading)]
@@ -53,7 +56,7 @@ def items() -> list[Item]:
         found += [Content("")]
     found += [_heading("In every panel"), *(_line(keys, text) for keys, text in EVERYWHERE), Content("")]
     found += [_heading("Colours")]
-    found += [Content.assemble("  ", ("██", f"${name}"), f"        {text}") for name, text in MEANINGS]
+    found += [Content.assemble("  ", ("██", f"${name}"), f"        {text}") for name, text in COLOURS]
     found += [Content(""), _heading("Symbols")]
     found += [Content.assemble("  ", (f"{mark} {phase}", style)) for phase, (mark, style) in MARKS.items()]
     return [Item(content) for content in found]

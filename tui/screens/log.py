@@ -1,4 +1,4 @@
-"""What the trainer prints, live."""
+"""What the trainer prints, as it comes."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.screen import ModalScreen
 
-from loop.state import RunState
 from tui.lines import Item, Lines
+from tui.link import Link
 from tui.text import safe
 
 
 class LogScreen(ModalScreen[None]):
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,L", "dismiss", "Back")]
+    """The newest lines of the training's output."""
 
-    def __init__(self, state: RunState) -> None:
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,l", "dismiss", "Back")]
+
+    def __init__(self, link: Link) -> None:
         super().__init__()
-        self._state = state
+        self._link = link
         self._shown: list[str] = []
 
     def compose(self) -> ComposeResult:
@@ -29,11 +31,12 @@ class LogScreen(ModalScreen[None]):
         yield lines
 
     def on_mount(self) -> None:
-        self.show_state(self._state)
+        self.show()
         self.query_one(Lines).focus()
 
-    def show_state(self, state: RunState) -> None:
-        """Called a few times a second; does nothing while nothing is new."""
-        if state.seat.log != self._shown:
-            self._shown = list(state.seat.log)
+    def show(self) -> None:
+        """Show the lines that came since the last call; costs little while there are none."""
+        log = self._link.state.seat.log
+        if log != self._shown:
+            self._shown = list(log)
             self.query_one(Lines).show([Item(Content(safe(line))) for line in self._shown])

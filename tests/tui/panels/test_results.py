@@ -1,0 +1,91 @@
+"""The table of results."""
+
+from __future__ import annotations
+
+import pytest
+from textual.widgets import Static
+
+from loop import events as ev
+from tests.tui.conftest import Open, Snap
+from tests.tui.pilot import SIZES, WIDE, press, settle
+from tests.tui.recorded import AFTER, BEFORE, Script, commit, training
+from tui.panels.results import Results, evidence, headings
+
+
+async def test_the_cursor_stays_on_its_experiment_when_rows_come(cockpit: Open) -> None:
+    connection = training()
+    app = cockpit(connection)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("down", "down")
+        assert app.main.results.selected == 5
+        connection.push(ev.ExperimentStarted(8, commit(7)))
+        await settle(pilot)
+        assert app.main.results.numbers[0] == 8
+        assert app.main.results.selected == 5
+        await pilot.press("left_square_bracket")
+        assert app.main.results.selected == 4
+        await pilot.press("b")
+        assert app.main.results.selected == app.link.state.incumbent
+
+
+async def test_filter_and_sort(cockpit: Open) -> None:
+    app = cockpit(Script().night(12))
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("slash", *"status:crash", "enter")
+        await settle(pilot)
+        assert app.main.results.numbers == [12, 5]
+        await pilot.press("escape")
+        await settle(pilot)
+        assert app.main.results.numbers == list(range(12, 0, -1))
+        await pilot.press("o")
+        await settle(pilot)
+        assert app.main.results.numbers == list(range(1, 13))
+        await pilot.press("o")
+        await settle(pilot)
+        values = [app.link.state.experiment(n).value for n in app.main.results.numbers]
+        known = [v for v in values if v is not None]
+        assert known == sorted(known)
+        assert values[: len(known)] == known
+
+
+async def test_headings_follow_the_width(cockpit: Open) -> None:
+    async with cockpit(training()).run_test(size=WIDE) as pilot:
+        for size in ((80, 24), (200, 50), (80, 24)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause(0.5)
+            table = pilot.app.query_one(Results)
+            assert str(pilot.app.query_one("#headings", Static).content) == headings(table.content_size.width)
+
+
+@pytest.mark.parametrize("size", ["narrow", "usual"])
+def test_a_queue_of_candidates(cockpit: Open, snap_compare: Snap, size: str) -> None:
+    script = Script().night(2).add(ev.ModeSet(True)).propose(3).propose(4).propose(5)
+    script.add(ev.ApprovalRequested(3), ev.Approved(3), ev.ApprovalRequested(4), ev.ApprovalRequested(5))
+    found = ["line 3: open reads a file"]
+    script.add(ev.CandidateEdited(4, "nanogpt/train.py", BEFORE, AFTER, found))
+    assert snap_compare(cockpit(script), terminal_size=SIZES[size], run_before=press("2"))
+
+
+def test_the_evidence_counts_standard_errors_and_trainings() -> None:
+    script = Script().begin().propose(1).train(1).finish(1, 1.0).propose(2).train(2).finish(2, 0.996)
+    assert evidence(script.state.experiment(1)) == ""
+    assert evidence(script.state.experiment(2)).strip() == "5.0 se"
+    script.add(
+        ev.TrainingStarted(2, 2, commit(2), 1338, 300.0), ev.TrainingFinished(2, 2, "finished", value=0.998)
+    )
+    assert evidence(script.state.experiment(2)) == "5.0 se ×2"
+
+
+async def test_rows_of_other_runs_stand_below_and_cannot_be_opened(cockpit: Open) -> None:
+    connection = training()
+    connection.rows = ["abcdef0\t0.990000\t44.0\tkeep\tfrom [another] run"]
+    app = cockpit(connection)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        assert app.main.results.numbers == [7, 6, 5, 4, 3, 2, 1, -1]
+        await pilot.press("G")
+        assert app.main.results.selected is None
+        await pilot.press("enter")
+        assert len(app.screen_stack) == 1

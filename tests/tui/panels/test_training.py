@@ -1,0 +1,86 @@
+"""The training strip."""
+
+from __future__ import annotations
+
+import pytest
+from textual.widgets import Static
+
+from loop import events as ev
+from loop.events import CurvePoint, Progress
+from tests.tui.conftest import Open
+from tests.tui.pilot import WIDE, settle
+from tests.tui.recorded import Script, commit, night, training
+from tui.panels.training import Meter, TrainingStrip, bar, idle, loss_at, numbers, standing, stopping
+
+
+async def test_a_stopped_engine_trains_nothing(cockpit: Open) -> None:
+    connection = training()
+    async with cockpit(connection).run_test(size=WIDE) as pilot:
+        connection.push(ev.EngineStopped("stopped by hand"))
+        await settle(pilot)
+        shown = str(pilot.app.query_one("#bar", Static).content)
+        assert shown == "the engine stopped: stopped by hand"
+
+
+def test_the_countdown_goes_on_while_the_trainer_is_silent() -> None:
+    meter = Meter()
+    assert meter.remaining(300, 0) is None
+    meter.take(Progress(fraction=0.5, remaining_s=150), 1000)
+    assert meter.remaining(300, 1000) == 150
+    assert meter.remaining(300, 1010) == 140
+    meter.take(meter.progress, 1020)
+    assert meter.remaining(300, 1200) == 0
+
+
+def test_ahead_and_behind() -> None:
+    reference = [CurvePoint(0.0, 4.0), CurvePoint(0.5, 3.0), CurvePoint(1.0, 2.0)]
+    assert loss_at(reference, 0.25) == 3.5
+    assert (loss_at(reference, -1), loss_at(reference, 2)) == (4.0, 2.0)
+    assert standing([CurvePoint(0.25, 3.4)], reference)[0] == "0.100 ahead of the incumbent"
+    assert standing([CurvePoint(0.25, 3.6)], reference)[0] == "0.100 behind the incumbent"
+    assert standing([CurvePoint(0.25, 3.6)], []) == ("", "")
+
+
+def test_it_says_when_the_engine_will_stop() -> None:
+    script = night()
+    assert stopping(script.state) == ""
+    script.add(ev.EngineStopping("stopped by hand"))
+    assert stopping(script.state) == "the engine stops after this training"
+    script.add(ev.TrainingFinished(25, 1, "finished"))
+    assert stopping(script.state) == ""
+    assert idle(script.state).plain == "the engine stops: stopped by hand"
+
+
+async def test_a_stop_that_was_asked_for_is_shown_below_the_training(cockpit: Open) -> None:
+    connection = training()
+    async with cockpit(connection).run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        strip = pilot.app.query_one(TrainingStrip)
+        assert not strip.border_subtitle
+        connection.push(ev.EngineStopping("stopped by hand"))
+        await settle(pilot)
+        assert str(strip.border_subtitle) == "[$measure]the engine stops after this training[/$measure]"
+
+
+@pytest.mark.parametrize(
+    ("script", "text"),
+    [
+        (Script().begin(), "starting"),
+        (Script().begin().add(ev.Preparing("preparing data: 41%")), "preparing data: 41%"),
+        (Script().night(1).add(ev.Paused("by hand")), "paused: by hand   (space goes on)"),
+        (Script().night(1).add(ev.ExperimentStarted(2, commit(1))), "the agent prepares experiment 2"),
+        (
+            Script().night(1).propose(2).add(ev.ApprovalRequested(2)),
+            "experiment 2 waits for you: a approves, r rejects, e edits",
+        ),
+    ],
+)
+def test_it_says_why_nothing_trains(script: Script, text: str) -> None:
+    assert idle(script.state).plain == text
+
+
+def test_the_figures_name_the_training_from_the_second_on() -> None:
+    p = Progress(step=580, loss=2.31, tokens_per_s=1_690_000.0, mfu_percent=39.8, extra={"grad": "[1.0]"})
+    assert numbers(p, 1, 1337, 100).plain == "loss 2.3100   step 580   1.69M tok/s   mfu 39.8%   grad [1.0]"
+    assert numbers(None, 2, 1338, 100).plain == "training 2, seed 1338"
+    assert bar(0.5, 10).plain == "━━━━━─────"

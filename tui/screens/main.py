@@ -1,0 +1,319 @@
+"""The main screen: the panels, how they are laid out and kept up to date, and the keys that act on them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal
+from textual.css.query import NoMatches
+from textual.events import DescendantFocus
+from textual.theme import Theme
+from textual.widgets import Footer
+
+from loop import events as ev
+from loop.client import ConnectionLost, Refused
+from loop.state import Experiment
+from tui.actions import ACTIONS, Action, bindings
+from tui.link import Link
+from tui.panels.diff import Diff
+from tui.panels.plot import Plot
+from tui.panels.results import Results, ResultsPanel
+from tui.panels.status import Status
+from tui.panels.tabs import PANELS, TabBar
+from tui.panels.training import TrainingStrip
+from tui.panels.transcript import Transcript
+from tui.screens.ask import Ask
+from tui.screens.experiment import ExperimentScreen
+from tui.screens.log import LogScreen
+from tui.screens.run import RunScreen
+from tui.settings import Settings
+
+Part = Literal["status", "training", "results", "diff", "reference", "permission"]
+"""A part of the screen that is painted anew as a whole. `reference` is the incumbent's loss curve,
+`permission` what a CLI agent asks leave for."""
+
+ROWS = {"top": ("agent", "diff"), "bottom": ("results", "plot")}
+"""Which panels stand side by side."""
+FRAME_S = 0.2
+"""Seconds between two frames: more often would fill a slow line, less often would look stuck."""
+QUIET_S = 1.0
+"""After a silence of this many seconds the agent's first words are painted at once."""
+
+
+class MainScreen(RunScreen):
+    """Status line, agent, diff, training strip, results and plot. `now` is the clock of the run."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
+    actions: ClassVar[tuple[Action, ...]] = ACTIONS
+
+    def __init__(
+        self, link: Link, settings: Settings, remember: Callable[[], None], now: Callable[[], float]
+    ) -> None:
+        super().__init__(link, settings, remember)
+        self._now = now
+        self._active = "agent"
+        """The panel that is shown when there is room for one."""
+        self._zoomed = False
+        self._dirty: set[Part] = set()
+        """What the next frame paints."""
+        self._ticked = 0.0
+        """When the countdown was painted last."""
+        self._heard = 0.0
+        """When the agent last said something."""
+        self._available: tuple[bool, ...] = ()
+        """Which actions could be taken when the footer was painted."""
+        self._reference = 0
+        """Experiment whose loss curve stands behind the live one."""
+
+    # --- panels and their layout ---
+
+    def compose(self) -> ComposeResult:
+        yield Status(id="status")
+        yield TabBar(id="tabbar")
+        with Horizontal(id="top"):
+            yield Transcript(id="agent")
+            yield Diff(id="diff")
+        yield TrainingStrip(id="training")
+        with Horizontal(id="bottom"):
+            yield ResultsPanel(id="results-panel")
+            yield Plot(id="plot")
+        yield Footer(show_command_palette=False)
+
+    @property
+    def transcript(self) -> Transcript:
+        return self.query_one("#agent", Transcript)
+
+    @property
+    def results(self) -> Results:
+        return self.query_one("#results", Results)
+
+    def on_mount(self) -> None:
+        self.transcript.border_title = "Agent"
+        self.diff.border_title = "train.py"
+        self.lay_out_diff()
+        self.results.order = "oldest first" if self.settings.oldest_first else "newest first"
+        self.results.focus()
+        self.lay_out()
+        self.app.theme_changed_signal.subscribe(self, self._recolor)
+        self.set_interval(FRAME_S, self.flush)
+
+    def on_resize(self) -> None:
+        self._dirty |= {"status", "training", "results"}
+        self.call_after_refresh(self.lay_out)
+
+    def on_screen_resume(self) -> None:
+        """Another screen has gone: it may have changed the diff's layout, and the terminal its size."""
+        if self.is_mounted:
+            self.lay_out_diff()
+            self.on_resize()
+
+    def _recolor(self, theme: Theme) -> None:
+        self._dirty |= {"status", "training", "results", "diff"}
+
+    @property
+    def single(self) -> bool:
+        """One panel at a time: the terminal is narrow or low, or a panel is zoomed."""
+        return self._zoomed or self.size.width < 110 or self.size.height < 28
+
+    def lay_out(self) -> None:
+        """Show all panels, or the active one behind tabs."""
+        panels = {
+            name: self.query_one("#results-panel" if name == "results" else f"#{name}") for name in PANELS
+        }
+        for name, panel in panels.items():
+            panel.display = not self.single or name == self._active
+        for row, names in ROWS.items():
+            self.query_one(f"#{row}").display = any(panels[name].display for name in names)
+        training, bottom = self.query_one("#training"), self.query_one("#bottom")
+        if self.single:
+            self.move_child(training, after=bottom)
+        else:
+            self.move_child(training, before=bottom)
+        tabs = self.query_one(TabBar)
+        tabs.display = self.single
+        tabs.show_active(self._active)
+        self._dirty.add("results")
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        if event.widget.id in PANELS:
+            changed, self._active = self._active != event.widget.id, event.widget.id
+            if changed and self.single:
+                self.lay_out()
+
+    # --- what the link receives ---
+
+    def attached(self) -> None:
+        self.transcript.reset(self.link.state.live.transcript)
+        self._dirty |= {"status", "training", "results", "diff", "reference", "permission"}
+        self.run_worker(self._fetch_others(), exclusive=True, group="others")
+        self.flush()
+
+    def detached(self) -> None:
+        self._dirty |= {"status", "training"}
+
+    def take(self, event: ev.AnyEvent) -> None:
+        """Note what an event changes on screen; painting waits for the next frame."""
+        match event:
+            case ev.AgentDelta():
+                quiet, self._heard = time.monotonic() - self._heard > QUIET_S, time.monotonic()
+                self.transcript.feed(event)
+                if quiet:
+                    self.flush()
+            case ev.CandidateEdited():
+                self._dirty.add("diff")
+            case ev.PermissionAsked() | ev.PermissionAnswered():
+                self._dirty |= {"permission", "status"}
+            case ev.Progress() | ev.LogLines() | ev.Telemetry():
+                pass  # these come often: each frame with a countdown shows the newest
+            case ev.PhaseChanged() | ev.Preparing():
+                self._dirty.add("training")
+            case _:
+                self._dirty |= {"status", "training", "results", "diff", "reference"}
+
+    # --- painting ---
+
+    def flush(self) -> None:
+        """Paint one frame: what has changed since the last one, and the countdown once a second."""
+        now = self._now()
+        if now - self._ticked >= 1 or now < self._ticked:
+            self._ticked = now
+            self._dirty |= {"status", "training"}
+        dirty, self._dirty = self._dirty, set()
+        try:
+            self._paint(dirty, now)
+        except NoMatches:  # a panel is not there yet, or not any more
+            self._dirty |= dirty
+
+    def _paint(self, dirty: set[Part], now: float) -> None:
+        state = self.link.state
+        self.transcript.flush()
+        if "permission" in dirty:
+            self.transcript.show_permission(state)
+        if "status" in dirty:
+            self.query_one(Status).show_state(state, self.link.trouble, now)
+            self._refresh_keys()
+        if "training" in dirty:
+            self.query_one(TrainingStrip).show_state(state, now)
+        if "results" in dirty:
+            self.query_one(ResultsPanel).show_state(state)
+            self.query_one(Plot).show_state(state)
+        if "diff" in dirty:
+            self._show_diff()
+        if "reference" in dirty:
+            self._load_reference()
+        above = self.app.screen
+        if isinstance(above, ExperimentScreen | LogScreen) and above.is_mounted:
+            above.show()
+
+    def _refresh_keys(self) -> None:
+        """Let the footers follow when other keys can be used than before."""
+        available = tuple(a.available(self.link.state) for a in ACTIONS)
+        if available != self._available:
+            self._available = available
+            for screen in self.app.screen_stack:
+                screen.refresh_bindings()
+
+    def _show_diff(self) -> None:
+        """Show the candidate that was picked or waits for approval; without one, what the agent edits now."""
+        candidate, edited = self.candidate, self.link.state.live.edited
+        if candidate is not None and (edited is None or edited.n != candidate.n):
+            self.run_worker(self._load_diff(candidate), exclusive=True, group="diff")
+        elif edited is not None:
+            self.diff.show_candidate(self.link.state, edited, edited.findings)
+
+    async def _load_diff(self, e: Experiment) -> None:
+        with contextlib.suppress(Refused, ConnectionLost):
+            detail = await self.link.connection.experiment(e.n)
+            self.diff.show_candidate(self.link.state, detail, e.findings)
+
+    async def _fetch_others(self) -> None:
+        """Fetch the rows of results.tsv that earlier runs and other tools wrote."""
+        with contextlib.suppress(Refused, ConnectionLost):
+            self.results.others = await self.link.connection.others()
+            self._dirty.add("results")
+
+    def _load_reference(self) -> None:
+        """Fetch the incumbent's loss curve, when the incumbent is another one than before."""
+        incumbent = self.link.state.incumbent or 0
+        if incumbent and incumbent != self._reference:
+            self._reference = incumbent
+            self.run_worker(self._fetch_reference(incumbent), exclusive=True, group="reference")
+
+    async def _fetch_reference(self, n: int) -> None:
+        with contextlib.suppress(Refused, ConnectionLost):
+            self.query_one(TrainingStrip).reference = (await self.link.connection.experiment(n)).curve
+            self._dirty.add("training")
+
+    # --- keys: past experiments ---
+
+    def action_open(self, n: int | None = None) -> None:
+        n = n or self.results.selected
+        if n is not None:
+            self.app.push_screen(ExperimentScreen(self.link, self.settings, self.remember, n, self.picked))
+
+    def on_lines_chosen(self, event: Results.Chosen) -> None:
+        if event.lines is self.results:
+            self.action_open()
+
+    def on_lines_moved(self, event: Results.Moved) -> None:
+        """In approval mode the cursor picks the candidate that is shown and that the keys act on."""
+        if event.lines is self.results and self.link.state.approval:
+            self.picked = self.results.selected
+            self._dirty.add("diff")
+
+    def action_walk(self, by: int) -> None:
+        selected = self.results.selected
+        if selected is not None:
+            self.results.go_to(selected + by)
+            self.action_panel("results")
+
+    def action_best(self) -> None:
+        if self.link.state.incumbent:
+            self.action_panel("results")
+            self.results.go_to(self.link.state.incumbent)
+
+    def action_filter(self) -> None:
+        def answered(text: str | None) -> None:
+            if text is not None:
+                self.results.query_text = text.strip()
+                self._dirty.add("results")
+
+        self.action_panel("results")
+        hint = "words, fuzzy; !word: without; status:keep, commit:7f2a, author:human"
+        self.app.push_screen(Ask("Filter", hint, self.results.query_text), answered)
+
+    def action_clear_filter(self) -> None:
+        self.results.query_text = ""
+        self._dirty.add("results")
+
+    def action_sort(self) -> None:
+        self.results.next_order()
+        self.settings.oldest_first = self.results.order == "oldest first"
+        self.remember()
+        self._dirty.add("results")
+
+    def action_copy(self) -> None:
+        if self.results.selected is not None:
+            self.copy_commit(self.results.selected)
+
+    # --- keys: the screen ---
+
+    def action_panel(self, name: str) -> None:
+        self._active = name
+        self.lay_out()
+        self.query_one(f"#{name}").focus()
+
+    def action_zoom(self) -> None:
+        self._zoomed = not self._zoomed
+        self.lay_out()
+
+    def action_follow(self) -> None:
+        self.transcript.action_follow()
+
+    def action_log(self) -> None:
+        self.app.push_screen(LogScreen(self.link))
