@@ -113,6 +113,18 @@ def test_no_modules_import_each_other_in_a_circle(room: str) -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
+def test_the_kinds_of_agents_know_nothing_of_each_other() -> None:
+    """What they share lies beside them; only choose.py, which imports an agent once it is chosen, knows all."""
+
+    def kind(module: str) -> str:
+        parts = module.split(".")
+        return parts[2] if module.startswith("loop.agents.") and len(parts) > 3 else ""
+
+    for module, others in arrows("loop").items():
+        if module.startswith("loop.agents.") and module != "loop.agents.choose":
+            assert {kind(other) for other in others} <= {"", kind(module)}, module
+
+
 def test_nothing_but_the_small_set_lies_at_the_top_of_the_engine() -> None:
     top = {path.stem for path in (ROOT / "loop").glob("*.py")} - {"__init__"}
     rooms = {room.removeprefix("loop.") for floor in FLOORS for room in floor}

@@ -98,3 +98,16 @@ async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - conditions are about files and processes too
             await asyncio.sleep(0.01)
+
+
+async def keep_baseline(bench: Bench, *, logged: bool = True) -> None:
+    """Record what an engine records until the baseline is kept: for benches whose engine does not run."""
+    await bench.engine._candidates.start_baseline(1)
+    base = bench.engine.state.base
+    events: list[ev.DurableEvent] = [
+        ev.TrainingStarted(1, 1, base, seed=1337, budget_s=1.0),
+        ev.TrainingFinished(1, 1, "finished", value=6.0, memory_gb=0.5),
+        ev.Judged(1, "keep", base, 6.0, 0.5, "baseline"),
+    ]
+    for event in events + ([ev.Logged(1)] if logged else []):
+        bench.store.record(event)

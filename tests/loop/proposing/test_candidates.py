@@ -8,7 +8,7 @@ from pathlib import Path
 from loop import events as ev
 from loop.agents.base import Proposal
 from tests.conftest import TRAINER, git
-from tests.loop.scripted import Bench, ScriptedAgent
+from tests.loop.scripted import Bench, ScriptedAgent, keep_baseline
 
 
 def bench(repository: Path) -> Bench:
@@ -17,15 +17,8 @@ def bench(repository: Path) -> Bench:
 
 async def started(found: Bench) -> str:
     """Experiment 1 is the baseline; returns its commit."""
-    await found.engine._candidates.start_baseline(1)
-    base = found.engine.state.base
-    for event in (
-        ev.TrainingStarted(1, 1, base, seed=1337, budget_s=1.0),
-        ev.TrainingFinished(1, 1, "finished", value=6.0),
-        ev.Judged(1, "keep", base, 6.0, 0.0, "baseline"),
-    ):
-        found.store.record(event)
-    return base
+    await keep_baseline(found, logged=False)
+    return found.engine.state.base
 
 
 async def propose(found: Bench, n: int, line: str, new: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from loop import events as ev
 from loop.agents.base import AgentFailed, AgentStopped, Proposal, ResearchContext
 from loop.proposing.proposer import AGENT_PATIENCE
-from tests.loop.scripted import Bench, Script, ScriptedAgent, set_x
+from tests.loop.scripted import Bench, Script, ScriptedAgent, keep_baseline, set_x
 
 COST = ev.Usage(input_tokens=1000, output_tokens=10, dollars=0.5)
 
@@ -17,14 +17,7 @@ COST = ev.Usage(input_tokens=1000, output_tokens=10, dollars=0.5)
 async def baseline(repository: Path, script: Script = set_x, approve: bool = False) -> Bench:
     """An engine that does not run by itself, whose baseline is kept."""
     bench = Bench(repository, ScriptedAgent(script), baseline_runs=1, rule="improved", approve=approve)
-    await bench.engine._candidates.start_baseline(1)
-    base = bench.engine.state.base
-    for event in (
-        ev.TrainingStarted(1, 1, base, seed=1337, budget_s=1.0),
-        ev.TrainingFinished(1, 1, "finished", value=6.0),
-        ev.Judged(1, "keep", base, 6.0, 0.0, "baseline"),
-    ):
-        bench.store.record(event)
+    await keep_baseline(bench, logged=False)
     return bench
 
 

@@ -11,20 +11,13 @@ from loop.errors import BranchMoved
 from loop.records import results
 from loop.records.verdict_log import VerdictLog, note_of
 from tests.conftest import git
-from tests.loop.scripted import Bench, ScriptedAgent
+from tests.loop.scripted import Bench, ScriptedAgent, keep_baseline
 
 
 async def judged(repository: Path) -> tuple[Bench, VerdictLog]:
     """A kept baseline whose verdict is not written yet."""
     bench = Bench(repository, ScriptedAgent())
-    await bench.engine._candidates.start_baseline(1)
-    base = bench.engine.state.base
-    for event in (
-        ev.TrainingStarted(1, 1, base, seed=1337, budget_s=1.0),
-        ev.TrainingFinished(1, 1, "finished", value=6.0, memory_gb=0.5),
-        ev.Judged(1, "keep", base, 6.0, 0.5, "baseline"),
-    ):
-        bench.store.record(event)
+    await keep_baseline(bench, logged=False)
     return bench, bench.engine._verdict_log
 
 

@@ -10,22 +10,14 @@ import pytest
 from loop import events as ev
 from loop.client import Refused
 from loop.service.commands import detail, obey, others
-from tests.loop.scripted import Bench, ScriptedAgent
+from tests.loop.scripted import Bench, ScriptedAgent, keep_baseline
 
 
 @pytest.fixture
 async def bench(repository: Path) -> AsyncIterator[Bench]:
     """An engine that does not run by itself: its baseline is kept and logged, candidate 2 waits."""
     found = Bench(repository, ScriptedAgent(), approve=True)
-    await found.engine._candidates.start_baseline(1)
-    base = found.engine.state.base
-    for event in (
-        ev.TrainingStarted(1, 1, base, seed=1337, budget_s=1.0),
-        ev.TrainingFinished(1, 1, "finished", value=6.0),
-        ev.Judged(1, "keep", base, 6.0, 0.0, "baseline"),
-        ev.Logged(1),
-    ):
-        found.store.record(event)
+    await keep_baseline(found)
     await found.engine.proposer.propose(2)
     found.store.record(ev.ApprovalRequested(2))
     yield found
