@@ -117,13 +117,14 @@ def agenda(state: RunState, rules: Rules, seats: int, now: float) -> list[Step]:
     """
     verdicts = list(_verdict(state, rules))
     # A verdict takes milliseconds and may change the incumbent: nothing new trains before it.
-    trainings = list(_new_trainings(state, rules, seats)) if _may_start(state) and not verdicts else []
+    begin = list(_free_seats(state, rules, seats)) if _may_start(state) and not verdicts else []
     return [
         *_halt(state, rules, now),
         *(Train(t.n, t.training, t.seed, t.seat, t.why) for t in state.under_way),
         *verdicts,
-        *trainings,
-        *_rows(state, waits=bool(trainings)),
+        *_approvals(state),
+        *begin,
+        *_rows(state, waits=bool(begin)),
         *(_proposals(state, rules) if _may_start(state) else ()),
     ]
 
@@ -183,18 +184,23 @@ def _rows(state: RunState, *, waits: bool) -> Iterator[Step]:
 # --- training ---
 
 
-def _new_trainings(state: RunState, rules: Rules, seats: int) -> Iterator[Step]:
-    """What the free seats do next; and what stands between a candidate and its seat."""
+def _approvals(state: RunState) -> Iterator[Step]:
+    """Candidates that have to wait for the human, and those that wait though nobody asks for it any more."""
+    if state.stopping is not None:
+        return
+    for e in state.opened("waiting", "queued"):
+        if e.phase == "waiting" and not state.approval:
+            yield WaiveApproval(e.n)
+        elif e.phase == "queued" and _needs_approval(state, e):
+            yield AskApproval(e.n)
+
+
+def _free_seats(state: RunState, rules: Rules, seats: int) -> Iterator[Step]:
+    """What the free seats do next: a training, or what stands between an experiment and its training."""
     taken = {started.seat for started in state.under_way}
     free = [seat for seat in range(seats) if seat not in taken]
-    wanted, chosen = _wanted(state, rules), set[int]()
-    for e in state.opened("waiting"):
-        if not state.approval:
-            yield WaiveApproval(e.n)
-    for e in state.opened("queued"):
-        if _needs_approval(state, e):
-            yield AskApproval(e.n)
-    for e, why in wanted:
+    chosen = set[int]()
+    for e, why in _wanted(state, rules):
         if not free:
             return
         if e.n in chosen:

@@ -114,7 +114,7 @@ def test_no_modules_import_each_other_in_a_circle(room: str) -> None:
 
 
 def test_the_kinds_of_agents_know_nothing_of_each_other() -> None:
-    """What they share lies beside them; only choose.py, which imports an agent once it is chosen, knows all."""
+    """What they share lies beside them. Only choose.py, which imports an agent once chosen, knows all."""
 
     def kind(module: str) -> str:
         parts = module.split(".")
