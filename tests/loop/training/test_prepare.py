@@ -85,7 +85,7 @@ async def test_cancelling_kills_the_command_and_what_it_started(tmp_path: Path) 
         await running
     assert shown[-1] == ""
     with contextlib.suppress(psutil.NoSuchProcess):
-        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110 - it takes a moment
             await asyncio.sleep(0.01)
 
 

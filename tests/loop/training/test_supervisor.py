@@ -169,7 +169,7 @@ def test_a_sweep_ends_the_unknown_trainers_of_one_run() -> None:
 
 
 async def test_the_end_of_a_process_that_has_its_pid_from_another_is_not_waited_for() -> None:
-    other = subprocess.Popen(["sleep", "60"])
+    other = marked("other")
     try:
         gone = supervisor.Supervisor(other.pid, 1)
         assert not gone.lives()
@@ -199,8 +199,10 @@ async def test_a_standby_that_cannot_write_its_orders_is_dismissed(bench: Bench)
 
 async def test_what_an_earlier_trainer_left_does_not_keep_the_next_from_starting(bench: Bench) -> None:
     bench.files.reset()
-    deep = "import os\nfor i in range(2000): os.mkdir('d'); os.chdir('d')"
-    subprocess.run([sys.executable, "-c", deep], cwd=bench.files.out, check=True)
+    out = str(bench.files.out)
+    deep = f"import os; os.chdir({out!r})\nfor i in range(2000): os.mkdir('d'); os.chdir('d')"
+    assert (await bench.run(deep)).outcome == "finished"
+    assert list(bench.files.out.iterdir()) != []
     assert (await bench.run("print('hi')")).outcome == "finished"
     assert list(bench.files.out.iterdir()) == []
 
