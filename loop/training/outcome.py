@@ -38,17 +38,17 @@ def finished(
     printed = progress.metric(summary, metric)
     value = sealed.val_bpb if sealed else printed
     outcome, reason = exit.outcome, exit.reason
-    if outcome == "finished" and value is None:
-        outcome, reason = "crashed", f"it printed no finite {metric}"
-    elif outcome == "crashed":
+    if outcome == "crashed":
         reason = _explain(reason, log, fenced)
+    elif outcome == "finished" and value is None:
+        outcome, reason = "crashed", f"it printed no finite {metric}"
     total_s = max(0.0, exit.ended - exit.started)
     if sealed:
         flags = trust.sealed_flags(sealed, printed, job.budget_s, total_s)
     else:
         flags = trust.printed_flags(summary, job.budget_s, total_s, steps_s, full=uses_budget)
     if changed:
-        flags = [f"it changed {', '.join(changed[:3])}", *flags]
+        flags.insert(0, f"it changed {', '.join(changed[:3])}")
     return ev.TrainingFinished(
         job.n,
         job.training,

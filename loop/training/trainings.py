@@ -15,7 +15,7 @@ from loop.training.executor import Ended, Executor, Job, Lost, Show
 from loop.training.follow import FOLLOW_S, Follower
 
 ATTEMPTS = 3
-"""How often a training is attempted in all, when it is lost, as by somebody killing its supervisor."""
+"""A training that is lost is attempted this many times in all; then it counts as crashed."""
 
 
 class Terms(Struct, frozen=True):

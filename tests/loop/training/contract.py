@@ -337,6 +337,7 @@ class ExecutorContract:
         following = await trains(executor, job)
         [trainer] = processes(job)
         assert {parent.pid for parent in trainer.parents()} & set(executor.processes())
+        await executor.start(job)  # it is found again, and forgotten like the first when it has ended
         await following
         assert executor.processes() == []
 

@@ -130,7 +130,8 @@ async def test_data_that_changed_without_a_fence_is_named(bench: Bench, tmp_path
     executor = bench.executor(sandbox="off", data=[str(data.parent)])
     job = bench.job(code=f"open({str(data)!r}, 'w')\n")
     await executor.start(job)
-    await executor.start(job)  # a second look must not take the changed data for the original
+    await until(lambda: not data.read_text() and not processes(job))
+    await executor.start(job)  # which must not take the changed data for the original
     ended = await executor.follow(job)
     assert isinstance(ended, Ended)
     assert (ended.damaged, ended.changed) == (str(data), [str(data)])
