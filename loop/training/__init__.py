@@ -1,1 +1,1 @@
-"""Training: a candidate commit becomes a finished training process and its folder."""
+"""Training: runs a candidate commit in a process of its own and says how that went."""

@@ -1,8 +1,9 @@
 """The contract of an executor: something that has seats and runs trainings on them.
 
-Whatever it is (this machine, a cluster, a queue), it fills the same folder on the engine's disk for each
-training: `run.log` as it grows, what the trainer handed over, and `exit.json` last. So nothing above knows
-where a training ran. tests/loop/training/contract.py is the test suite that every executor passes.
+An executor may use this machine, a cluster or a batch queue. It always fills the same folder on the engine's
+disk for each training: `run.log` as it grows, what the trainer handed over, and `exit.json` last. So nothing
+else needs to know where a training ran. tests/loop/training/contract.py is the test suite that every executor
+passes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from loop import events as ev
 from loop.records.training_folder import Exit, TrainingFolder
 
 Show = Callable[[ev.LiveEvent], None]
+"""Shows a live event to whoever watches."""
 
 
 class PrepareFailed(Exception):
@@ -27,6 +29,7 @@ class Place(Struct, frozen=True):
 
     name: str
     seats: int = 1
+    """How many trainings may run there at once."""
     gpu: str = ""
     """Name of its GPUs; empty where there are none."""
     fence: str = "off"
@@ -39,11 +42,14 @@ class Job(Struct, frozen=True):
     key: str
     """Names this attempt and no other: whoever starts it twice gets the same training."""
     n: int
+    """Number of the experiment."""
     training: int
+    """Number of the training within its experiment, counted from 1."""
     commit: str
     seed: int
     budget_s: float
     seat: int
+    """Number of the seat that it takes, counted from 0."""
     folder: TrainingFolder
     """The training's folder on the engine's disk."""
     editable: str
@@ -51,24 +57,25 @@ class Job(Struct, frozen=True):
 
 
 class Ended(Struct, frozen=True):
-    """The training has ended by its own doing, or at a limit that its supervisor keeps."""
+    """The training ended by itself, or its supervisor ended it at the time-out or another limit."""
 
     exit: Exit
     changed: list[str] = []
-    """Files that are not the candidate's to change, and that the training changed all the same."""
+    """Files that the training changed although they are not the candidate's to change."""
     damaged: str = ""
-    """Training data that the training changed: nothing measured after it can be believed."""
+    """A file of training data that changed meanwhile: no later measurement on that data can be believed."""
 
 
 class Lost(Struct, frozen=True):
-    """The training is gone without a result, and not by its own doing."""
+    """The training is gone without a result of its own, because it or its supervisor was killed."""
 
     reason: str
     damaged: str = ""
+    """As in `Ended`."""
 
 
 class Executor(Protocol):
-    """Runs trainings. One object serves one engine for its whole life."""
+    """Runs trainings. An engine creates one and uses it until it ends."""
 
     def describe(self) -> Sequence[Place]:
         """The places where trainings run."""
@@ -81,39 +88,46 @@ class Executor(Protocol):
     async def prepare(self, commit: str, show: Show) -> None:
         """Make the training data with the repository's own command, before the first training.
 
-        Costs nothing when it was done before. Raises `PrepareFailed`.
+        Does nothing when this executor has done it before. Raises `PrepareFailed`.
         """
         ...
 
     async def start(self, job: Job) -> None:
         """Start the training, or find it again if it runs or has ended already (the same `job.key`).
 
-        Raises OSError when that cannot be done now.
+        Afterwards its folder exists. A training that was lost or stopped starts anew. Raises OSError when it
+        cannot be started now.
         """
         ...
 
     async def follow(self, job: Job) -> Ended | Lost:
         """Fill the folder of a training that `start` has started or found, and return when it has ended.
 
-        Cancelling this does not end the training: `stop` does.
+        Cancelling this does not end the training, and it can be followed again; `stop` ends it.
         """
         ...
 
     async def stop(self, job: Job) -> None:
-        """End the training's whole process tree. `follow` returns soon after."""
+        """End the training's whole process tree. `follow` returns soon after.
+
+        Does nothing when the training does not run.
+        """
         ...
 
     async def sweep(self, known: Collection[str]) -> int:
-        """End what an earlier engine of this run left behind, except the trainings whose keys are `known`.
+        """End the trainers that an earlier engine of this run left behind, except those with a `known` key.
 
-        Returns how many processes that were.
+        Returns how many processes were killed.
         """
         ...
 
     def processes(self) -> list[int]:
-        """Ids of processes on this machine below which everything is a trainer's and commands nothing."""
+        """Process ids on this machine below which everything belongs to a trainer.
+
+        The engine takes no commands from these processes.
+        """
         ...
 
     async def close(self) -> None:
-        """Leave nothing behind but the trainings that run: no idle process, no temporary file."""
+        """Leave nothing behind but trainings that still run: no idle process, no temporary file."""
         ...

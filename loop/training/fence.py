@@ -1,6 +1,6 @@
-"""What a trainer may reach on this machine: how strong the fence can be, and what stays inside it.
+"""Decides which files, devices and environment variables a trainer on this machine gets.
 
-`loop/sandbox.py` is the fence itself; here is decided what it leaves open (docs/sandbox.md).
+The fence that holds it to that is put up by programs/sandbox.py; docs/sandbox.md describes both.
 """
 
 from __future__ import annotations
@@ -21,80 +21,98 @@ from loop.errors import UsageError
 from loop.records.training_folder import Fence
 from loop.text import names_a_secret
 from loop.training.programs import sandbox
+from loop.training.slot import remove
 
-Wish = Literal["off", "auto", "require"]
+Setting = Literal["off", "auto", "require"]
+"""Values of the setting `sandbox`: no fence, as much of it as the kernel can do, or all of it."""
 
-SYSTEM = (
+SYSTEM_FILES = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix/store", "/gnu/store", "/sys", "/proc",
     "/run/opengl-driver", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.preload",
     "/etc/localtime", "/etc/timezone", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/alternatives",
     "/etc/os-release", "/etc/OpenCL", "/etc/nvidia", "/etc/mime.types", "/etc/ssl/openssl.cnf",
 )  # fmt: skip
-NETWORK = (
+"""What programs, libraries and GPU drivers read; every trainer may."""
+NETWORK_FILES = (
     "/etc/hosts", "/etc/resolv.conf", "/etc/host.conf", "/etc/gai.conf", "/etc/services", "/etc/protocols",
     "/etc/ssl/certs", "/etc/ca-certificates", "/etc/pki/tls", "/run/systemd/resolve",
 )  # fmt: skip
+"""What connecting to a host needs; trainers may read it if the setting `network` lets them connect."""
 DEVICES = ("null", "zero", "full", "random", "urandom", "nvidia*", "nvidia-caps/*", "dri/*", "kfd")
-PROJECT = ("pyproject.toml", "uv.toml", ".python-version")
+"""Devices below /dev that a trainer may use: simple ones, and GPUs of NVIDIA, Intel and AMD."""
+UV_FILES = ("pyproject.toml", "uv.toml", ".python-version")
 """What uv looks for in every folder above the one it runs in."""
-USERS_TOOLS = (".pyenv", ".local/bin", ".local/lib", ".local/share/uv")
-"""Interpreters that people keep in their home folder."""
+HOME_INTERPRETERS = (".pyenv", ".local/bin", ".local/lib", ".local/share/uv")
+"""Where in their home folder people keep Python interpreters and packages."""
 
 
-class Level(msgspec.Struct, frozen=True):
-    """What the kernel gives: the version of Landlock (0: none), and whether calls can be filtered."""
+class Support(msgspec.Struct, frozen=True):
+    """What this machine's kernel can do for the fence."""
 
     landlock: int = 0
+    """Version of Landlock, which restricts files, TCP and signals; 0: none."""
     seccomp: bool = False
+    """System calls can be filtered."""
+
+    @property
+    def protects_files(self) -> bool:
+        """A trainer can neither write to nor truncate a file that it may only read."""
+        return self.landlock >= 3
 
     def __str__(self) -> str:
-        """`full`, `none`, or `partial` with what stays open."""
+        """`full`, `none`, or `partial` with what is not protected."""
         if not self.landlock and not self.seccomp:
             return "none"
-        gaps = [] if self.landlock >= 3 else ["truncation"] if self.landlock else ["files"]
+        gaps = [] if self.protects_files else ["truncation"] if self.landlock else ["files"]
         gaps += [] if self.landlock >= 6 else ["signals"]
         gaps += [] if self.seccomp else ["UDP and other sockets"]
         return f"partial: {', '.join(gaps)} open" if gaps else "full"
 
 
 @functools.cache
-def detect() -> Level:
-    """Try it out in a process of its own. Never raises: what cannot be tried is not there."""
+def detect() -> Support:
+    """What the kernel supports, found by putting up a fence around a small process. Never raises."""
     program = Path(sandbox.__file__)
     with contextlib.suppress(OSError, subprocess.SubprocessError, msgspec.DecodeError):
         found = subprocess.run(
             [sys.executable, "-I", "-S", str(program)], capture_output=True, timeout=20, check=True
         )
-        return msgspec.json.decode(found.stdout, type=Level, strict=False)
-    return Level()
+        return msgspec.json.decode(found.stdout, type=Support, strict=False)
+    return Support()
 
 
-def choose(wish: Wish) -> Level | None:
-    """The level to use, None for no fence. Raises `UsageError` when more is required than there is."""
-    if wish == "off":
+def choose(setting: Setting) -> Support | None:
+    """What to build the fence with; None for no fence.
+
+    Raises `UsageError` when the setting requires a whole fence and the kernel cannot do it.
+    """
+    if setting == "off":
         return None
-    level = detect()
-    if wish == "require" and str(level) != "full":
+    support = detect()
+    if setting == "require" and str(support) != "full":
         raise UsageError(
-            f"--sandbox require, but this machine gives: {level}; use a newer Linux kernel (6.12), "
+            f"--sandbox require, but this machine gives: {support}; use a newer Linux kernel (6.12), "
             "or `--sandbox auto` to run with what there is"
         )
-    return level
+    return support
 
 
 def data_folders(environ: Mapping[str, str], more: Iterable[str]) -> list[Path]:
-    """Where prepared data may be: read by every candidate, changed by none."""
+    """Folders with prepared data, which trainers may read but not change: the usual ones and `more`.
+
+    The first is where this project's own trainer keeps its data.
+    """
     home = _home(environ)
-    ours = environ.get("AUTORESEARCH_CACHE")
-    given = [home / path for path in more if not path.startswith("~")]
-    given += [home / path.removeprefix("~").lstrip("/") for path in more if path.startswith("~")]
-    hub = Path(environ.get("HF_HOME") or home / ".cache/huggingface") / "hub"
-    own = Path(ours).expanduser() if ours else Path(platformdirs.user_cache_dir("autoresearch-tui"))
-    return [own.absolute(), home / ".cache/autoresearch", hub, *given]
+    cache = environ.get("AUTORESEARCH_CACHE")
+    own = Path(cache).expanduser() if cache else Path(platformdirs.user_cache_dir("autoresearch-tui"))
+    huggingface = Path(environ.get("HF_HOME") or home / ".cache/huggingface") / "hub"
+    absolute = [home / path for path in more if not path.startswith("~")]
+    in_home = [home / path.removeprefix("~").lstrip("/") for path in more if path.startswith("~")]
+    return [own.absolute(), home / ".cache/autoresearch", huggingface, *absolute, *in_home]
 
 
-def fence(
-    level: Level | None,
+def build(
+    support: Support | None,
     environ: Mapping[str, str],
     *,
     command: list[str],
@@ -105,27 +123,40 @@ def fence(
     network: bool = False,
     file_bytes: int = 0,
 ) -> Fence:
-    """The fence around one training run: `write` is all it may change."""
-    if level is None:
+    """The fence around one training that `command` starts; without `support` it only limits file sizes.
+
+    The trainer may change files in `write` alone. It may read the system's files, the interpreter, `data`,
+    `read`, and uv's settings above its `slot`. No file that it writes may exceed `file_bytes` (0: any size).
+    """
+    if support is None:
         return Fence(file_bytes=file_bytes)
     home = _home(environ)
-    system = [*SYSTEM, *(NETWORK if network else ())]
+    system = [*SYSTEM_FILES, *(NETWORK_FILES if network else ())]
     readable = [*system, *_interpreters(command, environ), *(str(path) for path in data)]
     readable += [str(home / path.removeprefix("~/")) for path in read]
-    readable += [str(above / name) for above in (slot.parents if slot else ()) for name in PROJECT]
-    devices = [str(path) for pattern in DEVICES for path in Path("/dev").glob(pattern)]
+    readable += [str(above / name) for above in (slot.parents if slot else ()) for name in UV_FILES]
     return Fence(
-        True, level.landlock, level.seccomp, network, file_bytes, readable,
-        [*(str(path) for path in write), "/dev/shm"], devices,
-    )  # fmt: skip
+        on=True,
+        landlock=support.landlock,
+        seccomp=support.seccomp,
+        network=network,
+        file_bytes=file_bytes,
+        read=readable,
+        write=[*(str(path) for path in write), "/dev/shm"],
+        devices=[str(path) for pattern in DEVICES for path in Path("/dev").glob(pattern)],
+    )
 
 
-def lodgings(scratch: Path, cache: Path, environ: Mapping[str, str], data: list[Path]) -> dict[str, str]:
-    """Empty temporary and home folders for a run, data linked into the latter; as environment variables.
+def private_folders(
+    scratch: Path, *, cache: Path, data: list[Path], environ: Mapping[str, str]
+) -> dict[str, str]:
+    """Create an empty temporary and an empty home folder in `scratch` for one training.
 
-    What compilers cache outlives the run: a cold compilation takes a quarter of a minute and more.
+    Returns the environment variables that make the trainer use them. Data that lies in the user's home folder
+    is linked into the new one. `cache` is where compilers keep their output; it stays for later trainings,
+    because a cold compilation takes 15 s and more.
     """
-    shutil.rmtree(scratch, ignore_errors=True)
+    remove(scratch)
     home, true_home = scratch / "home", _home(environ)
     for folder in (home / ".cache", cache):
         folder.mkdir(parents=True, exist_ok=True)
@@ -159,49 +190,44 @@ def _home(environ: Mapping[str, str]) -> Path:
 
 
 def _interpreters(command: list[str], environ: Mapping[str, str]) -> Iterator[str]:
-    """Folders of our own Python and of the one that the command starts, with their packages."""
+    """Folders of the engine's own Python and of the program that the command starts, with their packages."""
     home = _home(environ)
     yield from {sys.prefix, sys.base_prefix, sys.exec_prefix}
     yield from filter(None, [environ.get("VIRTUAL_ENV")])
     yield from (path for path in sys.path if path.rstrip("/").endswith(("site-packages", "dist-packages")))
-    yield from (str(home / name) for name in USERS_TOOLS)
+    yield from (str(home / name) for name in HOME_INTERPRETERS)
     yield from filter(None, environ.get("LD_LIBRARY_PATH", "").split(":"))
     yield environ.get("CUDA_HOME") or "/usr/local/cuda"
     started = shutil.which(command[0], path=environ.get("PATH"))
     for program in {Path(started).absolute(), Path(started).resolve()} if started else ():
         yield str(program)
         prefix = program.parent.parent
+        # A program in ~/bin or ~/.local/bin must not open the whole home folder.
         private = home.is_relative_to(prefix) or prefix == home / ".local"
         if program.parent.name == "bin" and not private:
             yield str(prefix)
 
 
-PASSED_ON = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "TZ",
-    "TMPDIR",
-    "USER",
-    "LOGNAME",
-    "VIRTUAL_ENV",
-    "LD_LIBRARY_PATH",
-)
-PREFIXES = ("CUDA", "NVIDIA", "NCCL", "TORCH", "TRITON", "OMP_", "MKL_", "OPENBLAS", "AUTORESEARCH_", "XDG_")
-"""Variables that a trainer inherits, and beginnings of their names; but none whose name tells a secret."""
+PASSED_NAMES = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LOGNAME", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
+)  # fmt: skip
+PASSED_PREFIXES = (
+    "CUDA", "NVIDIA", "NCCL", "TORCH", "TRITON", "OMP_", "MKL_", "OPENBLAS", "AUTORESEARCH_", "XDG_",
+)  # fmt: skip
+"""A trainer inherits variables with these names, or whose names begin like this, but none that is secret."""
 
 
 def environment(base: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
-    """The trainer's environment: an allow-list of `base`, then settings that make CPU training fast.
+    """The trainer's environment: what it may inherit from `base`, settings for speed on a CPU, and `extra`.
 
-    Figures: passive OpenMP waiting is 8x faster beside another busy process, and high malloc thresholds keep
-    glibc from mapping the logits anew each step (5,384 -> 7,875 tokens/s at vocabulary 4096).
+    Measured with nanogpt/train.py on a CPU: passive OpenMP waiting is 8 times as fast beside another busy
+    process. High malloc thresholds keep glibc from mapping the logits anew each step: 7,875 tokens/s instead
+    of 5,384 at a vocabulary of 4096.
     """
     passed = {
         name: value
         for name, value in base.items()
-        if (name in PASSED_ON or name.startswith(PREFIXES)) and not names_a_secret(name)
+        if (name in PASSED_NAMES or name.startswith(PASSED_PREFIXES)) and not names_a_secret(name)
     }
     fast = {
         "OMP_WAIT_POLICY": "PASSIVE",

@@ -7,50 +7,48 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable
 
 import msgspec
 
 from loop import events as ev
-from loop.records.training_folder import TrainingFolder
 from loop.text import clean
 from loop.training import progress
+from loop.training.executor import Job, Show
 
 FOLLOW_S = 0.1
-"""How often the log file is looked at."""
+"""Seconds between two looks at the log file."""
 CURVE_POINTS = 4000
-"""Points of a loss curve that are kept in memory while a run goes on."""
+"""Points of a loss curve that are kept in memory; when there are more, every second one is dropped."""
 BURST = 1 << 20
-"""Bytes of a log taken in at once; of what comes faster only the end is shown."""
+"""Bytes of a log that are read at once. Of output that comes faster, only the end is read."""
 
 
 class Follower:
-    """Reads what a trainer prints, from the beginning of its log or from where it was, and shows it as
-    events.
+    """Reads the log of one training from its beginning, as it grows, and shows what is new as events.
 
-    It also keeps what early stopping and the account of the training need: the loss curve, how many progress
+    It also keeps what early stopping and the result of the training need: the loss curve, how many progress
     lines in a row had no finite loss, and for how long the trainer was seen making steps.
     """
 
-    def __init__(
-        self, files: TrainingFolder, n: int, training: int, publish: Callable[[ev.LiveEvent], None]
-    ) -> None:
-        self._files, self._n, self._training, self._publish = files, n, training, publish
+    def __init__(self, job: Job, show: Show) -> None:
+        """The training's folder must exist. Raises OSError."""
+        self._job, self._show = job, show
         self._offset = 0
+        """Bytes of the log that have been read."""
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._rest = ""
         """The beginning of a line whose end has not been printed yet."""
-        self._metrics = files.metrics.open("wb")
+        self._metrics = job.folder.metrics.open("wb")
         self._first_step: float | None = None
         self.steps_s = 0.0
-        """Seconds from the first progress line to the last one, by our clock."""
+        """Seconds from the first progress line to the last one, by the clock of this process."""
         self.curve: list[ev.CurvePoint] = []
         self.nans = 0
-        """Progress lines without a finite loss since the last one that had one."""
+        """How many progress lines up to now, one after the other, had a loss that is not finite."""
 
     def read(self) -> None:
-        """Take in what is new; of more than a burst only its end."""
-        with contextlib.suppress(OSError), self._files.log.open("rb") as file:
+        """Show what has been printed since the last call; of more than `BURST` bytes only the end."""
+        with contextlib.suppress(OSError), self._job.folder.log.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size - self._offset > BURST:
                 self._offset, self._rest = size - BURST, ""
@@ -60,12 +58,14 @@ class Follower:
             self._take(self._decode(data))
 
     def close(self) -> None:
+        """Read the rest, with a last line that has no end."""
         self.read()
         if self._rest:
             self._take("\n")
         self._metrics.close()
 
     def _take(self, text: str) -> None:
+        """Show the lines that end in `text`. Lines and numbers of lines are cut to what a screen can use."""
         *lines, self._rest = (self._rest + text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
         self._rest, lines = self._rest[-10_000:], lines[-2000:]
         plain: list[str] = []
@@ -73,20 +73,21 @@ class Follower:
         for line in lines:
             line = clean(line[:10_000])
             if step := progress.parse(line):
-                latest = msgspec.structs.replace(step, n=self._n, training=self._training)
+                latest = msgspec.structs.replace(step, n=self._job.n, training=self._job.training)
                 self._point(latest)
                 self._metrics.write(ev.encode(latest) + b"\n")
             elif phase := progress.parse_phase(line):
-                self._publish(ev.PhaseChanged(self._n, self._training, phase))
+                self._show(ev.PhaseChanged(self._job.n, self._job.training, phase))
             elif line.strip():
                 plain.append(line[:1000])
         if latest:
             self._metrics.flush()
-            self._publish(latest)
+            self._show(latest)
         if plain:
-            self._publish(ev.LogLines(self._n, self._training, "\n".join(plain[-200:])))
+            self._show(ev.LogLines(self._job.n, self._job.training, "\n".join(plain[-200:])))
 
     def _point(self, step: ev.Progress) -> None:
+        """Add a progress line to what is kept."""
         now = time.monotonic()
         self._first_step = now if self._first_step is None else self._first_step
         self.steps_s = now - self._first_step

@@ -7,10 +7,10 @@ import contextlib
 import os
 import platform
 import secrets
-import shutil
 import signal
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import psutil
 from msgspec import Struct
@@ -24,26 +24,40 @@ from loop.training import fence, prepare, slot, supervisor
 from loop.training.executor import Ended, Job, Lost, Place, Show
 from loop.training.supervisor import KEY, Standby, Supervisor
 
+MEMORY_SHARE = 0.9
+"""Share of the machine's memory that all trainings together may use, where the settings name no limit."""
+FREE_SEAT_S = 0.1
+"""How often a seat is looked for to prepare data in, while all are taken."""
 
-class _Found(Struct):
-    """A training on this machine that was started or found again."""
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _UnderWay(Struct):
+    """A training that `start` has started or found, until `follow` has returned its end."""
 
     supervisor: Supervisor | None
-    """None when the training had ended before it was found again."""
-    data: dict[str, slot.Signature]
-    """How the training data looked before, where no fence protects it."""
+    """None once the training has ended."""
+    data_before: dict[str, slot.Signature]
+    """The training data before the training, where no fence protects it."""
+
+    def goes_on(self) -> bool:
+        return self.supervisor is not None and self.supervisor.lives()
 
 
 class _Seat:
-    """One place to train: its slot, the lock that says it is taken, and the supervisor that stands by."""
+    """One place to train."""
 
     def __init__(self, paths: RunPaths, number: int) -> None:
         self.slot = slot.Slot(paths.slot(number))
         self.scratch = paths.scratch(number)
+        """Temporary files and the home folder of the training in this seat."""
         self.lock = paths.folder / f"slot-{number}.lock"
+        """File that is locked while a training runs here, whichever engine started it."""
+        self.busy = asyncio.Lock()
+        """Held by this engine while it writes to the slot or starts a training in it."""
         self.standby: Standby | None = None
-        """The next training's supervisor. It is started while this one trains: an interpreter takes a while.
-        """
+        """The next training's supervisor, started while this one trains: starting Python takes a while."""
 
 
 class LocalExecutor:
@@ -52,145 +66,201 @@ class LocalExecutor:
     def __init__(self, settings: Settings, paths: RunPaths, repository: Repository, seats: int = 1) -> None:
         """Raises `UsageError` when the settings require a fence that this machine does not have."""
         self._settings, self._paths = settings, paths
-        self._repository = Repository.discover(repository.root)  # read in threads: a handle of its own
-        self._seats = [_Seat(paths, number) for number in range(seats)]
-        self._level = fence.choose(settings.sandbox)
+        # It is read in other threads, so it needs file handles of its own.
+        self._repository = Repository.discover(repository.root)
+        self._capacity = seats
+        self._seats = {number: _Seat(paths, number) for number in range(seats)}
+        self._support = fence.choose(settings.sandbox)
         self._uv = prepare.uv_environment(settings.train_command, paths.folder / "venv")
         self._data = fence.data_folders(os.environ, settings.data)
+        self._preparing = asyncio.Lock()
         self._prepared = False
-        self._under_way: dict[str, _Found] = {}
+        self._under_way: dict[str, _UnderWay] = {}
 
     def describe(self) -> Sequence[Place]:
-        level = "off" if self._level is None else str(self._level)
-        return [Place(platform.node(), self.capacity(), fence=level)]
+        strength = "off" if self._support is None else str(self._support)
+        return [Place(platform.node(), self._capacity, fence=strength)]
 
     def capacity(self) -> int:
-        return len(self._seats)
+        return self._capacity
 
     async def prepare(self, commit: str, show: Show) -> None:
-        if self._prepared:
-            return
         command = self._settings.command(self._settings.prepare_command)
         commands = [["uv", "sync"]] if self._uv else []
         commands += [command] if command else []
-        where = self._seats[0].slot
-        if commands:
-            await asyncio.to_thread(where.export, self._repository, commit)
-        for words in commands:
-            await prepare.run(words, where.folder, show, self._uv)
-        self._prepared = True
+        async with self._preparing:
+            if commands and not self._prepared:
+                async with self._free_seat() as seat:
+                    await _in_thread(seat.slot.export, self._repository, commit)
+                    for words in commands:
+                        await prepare.run(words, seat.slot.folder, show, self._uv)
+            self._prepared = True
+
+    @contextlib.asynccontextmanager
+    async def _free_seat(self) -> AsyncIterator[_Seat]:
+        """A seat where nothing trains, and where nothing is started meanwhile."""
+        while True:
+            for seat in self._seats.values():
+                if not seat.busy.locked() and supervisor.is_free(seat.lock):
+                    async with seat.busy:
+                        yield seat
+                    return
+            await asyncio.sleep(FREE_SEAT_S)
 
     async def start(self, job: Job) -> None:
-        seat = self._seats[job.seat]
-        found = await supervisor.locate(job.folder, seat.lock)
-        # Landlock keeps data as it is; without it, what a training changed must at least be seen.
-        watched = self._level is None or self._level.landlock < 3
-        data = await asyncio.to_thread(slot.inventory, self._data) if watched else {}
-        if found is None and _interrupted(job):
-            supervisor.sweep(job.folder)
-            await asyncio.to_thread(seat.slot.export, self._repository, job.commit)
-            found = self._start(seat, job)
-        self._under_way[job.key] = _Found(found, data)
-        if found:
-            seat.standby = seat.standby or Standby(seat.lock)
+        seat = self._seat(job)
+        async with seat.busy:  # whoever starts the same training a second time finds the first
+            known = self._under_way.get(job.key)
+            if known is None or not known.goes_on():
+                before = await self._inventory() if known is None else known.data_before
+                self._under_way[job.key] = _UnderWay(await self._start_or_find(seat, job), before)
+            if seat.standby is None and self._under_way[job.key].supervisor:
+                with contextlib.suppress(OSError):  # a training without the next one's supervisor is as good
+                    seat.standby = Standby(seat.lock)
 
-    def _start(self, seat: _Seat, job: Job) -> Supervisor:
-        """Under the supervisor that stands by, or a new one if that has been killed."""
+    def _seat(self, job: Job) -> _Seat:
+        """The training's seat. An earlier engine may have had more of them than this one."""
+        if job.seat not in self._seats:
+            self._seats[job.seat] = _Seat(self._paths, job.seat)
+        return self._seats[job.seat]
+
+    async def _inventory(self) -> dict[str, slot.Signature]:
+        """How the training data looks, where the fence does not keep trainings from changing it."""
+        if self._support is None or not self._support.protects_files:
+            return await _in_thread(slot.inventory, self._data)
+        return {}
+
+    async def _start_or_find(self, seat: _Seat, job: Job) -> Supervisor | None:
+        """The training's supervisor, new or found again; None when the training has ended already."""
+        living = await supervisor.locate(job.folder, seat.lock)
+        if living or not _interrupted(job):
+            return living
+        await _in_thread(supervisor.end_orphans, job.folder)
+        await _in_thread(seat.slot.export, self._repository, job.commit)
         nonce = secrets.token_hex(16)
-        spec = self._spec(seat, job, training_folder.proof_of(nonce))
+        spec = await _in_thread(self._spec, seat, job, training_folder.proof_of(nonce))
         standby, seat.standby = seat.standby, None
         if standby:
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(BrokenPipeError):  # it has been killed: a new one will do
                 return standby.start(job.folder, spec, nonce)
-            standby.dismiss()
         return Standby(seat.lock).start(job.folder, spec, nonce)
 
     async def follow(self, job: Job) -> Ended | Lost:
         training = self._under_way[job.key]
         if training.supervisor:
             await supervisor.ended(training.supervisor)
-        del self._under_way[job.key]
-        after = await asyncio.to_thread(slot.inventory, self._data) if training.data else {}
-        damaged = next((path for path, at in training.data.items() if after.get(path) != at), "")
+            training.supervisor = None
+        found = await self._outcome(job, training.data_before)
+        if self._under_way.get(job.key) is training:  # else it was started anew meanwhile
+            del self._under_way[job.key]
+        return found
+
+    async def _outcome(self, job: Job, data_before: dict[str, slot.Signature]) -> Ended | Lost:
+        """How a training went whose supervisor is gone."""
+        after = await _in_thread(slot.inventory, self._data) if data_before else {}
+        damaged = next((path for path, at in data_before.items() if after.get(path) != at), "")
         found = job.folder.read_exit(job.commit)
         if found is None or _interrupted(job):
+            await _in_thread(supervisor.end_orphans, job.folder)
             return Lost(found.reason if found else "its supervisor was killed", damaged)
-        where = self._seats[job.seat].slot
-        changed = await asyncio.to_thread(where.changed, self._repository, job.commit, job.editable)
-        return Ended(found, [*changed, *filter(None, [damaged])], damaged)
+        in_slot = self._seat(job).slot
+        changed = await _in_thread(in_slot.changed, self._repository, job.commit, job.editable)
+        return Ended(found, [*changed, damaged] if damaged else changed, damaged)
 
     async def stop(self, job: Job) -> None:
         training = self._under_way.get(job.key)
-        if training and training.supervisor:
-            await supervisor.stop(job.folder, training.supervisor)
+        # One that is not known runs all the same when `start` was cancelled after it was found.
+        living = training.supervisor if training else supervisor.find(job.folder)
+        if living:
+            await supervisor.stop(job.folder, living)
 
     async def sweep(self, known: Collection[str]) -> int:
-        return await asyncio.to_thread(supervisor.sweep_run, self._paths.identity, known)
+        return await _in_thread(supervisor.sweep, self._paths.identity, known)
 
     def processes(self) -> list[int]:
         return [found.supervisor.pid for found in self._under_way.values() if found.supervisor]
 
     async def close(self) -> None:
-        for seat in self._seats:
+        for seat in self._seats.values():
             if seat.standby:
                 seat.standby.dismiss()
                 seat.standby = None
-            await asyncio.to_thread(shutil.rmtree, seat.scratch, ignore_errors=True)
+            if supervisor.is_free(seat.lock):
+                with contextlib.suppress(OSError):
+                    await _in_thread(slot.remove, seat.scratch)
         self._repository.close()
 
     # --- what a training is given ---
 
     def _spec(self, seat: _Seat, job: Job, proof: str) -> Spec:
-        given, around = self._fenced(seat, job)
-        environment = fence.environment(
-            os.environ,
-            {
-                **given,
-                "AUTORESEARCH_BUDGET_S": f"{job.budget_s:g}",
-                "AUTORESEARCH_SEED": str(job.seed),
-                "AUTORESEARCH_RESULT": str(job.folder.result),
-                KEY: job.key,
-            },
-        )
-        s = self._settings
-        memory_gb = s.memory_gb or 0.9 * psutil.virtual_memory().total / 2**30 / len(self._seats)
+        settings = self._settings
+        fenced = self._support is not None
         return Spec(
-            command=s.command(s.train_command),
+            command=settings.command(settings.train_command),
             cwd=str(seat.slot.folder),
-            env=environment,
+            env=fence.environment(os.environ, self._variables(seat, job)),
             log=str(job.folder.log),
             exit=str(job.folder.exit),
             supervisor=str(job.folder.supervisor),
-            timeout_s=s.timeout,
-            memory_gb=memory_gb,
+            timeout_s=settings.timeout,
+            memory_gb=settings.memory_gb or _machine_gb() * MEMORY_SHARE / self._capacity,
             commit=job.commit,
-            fence=around,
-            disk_gb=s.disk_gb,
-            folders=[str(seat.slot.folder), *around.write[1:2]],
+            fence=self._fence(seat, job),
+            disk_gb=settings.disk_gb,
+            folders=[str(seat.slot.folder), *([str(seat.scratch)] if fenced else [])],
             proof=proof,
         )
 
-    def _fenced(self, seat: _Seat, job: Job) -> tuple[dict[str, str], Fence]:
-        """The variables that a training behind the fence is given, and the fence."""
-        cache, s = self._paths.compiled, self._settings
-        given = {**self._uv, "UV_NO_SYNC": "1", "UV_OFFLINE": "1"} if self._uv else {}
-        if self._level is not None:
-            given |= fence.lodgings(seat.scratch, cache, os.environ, self._data)
-        write: list[Path] = [seat.slot.folder, seat.scratch, cache, job.folder.out]
-        return given, fence.fence(
-            self._level,
+    def _variables(self, seat: _Seat, job: Job) -> dict[str, str]:
+        """Environment variables for one training; the folders that they name are created."""
+        variables = {
+            "AUTORESEARCH_BUDGET_S": f"{job.budget_s:g}",
+            "AUTORESEARCH_SEED": str(job.seed),
+            "AUTORESEARCH_RESULT": str(job.folder.result),
+            KEY: job.key,
+        }
+        if self._uv:
+            variables |= {**self._uv, "UV_NO_SYNC": "1", "UV_OFFLINE": "1"}
+        if self._support is not None:
+            variables |= fence.private_folders(
+                seat.scratch, cache=self._paths.compiled, data=self._data, environ=os.environ
+            )
+        return variables
+
+    def _fence(self, seat: _Seat, job: Job) -> Fence:
+        settings = self._settings
+        write: list[Path] = [seat.slot.folder, seat.scratch, self._paths.compiled, job.folder.out]
+        return fence.build(
+            self._support,
             os.environ,
-            command=s.command(s.train_command),
+            command=settings.command(settings.train_command),
             data=self._data,
             write=write,
-            read=[*s.sandbox_read, *self._uv.values()],
+            read=[*settings.sandbox_read, *self._uv.values()],
             slot=seat.slot.folder,
-            network=s.network,
-            file_bytes=int(s.disk_gb * 2**30),
+            network=settings.network,
+            file_bytes=int(settings.disk_gb * 2**30),
         )
 
 
 def _interrupted(job: Job) -> bool:
-    """The training has not come to an end of its own: nothing is known of its end, or it was killed."""
+    """The training has no end of its own: it has not run to the end, or it was killed from outside."""
     found = job.folder.read_exit(job.commit)
     return found is None or (found.exit_code == -signal.SIGKILL and found.outcome == "crashed")
+
+
+def _machine_gb() -> float:
+    return psutil.virtual_memory().total / 2**30
+
+
+async def _in_thread(work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Do work that blocks in a thread. When this is cancelled, it waits for the end of the work first.
+
+    A thread cannot be ended: what it writes must not be touched by anybody else before it is done.
+    """
+    doing = asyncio.ensure_future(asyncio.to_thread(work, *arguments, **options))
+    try:
+        return await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await asyncio.gather(doing, return_exceptions=True)
+        raise

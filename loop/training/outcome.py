@@ -1,4 +1,4 @@
-"""What a training that has ended amounts to, from what it left in its folder."""
+"""Makes the event TrainingFinished from what an ended training left in its folder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from loop.training import progress
 from loop.training.executor import Job
 
 FENCED = "the sandbox leaves training its own files, the data to read, and no network"
+"""Added to a PermissionError of a fenced trainer, so that it is clear where it comes from."""
 
 
 def finished(
@@ -22,10 +23,14 @@ def finished(
     uses_budget: bool = False,
     fenced: bool = False,
 ) -> ev.TrainingFinished:
-    """The evaluator's own number where it proved it, else the printed one; and what speaks against it.
+    """How the training ended, its value of `metric`, and reasons not to trust that value (`flags`).
 
-    `steps_s` is how long the training was seen making steps, `changed` which files it changed that are not
-    its own, `uses_budget` whether the unchanged code trains for its whole budget.
+    The value is the sealed evaluation's where its report proves to be genuine, else the one that the trainer
+    printed. A training that finished without a finite value counts as crashed.
+
+    `exit` is how its process ended, `steps_s` how long it was seen making steps, `changed` which files it
+    changed although they are not the candidate's, `uses_budget` whether the unchanged code trains for its
+    whole budget, and `fenced` whether it ran behind a fence.
     """
     log = job.folder.end_of_log()
     summary = progress.parse_summary(log[-65536:])
@@ -33,16 +38,17 @@ def finished(
     printed = progress.metric(summary, metric)
     value = sealed.val_bpb if sealed else printed
     outcome, reason = exit.outcome, exit.reason
-    if outcome == "finished" and value is None:
-        outcome, reason = "crashed", f"it printed no finite {metric}"
-    elif outcome == "crashed":
+    if outcome == "crashed":
         reason = _explain(reason, log, fenced)
+    elif outcome == "finished" and value is None:
+        outcome, reason = "crashed", f"it printed no finite {metric}"
     total_s = max(0.0, exit.ended - exit.started)
-    flags = [f"it changed {', '.join(changed[:3])}"] if changed else []
     if sealed:
-        flags += trust.sealed_flags(sealed, printed, job.budget_s, total_s)
+        flags = trust.sealed_flags(sealed, printed, job.budget_s, total_s)
     else:
-        flags += trust.printed_flags(summary, job.budget_s, total_s, steps_s, full=uses_budget)
+        flags = trust.printed_flags(summary, job.budget_s, total_s, steps_s, full=uses_budget)
+    if changed:
+        flags.insert(0, f"it changed {', '.join(changed[:3])}")
     return ev.TrainingFinished(
         job.n,
         job.training,
@@ -63,7 +69,7 @@ def finished(
 
 
 def _explain(reason: str, log: str, fenced: bool) -> str:
-    """The reason of a crash with the last line it printed: mostly the exception."""
+    """The reason of a crash, together with the last line that was printed: usually the exception."""
     lines = [line.strip() for line in text.tail(log, 20).splitlines() if line.strip()]
     if not lines or not reason.startswith("exit code"):
         return reason
@@ -73,5 +79,6 @@ def _explain(reason: str, log: str, fenced: bool) -> str:
 
 
 def _number(summary: dict[str, float | str], name: str) -> float:
+    """A number of the summary; 0 when it is missing."""
     value = summary.get(name)
     return value if isinstance(value, float) else 0.0

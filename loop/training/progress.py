@@ -1,4 +1,7 @@
-"""What a trainer prints, understood. Pure: text in, typed values out; bytes from outside are data."""
+"""Parses what a trainer prints: progress lines, phases, and the summary at the end.
+
+All functions are pure. Whatever text they get, none of them raises.
+"""
 
 from __future__ import annotations
 

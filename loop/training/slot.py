@@ -1,11 +1,11 @@
-"""Slots: exported trees where training runs. A slot is ours; the user's checkout is never touched."""
+"""Slots: folders where commits are exported to be trained. The user's own checkout is never touched."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
-import shutil
+import secrets
 import stat
 import time
 from pathlib import Path
@@ -13,17 +13,19 @@ from pathlib import Path
 from loop.records.repository import Repository
 
 Signature = tuple[int, ...]
+"""Numbers of a file's inode, its times among them: when its content changes, so do they."""
 SETTLED_NS = 1_000_000_000
-"""An inode's times move in steps of some milliseconds: one that is younger may change unseen."""
+"""Age from which a file's change time can be relied on, in ns. The clock of inodes moves in steps of some
+milliseconds, so a file can change twice within one step without a trace in its times."""
 
 
 class Slot:
-    """One folder of ours. What was checked once is read again only when its inode says that it changed."""
+    """The folder of one slot. A file that was checked is read again only when its inode has changed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._checked: dict[str, tuple[Signature, int, bytes]] = {}
-        """Of each checked path: how its inode looked then, and the mode and blob id it was found to have."""
+        """For each checked path: its signature at that time, and the mode and blob id that it had."""
 
     def export(self, repository: Repository, commit: str) -> None:
         """Make the folder exactly the tree of `commit`: each file checked by blob id, the rest removed.
@@ -40,7 +42,7 @@ class Slot:
                 self._same(path, mode, sha)
 
     def changed(self, repository: Repository, commit: str, editable: str) -> list[str]:
-        """Files that are not what `commit` says, the editable one aside: the run meddled with them."""
+        """Files of `commit`, other than the editable one, that the training has changed or removed."""
         return [
             path
             for path, mode, sha in repository.files(commit)
@@ -48,7 +50,11 @@ class Slot:
         ]
 
     def _same(self, path: str, mode: int, sha: bytes) -> bool:
-        """The file is what git says. A change of its content cannot leave its inode's change time alone."""
+        """The file has the mode and content that git says.
+
+        If its signature is that of an earlier check, it is not read: no program can change a file's content
+        and keep its change time.
+        """
         file = self.folder / path
         try:
             found = file.lstat()
@@ -65,7 +71,7 @@ class Slot:
 
 
 def inventory(folders: list[Path]) -> dict[str, Signature]:
-    """Every file below these folders, and how its inode looks."""
+    """The signature of every file below these folders, by path."""
     found: dict[str, Signature] = {}
     for folder in folders:
         for root, _, names in os.walk(folder):
@@ -78,11 +84,39 @@ def inventory(folders: list[Path]) -> dict[str, Signature]:
 
 
 def _parents(path: str) -> list[str]:
+    """`a` and `a/b` for `a/b/c`."""
     parts = path.split("/")[:-1]
     return ["/".join(parts[: i + 1]) for i in range(len(parts))]
 
 
+def remove(folder: Path) -> None:
+    """Remove a folder with all that is in it, if it exists. Raises OSError.
+
+    A trainer can leave folders whose mode lets nobody list or empty them, or thousands of folders in each
+    other, where `shutil.rmtree` exceeds Python's recursion limit. So each folder is opened to its owner, and
+    the folders in it are moved up before it is removed.
+    """
+    if not folder.is_dir():
+        return
+    folder.chmod(0o700)
+    while found := list(folder.iterdir()):
+        for path in found:
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()
+                continue
+            path.chmod(0o700)
+            for inner in list(path.iterdir()):
+                if inner.is_symlink() or not inner.is_dir():
+                    inner.unlink()
+                else:
+                    inner.chmod(0o700)  # a folder that cannot be written to cannot be moved
+                    inner.rename(folder / secrets.token_hex(8))
+            path.rmdir()
+    folder.rmdir()
+
+
 def _sweep(folder: Path, prefix: str, files: set[str], folders: set[str]) -> None:
+    """Remove what is neither in `files` nor in `folders`, which are paths that begin with `prefix`."""
     folder.chmod(0o755)
     with os.scandir(folder) as entries:
         for entry in list(entries):
@@ -91,12 +125,13 @@ def _sweep(folder: Path, prefix: str, files: set[str], folders: set[str]) -> Non
                 if name in folders:
                     _sweep(Path(entry.path), name + "/", files, folders)
                 else:
-                    shutil.rmtree(entry.path)
+                    remove(Path(entry.path))
             elif name not in files:
                 os.unlink(entry.path)
 
 
 def _same(path: Path, mode: int, sha: bytes) -> bool:
+    """The file has this mode and content. One with a second name does not count: it can be changed there."""
     try:
         found = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -110,7 +145,7 @@ def _same(path: Path, mode: int, sha: bytes) -> bool:
 
 
 def blob_id(data: bytes) -> bytes:
-    """git's name for this content."""
+    """The name that git gives a file's content: SHA-1 of a header and the content."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest().encode()
 
 

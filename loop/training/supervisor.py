@@ -1,4 +1,8 @@
-"""One training process: start it, follow what it prints, find it again after a restart, end it."""
+"""The supervisor of a trainer on this machine: start it, find it again after the engine's restart, end it.
+
+A supervisor is a small process (programs/supervise.py) between the engine and one trainer. It outlives the
+engine, so a training goes on while the engine is restarted.
+"""
 
 from __future__ import annotations
 
@@ -18,110 +22,136 @@ import psutil
 from loop import processes
 from loop.records.training_folder import Spec, TrainingFolder
 from loop.training.programs import supervise
+from loop.training.slot import remove
 
 KEY = "AUTORESEARCH_TRAINING"
-"""Environment variable of a trainer that names its training: `Job.key`."""
+"""Environment variable of a trainer that holds `Job.key`, so that its processes can be recognised."""
 KILL_AFTER_S = 4.0
-"""How long a supervisor may take to end its tree."""
+"""A supervisor that has not ended its trainer's process tree after this long is killed together with it."""
 
 
 class Supervisor(msgspec.Struct, frozen=True):
-    """How to find a supervisor again: a pid alone may have been given to another process."""
+    """A supervisor's identity. The system gives the pid of a dead process to a new one after a while, so the
+    start time belongs to it."""
 
     pid: int
     ticks: int
+    """When the process was started, in clock ticks since the machine started."""
+
+    def lives(self) -> bool:
+        """The process runs: it has not ended, and its pid has not been given to another process."""
+        return processes.alive(self.pid, self.ticks)
 
 
 class Standby:
-    """A supervisor that is up and waits for its run. If we die first, its pipe ends, and so does it."""
+    """A supervisor process that is up and waits to be told what to train.
+
+    It waits on a pipe from the engine. When the engine dies, the pipe closes and the process ends.
+    """
 
     def __init__(self, lock: Path) -> None:
+        """`lock` is the lock file of the seat where it will train. Raises OSError."""
         self._held = lock.open("ab")
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(Path(supervise.__file__))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            pass_fds=[self._held.fileno()],
-            env=_libraries(os.environ),
-        )
+        orders, pipe = os.pipe()
+        self._pipe = open(pipe, "wb", buffering=0)  # noqa: SIM115 - it stays open until `start` or `dismiss`
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(Path(supervise.__file__))],
+                stdin=orders,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=[self._held.fileno()],
+                env=_libraries(os.environ),
+            )
+        except OSError:
+            self._pipe.close()
+            self._held.close()
+            raise
+        finally:
+            os.close(orders)
 
     def start(self, files: TrainingFolder, spec: Spec, nonce: str = "") -> Supervisor:
-        """Let it run, to outlive us. The nonce goes through the pipe and on to the trainer, never to disk.
+        """Let it train; from here on it lives on when the engine dies.
 
-        It shares `lock`, held from here on: while it lives, even if we are killed in this very moment, no
-        other engine can start a run in the same slot. Raises BlockingIOError when one is there already, and
-        BrokenPipeError when it has been killed meanwhile.
+        `nonce` is the secret with which the trainer proves its result. It goes through the pipe, so that it
+        is never on disk. The supervisor shares the seat's lock, which is taken here and held as long as it
+        lives: even if the engine is killed in this moment, no other engine can start a training in the seat.
+
+        Raises BlockingIOError when something trains in the seat already, BrokenPipeError when the waiting
+        process has been killed, and other OSErrors of the disk; in all these cases the process is dismissed.
         """
-        assert self._process.stdin is not None, "stdin is a pipe"
         try:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            remove(files.out)  # the one part of the folder where an earlier attempt's trainer could write
+            files.reset()
+            files.spec.write_bytes(msgspec.json.encode(spec))
+            self._pipe.write(f"{nonce} {files.spec}\n".encode())
+        except OSError:
             self.dismiss()
             raise
-        files.reset()
-        files.spec.write_bytes(msgspec.json.encode(spec))
-        os.write(self._process.stdin.fileno(), f"{nonce} {files.spec}\n".encode())
-        self._process.stdin.close()
+        self._pipe.close()
         self._held.close()
-        return Supervisor(self._process.pid, processes.start_ticks(self._process.pid))
+        return Supervisor(self._process.pid, supervise.ticks(self._process.pid))
 
     def dismiss(self) -> None:
-        """It is not needed."""
-        assert self._process.stdin is not None, "stdin is a pipe"
-        self._process.stdin.close()
+        """End it: it is not needed."""
+        self._pipe.close()
         self._process.kill()
         self._process.wait()
         self._held.close()
 
 
 def _libraries(base: Mapping[str, str]) -> dict[str, str]:
-    """What an interpreter of an unusual place needs to start at all."""
+    """Variables without which a Python interpreter in an unusual place does not start."""
     return {name: base[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in base}
 
 
 async def locate(files: TrainingFolder, lock: Path) -> Supervisor | None:
-    """The live supervisor of this run: the one just started, or one to adopt. None when none lives."""
+    """The living supervisor of the training in this folder; None when there is none.
+
+    A supervisor that has just started holds the seat's lock before it has written who it is, so this waits
+    until it is known or the lock is free.
+    """
     while True:
-        if found := _find(files):
+        if found := find(files):
             return found
-        if _free(lock):
+        if is_free(lock):
             return None
         await asyncio.sleep(0.01)
 
 
-def _find(files: TrainingFolder) -> Supervisor | None:
+def find(files: TrainingFolder) -> Supervisor | None:
+    """The supervisor that this folder names, if it lives."""
     with contextlib.suppress(OSError, msgspec.DecodeError):
         found = msgspec.json.decode(files.supervisor.read_bytes(), type=Supervisor)
-        if processes.alive(found.pid, found.ticks):
-            return found
+        return found if found.lives() else None
     return None
 
 
-def _free(lock: Path) -> bool:
-    with lock.open("ab") as file:
+def is_free(lock: Path) -> bool:
+    """Nothing trains in the seat with this lock file."""
+    with contextlib.suppress(FileNotFoundError), lock.open("rb+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        return True
+    return True
 
 
-def sweep(files: TrainingFolder) -> int:
-    """Kill what a supervisor that was itself killed has left of this training; returns how many processes.
+def end_orphans(files: TrainingFolder) -> int:
+    """Kill the processes of a training whose supervisor was itself killed; returns how many there were.
 
-    Such orphans have no parent any more that we know, but each carries the training's own result path in its
-    environment.
+    They have no parent that is known, but the environment of each names the training's result file.
     """
     mark = f"AUTORESEARCH_RESULT={files.result}".encode()
     return _kill(lambda environment: mark in environment)
 
 
-def sweep_run(identity: str, known: Collection[str]) -> int:
-    """Kill the trainers of one run (`identity` begins their keys) except those whose keys are `known`.
+def sweep(identity: str, known: Collection[str]) -> int:
+    """Kill the trainers of one run except those with a known key; returns how many processes there were.
 
-    Returns how many processes were killed.
+    The key of each of the run's trainings begins with `identity`.
     """
     ours = f"{KEY}={identity}-".encode()
     kept = {f"{KEY}={key}".encode() for key in known}
@@ -133,44 +163,70 @@ def sweep_run(identity: str, known: Collection[str]) -> int:
 
 
 def _kill(wanted: Callable[[list[bytes]], bool]) -> int:
-    """Kill every process whose environment, as a list of `NAME=value`, is wanted."""
-    found = 0
+    """Kill every process whose environment, a list of `NAME=value`, is wanted; returns how many there were.
+
+    Looks again until there are no new ones: a process may start another one before it is killed.
+    """
+    killed = set[int]()
+    while found := set(_processes(wanted)) - killed:
+        for pid in found:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        killed |= found
+    return len(killed)
+
+
+def _processes(wanted: Callable[[list[bytes]], bool]) -> list[int]:
+    found = []
     for entry in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             if wanted(entry.read_bytes().split(b"\0")):
-                os.kill(int(entry.parent.name), signal.SIGKILL)
-                found += 1
+                found.append(int(entry.parent.name))
     return found
 
 
 async def ended(supervisor: Supervisor) -> None:
-    """Wait until the supervisor is gone, whether or not it is our child."""
+    """Wait until the supervisor is gone. It need not be a child of this process."""
     with contextlib.suppress(ProcessLookupError):
         fd = os.pidfd_open(supervisor.pid)
-        gone = asyncio.Event()
         loop = asyncio.get_running_loop()
         try:
+            if supervise.ticks(supervisor.pid) != supervisor.ticks:
+                return  # it has been gone for so long that its pid belongs to another process
+            gone = asyncio.Event()
             loop.add_reader(fd, gone.set)
             await gone.wait()
         finally:
             loop.remove_reader(fd)
             os.close(fd)
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(supervisor.pid, os.WNOHANG)  # noqa: ASYNC222 - WNOHANG does not wait
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(supervisor.pid, os.WNOHANG)  # noqa: ASYNC222 - WNOHANG does not wait
 
 
 async def stop(files: TrainingFolder, supervisor: Supervisor) -> None:
-    """End the whole tree: the supervisor does it; if it cannot, we do. At most `KILL_AFTER_S` + a moment."""
-    with contextlib.suppress(psutil.Error, ProcessLookupError):
-        tree = psutil.Process(supervisor.pid).children(recursive=True)
+    """End the trainer's whole process tree and its supervisor.
+
+    The supervisor does it; if it has not after `KILL_AFTER_S`, all of them are killed from here.
+    """
+    if not supervisor.lives():
+        return
+    tree = _children(supervisor)
+    with contextlib.suppress(ProcessLookupError):
         os.kill(supervisor.pid, signal.SIGTERM)
-        try:
-            await asyncio.wait_for(ended(supervisor), KILL_AFTER_S)
-        except TimeoutError:
-            with contextlib.suppress(psutil.Error):
-                tree += psutil.Process(supervisor.pid).children(recursive=True)
-            for process in tree:
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(ended(supervisor), KILL_AFTER_S)
+        return
+    for process in [*tree, *_children(supervisor)]:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    if supervisor.lives():
+        with contextlib.suppress(ProcessLookupError):
             os.kill(supervisor.pid, signal.SIGKILL)
-            sweep(files)
+    end_orphans(files)
+    await ended(supervisor)
+
+
+def _children(supervisor: Supervisor) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(supervisor.pid).children(recursive=True)
+    return []

@@ -1,4 +1,4 @@
-"""The trainings under way: started, shown, stopped where nothing can come of them, accounted for."""
+"""Runs trainings on an executor's seats: starts, shows and stops them, and says how each of them went."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from loop.training.executor import Ended, Executor, Job, Lost, Show
 from loop.training.follow import FOLLOW_S, Follower
 
 ATTEMPTS = 3
-"""A training that is lost without its own doing is started again, up to this many times in all."""
+"""A training that is lost is attempted this many times in all; then it counts as crashed."""
 
 
 class Terms(Struct, frozen=True):
-    """What a training is held against."""
+    """What a training is compared with."""
 
     metric: str
+    """Name of the number that it has to print."""
     uses_budget: bool = False
     """The unchanged code trains for its whole budget."""
     incumbent: list[ev.CurvePoint] = field(default_factory=list)
@@ -33,91 +34,104 @@ class Result(Struct, frozen=True):
 
     event: ev.TrainingFinished | ev.TrainingLost
     damaged: str = ""
-    """Training data that it changed: nothing measured after it can be believed."""
+    """A file of training data that changed meanwhile: no later measurement on that data can be believed."""
 
 
 class _UnderWay:
     """A training while it goes on."""
 
-    def __init__(self, job: Job, follower: Follower) -> None:
-        self.job, self.follower = job, follower
-        self.ended: tuple[ev.Outcome, str] | None = None
-        """How and why we ended it ourselves."""
-        self.ending: asyncio.Task[None] | None = None
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.stopped: tuple[ev.Outcome, str] | None = None
+        """The outcome and the reason, once it was decided to stop it."""
+
+    def stop(self, outcome: ev.Outcome, reason: str) -> bool:
+        """Decide that it is to be stopped. Returns False when that was decided before."""
+        if self.stopped is not None:
+            return False
+        self.stopped = outcome, reason
+        return True
 
 
 class Trainings:
-    """Trains on an executor's seats, and knows what trains there now."""
+    """The trainings of one engine."""
 
     def __init__(self, executor: Executor, show: Show, *, stop_early: bool = True) -> None:
         self._executor, self._show, self._stop_early = executor, show, stop_early
         self._under_way: dict[tuple[int, int], _UnderWay] = {}
 
     async def train(self, job: Job, attempt: int, started_at: float, terms: Terms) -> Result:
-        """Train to the end and say how it went; a training that survived its engine is taken over.
+        """Train to the end and say how it went; a training that an earlier engine started is taken over.
 
-        `started_at` is when its first attempt started, in seconds since the epoch. When this is cancelled,
-        the training's process tree is ended, and nothing is known of the training: it starts again later.
+        `attempt` is counted from 1. `started_at` is when the first attempt started, in seconds since the
+        epoch. When this is cancelled, the training's process tree is ended; it has no result, and can be
+        trained again later. Raises OSError when it cannot be started, followed or stopped now; call it again.
         """
-        await self._executor.start(job)
-        found = _UnderWay(job, Follower(job.folder, job.n, job.training, self._show))
-        self._under_way[job.n, job.training] = found
-        looking = asyncio.create_task(self._look(found, terms.incumbent))
+        training = self._under_way[job.n, job.training] = _UnderWay(job)
         try:
-            ended = await self._executor.follow(job)
+            await self._executor.start(job)
+            follower = Follower(job, self._show)
+            ended = await self._watch(training, follower, terms.incumbent)
         except asyncio.CancelledError:
             await self._executor.stop(job)
             raise
         finally:
             del self._under_way[job.n, job.training]
-            looking.cancel()
-            found.follower.close()
-        if isinstance(ended, Lost) and found.ended is None and attempt < ATTEMPTS:
+        if isinstance(ended, Lost) and training.stopped is None and attempt < ATTEMPTS:
             return Result(ev.TrainingLost(job.n, job.training, attempt, ended.reason), ended.damaged)
-        return Result(self._finished(found, ended, started_at, terms), ended.damaged)
-
-    def stop(self, n: int, reason: str) -> bool:
-        """End the trainings of experiment `n`: they are then finished as stopped, for this reason.
-
-        Returns False when there is none to stop.
-        """
-        ended = [self._end(x, "stopped", reason) for (number, _), x in self._under_way.items() if number == n]
-        return any(ended)
-
-    def _end(self, found: _UnderWay, outcome: ev.Outcome, reason: str) -> bool:
-        if found.ended is not None:
-            return False
-        found.ended = outcome, reason
-        found.ending = asyncio.create_task(self._executor.stop(found.job))
-        return True
-
-    async def _look(self, found: _UnderWay, incumbent: list[ev.CurvePoint]) -> None:
-        """Read what the trainer prints until cancelled; end it when nothing can come of it any more."""
-        while True:
-            found.follower.read()
-            if self._stop_early and found.ended is None:
-                why = early_stop.doomed(found.follower.curve, found.follower.nans, incumbent)
-                if why and self._end(found, "doomed", f"stopped early: {why}"):
-                    self._show(ev.Notice("info", f"stopped early: {why}"))
-            await asyncio.sleep(FOLLOW_S)
-
-    def _finished(
-        self, found: _UnderWay, ended: Ended | Lost, started_at: float, terms: Terms
-    ) -> ev.TrainingFinished:
-        """What the training amounts to, from what it left in its folder."""
-        if found.ended is not None:
-            exit = Exit(*found.ended, -15, started_at, time.time())
-        elif isinstance(ended, Lost):
-            reason = f"{ended.reason} {ATTEMPTS} times"
-            exit = Exit("crashed", reason, -9, started_at, time.time())
-        else:
-            exit = ended.exit
-        return outcome.finished(
-            found.job,
-            exit,
+        finished = outcome.finished(
+            job,
+            _exit(training, ended, started_at),
             terms.metric,
-            steps_s=found.follower.steps_s,
+            steps_s=follower.steps_s,
             changed=ended.changed if isinstance(ended, Ended) else [],
             uses_budget=terms.uses_budget,
             fenced=any(place.fence != "off" for place in self._executor.describe()),
         )
+        return Result(finished, ended.damaged)
+
+    def stop(self, n: int, reason: str) -> bool:
+        """Stop the trainings of experiment `n`: they finish with the outcome `stopped` and this reason.
+
+        Returns False when there is none to stop.
+        """
+        found = [t.stop("stopped", reason) for (number, _), t in self._under_way.items() if number == n]
+        return any(found)
+
+    async def _watch(
+        self, training: _UnderWay, follower: Follower, incumbent: list[ev.CurvePoint]
+    ) -> Ended | Lost:
+        """Show what the trainer prints until it has ended, and stop it when that was decided."""
+        following = asyncio.create_task(self._executor.follow(training.job))
+        stopping = False
+        try:
+            while not following.done():
+                follower.read()
+                self._decide(training, follower, incumbent)
+                if training.stopped is not None and not stopping:
+                    stopping = True
+                    await self._executor.stop(training.job)
+                await asyncio.wait({following}, timeout=FOLLOW_S)
+            return following.result()
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            follower.close()
+
+    def _decide(self, training: _UnderWay, follower: Follower, incumbent: list[ev.CurvePoint]) -> None:
+        """Decide to stop a training that cannot become better than the incumbent any more."""
+        if self._stop_early and training.stopped is None:
+            why = early_stop.doomed(follower.curve, follower.nans, incumbent)
+            if why and training.stop("doomed", f"stopped early: {why}"):
+                self._show(ev.Notice("info", f"stopped early: {why}"))
+
+
+def _exit(training: _UnderWay, ended: Ended | Lost, started_at: float) -> Exit:
+    """How the training's process ended; -15 and -9 are the signals SIGTERM and SIGKILL."""
+    if training.stopped is not None:
+        result, reason = training.stopped
+        return Exit(result, reason, exit_code=-15, started=started_at, ended=time.time())
+    if isinstance(ended, Lost):
+        reason = f"{ended.reason} {ATTEMPTS} times"
+        return Exit("crashed", reason, exit_code=-9, started=started_at, ended=time.time())
+    return ended.exit

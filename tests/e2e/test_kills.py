@@ -58,7 +58,7 @@ class Victim:
         """The living supervisor (s) and its trainer (t), as far as they are targets."""
         found: list[psutil.Process] = []
         for path in self.paths.folder.glob("experiments/*/training-*"):
-            if alive := supervisor._find(training_folder.TrainingFolder(path)):
+            if alive := supervisor.find(training_folder.TrainingFolder(path)):
                 with contextlib.suppress(psutil.Error):
                     process = psutil.Process(alive.pid)
                     found += process.children() if "t" in targets else []

@@ -1,1 +1,4 @@
-"""Programs that run as processes of their own around a trainer. Standard library only."""
+"""The supervisor of a trainer, and the fence that it puts around it.
+
+They run as a process of their own, without this package and its dependencies: standard library only.
+"""

@@ -1,15 +1,18 @@
-"""Lets a fenced trainer connect to its own Unix sockets and to nobody else's. Standard library only.
+"""Connects a fenced trainer to its own Unix sockets, and to nobody else's. Standard library only.
 
-Before version 9 Landlock does not ask where a socket file lies, and a filter cannot read a path. So the
-filter of `sandbox.py` hands each connect() to the supervisor, which looks, and does it for the trainer: to a
-socket in a folder that the trainer may write, as data loaders' workers need, and to no other. The system's
-bus, a key agent, Docker or the engine stay out of reach.
+A trainer needs Unix sockets between its own processes, as data loaders' workers do. But a socket file can
+also belong to the system's bus, a key agent, Docker or the engine. Landlock restricts connecting to socket
+files from its version 9 on; before, only seccomp can, and a seccomp filter cannot read the path in a call's
+arguments. So the filter of `sandbox.py` passes each connect() to the supervisor (seccomp_unotify(2)). The
+supervisor reads the path and makes the connection for the trainer if the socket is in a folder that the
+trainer may write, and refuses it otherwise.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import select
@@ -17,23 +20,46 @@ import socket
 import struct
 import threading
 from collections.abc import Sequence
+from typing import NamedTuple
 
 RECEIVE, SEND, STILL_THERE = 0xC0502100, 0xC0182101, 0x40082102
-"""ioctls of a seccomp listener."""
+"""ioctls of a seccomp listener: SECCOMP_IOCTL_NOTIF_RECV, _SEND and _ID_VALID in linux/seccomp.h."""
 NOTICE, ANSWER = "QIIiIQ6Q", "QqiI"
+"""struct seccomp_notif and struct seccomp_notif_resp of that file, as formats of Python's struct module."""
 PIDFD_GETFD = 438
+"""Number of this system call, which is the same on all machines."""
 ADDRESS_BYTES = 110
+"""Size of struct sockaddr_un: no address of a Unix socket is longer."""
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
+class Call(NamedTuple):
+    """A call of connect() that waits for its answer."""
+
+    identity: int
+    """Number of the call."""
+    pid: int
+    """The trainer's thread that made it."""
+    fd: int
+    """The socket's file descriptor in that thread."""
+    address: int
+    """Where in the trainer's memory the address to connect to is."""
+    size: int
+    """Bytes of that address."""
+
+
 def serve(listener: int, folders: Sequence[str]) -> None:
-    """Answer in a thread of its own until the last trainer process is gone: whatever a trainer makes it wait
-    for, the supervisor's watch goes on."""
+    """Answer the calls that arrive at `listener` until the last process of the trainer is gone.
+
+    Sockets in `folders` may be connected to. This happens in a thread of its own: a trainer can make a
+    connection take any time, and the supervisor must keep its limits meanwhile.
+    """
     inside = [os.path.realpath(folder) + "/" for folder in folders]
     threading.Thread(target=_serve, args=(listener, inside), daemon=True).start()
 
 
 def _serve(listener: int, inside: list[str]) -> None:
+    """Answer calls until the listener hangs up."""
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     while poll.poll()[0][1] & select.POLLIN:
@@ -41,44 +67,47 @@ def _serve(listener: int, inside: list[str]) -> None:
         try:
             fcntl.ioctl(listener, RECEIVE, notice)
         except OSError:
-            continue  # whoever asked is gone
+            continue  # the process that called is gone
         identity, pid, _, _, _, _, fd, address, size, *_ = struct.unpack(NOTICE, notice)
-        error = _connect(listener, identity, pid, fd & 0xFFFFFFFF, address, size & 0xFFFFFFFF, inside)
+        call = Call(identity, pid, fd & 0xFFFFFFFF, address, size & 0xFFFFFFFF)
+        error = _connect(listener, call, inside)
         with contextlib.suppress(OSError):
             fcntl.ioctl(listener, SEND, struct.pack(ANSWER, identity, 0, -error, 0))
 
 
-def _connect(
-    listener: int, identity: int, pid: int, fd: int, address: int, size: int, inside: list[str]
-) -> int:
-    """Connect file `fd` of a trainer's thread `pid`; returns an errno, 0 when it worked."""
+def _connect(listener: int, call: Call, inside: list[str]) -> int:
+    """Connect the trainer's socket if its address is in a folder of `inside`, whose names end in `/`.
+
+    Returns an errno; 0 when it is connected.
+    """
     opened: list[int] = []
     try:
-        memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        memory = os.open(f"/proc/{call.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
         opened.append(memory)
-        given = os.pread(memory, min(size, ADDRESS_BYTES), address)
-        fcntl.ioctl(listener, STILL_THERE, struct.pack("Q", identity))
+        given = os.pread(memory, min(call.size, ADDRESS_BYTES), call.address)
+        # Raises OSError when the caller is gone: then its pid may belong to another process already.
+        fcntl.ioctl(listener, STILL_THERE, struct.pack("Q", call.identity))
         path = given[2:].split(b"\0")[0]
         if given[:2] != struct.pack("H", socket.AF_UNIX) or not path:
-            return 13  # EACCES
-        target = os.open(os.path.join(f"/proc/{pid}/cwd".encode(), path), os.O_PATH | os.O_CLOEXEC)
+            return errno.EACCES
+        target = os.open(os.path.join(f"/proc/{call.pid}/cwd".encode(), path), os.O_PATH | os.O_CLOEXEC)
         opened.append(target)
-        # What was looked at is what is connected to, however the path is changed meanwhile.
+        # The opened file is checked and connected to, so it does not help to change the path in between.
         if not os.readlink(f"/proc/self/fd/{target}").startswith(tuple(inside)):
-            return 13
-        with _taken(pid, fd) as theirs:
+            return errno.EACCES
+        with _taken(call.pid, call.fd) as theirs:
             theirs.connect(f"/proc/self/fd/{target}")
         return 0
     except OSError as error:
-        return error.errno or 13
+        return error.errno or errno.EACCES
     finally:
         for number in opened:
             os.close(number)
 
 
 def _taken(pid: int, fd: int) -> socket.socket:
-    """The trainer's own socket, in our hands too."""
-    with open(f"/proc/{pid}/status") as status:
+    """The trainer's socket `fd`, opened in this process too."""
+    with open(f"/proc/{pid}/status") as status:  # a pidfd is opened by the process, not by one of its threads
         process = next(int(line.split()[1]) for line in status if line.startswith("Tgid:"))
     handle = os.pidfd_open(process)
     try:

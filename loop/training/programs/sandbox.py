@@ -1,16 +1,21 @@
-"""The fence around a trainer: what a process may reach once it has gone through here.
+"""The fence around a trainer: restricts this process and all its children, and cannot be taken off again.
 
-`supervise.py` calls `enter` between fork and exec; `python sandbox.py` tries it out and says what this
-machine has. Standard library only. Each measure is one that a process may take upon itself, for good and for
-all its children, without privileges, in a container too: resource limits, no new privileges, capabilities
-dropped, Landlock for files, TCP, signals, and a seccomp filter for what Landlock leaves open. docs/sandbox.md
-says what each attack meets.
+`supervise.py` calls `enter` in the new process before the trainer starts in it. `python sandbox.py` tries
+each measure and prints as JSON which of them this machine's kernel supports. Standard library only.
+
+A process can take all these measures without privileges, also in a container:
+- resource limits (setrlimit(2)),
+- no new privileges (a setuid program gives none) and no capabilities (root loses its special powers),
+- Landlock, which restricts files, TCP and signals (landlock(7)),
+- a seccomp filter, which refuses system calls that Landlock does not cover (seccomp(2)).
+docs/sandbox.md says what this protects and what it does not.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import platform
@@ -22,12 +27,16 @@ from typing import Any
 
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
+"""Options of prctl(2), from linux/prctl.h."""
 TASKS = 50_000
-"""Threads of this user at most, those outside the fence included: a bound for what floods."""
+"""How many threads this user may have, those outside the fence included. It stops a trainer that floods the
+machine with processes before the supervisor counts them."""
 CAP_DAC_OVERRIDE = 1
-"""The one capability that root keeps: its files may belong to another user."""
+"""The capability to reach files of other users. Root keeps it: training data may belong to someone else."""
+CAPABILITY_VERSION = 0x20080522
+"""_LINUX_CAPABILITY_VERSION_3 of linux/capability.h."""
 
-# --- Landlock: linux/landlock.h ---
+# --- Landlock: names and numbers of linux/landlock.h, without their prefixes ---
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE = (1 << i for i in range(6))
 MAKE_DIR, MAKE_REG, MAKE_SOCK, MAKE_FIFO, MAKE_SYM = (1 << i for i in (7, 8, 9, 10, 12))
@@ -37,27 +46,33 @@ WRITE = READ | WRITE_FILE | REMOVE_DIR | REMOVE_FILE | REFER | TRUNCATE
 WRITE |= MAKE_DIR | MAKE_REG | MAKE_SOCK | MAKE_FIFO | MAKE_SYM
 DEVICE = READ_FILE | WRITE_FILE | IOCTL_DEV
 FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
-"""What can be granted on something that is not a folder."""
-HANDLED = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16, 6: 16, 7: 16, 8: 16, 9: 17}
-"""How many file rights each ABI knows; later ones know at least those of the last."""
+"""The rights that can be granted on something that is not a folder."""
+RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16, 6: 16, 7: 16, 8: 16, 9: 17}
+"""How many of the file rights each version of Landlock knows; later ones know at least those of the last."""
 TCP, SCOPES = 0b11, 0b11
+"""Restrict binding and connecting by TCP; restrict abstract Unix sockets and signals to this process tree."""
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
+"""Numbers of the system calls landlock_*, the same on all machines."""
 PATH_BENEATH = 1
+"""Kind of rule that grants rights on a folder and all below it."""
 
 
 def landlock_abi() -> int:
-    """Version of Landlock that the kernel offers; 0 when none."""
+    """The version of Landlock that the kernel offers; 0 when it has none."""
     return max(0, LIBC.syscall(CREATE_RULESET, None, 0, 1)) if LIBC else 0
 
 
 def landlock(fence: dict[str, Any], abi: int) -> None:
-    """Leave only the files that `fence` names within reach; TCP and signals to others go too if they can."""
-    known = (1 << HANDLED.get(abi, HANDLED[9])) - 1
+    """Deny all files but those that `fence` names, and TCP and signals to other processes.
+
+    `abi` is the version of Landlock: TCP needs version 4, signals need version 6.
+    """
+    known = (1 << RIGHTS.get(abi, RIGHTS[9])) - 1
     net = TCP if abi >= 4 and not fence["network"] else 0
     attributes = struct.pack("QQQ", known, net, SCOPES if abi >= 6 else 0)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = _call("landlock_create_ruleset", CREATE_RULESET, attributes, size, 0)
-    own = [f"/proc/{os.getpid()}"]  # CUDA names its threads there
+    own = [f"/proc/{os.getpid()}"]  # CUDA writes the names of its threads there
     for paths, access in ((fence["read"], READ), (fence["write"] + own, WRITE), (fence["devices"], DEVICE)):
         for path in paths:
             with contextlib.suppress(FileNotFoundError, PermissionError, NotADirectoryError):
@@ -67,6 +82,7 @@ def landlock(fence: dict[str, Any], abi: int) -> None:
 
 
 def _allow(ruleset: int, path: str, access: int) -> None:
+    """Grant rights on a path and, if it is a folder, on all below it."""
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         granted = access if os.path.isdir(path) else access & FILE
@@ -75,7 +91,7 @@ def _allow(ruleset: int, path: str, access: int) -> None:
         os.close(fd)
 
 
-# --- seccomp: linux/seccomp.h, linux/filter.h ---
+# --- seccomp: names and numbers of linux/seccomp.h and linux/filter.h ---
 
 CALLS: dict[str, dict[str, int]] = {
     "x86_64": {
@@ -106,77 +122,95 @@ CALLS: dict[str, dict[str, int]] = {
         "prlimit64": 261,
     },
 }  # fmt: skip
-"""Numbers of the system calls that are refused or looked at, where they differ between machines."""
+"""System calls that are refused or restricted, with their numbers where these differ between machines."""
 EVERYWHERE = {
     "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_tree": 428,
     "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "pidfd_getfd": 438,
     "process_madvise": 440, "mount_setattr": 442, "quotactl_fd": 443, "setxattrat": 463,
     "removexattrat": 466, "open_tree_attr": 467, "file_setattr": 469,
 }  # fmt: skip
+"""System calls that are refused, with the numbers that they have on all machines."""
 PRETENDED = ("chmod", "fchmodat", "utime", "utimes", "futimesat", "utimensat")
-"""Landlock does not cover them, and libraries use them for tidiness: they do nothing and say it is done."""
-CLONE3, FCHMODAT2, NEWEST = 435, 452, 470
-"""A call this list does not know yet is answered as one that does not exist."""
+"""These calls do nothing and report success. They change modes and times of files by path, which Landlock
+does not restrict; libraries call them where it hardly matters, and would fail if they were refused."""
+CLONE3, FCHMODAT2, FIRST_UNKNOWN = 435, 452, 470
+"""Calls from the number FIRST_UNKNOWN on are newer than this file; they fail as if the kernel lacked them."""
 ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+"""How the kernel names the machine to a filter (linux/audit.h)."""
 NAMESPACES = 0x7E020000
-"""Flags of clone() that make new namespaces."""
+"""Flags of clone() that create namespaces, in which a process has more rights."""
 AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET = 1, 1, 5
-LOAD, EQUAL, GREATER, ANY, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
+LOAD, EQUAL, AT_LEAST, ANY, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
+"""Instructions of a filter: load a word; jump if it equals, is at least, or has a bit of; mask it; return."""
 ALLOW, ERRNO, KILL, ASK = 0x7FFF0000, 0x00050000, 0x80000000, 0x7FC00000
-EPERM, EACCES, ENOSYS = 1, 13, 38
+"""What a filter returns: do the call, fail with an errno (0: do nothing), kill, or ask the listener."""
 NUMBER, ARCHITECTURE, FIRST, SECOND = 0, 4, 16, 24
-"""Offsets in struct seccomp_data: the call's number, the machine, the low words of its arguments."""
+"""Offsets in struct seccomp_data: number of the call, machine, low words of the first two arguments."""
 
 SECCOMP = {"x86_64": 317, "aarch64": 277}
+"""Number of the system call seccomp."""
 SET_FILTER, NEW_LISTENER = 1, 8
 
-Code = list[tuple[int, int, int, int]]
+Instruction = tuple[int, int, int, int]
+"""An instruction, how many instructions to skip if its condition holds, how many if not, and its operand."""
+Code = list[Instruction]
 
 
 def program(machine: str, network: bool, abi: int, asked: bool = False) -> bytes:
-    """The filter as BPF. Refused calls fail with a permission error that a traceback shows. `asked`: there is
-    a listener for connect() (see `broker.py`)."""
+    """The seccomp filter for a machine of this kind, as BPF code.
+
+    Refused calls fail with a permission error, which the trainer's traceback shows. `abi` is the version of
+    Landlock. `asked` says whether there is a listener that decides about connect() (see `broker.py`).
+    """
     calls = {**CALLS[machine], **EVERYWHERE}
     code: Code = [(LOAD, 0, 0, ARCHITECTURE), (EQUAL, 1, 0, ARCH[machine]), (RETURN, 0, 0, KILL)]
-    code += [(LOAD, 0, 0, NUMBER), (GREATER, 0, 1, NEWEST), _refuse(ENOSYS)]
-    code += _case(CLONE3, [_refuse(ENOSYS)])  # its flags are out of sight; libc then takes clone()
+    code += [(LOAD, 0, 0, NUMBER), (AT_LEAST, 0, 1, FIRST_UNKNOWN), _refuse(errno.ENOSYS)]
+    code += _case(CLONE3, [_refuse(errno.ENOSYS)])  # a filter cannot see its flags; libc uses clone() instead
     code += _case(FCHMODAT2, [(RETURN, 0, 0, ERRNO)])
-    code += _case(calls.pop("clone"), [(LOAD, 0, 0, FIRST), (ANY, 0, 1, NAMESPACES), _refuse(EPERM)])
-    code += _case(calls.pop("prlimit64"), [(LOAD, 0, 0, FIRST), (EQUAL, 1, 0, 0), _refuse(EPERM)])
-    socket, pair, connect = (calls.pop(name) for name in ("socket", "socketpair", "connect"))
+    code += _case(calls.pop("clone"), [(LOAD, 0, 0, FIRST), (ANY, 0, 1, NAMESPACES), _refuse(errno.EPERM)])
+    code += _case(calls.pop("prlimit64"), [(LOAD, 0, 0, FIRST), (EQUAL, 1, 0, 0), _refuse(errno.EPERM)])
+    new_socket, new_pair, connect = (calls.pop(name) for name in ("socket", "socketpair", "connect"))
     if not network:
-        code += _case(socket, _unix_only(SOCK_STREAM))
-        code += _case(pair, _unix_only(SOCK_STREAM, SOCK_SEQPACKET))
-        if abi < 9:  # from there on Landlock tells sockets of our own from others'
-            code += _case(connect, [(RETURN, 0, 0, ASK) if asked else _refuse(EACCES)])
+        code += _case(new_socket, _unix_only(SOCK_STREAM))
+        code += _case(new_pair, _unix_only(SOCK_STREAM, SOCK_SEQPACKET))
+        if abi < 9:  # from version 9 on Landlock restricts connecting to socket files
+            code += _case(connect, [(RETURN, 0, 0, ASK) if asked else _refuse(errno.EACCES)])
     for name, number in calls.items():
-        code += _case(number, [(RETURN, 0, 0, ERRNO) if name in PRETENDED else _refuse(EPERM)])
+        code += _case(number, [(RETURN, 0, 0, ERRNO) if name in PRETENDED else _refuse(errno.EPERM)])
     code.append((RETURN, 0, 0, ALLOW))
     return b"".join(struct.pack("HBBI", *instruction) for instruction in code)
 
 
-def _refuse(errno: int) -> tuple[int, int, int, int]:
-    return RETURN, 0, 0, ERRNO | errno
+def _refuse(error: int) -> Instruction:
+    """Let the call fail with this errno."""
+    return RETURN, 0, 0, ERRNO | error
 
 
 def _case(number: int, then: Code) -> Code:
-    """`then` for one call; what falls through it is allowed."""
+    """Do `then` if the call has this number, and allow the call if `then` does not return."""
     return [(EQUAL, 0, len(then) + 1, number), *then, (RETURN, 0, 0, ALLOW)]
 
 
 def _unix_only(*types: int) -> Code:
-    """Refuse sockets of other families, and datagrams: they reach any socket file without connect()."""
+    """Refuse sockets that are not Unix sockets of one of these types.
+
+    Datagram sockets must not be among them: they can send to any socket file without connect().
+    """
     wanted: Code = [(EQUAL, len(types) - i, 0, kind) for i, kind in enumerate(types)]
     return [
-        (LOAD, 0, 0, FIRST), (EQUAL, 1, 0, AF_UNIX), _refuse(EACCES),
-        (LOAD, 0, 0, SECOND), (AND, 0, 0, 0xF), *wanted, _refuse(EACCES),
+        (LOAD, 0, 0, FIRST), (EQUAL, 1, 0, AF_UNIX), _refuse(errno.EACCES),
+        (LOAD, 0, 0, SECOND), (AND, 0, 0, 0xF), *wanted, _refuse(errno.EACCES),
     ]  # fmt: skip
 
 
 def seccomp(network: bool, abi: int, channel: socket.socket | None) -> None:
-    """Refuse the calls that lead around the fence; whoever answers connect() gets a listener by `channel`."""
+    """Refuse the system calls that lead around the fence.
+
+    Where connect() has to be decided by path, the file descriptor of a listener for it is sent through
+    `channel` to the supervisor; without `channel`, connect() is refused.
+    """
     if channel and not network and abi < 9:
-        with contextlib.suppress(OSError):  # there can be one listener only, and a container may have it
+        with contextlib.suppress(OSError):  # there can be only one listener, and the container may have it
             listener = _filter(program(platform.machine(), network, abi, True), NEW_LISTENER)
             socket.send_fds(channel, [b"listener"], [listener])
             os.close(listener)
@@ -185,19 +219,20 @@ def seccomp(network: bool, abi: int, channel: socket.socket | None) -> None:
 
 
 def _filter(code: bytes, flags: int) -> int:
+    """Install a filter; returns the listener if the flags ask for one."""
     buffer = ctypes.create_string_buffer(code, len(code))
     # struct sock_fprog: a length, and after its padding a pointer
     prog = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer))
     return _call("seccomp", SECCOMP[platform.machine()], SET_FILTER, flags, prog)
 
 
-# --- the rest ---
+# --- limits, capabilities, and all of it together ---
 
 
 def limit(fence: dict[str, Any]) -> None:
-    """No core dumps, no flood of processes (the supervisor counts closer), no file larger than allowed."""
+    """Set resource limits: no core dumps, `TASKS` threads, and files of at most `file_bytes`."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(ValueError, OSError):  # the user's own limit may be lower
+    with contextlib.suppress(ValueError, OSError):  # the limit in force may be lower and cannot be raised
         resource.setrlimit(resource.RLIMIT_NPROC, (TASKS, TASKS))
     if fence["file_bytes"]:
         most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
@@ -206,9 +241,9 @@ def limit(fence: dict[str, Any]) -> None:
 
 
 def drop_capabilities() -> None:
-    """Root without root's powers; nothing changes for others."""
+    """Give up all capabilities but `CAP_DAC_OVERRIDE`. Only root has any; for other users nothing changes."""
     assert LIBC is not None
-    header, old = struct.pack("Ii", 0x20080522, 0), ctypes.create_string_buffer(24)
+    header, old = struct.pack("Ii", CAPABILITY_VERSION, 0), ctypes.create_string_buffer(24)
     if LIBC.capget(header, old) != 0:
         return
     for capability in range(64):
@@ -219,7 +254,11 @@ def drop_capabilities() -> None:
 
 
 def enter(fence: dict[str, Any], channel: socket.socket | None = None) -> None:
-    """Shut this process in, for good. Raises OSError when a measure that the machine should have fails."""
+    """Put this process behind the fence, for ever (`fence`: `loop.records.training_folder.Fence`).
+
+    `channel` is a socket to the supervisor, as in `seccomp`. Raises OSError when a measure fails that the
+    fence asks for.
+    """
     limit(fence)
     if not fence["on"] or LIBC is None:
         return
@@ -240,6 +279,7 @@ def _no_new_privs() -> None:
 
 
 def _call(what: str, number: int, *arguments: Any) -> int:
+    """Make a system call by its number. Raises OSError, which names it as `what`."""
     assert LIBC is not None
     result: int = LIBC.syscall(number, *arguments)
     if result < 0:
@@ -248,7 +288,7 @@ def _call(what: str, number: int, *arguments: Any) -> int:
 
 
 def probe() -> dict[str, int]:
-    """What works here, by doing it: the ABI of Landlock (0: none), and whether a filter can be set."""
+    """Try each measure: the version of Landlock (0: none), and whether a filter can be installed (1 or 0)."""
     found = {"landlock": 0, "seccomp": 0}
     everything = {"read": ["/"], "write": [], "devices": [], "network": False}
     with contextlib.suppress(OSError, AssertionError):

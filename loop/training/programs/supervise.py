@@ -1,13 +1,17 @@
-"""The process between the engine and a trainer. Standard library only: it starts in milliseconds.
+"""The supervisor: the process between the engine and one trainer.
 
-    echo NONCE SPEC.json | python -I -S loop/supervise.py
+    echo "NONCE SPEC.json" | python -I -S loop/training/programs/supervise.py
 
-It waits for that line, so that the next run's supervisor can be up before it is needed. Then it starts the
-command in a session of its own, waits, and writes `exit.json`, so that a result is not lost when the engine
-dies first. It enforces the time-out and the limits itself for the same reason, and on SIGTERM, time-out or
-the trainer's end it kills every process the trainer left, also those that called setsid: as a subreaper it is
-the parent of all orphans below it. The trainer lives behind the fence of `sandbox.py`; this process does not,
-so nothing in there can end or change it.
+It waits for that line, so that it can be started before it is needed. Then it starts the command that the
+specification file names, waits for its end, and writes `exit.json`. It is a process of its own so that a
+training and its result survive the engine; therefore it also keeps the time-out and the other limits.
+
+When the trainer ends, or on SIGTERM, time-out or an exceeded limit, it ends every process that the trainer
+has started, also those that called setsid: it is a subreaper (prctl(2)), so the kernel makes it the parent of
+all processes below it whose own parent has died.
+
+The trainer runs behind the fence of `sandbox.py`. This process does not, and the trainer can neither end nor
+change it. It uses the standard library only, so that it starts in milliseconds and on any machine.
 """
 
 from __future__ import annotations
@@ -28,31 +32,37 @@ from pathlib import Path
 from typing import Any
 
 NONCE = "AUTORESEARCH_NONCE"
-"""Proves a result; it comes to us by a pipe and goes to the trainer by the environment, never by a file."""
+"""Environment variable with the secret with which the trainer proves its result. It comes through a pipe and
+is never in a file."""
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 POLL_S = 0.1
+"""Seconds between two looks at the time-out, the size of the log and received signals."""
 MEASURE_S = 1.0
-"""How often the tree is measured: it takes a walk over all of /proc."""
+"""Seconds between two measurements of processes, memory and disk: each reads all of /proc."""
 GRACE_S = 2.0
+"""Seconds between asking the trainer's processes to end (SIGTERM) and killing them (SIGKILL)."""
 SANDBOX: dict[str, Any] = {}
 BROKER: dict[str, Any] = {}
-"""What the files of these names beside this one define: this program is no part of a package."""
+"""The functions of sandbox.py and broker.py, by name. They are read as files, because this program runs
+without the package that it belongs to."""
 MANY_FILES = 200_000
+"""A trainer that writes more files than this is ended."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
+"""Bytes in a page of memory."""
 
 
 def main() -> None:
-    """Run the command of the specification file that is named on standard input; see `loop.trainer.Spec`."""
+    """Wait for a line on standard input, then run what it names (`loop.records.training_folder.Spec`)."""
     line = os.read(0, 65536).decode()
-    if line.endswith("\n"):  # else whoever started us is gone
+    if line.endswith("\n"):  # else the engine that started this process is gone
         nonce, _, path = line[:-1].partition(" ")
         run(json.loads(Path(path).read_text()), nonce)
 
 
 def run(spec: dict[str, Any], nonce: str) -> None:
-    """One training run, from its first process to its last."""
+    """Run one training, from its first process to the end of its last one, and write exit.json."""
     write(Path(spec["supervisor"]), {"pid": os.getpid(), "ticks": ticks(os.getpid())}, durable=False)
     if LIBC:
         LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -80,11 +90,12 @@ def run(spec: dict[str, Any], nonce: str) -> None:
 
 
 def start(spec: dict[str, Any], log: int, nonce: str) -> subprocess.Popen[bytes]:
-    """The trainer, behind its fence."""
+    """Start the trainer behind its fence."""
     ours, theirs = socket.socketpair()
 
     def prepare() -> None:
-        """In the child: a trainer must not outlive a supervisor that was killed, nor leave its fence."""
+        """Runs in the new process, before the trainer: from here on it dies with this supervisor, and is
+        behind the fence."""
         if LIBC:
             LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         try:
@@ -112,12 +123,15 @@ def start(spec: dict[str, Any], log: int, nonce: str) -> subprocess.Popen[bytes]
 
 
 def neighbour(name: str) -> dict[str, Any]:
-    """What a file beside this one defines."""
+    """The functions of another file in this folder, by name."""
     return runpy.run_path(str(Path(__file__).with_name(name)))
 
 
 def ticks(pid: int) -> int:
-    """When a process was started, in clock ticks since boot: with the pid, its identity. 0 off Linux."""
+    """When a process was started, in clock ticks since the machine started; 0 when it is not known.
+
+    A pid is given to another process after a while; together with this number it is unique.
+    """
     with contextlib.suppress(OSError):
         return int(Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[19])
     return 0
@@ -126,7 +140,10 @@ def ticks(pid: int) -> int:
 def watch(
     child: subprocess.Popen[bytes], spec: dict[str, Any], log: int, stopped: list[int]
 ) -> tuple[str, str]:
-    """Wait for the end; returns the outcome and its reason."""
+    """Wait until the trainer ends, exceeds a limit, or is to be stopped; returns the outcome and its reason.
+
+    `stopped` holds the signals that this process has received.
+    """
     deadline = time.monotonic() + float(spec["timeout_s"])
     measured = time.monotonic()
     wait = end_of(child)
@@ -137,7 +154,7 @@ def watch(
         if now > deadline:
             return "timeout", f"still running after {float(spec['timeout_s']):g} s"
         if os.fstat(log).st_size > spec["log_bytes"]:
-            return "crashed", ""
+            return "crashed", ""  # `run` gives the reason
         if now > measured + MEASURE_S:
             if excess := too_much(child.pid, spec):
                 return "crashed", excess
@@ -147,7 +164,7 @@ def watch(
 
 
 def too_much(pid: int, spec: dict[str, Any]) -> str:
-    """What the tree takes more of than it may, as a sentence; empty when it keeps within its limits."""
+    """The limit that the process `pid` and all below it exceed, in words; empty when there is none."""
     tree = [pid, *descendants(pid)]
     if len(tree) > spec["processes"]:
         return f"started {len(tree)} processes, limit {spec['processes']}"
@@ -162,7 +179,7 @@ def too_much(pid: int, spec: dict[str, Any]) -> str:
 
 
 def end_of(child: subprocess.Popen[bytes]) -> Callable[[float], bool]:
-    """A function that waits so many seconds for the child's end: true as soon as it is there."""
+    """A function that waits for the child's end for a given number of seconds, and says whether it came."""
     if not hasattr(os, "pidfd_open"):
 
         def wait(seconds: float) -> bool:
@@ -177,7 +194,7 @@ def end_of(child: subprocess.Popen[bytes]) -> Callable[[float], bool]:
 
 
 def describe(code: int) -> str:
-    """An exit code in words."""
+    """An exit code in words: negative ones are signals."""
     if code < 0:
         with contextlib.suppress(ValueError):
             return f"killed by {signal.Signals(-code).name}"
@@ -185,7 +202,7 @@ def describe(code: int) -> str:
 
 
 def descendants(root: int) -> list[int]:
-    """Every process below this one: the trainer's tree and orphans that came to us as the subreaper."""
+    """Every process below `root`: its children, their children, and so on."""
     parents: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -201,7 +218,10 @@ def descendants(root: int) -> list[int]:
 
 
 def resident(pids: list[int], exact: bool = False) -> float:
-    """Bytes in memory of these processes. `exact` shares out what several have in common, and is slow."""
+    """Bytes of memory that these processes use.
+
+    What several of them share is counted for each of them; with `exact`, which is slow, only once.
+    """
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError, IndexError, ValueError):
@@ -214,7 +234,7 @@ def resident(pids: list[int], exact: bool = False) -> float:
 
 
 def on_disk(folders: list[str], files: int = MANY_FILES) -> tuple[float, int]:
-    """Bytes that what is below these folders takes, and how many files; stops counting at `files`."""
+    """Bytes and number of the files below these folders; stops when there are more than `files`."""
     used, count, waiting = 0, 0, list(folders)
     while waiting and count <= files:
         with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
@@ -228,11 +248,12 @@ def on_disk(folders: list[str], files: int = MANY_FILES) -> tuple[float, int]:
 
 
 def end_tree(trainer: int) -> tuple[int | None, int]:
-    """Ask the trainer's process group to end, then kill whatever is left below us, however it hid.
+    """Ask the trainer's process group to end, then kill every process that is left below this one.
 
-    As the subreaper we are an ancestor of all of it: it is over when we have no children. A walk over /proc
-    alone would not tell, as it misses a process whose parent dies meanwhile. Returns the trainer's exit code
-    if it ended only now, and how many processes had to be killed.
+    As a subreaper, this process is an ancestor of all of them, so they have all ended when it has no children
+    any more. Reading /proc alone would not do: it misses a process whose parent dies in that moment.
+
+    Returns the trainer's exit code if it ended only now, and how many processes had to be killed.
     """
     code, killed = None, set[int]()
     with contextlib.suppress(OSError):
@@ -257,7 +278,11 @@ def end_tree(trainer: int) -> tuple[int | None, int]:
 
 
 def finish(spec: dict[str, Any], started: float, clock: float, code: int, outcome: str, reason: str) -> None:
-    """Write exit.json, whole or not at all. Its times differ by what went by, whatever the clock did."""
+    """Write exit.json.
+
+    `started` is in seconds since the epoch, `clock` the same moment of the monotonic clock. The end is
+    computed with the latter, so that setting the machine's clock does not change the duration.
+    """
     report = {
         "outcome": outcome,
         "reason": reason,
@@ -269,6 +294,7 @@ def finish(spec: dict[str, Any], started: float, clock: float, code: int, outcom
 
 
 def write(path: Path, content: dict[str, Any], durable: bool) -> None:
+    """Write a file that is there either whole or not at all; `durable` also if the machine loses power."""
     temporary = path.with_suffix(".tmp")
     with temporary.open("w") as file:
         json.dump(content, file)
@@ -281,4 +307,4 @@ def write(path: Path, content: dict[str, Any], durable: bool) -> None:
 if __name__ == "__main__":
     SANDBOX, BROKER = neighbour("sandbox.py"), neighbour("broker.py")
     main()
-    os._exit(0)  # the interpreter has nothing to tidy up, and someone waits for our end
+    os._exit(0)  # at once: the engine waits for this end, and there is nothing to tidy up

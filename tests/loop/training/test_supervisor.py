@@ -1,22 +1,21 @@
-"""One training process: real supervisors, and trainers that do what they should not."""
+"""Supervisors of trainers: real ones, found again, stopped, and killed in ways that they cannot help."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
+import signal
+import subprocess
 import sys
-import time
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
-from loop import events as ev
 from loop.records import training_folder
 from loop.records.training_folder import Spec, TrainingFolder
-from loop.training import fence, follow, supervisor
-from loop.training.programs import supervise
+from loop.training import fence, supervisor
 
 DAEMON = """
 import os, signal, time
@@ -107,7 +106,7 @@ async def test_a_trainer_is_found_again_and_only_by_its_own_start_time(bench: Be
     with pytest.raises(BlockingIOError):
         bench.start(FOREVER)
     bench.files.supervisor.write_text(f'{{"pid": {found.pid}, "ticks": {found.ticks - 1}}}')
-    assert supervisor._find(bench.files) is None
+    assert supervisor.find(bench.files) is None
     await supervisor.stop(bench.files, found)
     assert await supervisor.locate(bench.files, bench.lock) is None
 
@@ -118,65 +117,110 @@ async def test_a_result_of_another_commit_is_not_taken(bench: Bench) -> None:
     assert bench.files.read_exit("another") is None
 
 
-def test_only_what_training_needs_is_passed_on() -> None:
-    given = {
-        "PATH": "/bin", "ANTHROPIC_API_KEY": "k", "OPENAI_API_KEY": "k", "HF_TOKEN": "k", "AWS_SECRET": "k",
-        "NVIDIA_API_KEY": "k", "CUDA_VISIBLE_DEVICES": "0", "LD_PRELOAD": "x", "SSH_AUTH_SOCK": "/s",
-        "AUTORESEARCH_CACHE": "/c", "OMP_NUM_THREADS": "2",
-    }  # fmt: skip
-    passed = fence.environment(given, {"AUTORESEARCH_SEED": "1"})
-    assert set(passed) & set(given) == {
-        "PATH", "CUDA_VISIBLE_DEVICES", "AUTORESEARCH_CACHE", "OMP_NUM_THREADS",
-    }  # fmt: skip
-    assert passed["AUTORESEARCH_SEED"] == "1"
+async def test_a_trainer_that_ignores_signals_and_hides_is_ended(bench: Bench) -> None:
+    found = bench.start(DAEMON + "print('up', flush=True)\ntime.sleep(600)\n")
+    await bench.printed("up")
+    assert len(bench.left()) == 2
+    await supervisor.stop(bench.files, found)
+    assert bench.left() == []
+    await supervisor.stop(bench.files, found)  # it is gone: nothing to do
 
 
-def followed(files: TrainingFolder, text: bytes) -> list[ev.LiveEvent]:
-    files.reset()
-    files.log.write_bytes(text)
-    seen: list[ev.LiveEvent] = []
-    follow.Follower(files, 1, 1, seen.append).close()
-    return seen
+async def test_a_supervisor_that_hangs_is_killed_with_its_tree(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "KILL_AFTER_S", 0.2)
+    found = bench.start(DAEMON + "print('up', flush=True)\ntime.sleep(600)\n")
+    await bench.printed("up")
+    os.kill(found.pid, signal.SIGSTOP)
+    await supervisor.stop(bench.files, found)
+    assert not found.lives()
+    assert bench.left() == []
+    assert supervisor.is_free(bench.lock)
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"step 1 (..%) | loss: 1",
-        b"step 1 (.%) | loss: 1",
-        b"step " + b"9" * 5000 + b" | loss: 1",
-        b"step 1 | loss: " + b"9" * 5000,
-        "step \u0661 (\u0662%) | loss: 1".encode(),
-        b"step 1 | loss: nan | mfu: inf%",
-        b"\xff\xfe\x00" * 1000,
-        b"\x1b[2J\x1b]0;owned\x07\x1b[31mred",
-        b"x" * 3_000_000,
-        b"\n" * 3_000_000,
-    ],
-    ids=itertools.count(),
-)
-def test_no_output_stops_the_follower_or_reaches_a_screen_raw(bench: Bench, line: bytes) -> None:
-    began = time.monotonic()
-    for event in followed(bench.files, line + b"\nstep 2 (50%) | loss: 2.5\n"):
-        ev.encode(event)
-        if isinstance(event, ev.LogLines):
-            assert "\x1b" not in event.text
-            assert len(event.text) < 300_000
-    assert training_folder.read_curve(bench.files.metrics)[-1] == ev.CurvePoint(0.5, 2.5)
-    assert time.monotonic() - began < 2
+async def test_orphans_of_a_killed_supervisor_are_ended(bench: Bench) -> None:
+    found = bench.start(DAEMON + "print('up', flush=True)\ntime.sleep(600)\n")
+    await bench.printed("up")
+    os.kill(found.pid, signal.SIGKILL)
+    await supervisor.ended(found)
+    assert len(bench.left()) >= 1
+    assert supervisor.end_orphans(bench.files) >= 1
+    async with asyncio.timeout(10):
+        while bench.left():  # noqa: ASYNC110 - processes take a moment to die
+            await asyncio.sleep(0.01)
+    assert supervisor.end_orphans(bench.files) == 0
 
 
-def test_a_character_cut_in_two_by_reading_is_put_together(bench: Bench) -> None:
+def marked(key: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["sleep", "60"], env={"PATH": os.environ["PATH"], supervisor.KEY: key})
+
+
+def test_a_sweep_ends_the_unknown_trainers_of_one_run() -> None:
+    processes = {key: marked(key) for key in ("one-1-1-1", "one-1-1-2", "one-2-1-1", "two-1-1-1")}
+    try:
+        assert supervisor.sweep("one", ["one-1-1-2"]) == 2
+        assert [processes[key].wait(10) for key in ("one-1-1-1", "one-2-1-1")] == [-9, -9]
+        assert [processes[key].poll() for key in ("one-1-1-2", "two-1-1-1")] == [None, None]
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.wait()
+
+
+async def test_the_end_of_a_process_that_has_its_pid_from_another_is_not_waited_for() -> None:
+    other = marked("other")
+    try:
+        gone = supervisor.Supervisor(other.pid, 1)
+        assert not gone.lives()
+        await asyncio.wait_for(supervisor.ended(gone), 5)
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_standby_that_is_dropped_ends(tmp_path: Path) -> None:
+    standby = supervisor.Standby(tmp_path / "lock")
+    process = standby._process
+    del standby
+    assert process.wait(10) == 0
+
+
+async def test_a_standby_that_cannot_write_its_orders_is_dismissed(bench: Bench) -> None:
+    standby = supervisor.Standby(bench.lock)
+    bench.files.folder.parent.mkdir(exist_ok=True)
+    bench.files.folder.write_text("a file where the folder should be")
+    with pytest.raises(OSError, match="File exists"):
+        standby.start(bench.files, Spec([], "", {}, "", "", "", 60.0))
+    assert standby._process.returncode is not None
+    assert supervisor.is_free(bench.lock)
+
+
+async def test_what_an_earlier_trainer_left_does_not_keep_the_next_from_starting(bench: Bench) -> None:
     bench.files.reset()
-    seen: list[ev.LiveEvent] = []
-    follower = follow.Follower(bench.files, 1, 1, seen.append)
-    whole = "déjà vu\n".encode()
-    for cut in (2, len(whole)):
-        bench.files.log.write_bytes(whole[:cut])
-        follower.read()
-    follower.close()
-    assert [e.text for e in seen if isinstance(e, ev.LogLines)] == ["déjà vu"]
+    out = str(bench.files.out)
+    deep = f"import os; os.chdir({out!r})\nfor i in range(2000): os.mkdir('d'); os.chdir('d')"
+    assert (await bench.run(deep)).outcome == "finished"
+    assert list(bench.files.out.iterdir()) != []
+    assert (await bench.run("print('hi')")).outcome == "finished"
+    assert list(bench.files.out.iterdir()) == []
 
 
-def test_memory_is_what_is_resident() -> None:
-    assert supervise.resident([os.getpid()]) >= psutil.Process().memory_info().rss * 0.9
+def test_a_seat_is_free_until_something_trains_there(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    assert supervisor.is_free(lock)
+    assert not lock.exists()
+    standby = supervisor.Standby(lock)
+    assert supervisor.is_free(lock)
+    standby.dismiss()
+
+
+def test_a_folder_without_a_supervisor_names_none(tmp_path: Path) -> None:
+    files = TrainingFolder(tmp_path / "run")
+    assert supervisor.find(files) is None
+    files.reset()
+    files.supervisor.write_text("not JSON")
+    assert supervisor.find(files) is None
+    files.supervisor.write_bytes(msgspec.json.encode({"pid": 2**22 + 1, "ticks": 1}))
+    assert supervisor.find(files) is None

@@ -18,17 +18,15 @@ import pytest
 
 from loop import events as ev
 from loop.agents.base import Proposal, ResearchContext
-from loop.errors import UsageError
 from loop.records import results, training_folder
 from loop.service.server import Server
 from loop.state import Experiment
 from loop.training import fence, supervisor
-from loop.training.fence import Level
 from loop.training.programs import sandbox
 from tests.conftest import TRAINER, git, make_repository
 from tests.loop.scripted import Bench, ScriptedAgent, until
 
-LEVEL = fence.detect()
+SUPPORT = fence.detect()
 CONFIG = "budget_s = 0.1\nmemory_gb = 0.4\ndisk_gb = 0.1\ndata = ['~/data']\n"
 
 ATTACKS = {
@@ -98,7 +96,7 @@ def daemon():
 FILES = "files"
 SIGNALS = "signals"
 CALLS = "sockets and calls"
-GIVEN = {FILES: LEVEL.landlock >= 3, SIGNALS: LEVEL.landlock >= 6, CALLS: LEVEL.seccomp}
+GIVEN = {FILES: SUPPORT.landlock >= 3, SIGNALS: SUPPORT.landlock >= 6, CALLS: SUPPORT.seccomp}
 NEEDS = {
     **dict.fromkeys([name for name in ATTACKS if name.startswith(("opens TCP", "listens", "sends"))], CALLS),
     **dict.fromkeys(
@@ -169,7 +167,7 @@ class World:
     def of(self, name: str) -> Experiment:
         """What became of an attack."""
         if name not in TRIED:
-            pytest.skip(f"this machine's fence is {LEVEL}: it cannot hold {NEEDS[name]}")
+            pytest.skip(f"this machine's fence is {SUPPORT}: it cannot hold {NEEDS[name]}")
         found = self.bench.engine.state.experiment(2 + TRIED.index(name))
         assert found.description == name
         assert "\n" not in found.reason
@@ -293,31 +291,6 @@ async def test_without_a_fence_a_run_that_changed_the_data_is_seen_and_the_loop_
     await running
 
 
-@pytest.mark.parametrize(
-    ("level", "words"),
-    [
-        (Level(7, True), "full"),
-        (Level(6, True), "full"),
-        (Level(4, True), "partial: signals open"),
-        (Level(2, True), "partial: truncation, signals open"),
-        (Level(0, True), "partial: files, signals open"),
-        (Level(7, False), "partial: UDP and other sockets open"),
-        (Level(0, False), "none"),
-    ],
-)
-def test_the_level_says_what_stays_open(level: Level, words: str) -> None:
-    assert str(level) == words
-
-
-def test_a_machine_either_has_what_is_required_or_the_engine_does_not_start() -> None:
-    if str(LEVEL) == "full":
-        assert fence.choose("require") == LEVEL
-    else:
-        with pytest.raises(UsageError, match="this machine gives"):
-            fence.choose("require")
-    assert fence.choose("off") is None
-
-
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 @pytest.mark.parametrize("network", [True, False])
 def test_the_filter_is_a_program_whose_jumps_stay_inside(machine: str, network: bool) -> None:
@@ -334,10 +307,10 @@ async def test_worker_processes_and_their_pipes_work_inside(tmp_path: Path) -> N
     (tmp_path / "train.py").write_text(WORKERS)
     cache, scratch = tmp_path / "cache", tmp_path / "s"
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-    given = fence.lodgings(scratch, cache, environment, [tmp_path / "data"])
+    given = fence.private_folders(scratch, cache=cache, data=[tmp_path / "data"], environ=environment)
     files = training_folder.TrainingFolder(tmp_path / "run")
     command = [sys.executable, "train.py"]
-    around = fence.fence(LEVEL, environment, command=command, data=[], write=[tmp_path, scratch, cache])
+    around = fence.build(SUPPORT, environment, command=command, data=[], write=[tmp_path, scratch, cache])
     spec = training_folder.Spec(
         command, str(tmp_path), {**environment, **given}, str(files.log), str(files.exit),
         str(files.supervisor), 60, commit="c", fence=around,

@@ -1,0 +1,203 @@
+"""The supervisor as a program, started as the engine starts it, and what it measures."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from loop.records.training_folder import Exit, Spec, TrainingFolder
+from loop.training.programs import supervise
+
+PROGRAM = [sys.executable, "-I", "-S", str(Path(supervise.__file__))]
+
+
+class Supervised:
+    """One training in a temporary folder under a supervisor of its own."""
+
+    def __init__(self, folder: Path, code: str, **limits: float | str) -> None:
+        self.folder, self.files = folder, TrainingFolder(folder / "run")
+        self.files.reset()
+        command = str(limits.pop("command", sys.executable))
+        spec = Spec(
+            command=[command, "-c", code],
+            cwd=str(folder),
+            env={"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"},
+            log=str(self.files.log),
+            exit=str(self.files.exit),
+            supervisor=str(self.files.supervisor),
+            timeout_s=float(limits.pop("timeout_s", 30)),
+            commit="c",
+            folders=[str(folder)],
+        )
+        self.files.spec.write_bytes(msgspec.json.encode(msgspec.structs.replace(spec, **limits)))
+        self.process = subprocess.Popen(PROGRAM, stdin=subprocess.PIPE)
+
+    def start(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"a-nonce {self.files.spec}\n".encode())
+        self.process.stdin.close()
+
+    def end(self) -> Exit:
+        """Wait for its end."""
+        assert self.process.wait(30) == 0
+        found = msgspec.json.decode(self.files.exit.read_bytes(), type=Exit)
+        assert 0 <= found.ended - found.started < 30
+        return found
+
+
+Start = Callable[..., Supervised]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    def start(code: str, **limits: float | str) -> Supervised:
+        found = Supervised(tmp_path, code, **limits)
+        found.start()
+        return found
+
+    return start
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_it_writes_how_the_trainer_ended(start: Start) -> None:
+    found = start("print('hi')")
+    assert (found.end().outcome, found.files.end_of_log()) == ("finished", "hi\n")
+    assert start("raise SystemExit(3)").end().reason == "exit code 3"
+    killed = start("import os; os.abort()").end()
+    assert (killed.outcome, killed.reason, killed.exit_code) == ("crashed", "killed by SIGABRT", -6)
+
+
+def test_the_nonce_reaches_the_trainer_and_no_file(start: Start, tmp_path: Path) -> None:
+    found = start("import os; print(os.environ['AUTORESEARCH_NONCE'] == 'a-' + 'nonce')")
+    found.end()
+    assert found.files.end_of_log() == "True\n"
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"a-nonce" in path.read_bytes()]
+
+
+def test_it_ends_without_a_training_when_the_engine_is_gone(tmp_path: Path) -> None:
+    found = Supervised(tmp_path, "print('hi')")
+    assert found.process.stdin is not None
+    found.process.stdin.write(str(found.files.spec).encode())  # the line has no end
+    found.process.stdin.close()
+    assert found.process.wait(30) == 0
+    assert not found.files.exit.exists()
+
+
+def test_a_command_that_cannot_be_started_is_a_crash(start: Start) -> None:
+    found = start("", command="/no/such/program").end()
+    assert (found.outcome, found.exit_code) == ("crashed", 127)
+    assert found.reason == "cannot start /no/such/program: No such file or directory"
+
+
+def test_the_time_out_ends_the_trainer(start: Start) -> None:
+    found = start("import time; time.sleep(600)", timeout_s=0.5).end()
+    assert (found.outcome, found.reason) == ("timeout", "still running after 0.5 s")
+    assert 0.5 <= found.ended - found.started < 10
+
+
+def test_sigterm_ends_the_whole_tree(start: Start) -> None:
+    child = "import subprocess, time; print(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)"
+    found = start(f"{child}; time.sleep(600)")
+    until(lambda: found.files.end_of_log().endswith("\n"))
+    found.process.send_signal(signal.SIGTERM)
+    assert (found.end().outcome, found.end().reason) == ("stopped", "stopped by the engine")
+    assert not psutil.pid_exists(int(found.files.end_of_log()))
+
+
+def test_what_the_trainer_leaves_behind_is_ended_and_counted(start: Start) -> None:
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    leaves = "import os, time; os.fork() or (os.setsid(), time.sleep(600))"
+    found = start(f"{stubborn}\n{leaves}").end()
+    assert (found.outcome, found.reason) == ("finished", "ended 1 process that it left behind")
+
+
+@pytest.mark.parametrize(
+    ("code", "limit", "reason"),
+    [
+        ("while True: print('x' * 10000)", {"log_bytes": 2**20}, "printed more than 1 MB"),
+        (
+            "[os.fork() or time.sleep(60) for i in range(5)]; time.sleep(60)",
+            {"processes": 3},
+            "started 6 processes",
+        ),
+        ("x = b'1' * 200_000_000; time.sleep(60)", {"memory_gb": 0.1}, "used 0.2 GB of memory, limit 0.1 GB"),
+        ("open('big', 'wb').write(bytes(10**8)); time.sleep(60)", {"disk_gb": 0.05}, "wrote 0.1 GB of files"),
+    ],
+    ids=["output", "processes", "memory", "disk"],
+)
+def test_a_limit_ends_the_trainer(start: Start, code: str, limit: dict[str, float], reason: str) -> None:
+    found = start(f"import os, time\n{code}", **limit)
+    assert found.end().outcome == "crashed"
+    assert found.end().reason.startswith(reason)
+    assert found.files.log.stat().st_size <= 2**20
+
+
+def test_it_says_who_it_is_as_soon_as_it_trains(start: Start) -> None:
+    found = start("import time; time.sleep(0.5)")
+    until(found.files.supervisor.exists)
+    pid = found.process.pid
+    assert json.loads(found.files.supervisor.read_text()) == {"pid": pid, "ticks": supervise.ticks(pid)}
+    found.end()
+
+
+def test_exit_codes_are_told_in_words() -> None:
+    assert [supervise.describe(code) for code in (1, -9, -1000)] == [
+        "exit code 1", "killed by SIGKILL", "exit code -1000",
+    ]  # fmt: skip
+
+
+def test_a_process_is_known_by_its_start_time() -> None:
+    first = subprocess.Popen(["sleep", "60"])
+    time.sleep(0.02)
+    second = subprocess.Popen(["sleep", "60"])
+    try:
+        assert 0 < supervise.ticks(first.pid) < supervise.ticks(second.pid)
+        assert {first.pid, second.pid} <= set(supervise.descendants(os.getpid()))
+        assert supervise.descendants(first.pid) == []
+    finally:
+        for process in (first, second):
+            process.kill()
+            process.wait()
+    assert supervise.ticks(2**30) == 0
+
+
+def test_memory_is_what_is_resident() -> None:
+    assert supervise.resident([os.getpid()]) >= psutil.Process().memory_info().rss * 0.9
+
+
+def test_shared_memory_counts_once_when_it_is_exact() -> None:
+    assert 0 < supervise.resident([os.getpid()], exact=True) <= supervise.resident([os.getpid()]) * 1.1
+    assert supervise.resident([2**30]) == 0
+
+
+def test_files_are_counted_in_all_folders_up_to_a_number(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    for i in range(10):
+        (tmp_path / f"a/b/{i}").write_bytes(bytes(10_000))
+    used, files = supervise.on_disk([str(tmp_path / "a"), str(tmp_path / "missing")])
+    assert files == 11
+    assert used >= 100_000
+    more = [str(tmp_path / "a"), *[str(tmp_path / "a/b")] * 100]
+    assert supervise.on_disk(more, files=3)[1] == 10  # the first folder, and no other
+
+
+def test_a_file_is_written_whole(tmp_path: Path) -> None:
+    supervise.write(tmp_path / "exit.json", {"a": 1}, durable=True)
+    assert json.loads((tmp_path / "exit.json").read_text()) == {"a": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["exit.json"]

@@ -1,0 +1,191 @@
+"""The executor for this machine: the contract of every executor, and what is special about this one."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from loop.config import Settings
+from loop.paths import RunPaths
+from loop.records.repository import Repository
+from loop.records.training_folder import Spec
+from loop.training import fence, slot
+from loop.training.executor import Ended, Executor, Job
+from loop.training.local import LocalExecutor
+from tests.loop.training.contract import (
+    LONG_S,
+    Bench,
+    ExecutorContract,
+    interrupted,
+    processes,
+    steps,
+    trains,
+    until,
+)
+
+
+class TestLocalExecutor(ExecutorContract):
+    @staticmethod
+    def make(settings: Settings, paths: RunPaths, repository: Repository, seats: int) -> Executor:
+        return LocalExecutor(settings, paths, repository, seats)
+
+
+@pytest.fixture
+async def bench(repository: Path) -> AsyncIterator[Bench]:
+    bench = Bench(repository, LocalExecutor)
+    yield bench
+    await bench.close()
+
+
+def local(bench: Bench, seats: int = 1, **flags: object) -> LocalExecutor:
+    executor = bench.executor(seats, **flags)
+    assert isinstance(executor, LocalExecutor)
+    return executor
+
+
+async def trained(executor: Executor, job: Job) -> Spec:
+    """Train to the end; returns what the supervisor was told."""
+    await executor.start(job)
+    assert isinstance(await executor.follow(job), Ended)
+    return msgspec.json.decode(job.folder.spec.read_bytes(), type=Spec)
+
+
+# --- the supervisor that stands by ---
+
+
+async def test_the_next_supervisor_waits_while_a_training_runs(bench: Bench) -> None:
+    executor = local(bench)
+    await trained(executor, bench.job(1))
+    waiting = executor._seats[0].standby
+    assert waiting is not None
+    await executor.start(bench.job(2))
+    assert executor.processes() == [waiting._process.pid]
+    assert isinstance(await executor.follow(bench.job(2)), Ended)
+
+
+async def test_a_supervisor_that_is_killed_while_it_waits_is_replaced(bench: Bench) -> None:
+    executor = local(bench)
+    await trained(executor, bench.job(1))
+    waiting = executor._seats[0].standby
+    assert waiting is not None
+    waiting._process.kill()
+    waiting._process.wait()
+    assert steps(bench.job(1))
+    await trained(executor, bench.job(2))
+    assert steps(bench.job(2))
+
+
+async def test_a_waiting_supervisor_ends_with_its_engine(bench: Bench) -> None:
+    executor = local(bench)
+    await trained(executor, bench.job())
+    waiting = executor._seats[0].standby
+    assert waiting is not None
+    process = psutil.Process(waiting._process.pid)
+    bench.dies(executor)
+    executor._seats[0].standby = None
+    del waiting
+    await until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+
+
+# --- what a training is given ---
+
+
+@pytest.mark.parametrize("seats", [1, 4])
+async def test_seats_share_the_machines_memory(bench: Bench, seats: int) -> None:
+    spec = await trained(bench.executor(seats=seats), bench.job())
+    assert spec.memory_gb == pytest.approx(0.9 * psutil.virtual_memory().total / 2**30 / seats)
+
+
+async def test_a_limit_of_the_settings_holds_for_each_seat(bench: Bench) -> None:
+    spec = await trained(bench.executor(seats=4, memory_gb=2.5, disk_gb=3), bench.job())
+    assert (spec.memory_gb, spec.disk_gb, spec.fence.file_bytes) == (2.5, 3, 3 * 2**30)
+
+
+async def test_what_a_training_writes_is_counted_in_its_slot_and_its_temporary_folder(bench: Bench) -> None:
+    spec = await trained(bench.executor(), bench.job())
+    assert spec.folders == [str(bench.paths.slot(0)), str(bench.paths.scratch(0))]
+    unfenced = await trained(bench.executor(sandbox="off"), bench.job(2))
+    assert unfenced.folders == [str(bench.paths.slot(0))]
+    assert not unfenced.fence.on
+
+
+async def test_a_place_says_how_strong_its_fence_is(bench: Bench) -> None:
+    assert bench.executor().describe()[0].fence == str(fence.detect())
+    assert bench.executor(sandbox="off").describe()[0].fence == "off"
+
+
+# --- data ---
+
+
+async def test_data_that_changed_without_a_fence_is_named(bench: Bench, tmp_path: Path) -> None:
+    data = tmp_path / "data/tokens.bin"
+    data.parent.mkdir()
+    data.write_text("precious")
+    executor = bench.executor(sandbox="off", data=[str(data.parent)])
+    job = bench.job(code=f"open({str(data)!r}, 'w')\n")
+    await executor.start(job)
+    await until(lambda: not data.read_text() and not processes(job))
+    await executor.start(job)  # which must not take the changed data for the original
+    ended = await executor.follow(job)
+    assert isinstance(ended, Ended)
+    assert (ended.damaged, ended.changed) == (str(data), [str(data)])
+
+
+# --- seats ---
+
+
+async def test_a_training_in_a_seat_that_is_no_more_is_taken_over(bench: Bench) -> None:
+    first, job = bench.executor(seats=2), bench.job(budget_s=1, seat=1)
+    await interrupted(await trains(first, job))
+    bench.dies(first)
+    second = bench.executor(seats=1)
+    await second.start(job)
+    assert isinstance(await second.follow(job), Ended)
+    assert second.capacity() == 1
+    await second.close()
+    assert not bench.paths.scratch(1).exists()
+
+
+async def test_data_is_prepared_only_when_a_seat_is_free(bench: Bench) -> None:
+    executor, job = bench.executor(prepare_command=["{python}", "notes.txt"]), bench.job(budget_s=1)
+    following = await trains(executor, job)
+    commit = bench.commit("notes.txt", "print('other')\n")
+    preparing = asyncio.create_task(executor.prepare(commit, lambda event: None))
+    await following
+    await asyncio.wait_for(preparing, 20)
+    assert (bench.paths.slot(0) / "notes.txt").read_text() == "print('other')\n"
+
+
+# --- cancelling ---
+
+
+async def test_a_cancelled_start_waits_until_nothing_writes_to_the_slot(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporting, go_on, ended = threading.Event(), threading.Event(), list[bool]()
+    export = slot.Slot.export
+
+    def slow(self: slot.Slot, repository: Repository, commit: str) -> None:
+        exporting.set()
+        go_on.wait(20)
+        export(self, repository, commit)
+        ended.append(True)
+
+    monkeypatch.setattr(slot.Slot, "export", slow)
+    executor, job = bench.executor(), bench.job(budget_s=LONG_S)
+    starting = asyncio.create_task(executor.start(job))
+    await until(exporting.is_set)
+    starting.cancel()
+    await asyncio.wait({starting}, timeout=0.2)
+    assert not starting.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert ended == [True]
+    assert processes(job) == []
