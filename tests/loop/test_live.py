@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop import events as ev
-from loop.live import CURVE_POINTS, LOG_TAIL, TRANSCRIPT_TAIL, LiveView, SeatView
+from loop.live import CURVE_SHOWN, LOG_TAIL, TRANSCRIPT_TAIL, LiveView, SeatView
 
 
 def view_of(*events: ev.AnyEvent) -> LiveView:
@@ -41,11 +41,11 @@ def test_progress_without_a_finite_loss_is_no_point_of_the_curve(loss: float | N
     assert view.seats[0].progress is not None
 
 
-@given(st.integers(1, 5 * CURVE_POINTS))
+@given(st.integers(1, 5 * CURVE_SHOWN))
 def test_a_curve_stays_bounded_and_keeps_its_first_point_and_its_order(steps: int) -> None:
     view = view_of(*(ev.Progress(2, 1, i, i / steps, loss=float(i)) for i in range(steps)))
     losses = [point.loss for point in view.seats[0].curve]
-    assert min(steps, CURVE_POINTS // 2) <= len(losses) <= CURVE_POINTS
+    assert min(steps, CURVE_SHOWN // 2) <= len(losses) <= CURVE_SHOWN
     assert losses == sorted(losses)
     assert losses[0] == 0.0
 
