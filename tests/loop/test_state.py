@@ -76,7 +76,10 @@ KEPT: list[ev.AnyEvent] = [*TRAINED, judged(2, "keep", A, 1.5), ev.Logged(2)]
         ([*KEPT, ev.Overridden(1, "keep")], {"incumbent": 1, "rows_due": [1]}),
         ([*BASELINE, ev.Overridden(1, "discard")], {"incumbent": None, "incumbent_commit": BASE}),
         ([*KEPT, ev.RerunAsked(2)], {"reruns_asked": [2]}),
-        ([*KEPT, ev.RerunAsked(2), ev.TrainingStarted(2, 2, A, 1338, 300.0)], {"reruns_asked": [], "open": []}),
+        (
+            [*KEPT, ev.RerunAsked(2), ev.TrainingStarted(2, 2, A, 1338, 300.0)],
+            {"reruns_asked": [], "open": []},
+        ),
         ([*BEGUN, ev.Steered("one"), ev.Steered("two")], {"steering": ["one", "two"]}),
         ([*QUEUED, ev.Rejected(2, "timid")], {"open": [], "steering": ["Experiment 2 was rejected: timid"]}),
         ([*BEGUN, ev.Paused("by hand")], {"paused": "by hand", "phase": "paused"}),
