@@ -42,12 +42,17 @@ class SeatView(Struct):
                 self.phase = phase
             case ev.Progress():
                 self.progress = event
+                if self.phase == "starting":  # a trainer that prints no `phase:` lines trains when it says so
+                    self.phase = "training"
                 if event.loss is not None and math.isfinite(event.loss):
                     self.curve.append(ev.CurvePoint(event.fraction, event.loss))
                     if len(self.curve) > CURVE_SHOWN:
                         self.curve[:] = self.curve[::2]
             case ev.LogLines(text=text):
-                self.log.extend(text.splitlines())
+                lines = text.splitlines()
+                if self.progress is not None and "---" in lines:  # the summary follows: there is nothing more
+                    self.phase = "done"
+                self.log.extend(lines)
                 del self.log[:-LOG_TAIL]
 
 

@@ -99,3 +99,21 @@ def test_a_view_survives_the_way_to_a_client() -> None:
         ev.Progress(2, 1, 7, 0.5, 2.25), ev.AgentDelta(2, "text", "a"), ev.Telemetry(1.0, 2.0, 3.0)
     )
     assert msgspec.json.decode(ev.encode(view), type=LiveView) == view
+
+
+def test_progress_without_a_phase_means_training_and_a_summary_the_end() -> None:
+    """The trainer of karpathy/autoresearch prints no `phase:` lines."""
+    view = SeatView(1, 1, "starting")
+    view.take(ev.LogLines(1, 1, "Vocab size: 8,192\n---"))
+    assert view.phase == "starting"
+    view.take(ev.Progress(1, 1, 5, 0.1, loss=2.0))
+    assert view.phase == "training"
+    view.take(ev.LogLines(1, 1, "---\nval_bpb: 0.997900"))
+    assert view.phase == "done"
+
+
+def test_a_trainers_own_phases_are_believed() -> None:
+    view = SeatView(1, 1, "starting")
+    view.take(ev.PhaseChanged(1, 1, "compiling"))
+    view.take(ev.Progress(1, 1, 1, 0.0))
+    assert view.phase == "compiling"
