@@ -71,8 +71,8 @@ class Limits(Struct, frozen=True):
 # --- durable events -----------------------------------------------------------------------------------------
 
 
-class Event(Struct, frozen=True, tag_field="type"):
-    """Base of all events; the JSON field `type` is the class name."""
+class Event(Struct, frozen=True, tag_field="type", omit_defaults=True):
+    """Base of all events. The JSON field `type` is the class name; fields with their default are left out."""
 
 
 class RunCreated(Event, frozen=True):

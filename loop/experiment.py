@@ -14,7 +14,7 @@ ExperimentPhase = Literal[
 ]
 
 
-class Training(Struct):
+class Training(Struct, omit_defaults=True):
     """One training process of an experiment: how it was started and, once it has ended, how it ended."""
 
     started: ev.TrainingStarted
@@ -53,7 +53,7 @@ class Training(Struct):
         return self.finished.value if self.finished else None
 
 
-class Experiment(Struct):
+class Experiment(Struct, omit_defaults=True):
     """One idea: proposed, trained once or more, judged."""
 
     n: int

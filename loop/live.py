@@ -73,8 +73,10 @@ class LiveView(Struct):
 
     def seat_of(self, n: int, training: int) -> SeatView | None:
         """The view of this training; None when its seat shows another one by now."""
-        found = (view for view in self.seats.values() if (view.n, view.training) == (n, training))
-        return next(found, None)
+        for view in self.seats.values():
+            if view.n == n and view.training == training:
+                return view
+        return None
 
     def apply(self, event: ev.AnyEvent) -> None:
         """Take in a live event. Durable events are not handled here."""
