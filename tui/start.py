@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
 
 from tui.app import Cockpit
 from tui.link import Connect
@@ -20,7 +20,9 @@ LEAVE_S = 3.0
 def run_cockpit(connect: Connect, now: Callable[[], float] = time.time) -> int:
     """Show the cockpit until the human leaves it; returns the exit code. `now` is the clock of the run."""
     app = Cockpit(connect, now=now)
-    _leave_on_signals(app)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: _leave(app, number))
+    threading.Thread(target=_leave_with_terminal, args=(app,), daemon=True).start()
     if "TEXTUAL_DRIVER" in os.environ:
         threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     code = app.run() or 0
@@ -39,19 +41,26 @@ def _leave_with_parent(parent: int) -> None:
     os._exit(1)
 
 
-def _leave_on_signals(app: Cockpit) -> None:
-    """Leave the cockpit on SIGTERM, and on SIGHUP, which says that the terminal is gone.
+def _leave_with_terminal(app: Cockpit) -> None:
+    """Leave the cockpit when its terminal is gone.
+
+    The system sends SIGHUP to the first process of a terminal only. When that is `make`, it keeps the signal
+    to itself, and the cockpit would go on for ever, reading from a terminal that gives nothing.
+    """
+    terminal = select.poll()
+    terminal.register(sys.stdin.fileno(), 0)  # 0: report nothing but its end
+    terminal.poll()
+    _leave(app, signal.SIGHUP)
+
+
+def _leave(app: Cockpit, number: int) -> None:
+    """Leave the cockpit in order, as after the signal `number`.
 
     Writing to a terminal that is gone can block the event loop for ever. So a thread, which does not need the
     event loop, ends the process after `LEAVE_S` in any case.
     """
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        force = threading.Timer(LEAVE_S, os._exit, (128 + number,))
-        force.daemon = True
-        force.start()
-        if app.event_loop is not None:
-            app.event_loop.call_soon_threadsafe(app.exit, 0)
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, leave)
+    force = threading.Timer(LEAVE_S, os._exit, (128 + number,))
+    force.daemon = True
+    force.start()
+    if app.event_loop is not None:
+        app.event_loop.call_soon_threadsafe(app.exit, 0)
