@@ -25,6 +25,7 @@ from loop.paths import RunPaths
 from loop.proposing.candidates import Candidates
 from loop.proposing.conversation import Conversations
 from loop.proposing.proposer import Proposer
+from loop.records import models
 from loop.records.repository import Repository
 from loop.records.training_folder import TrainingFolder
 from loop.records.verdict_log import VerdictLog
@@ -266,7 +267,10 @@ class Engine:
         )
 
     async def _write_row(self, e: Experiment) -> None:
-        """Make the verdict true outside; if that fails, wait until a human has mended it and resumes."""
+        """Make the verdict true outside, and delete the models that are no longer worth keeping.
+
+        If somebody moved the branch, wait until a human has mended it and resumes.
+        """
         try:
             await self._verdict_log.write(e)
         except BranchMoved as error:
@@ -274,6 +278,7 @@ class Engine:
             with self._waits():
                 await self.store.until(lambda s: s.paused is None)
         else:
+            await models.thin(self.paths, self.state)
             self.store.record(ev.Logged(e.n))
 
     # --- waiting ---

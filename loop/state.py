@@ -14,7 +14,7 @@ from msgspec import Struct, field
 
 from loop import events as ev
 from loop.experiment import Experiment as Experiment
-from loop.experiment import ExperimentPhase
+from loop.experiment import ExperimentPhase, Model, worth_keeping
 from loop.experiment import Training as Training
 from loop.live import LiveView as LiveView
 from loop.live import SeatView as SeatView
@@ -59,6 +59,8 @@ class RunState(Struct):
     """The metric of the unchanged code (the mean of its trainings); None before it has trained."""
     reruns: list[int] = field(default_factory=list)
     """Judged experiments that a human wants to train once more."""
+    models: list[Model] = field(default_factory=list)
+    """The models on disk. Before a verdict is logged, those that are not worth keeping are deleted."""
     steering: list[str] = field(default_factory=list)
     """Messages of the human that no proposal has seen yet."""
     usage: ev.Usage = ev.Usage()
@@ -118,6 +120,13 @@ class RunState(Struct):
     def training(self) -> Experiment | None:
         """The experiment that trains now; with several, the one whose training started first."""
         return self.experiment(self.under_way[0].n) if self.under_way else None
+
+    @property
+    def models_worth_keeping(self) -> list[Model]:
+        """Which of the models on disk are to stay there."""
+        most = self.engine.keep_models if self.engine else 0
+        highest = self.direction == "max"
+        return worth_keeping(self.models, self.experiments, self.incumbent, most, highest=highest)
 
     def trains(self, n: int) -> bool:
         """Experiment `n` has a training under way."""
@@ -337,6 +346,8 @@ def _training_finished(s: RunState, event: ev.TrainingFinished, t: float) -> Non
     s.under_way = [x for x in s.under_way if (x.n, x.training) != (event.n, event.training)]
     if view := s.live.seat_of(event.n, event.training):
         view.phase = ""
+    if event.model_bytes:
+        s.models.append((event.n, event.training))
     if not e.judged:
         e.phase = "training" if s.trains(e.n) else "judging"
     elif e.values and e.phase != "crash":  # it was judged and trained once more: mean and row change
@@ -369,6 +380,7 @@ def _apply_verdict(s: RunState, event: ev.Judged | ev.Logged | ev.Overridden, t:
         case ev.Logged(n=n):
             e.logged = True
             s.unlogged = [x for x in s.unlogged if x != n]
+            s.models = s.models_worth_keeping
         case ev.Overridden(status=status, reason=reason):
             _row_changes(s, e)
             e.phase, e.by_hand = status, True

@@ -5,6 +5,7 @@
     run.log          everything that the trainer prints
     metrics.jsonl    the progress lines of run.log as `Progress` events; the engine writes it meanwhile
     out/             the only part of this folder that the trainer can write
+    out/model.pt     the model that the trainer saved; beside it the tokenizer.json and meta.json of its data
     out/result.json  what the sealed evaluator measured (`Sealed`); there is none when the trainer is not ours
     exit.json        how the training ended (`Exit`); the supervisor writes it last
 
@@ -19,6 +20,7 @@ import math
 import os
 import secrets
 import shutil
+import stat
 from pathlib import Path
 
 import msgspec
@@ -29,6 +31,13 @@ from loop.records import journal
 
 LOG_END = 256 * 1024
 """How many bytes of a log's end are read for the summary, and sent to a client."""
+
+MODEL_MOST = 32 * 2**30
+"""Bytes that a model may have: a larger file is not taken for one."""
+TEXT_MOST = 64 * 2**20
+"""Bytes that each of the files beside a model may have."""
+BESIDE_MODEL = ("tokenizer.json", "meta.json")
+"""Files that a trainer puts beside its model, so that the model can be given text."""
 
 
 class Fence(msgspec.Struct, frozen=True):
@@ -114,6 +123,7 @@ class TrainingFolder:
         self.metrics = folder / "metrics.jsonl"
         self.out = folder / "out"
         self.result = self.out / "result.json"
+        self.model = self.out / "model.pt"
         self.exit = folder / "exit.json"
 
     def reset(self) -> None:
@@ -146,6 +156,34 @@ class TrainingFolder:
         spec = self._read_spec()
         return read_sealed(self.result, spec.proof) if spec else None
 
+    def model_bytes(self) -> int:
+        """The size of the model that the trainer saved; 0 when there is none.
+
+        A trainer can put anything there, so only a plain file of a size to believe is taken for a model. It
+        is not opened: only a fenced process of the candidate's own code may load it.
+        """
+        with contextlib.suppress(OSError):
+            found = self.model.lstat()
+            if stat.S_ISREG(found.st_mode) and found.st_size <= MODEL_MOST:
+                return found.st_size
+        return 0
+
+    def remove_model(self) -> None:
+        """Delete the model, or what is in its place. A folder is none and stays; so does what fails."""
+        for name in (self.model.name, f"{self.model.name}.draft", *BESIDE_MODEL):
+            with contextlib.suppress(OSError):
+                (self.out / name).unlink()
+
+    def copy_model(self, folder: Path) -> list[Path]:
+        """Copy the model and the files beside it into `folder`; returns the copies, the model's first.
+
+        Empty when there is no model. Raises OSError when `folder` cannot be written.
+        """
+        if not _copy(self.model, folder / self.model.name, MODEL_MOST):
+            return []
+        beside = [folder / name for name in BESIDE_MODEL if _copy(self.out / name, folder / name, TEXT_MOST)]
+        return [folder / self.model.name, *beside]
+
     def end_of_log(self, size: int = LOG_END) -> str:
         """The last `size` bytes of the log as text; empty when there is no log."""
         with contextlib.suppress(OSError), self.log.open("rb") as file:
@@ -157,6 +195,24 @@ class TrainingFolder:
         with contextlib.suppress(OSError, msgspec.DecodeError):
             return msgspec.json.decode(self.spec.read_bytes(), type=Spec)
         return None
+
+
+def _copy(source: Path, target: Path, most: int) -> bool:
+    """Copy a file that a trainer wrote. False when it is no plain file, or has more than `most` bytes.
+
+    Nothing that a trainer can put there holds this up: a link is not followed, a pipe not waited for.
+    """
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > most:
+            return False
+        with target.open("wb") as copy:
+            shutil.copyfileobj(file, copy, 2**20)
+    return True
 
 
 def proof_of(nonce: str) -> str:
