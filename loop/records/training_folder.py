@@ -206,13 +206,15 @@ def _copy(source: Path, target: Path, most: int) -> bool:
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
-    with open(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_size > most:
             return False
-        with target.open("wb") as copy:
+        with open(descriptor, "rb", closefd=False) as file, target.open("wb") as copy:
             shutil.copyfileobj(file, copy, 2**20)
-    return True
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def proof_of(nonce: str) -> str:

@@ -124,12 +124,14 @@ async def _wait(files: TrainingFolder, living: Supervisor) -> None:
 
 
 def _printed(files: TrainingFolder, commit: str) -> str:
-    """The continuation in the log, safe to show. Raises `UsageError` with its last line if there is none."""
+    """The continuation in the log, safe to show. Raises `UsageError` with the reason when there is none."""
     log = text.clean(files.end_of_log())
     ended = files.read_exit(commit)
     _, mark, continuation = log.partition(MARK)
     if ended is None or ended.outcome != "finished" or not mark:
-        lines = [line for line in text.tail(log).splitlines() if line.strip()]
-        reason = lines[-1] if lines else ended.reason if ended else "its process was killed"
+        reason = ended.reason if ended else "its process was killed"
+        if not reason or reason.startswith("exit code"):  # then its last line says more: mostly the exception
+            lines = [line for line in text.tail(log).splitlines() if line.strip()]
+            reason = lines[-1] if lines else reason or "it printed nothing"
         raise UsageError(f"the model gave no continuation: {reason}")
     return continuation.removesuffix("\n")
