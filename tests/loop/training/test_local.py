@@ -119,7 +119,7 @@ async def test_what_a_training_writes_is_counted_in_all_folders_of_its_own(bench
     out = bench.job().folder.out
     assert spec.folders == [str(bench.paths.slot(0)), str(out), str(bench.paths.scratch(0))]
     unfenced = await trained(bench.executor(sandbox="off"), bench.job(2))
-    assert unfenced.folders == [str(bench.paths.slot(0))]
+    assert unfenced.folders == [str(bench.paths.slot(0)), str(bench.job(2).folder.out)]
     assert not unfenced.fence.on
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 from pathlib import Path
 
@@ -95,7 +96,8 @@ print(*found, "AUTORESEARCH_NONCE" in os.environ and os.environ["AUTORESEARCH_NO
     [
         ("raise ValueError('no such layer')", "ValueError: no such layer"),
         ("print('loading')", "loading"),
-        ("", "its process was killed"),
+        ("", "it printed nothing"),
+        ("raise SystemExit(3)", "exit code 3"),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL"),
     ],
 )
@@ -125,8 +127,6 @@ async def test_two_samples_of_a_run_do_not_share_a_folder(repository: Path) -> N
     await bench.sample()
     standby = Standby(bench.paths.folder / "sample/lock")
     try:
-        import fcntl
-
         fcntl.flock(standby._held, fcntl.LOCK_EX)
         with pytest.raises(UsageError, match="another sample of this run is under way"):
             await bench.sample()
