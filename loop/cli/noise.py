@@ -30,7 +30,7 @@ from loop.service import attach
 from loop.state import fold
 from loop.training.executor import Job, PrepareFailed
 from loop.training.local import LocalExecutor
-from loop.training.trainings import Terms, Trainings
+from loop.training.trainings import Comparison, Trainings
 
 DRAWS = 2000
 """Simulated candidates behind each line of the outlook."""
@@ -111,7 +111,7 @@ async def _train(
             folder=TrainingFolder(paths.training(1, number)),
             editable=settings.path,
         )
-        event = (await trainings.train(job, attempt, time.time(), Terms(settings.metric))).event
+        event = (await trainings.train(job, attempt, time.time(), Comparison(settings.metric))).event
         job.folder.remove_model()  # only its number is wanted
         if isinstance(event, ev.TrainingFinished):
             return event

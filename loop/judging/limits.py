@@ -11,7 +11,7 @@ def reached(state: RunState, now: float) -> str | None:
     What a human may overrule by resuming (a failed baseline, an unknown price, crashes in a row) counts again
     only once there is a new verdict.
     """
-    fresh = state.rows > state.rows_at_resume
+    fresh = state.rows > state.judged_at_resume
     return (
         (_no_baseline(state) if fresh else None) or _limit(state, now) or (_trouble(state) if fresh else None)
     )

@@ -20,7 +20,6 @@ import math
 import os
 import secrets
 import shutil
-import stat
 from pathlib import Path
 
 import msgspec
@@ -28,7 +27,10 @@ import msgspec
 from loop import events as ev
 from loop.judging.trust import Sealed
 from loop.records import journal
+from loop.records.shaped_file import copy_shaped, read_shaped, remove_shaped, size_of_shaped
 
+RESULT_MOST = 64 * 1024
+"""Bytes that a sealed result may have; the evaluator's own has some hundred."""
 LOG_END = 256 * 1024
 """How many bytes of a log's end are read for the summary, and sent to a client."""
 
@@ -159,30 +161,24 @@ class TrainingFolder:
     def model_bytes(self) -> int:
         """The size of the model that the trainer saved; 0 when there is none.
 
-        A trainer can put anything there, so only a plain file of a size to believe is taken for a model. It
-        is not opened: only a fenced process of the candidate's own code may load it.
+        A trainer can put anything there, so only a plain file of a size to believe is taken for a model. The
+        engine never loads it: only a fenced process of the candidate's own code may do that.
         """
-        with contextlib.suppress(OSError):
-            found = self.model.lstat()
-            if stat.S_ISREG(found.st_mode) and found.st_size <= MODEL_MOST:
-                return found.st_size
-        return 0
+        return size_of_shaped(self.model, MODEL_MOST) or 0
 
     def remove_model(self) -> None:
         """Delete the model, or what is in its place. A folder is none and stays; so does what fails."""
         for name in (self.model.name, f"{self.model.name}.draft", *BESIDE_MODEL):
-            with contextlib.suppress(OSError):
-                (self.out / name).unlink()
+            remove_shaped(self.out / name)
 
     def copy_model(self, folder: Path) -> list[Path]:
         """Copy the model and the files beside it into `folder`; returns the copies, the model's first.
 
         Empty when there is no model. Raises OSError when `folder` cannot be written.
         """
-        if not _copy(self.model, folder / self.model.name, MODEL_MOST):
-            return []
-        beside = [folder / name for name in BESIDE_MODEL if _copy(self.out / name, folder / name, TEXT_MOST)]
-        return [folder / self.model.name, *beside]
+        most = {self.model.name: MODEL_MOST, **dict.fromkeys(BESIDE_MODEL, TEXT_MOST)}
+        copies = [folder / name for name in most if copy_shaped(self.out / name, most[name], folder / name)]
+        return copies if folder / self.model.name in copies else []
 
     def end_of_log(self, size: int = LOG_END) -> str:
         """The last `size` bytes of the log as text; empty when there is no log."""
@@ -195,26 +191,6 @@ class TrainingFolder:
         with contextlib.suppress(OSError, msgspec.DecodeError):
             return msgspec.json.decode(self.spec.read_bytes(), type=Spec)
         return None
-
-
-def _copy(source: Path, target: Path, most: int) -> bool:
-    """Copy a file that a trainer wrote. False when it is no plain file, or has more than `most` bytes.
-
-    Nothing that a trainer can put there holds this up: a link is not followed, a pipe not waited for.
-    """
-    try:
-        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > most:
-            return False
-        with open(descriptor, "rb", closefd=False) as file, target.open("wb") as copy:
-            shutil.copyfileobj(file, copy, 2**20)
-        return True
-    finally:
-        os.close(descriptor)
 
 
 def proof_of(nonce: str) -> str:
@@ -231,8 +207,9 @@ def read_sealed(path: Path, proof: str) -> Sealed | None:
 
     None when there is none, when its nonce does not have this proof, and when its metric is not finite.
     """
-    with contextlib.suppress(OSError, msgspec.DecodeError):
-        sealed = msgspec.json.decode(path.read_bytes(), type=Sealed)
+    content = read_shaped(path, RESULT_MOST)
+    with contextlib.suppress(msgspec.DecodeError):
+        sealed = msgspec.json.decode(content or b"", type=Sealed)
         if secrets.compare_digest(proof_of(sealed.nonce), proof):
             return sealed if math.isfinite(sealed.val_bpb) else None
     return None
