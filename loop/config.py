@@ -122,6 +122,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "near misses after which the engine tries them together (rule `confirmed`); 0: never")] = 14
     line_price: Annotated[float, _about(
         "what an added line must gain (rule `confirmed`), in standard deviations of one training")] = 0.02
+    keep_models: Annotated[int, _about(
+        "models kept on disk besides the incumbent's: those of the best experiments that were kept",
+        ge=0, le=1000)] = 3
     audit: Annotated[Literal["refuse", "report"], _about(
         "a change that is more than training (docs/verdicts.md) is not trained, or only shown")] = "refuse"
     # fmt: on

@@ -27,6 +27,7 @@ from loop.paths import RunPaths
 from loop.proposing.candidates import Candidates
 from loop.proposing.conversation import Conversations
 from loop.proposing.proposer import Proposer
+from loop.records import models
 from loop.records.repository import Repository
 from loop.records.training_folder import TrainingFolder
 from loop.records.verdict_log import VerdictLog
@@ -290,7 +291,10 @@ class Engine:
         )
 
     async def _write_row(self, e: Experiment) -> None:
-        """Write branch, note and row of a verdict. If someone moved the branch, a human has to mend that."""
+        """Write branch, note and row of a verdict, and delete the models that are no longer worth keeping.
+
+        If someone moved the branch, a human has to mend that.
+        """
         try:
             await self._verdict_log.write(e)
         except BranchMoved as error:
@@ -298,6 +302,7 @@ class Engine:
             with self._may_be_interrupted():
                 await self.store.until(lambda s: s.paused is None)
         else:
+            await models.thin(self.paths, self.state)
             self.store.record(ev.Logged(e.n))
 
     # --- waiting ---

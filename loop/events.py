@@ -102,6 +102,8 @@ class EngineStarted(Event, frozen=True):
     sandbox: str = "off"
     approval: bool = False
     limits: Limits = Limits()
+    keep_models: int = 3
+    """How many models are kept besides the incumbent's."""
 
 
 class EngineStopped(Event, frozen=True):
@@ -235,6 +237,8 @@ class TrainingFinished(Event, frozen=True):
     """Name of the data that the sealed evaluation measured on."""
     excluded_seconds: float = 0.0
     """Start-up and warm-up that the budget clock left out."""
+    model_bytes: int = 0
+    """Size of the model that it saved; 0 when it saved none."""
 
 
 class Judged(Event, frozen=True):

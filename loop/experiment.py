@@ -1,7 +1,8 @@
-"""One experiment and its trainings, as the state holds them."""
+"""One experiment and its trainings, as the state holds them; and which of their models are kept."""
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from msgspec import Struct, field
@@ -142,6 +143,32 @@ class Experiment(Struct, omit_defaults=True):
     def row(self) -> str:
         """Its line of results.tsv."""
         return format_row(self.commit, self.value, self.memory_gb, self.phase, self.description)
+
+
+Model = tuple[int, int]
+"""A model that a training has saved: the numbers of its experiment and of its training."""
+
+
+def worth_keeping(
+    saved: list[Model], experiments: list[Experiment], incumbent: int | None, most: int, *, highest: bool
+) -> list[Model]:
+    """Which of the saved models are kept: the incumbent's, and those of the best `most` other experiments.
+
+    Only experiments that were kept count, best first by their values; `highest` says that a high value is a
+    good one. Of an experiment with several models the one of its best training is kept, of equal ones the
+    first. An experiment without a verdict keeps all.
+    """
+    sign = -1.0 if highest else 1.0
+    best: dict[int, tuple[float, int]] = {}
+    for n, number in saved:
+        e = experiments[n - 1]
+        for t in e.trainings:
+            if e.phase == "keep" and t.number == number and t.commit == e.commit and t.value is not None:
+                best[n] = min(best.get(n, (math.inf, 0)), (sign * t.value, number))
+    others = [n for n in best if n != incumbent]
+    others.sort(key=lambda n: (sign * (experiments[n - 1].value or 0.0), n))
+    stay = {(n, best[n][1]) for n in best if n == incumbent or n in others[:most]}
+    return [model for model in saved if model in stay or not experiments[model[0] - 1].judged]
 
 
 def format_row(commit: str, value: float | None, memory_gb: float, status: str, description: str) -> str:

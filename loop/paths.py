@@ -80,9 +80,10 @@ class RunPaths:
             folder = Path(tempfile.gettempdir()) / f"autoresearch-tui-{os.getuid()}"
         return _private(folder) / f"{self.identity}.sock"
 
-    def scratch(self, seat: int) -> Path:
-        """Where temporary files of a training on this seat go. The path is short: programs put sockets there.
+    def scratch(self, seat: int | str) -> Path:
+        """Where temporary files of a training on this seat go, or those of a `sample`.
 
+        The path is short, because programs put sockets there.
         Raises `UsageError` when somebody else owns the folder around it.
         """
         folder = Path(tempfile.gettempdir()) / f"autoresearch-tui-{os.getuid()}"

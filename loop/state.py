@@ -14,7 +14,7 @@ from msgspec import Struct, field
 
 from loop import events as ev
 from loop.experiment import Experiment as Experiment
-from loop.experiment import ExperimentPhase
+from loop.experiment import ExperimentPhase, Model, worth_keeping
 from loop.experiment import Training as Training
 from loop.live import LiveView as LiveView
 from loop.live import SeatView as SeatView
@@ -63,6 +63,8 @@ class RunState(Struct):
     """The metric of the unchanged code (the mean of its trainings); None before it has trained."""
     reruns_asked: list[int] = field(default_factory=list)
     """Judged experiments that a human wants to train once more."""
+    models: list[Model] = field(default_factory=list)
+    """The models on disk. Before a verdict is logged, those that are not worth keeping are deleted."""
     steering: list[str] = field(default_factory=list)
     """Messages for the agent that no proposal has seen yet: the human's, and what was rejected and why."""
     usage: ev.Usage = ev.Usage()
@@ -122,6 +124,13 @@ class RunState(Struct):
     def training(self) -> Experiment | None:
         """The experiment that trains now; with several, the one whose training started first."""
         return self.experiment(self.under_way[0].n) if self.under_way else None
+
+    @property
+    def models_worth_keeping(self) -> list[Model]:
+        """Which of the models on disk are to stay there."""
+        most = self.engine.keep_models if self.engine else 0
+        highest = self.direction == "max"
+        return worth_keeping(self.models, self.experiments, self.incumbent, most, highest=highest)
 
     def trains(self, n: int) -> bool:
         """Experiment `n` has a training under way."""
@@ -344,6 +353,8 @@ def _training_finished(s: RunState, event: ev.TrainingFinished, t: float) -> Non
     s.under_way = [x for x in s.under_way if (x.n, x.training) != (event.n, event.training)]
     if view := s.live.seat_of(event.n, event.training):
         view.phase = ""
+    if event.model_bytes:
+        s.models.append((event.n, event.training))
     if not e.judged:
         e.phase = "training" if s.trains(e.n) else "judging"
     elif e.values and e.phase != "crash":  # judged, and trained once more: its mean changes, and so its row
@@ -376,6 +387,7 @@ def _apply_verdict(s: RunState, event: ev.Judged | ev.Logged | ev.Overridden, t:
         case ev.Logged(n=n):
             e.logged = True
             s.rows_due = [x for x in s.rows_due if x != n]
+            s.models = s.models_worth_keeping
         case ev.Overridden(status=status, reason=reason):
             _row_changes(s, e)
             e.phase, e.by_hand = status, True

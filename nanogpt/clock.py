@@ -92,7 +92,8 @@ class Session:
 
         The printed summary proves nothing, because the code that is trained can print whatever it likes.
         `data` is the identity of the data that was measured on. `training_seconds` and `excluded_seconds` are
-        of the clock that counts, `evaluation_seconds` and `total_seconds` of the wall clock.
+        of the clock that counts, `evaluation_seconds` and `total_seconds` of the wall clock up to now. A
+        later call replaces the file as a whole.
         """
         if not self._path:
             return
@@ -109,7 +110,9 @@ class Session:
             "steps": int(self._steps),
         }
         with contextlib.suppress(OSError):  # without the file the number is not believed: nothing to add here
-            Path(self._path).write_text(json.dumps(result))
+            draft = Path(f"{self._path}.draft")
+            draft.write_text(json.dumps(result))
+            draft.replace(self._path)
 
 
 SESSION = Session(os.environ)

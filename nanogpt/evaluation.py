@@ -1,5 +1,7 @@
 """Measures val_bpb, the bits per byte of a model on the validation text, and checks that the model is honest.
 
+Afterwards it writes the model to disk, where the process that started the training asks for it.
+
 Agents may read this file but never change it; train.py imports `evaluate` through prepare.py. The model gets
 input tokens and nothing else, and the loss is computed here from its logits. The checks run in the process
 that trained, next to code that an agent wrote: docs/verdicts.md says what they stop and what they cannot.
@@ -7,10 +9,13 @@ that trained, next to code that an agent wrote: docs/verdicts.md says what they 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
+import os
 import random
+import shutil
 from pathlib import Path
 from statistics import fmean
 from types import MethodDescriptorType
@@ -32,6 +37,8 @@ SEGMENT = 8
 FORESEEN = 0.7
 """An honest model's mean loss on tokens that cannot be predicted is about the entropy of single tokens, or
 more. Below this share of the entropy, which leaves room for chance, the model must be looking ahead."""
+MODEL_DATA = ("tokenizer.json", "meta.json")
+"""Files of prepared data that are kept beside a model: without them nobody could give it text."""
 SAMPLES = 16
 """Losses of each batch that are computed a second time, with numpy."""
 
@@ -50,13 +57,41 @@ def evaluate(model: torch.nn.Module, data: Data, clock: Clock) -> float:
 
     The model is called with input tokens (B, T) and must return logits (B, T, V). Raises `Cheating` if the
     model or the tools of the measurement are not what they must be. The result is also written to the file
-    that AUTORESEARCH_RESULT names, if it is set (see `Session.hand_over`). `clock` is not used: the time that
-    counts is the session's.
+    that AUTORESEARCH_RESULT names, if it is set (see `Session.hand_over`). Then the model is written to the
+    file that AUTORESEARCH_MODEL_FILE names, if it is set. `clock` is not used: the time that counts is the
+    session's, and it ends before the measurement.
     """
     SESSION.close()
     measured = measure(model, data.folder)
     SESSION.hand_over(*measured)
+    if path := os.environ.get("AUTORESEARCH_MODEL_FILE"):
+        save(model, data.folder, Path(path))
+        SESSION.hand_over(*measured)  # again: now its times include the time for saving
     return measured.val_bpb
+
+
+def save(model: torch.nn.Module, folder: Path, path: Path) -> bool:
+    """Write a model to `path`, whole or not at all, and beside it what turns text into its tokens.
+
+    `folder` holds the prepared data. sample.py reads the file back. A model that cannot be saved (the disk is
+    full, or it holds a lambda) is no failure of the training: then one line says why, and this returns False.
+    """
+    import torch
+
+    whole = getattr(model, "_orig_mod", model)  # what torch.compile wraps; nobody needs its compiled code
+    draft = path.with_name(f"{path.name}.draft")
+    try:
+        torch.save(whole, draft)
+        for name in MODEL_DATA:
+            shutil.copyfile(folder / name, path.with_name(name))
+        draft.replace(path)
+    except Exception as error:  # the model's own code may raise anything while it is pickled
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        reason = (str(error).splitlines() or [""])[0]
+        print(f"model not saved: {type(error).__name__}: {reason}", flush=True)
+        return False
+    return True
 
 
 def measure(model: torch.nn.Module, folder: Path) -> Measured:

@@ -301,6 +301,10 @@ class Memory(nn.Module):
         """Count the training text: `stream` holds its tokens, `fold` the fold of each (see `Counts`)."""
         self.bigrams = self.counts.count(stream, fold, self.gate.weight.device)
 
+    def merge_folds(self) -> None:
+        """Forget the folds, which only training needs, and the scratch space."""
+        self.bigrams, self.slots = self.counts.merge_folds(self.bigrams), self.slots[:0].clone()
+
     def mix(self, x: Tensor, found: Found) -> tuple[Tensor, Tensor]:
         """Return sorted places in the flat (N * V) logits and what the candidates add there.
 
@@ -589,6 +593,8 @@ def main() -> None:
     )
     clock = trainer.train()
     print("phase: evaluating", flush=True)
+    if model.memory is not None:
+        model.memory.merge_folds()
     val_bpb = evaluate(model.eval(), data, clock)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MB; on Linux it counts in KB
     if DEVICE.type == "cuda":

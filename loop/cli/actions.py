@@ -20,7 +20,7 @@ from loop.cli import status, which_run
 from loop.cli.flags import given
 from loop.errors import UsageError
 from loop.paths import RunPaths
-from loop.records import journal
+from loop.records import journal, models
 from loop.records.repository import Repository
 from loop.service import attach, launch
 from loop.state import RunState, fold
@@ -88,7 +88,9 @@ def show_status(arguments: argparse.Namespace) -> int:
     """`status`: where the run stands, for people or, with --json, for programs."""
     paths = which_run.existing(arguments)
     state = asyncio.run(_state(paths))
-    summary = status.summary(state, time.time(), running=attach.engine_runs(paths))
+    found = models.find(paths, state, state.incumbent) if state.incumbent else None
+    model = str(found.model) if found else None
+    summary = status.summary(state, time.time(), running=attach.engine_runs(paths), model=model)
     print(json.dumps(summary, indent=2) if arguments.json else status.words(summary))
     return 0
 
@@ -128,6 +130,50 @@ def measure_noise(arguments: argparse.Namespace) -> int:
     from loop.cli import noise
 
     asyncio.run(noise.main(arguments.tag, arguments.runs, given(arguments)))
+    return 0
+
+
+# --- models ---
+
+
+def export_model(arguments: argparse.Namespace) -> int:
+    """`model export`: write a kept model into a new folder and print where."""
+    from loop.cli import model
+
+    n, folder = model.numbered(arguments.words, "DIR")
+    paths = which_run.existing(arguments)
+    repository = Repository.discover(Path.cwd())
+    try:
+        print(model.export(paths, repository, asyncio.run(_state(paths)), n, Path(folder)))
+    finally:
+        repository.close()
+    return 0
+
+
+def sample_model(arguments: argparse.Namespace) -> int:
+    """`sample`: print how a kept model continues a text."""
+    from loop.cli import model
+
+    n, prompt = model.numbered(arguments.words, "TEXT")
+    paths = which_run.existing(arguments)
+
+    async def sample() -> str:
+        repository = Repository.discover(Path.cwd())
+        try:
+            return await model.sample(
+                paths,
+                repository,
+                await _state(paths),
+                n,
+                prompt,
+                tokens=arguments.tokens,
+                temperature=arguments.temperature,
+                seed=arguments.seed,
+            )
+        finally:
+            repository.close()
+
+    print(asyncio.run(sample()))
     return 0
 
 

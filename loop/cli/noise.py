@@ -112,6 +112,7 @@ async def _train(
             editable=settings.path,
         )
         event = (await trainings.train(job, attempt, time.time(), Comparison(settings.metric))).event
+        job.folder.remove_model()  # only its number is wanted
         if isinstance(event, ev.TrainingFinished):
             return event
         attempt += 1

@@ -10,7 +10,9 @@ from loop import __version__
 from loop.cli import actions, cockpit
 from loop.cli.flags import Parser, add_settings
 
-OF_A_RUN = ("attach", "status", "pause", "resume", "stop", "logs", "serve", "report", "noise")
+OF_A_RUN = (
+    "attach", "status", "pause", "resume", "stop", "logs", "serve", "report", "noise", "model", "sample",
+)  # fmt: skip
 """Commands about a run that exists: --tag names it."""
 
 
@@ -50,6 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the engine stops")
     _add_cockpits(commands)
     _add_reports(commands)
+    _add_models(commands)
     _command(commands, "doctor", actions.check_setup, "what is set up here: keys, servers, agents, data, GPU")
     text = "a new research repository, with the trainer and program.md"
     new = _command(commands, "init", actions.make_repository, text)
@@ -103,6 +106,28 @@ def _add_reports(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     noise.add_argument("--runs", type=int, default=3, metavar="K", help="trainings of each kind (default: 3)")
     add_settings(noise, "budget_s", "sandbox")
+
+
+def _add_models(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Commands about models that are kept. `[N] WHAT` is one list, because argparse cannot tell them apart
+    where a flag comes first."""
+    text = "write a kept model, the code that trained it and a README into a new folder"
+    model = _command(commands, "model", actions.export_model, text)
+    model.usage = "%(prog)s export [N] DIR [--tag TAG]"
+    model.add_argument("what", choices=["export"], metavar="export", help="what to do with it")
+    model.add_argument(
+        "words", nargs="+", metavar="[N] DIR", help="the experiment (default: the incumbent) and the folder"
+    )
+    sample = _command(commands, "sample", actions.sample_model, "let a kept model continue a text")
+    sample.usage = "%(prog)s [N] TEXT [--tokens K] [--temperature T] [--seed S] [--tag TAG]"
+    sample.add_argument(
+        "words", nargs="+", metavar="[N] TEXT", help="the experiment (default: the incumbent) and the text"
+    )
+    sample.add_argument("--tokens", type=int, default=100, metavar="K", help="at most so many (default: 100)")
+    sample.add_argument(
+        "--temperature", type=float, default=0.8, metavar="T", help="0: always the likeliest (default: 0.8)"
+    )
+    sample.add_argument("--seed", type=int, default=1337, metavar="S", help="of the draws (default: 1337)")
 
 
 def _command(

@@ -8,7 +8,7 @@ from pathlib import Path
 from loop.cli import report_page, report_plot
 from loop.errors import UsageError, describe
 from loop.paths import RunPaths
-from loop.records import journal
+from loop.records import journal, models
 from loop.records.archive import KeptArchive
 from loop.records.repository import Repository
 from loop.state import fold
@@ -36,7 +36,13 @@ def write(paths: RunPaths, repository: Repository, folder: Path) -> Path:
         raise UsageError(
             "the report draws with matplotlib: pip install 'autoresearch-tui[report]'"
         ) from error
-    text = report_page.html(state, picture, lambda e: (archive.before(e.n), archive.source(e.n)))
+    found = models.find(paths, state, state.incumbent) if state.incumbent else None
+    text = report_page.html(
+        state,
+        picture,
+        lambda e: (archive.before(e.n), archive.source(e.n)),
+        model=str(found.model) if found else "",
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "progress.png").write_bytes(picture)

@@ -28,16 +28,17 @@ summary { cursor: pointer; } .quiet { color: #5b6472; }
 """
 
 
-def html(state: RunState, picture: bytes, source: Source) -> str:
+def html(state: RunState, picture: bytes, source: Source, model: str = "") -> str:
     """The whole page. What agents wrote is escaped, so that a browser shows it and never runs it.
 
-    `picture` is a PNG.
+    `picture` is a PNG, `model` the incumbent's model file; empty when there is none.
     """
     title = f"autoresearch/{escape(state.tag)}"
     parts = [
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>",
         f"<h1>{title}</h1>",
         f"<p>{escape(headline(state))}</p>",
+        f"<p>{escape(where_model_is(state, model))}</p>",
         f"<img alt='progress' src='data:image/png;base64,{base64.b64encode(picture).decode()}'>",
         "<h2>Kept, by gain</h2>",
         _keeps(state),
@@ -61,6 +62,14 @@ def headline(state: RunState) -> str:
         return f"{counts}; no baseline yet."
     gain = 100 * (state.best / state.baseline - 1)
     return f"{counts}. {state.metric} {state.baseline:.6f} → {state.best:.6f} ({gain:+.2f}%)."
+
+
+def where_model_is(state: RunState, model: str) -> str:
+    """Where the incumbent's model is, and how to get it."""
+    if not model:
+        return "No model of the incumbent is kept."
+    taken = f"`autoresearch-tui model export --tag {state.tag} DIR` takes it away with its code"
+    return f"The model of #{state.incumbent} is {model}; {taken}."
 
 
 def spending(state: RunState) -> str:

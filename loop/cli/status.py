@@ -60,8 +60,8 @@ def line(event: ev.AnyEvent) -> str | None:
     return None
 
 
-def summary(state: RunState, now: float, *, running: bool) -> dict[str, Any]:
-    """What `status --json` prints. `now` is in seconds since the epoch."""
+def summary(state: RunState, now: float, *, running: bool, model: str | None = None) -> dict[str, Any]:
+    """What `status --json` prints. `now` is in seconds since the epoch, `model` the incumbent's file."""
     training = state.training
     under_way = training.last_training if training else None
     best = state.best
@@ -81,6 +81,7 @@ def summary(state: RunState, now: float, *, running: bool) -> dict[str, Any]:
         "baseline": state.baseline,
         "best": best,
         "incumbent": state.incumbent_commit or None,
+        "model_file": model,
         "per_hour": state.per_hour(now),
         "dollars": state.usage.dollars,
         "training": training.n if training and running else None,
@@ -108,6 +109,8 @@ def words(summary: dict[str, Any]) -> str:
     if best is not None and baseline:
         gain = (best - baseline) / baseline * 100
         lines.append(f"best {summary['metric']} {best:.6f} ({gain:+.2f}% of the baseline {baseline:.6f})")
+    if summary["model_file"]:
+        lines.append(f"its model is {summary['model_file']}")
     if summary["training"]:
         lines.append(f"training experiment {summary['training']}, {summary['remaining_s']:.0f} s left")
     return "\n".join(lines)

@@ -5,6 +5,7 @@
     run.log          everything that the trainer prints
     metrics.jsonl    the progress lines of run.log as `Progress` events; the engine writes it meanwhile
     out/             the only part of this folder that the trainer can write
+    out/model.pt     the model that the trainer saved; beside it the tokenizer.json and meta.json of its data
     out/result.json  what the sealed evaluator measured (`Sealed`); there is none when the trainer is not ours
     exit.json        how the training ended (`Exit`); the supervisor writes it last
 
@@ -26,12 +27,19 @@ import msgspec
 from loop import events as ev
 from loop.judging.trust import Sealed
 from loop.records import journal
-from loop.records.shaped_file import read_shaped
+from loop.records.shaped_file import copy_shaped, read_shaped, remove_shaped, size_of_shaped
 
 RESULT_MOST = 64 * 1024
 """Bytes that a sealed result may have; the evaluator's own has some hundred."""
 LOG_END = 256 * 1024
 """How many bytes of a log's end are read for the summary, and sent to a client."""
+
+MODEL_MOST = 32 * 2**30
+"""Bytes that a model may have: a larger file is not taken for one."""
+TEXT_MOST = 64 * 2**20
+"""Bytes that each of the files beside a model may have."""
+BESIDE_MODEL = ("tokenizer.json", "meta.json")
+"""Files that a trainer puts beside its model, so that the model can be given text."""
 
 
 class Fence(msgspec.Struct, frozen=True):
@@ -117,6 +125,7 @@ class TrainingFolder:
         self.metrics = folder / "metrics.jsonl"
         self.out = folder / "out"
         self.result = self.out / "result.json"
+        self.model = self.out / "model.pt"
         self.exit = folder / "exit.json"
 
     def reset(self) -> None:
@@ -148,6 +157,28 @@ class TrainingFolder:
         """What the sealed evaluator measured; None when there is no result with its proof."""
         spec = self._read_spec()
         return read_sealed(self.result, spec.proof) if spec else None
+
+    def model_bytes(self) -> int:
+        """The size of the model that the trainer saved; 0 when there is none.
+
+        A trainer can put anything there, so only a plain file of a size to believe is taken for a model. The
+        engine never loads it: only a fenced process of the candidate's own code may do that.
+        """
+        return size_of_shaped(self.model, MODEL_MOST) or 0
+
+    def remove_model(self) -> None:
+        """Delete the model, or what is in its place. A folder is none and stays; so does what fails."""
+        for name in (self.model.name, f"{self.model.name}.draft", *BESIDE_MODEL):
+            remove_shaped(self.out / name)
+
+    def copy_model(self, folder: Path) -> list[Path]:
+        """Copy the model and the files beside it into `folder`; returns the copies, the model's first.
+
+        Empty when there is no model. Raises OSError when `folder` cannot be written.
+        """
+        most = {self.model.name: MODEL_MOST, **dict.fromkeys(BESIDE_MODEL, TEXT_MOST)}
+        copies = [folder / name for name in most if copy_shaped(self.out / name, most[name], folder / name)]
+        return copies if folder / self.model.name in copies else []
 
     def end_of_log(self, size: int = LOG_END) -> str:
         """The last `size` bytes of the log as text; empty when there is no log."""

@@ -204,6 +204,7 @@ async def _run(
             sandbox=executor.describe()[0].fence,
             approval=settings.approve,
             limits=settings.limits,
+            keep_models=settings.keep_models,
         )
     )
     await server.open(engine)

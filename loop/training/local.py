@@ -207,7 +207,7 @@ class LocalExecutor:
             commit=job.commit,
             fence=self._fence(seat, job),
             disk_gb=settings.disk_gb,
-            folders=[str(seat.slot.folder), *([str(seat.scratch)] if fenced else [])],
+            folders=[str(seat.slot.folder), str(job.folder.out), *([str(seat.scratch)] if fenced else [])],
             proof=proof,
         )
 
@@ -217,6 +217,7 @@ class LocalExecutor:
             "AUTORESEARCH_BUDGET_S": f"{job.budget_s:g}",
             "AUTORESEARCH_SEED": str(job.seed),
             "AUTORESEARCH_RESULT": str(job.folder.result),
+            "AUTORESEARCH_MODEL_FILE": str(job.folder.model),
             KEY: job.key,
         }
         if self._uv:

@@ -65,6 +65,7 @@ def finished(
         flags=flags if outcome == "finished" else [],
         data=sealed.data if sealed else "",
         excluded_seconds=sealed.excluded_seconds if sealed else 0.0,
+        model_bytes=job.folder.model_bytes() if outcome == "finished" else 0,
     )
 
 

@@ -75,7 +75,12 @@ class Bench:
             self.store.record(ev.RunCreated(tag, str(root), base, settings.path, settings.train_command))
         self.store.record(
             ev.EngineStarted(
-                os.getpid(), "test", agent.name, approval=settings.approve, limits=settings.limits
+                os.getpid(),
+                "test",
+                agent.name,
+                approval=settings.approve,
+                limits=settings.limits,
+                keep_models=settings.keep_models,
             )
         )
 

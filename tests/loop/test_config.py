@@ -47,6 +47,8 @@ def test_each_source_overrides_the_one_before(repository: Path) -> None:
         ("timeout_s = -1", "time-out must be at least the budget"),
         ("timeout_s = 0.1", "time-out must be at least the budget"),
         ("memory_gb = -1", "`memory_gb` must be 0 or more"),
+        ("keep_models = -1", "`keep_models` must be 0 to 1000"),
+        ("keep_models = 1001", "`keep_models` must be 0 to 1000"),
         ("max_experiments = 0", "--max-experiments must be more than 0"),
         ("max_hours = -1", "--max-hours must be more than 0"),
         ("max_cost = nan", "--max-cost must be more than 0"),

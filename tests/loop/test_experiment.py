@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop import events as ev
-from loop.experiment import Experiment, Training, format_row
+from loop.experiment import Experiment, Model, Training, format_row, worth_keeping
 from loop.records.results import parse
 from tests.loop.trainings import training
 
@@ -75,3 +75,56 @@ def test_any_description_becomes_one_row_that_is_read_back(
     assert (found.commit, found.val_bpb) == ("a" * 7, None if value is None else float(f"{value:.6f}"))
     assert found.memory_gb == float(f"{memory_gb:.1f}")
     assert found.description == " ".join(found.description.split())
+
+
+# --- models ---
+
+
+def judged(n: int, phase: str, *values: float | None) -> Experiment:
+    """Experiment `n` with a training for each of these values."""
+    e = Experiment(n, "p", phase=phase, commit=f"c{n}")  # type: ignore[arg-type]
+    e.trainings = [training(k, e.commit, value, n=n) for k, value in enumerate(values, 1)]
+    known = [value for value in values if value is not None]
+    e.value = sum(known) / len(known) if known else None
+    return e
+
+
+NIGHT = [
+    judged(1, "keep", 1.9, 1.7, 1.8),
+    judged(2, "discard", 1.1),
+    judged(3, "keep", 1.6),
+    judged(4, "crash", None),
+    judged(5, "keep", 1.4, 1.4),
+    judged(6, "keep", 1.5),
+    judged(7, "training", 1.0, None),
+]
+ALL = [(e.n, t.number) for e in NIGHT for t in e.trainings]
+
+
+@pytest.mark.parametrize(
+    ("saved", "incumbent", "most", "kept"),
+    [
+        (ALL, 5, 0, [(5, 1), (7, 1), (7, 2)]),
+        (ALL, 5, 1, [(5, 1), (6, 1), (7, 1), (7, 2)]),
+        (ALL, 5, 9, [(1, 2), (3, 1), (5, 1), (6, 1), (7, 1), (7, 2)]),
+        (ALL, 1, 1, [(1, 2), (5, 1), (7, 1), (7, 2)]),  # by hand the incumbent may be any of them
+        (ALL, None, 1, [(5, 1), (7, 1), (7, 2)]),
+        ([(1, 1), (1, 3), (3, 1)], 5, 1, [(3, 1)]),  # the incumbent saved none
+        ([(1, 1), (1, 3)], 1, 0, [(1, 3)]),
+        ([], 5, 3, []),
+    ],
+)
+def test_the_models_of_the_incumbent_and_of_the_best_keeps_are_worth_keeping(
+    saved: list[Model], incumbent: int | None, most: int, kept: list[Model]
+) -> None:
+    assert worth_keeping(saved, NIGHT, incumbent, most, highest=False) == kept
+
+
+def test_where_a_high_value_is_good_the_highest_are_kept() -> None:
+    assert worth_keeping(ALL[:-2], NIGHT, 5, 1, highest=True) == [(1, 1), (5, 1)]
+
+
+def test_the_model_of_a_candidate_before_its_repair_is_not_kept() -> None:
+    e = judged(1, "keep", 1.5, 1.6)
+    e.trainings[0] = training(1, "before", 1.5)
+    assert worth_keeping([(1, 1), (1, 2)], [e], 1, 3, highest=False) == [(1, 2)]

@@ -157,6 +157,40 @@ def test_a_rerun_that_gives_no_number_changes_nothing() -> None:
     assert (state.experiment(2).value, state.experiment(2).phase) == (1.5, "keep")
 
 
+def test_a_model_is_on_disk_until_a_verdict_is_logged_after_which_it_is_not_worth_keeping() -> None:
+    first = [*TRAINED[:-1], finished(2, value=1.5, model_bytes=9)]
+    assert after(*first).models == [(2, 1)]
+    kept = [*first, judged(2, "keep", A, 1.5), ev.Logged(2)]
+    assert after(*kept).models == [(2, 1)]
+    assert after(*kept, ev.Overridden(2, "discard"), ev.Logged(2)).models == []
+    discarded = [*first, judged(2, "discard", A, 1.5)]
+    assert (after(*discarded).models, after(*discarded).models_worth_keeping) == ([(2, 1)], [])
+    assert after(*discarded, ev.Logged(2)).models == []
+    by_hand = after(*discarded, ev.Logged(2), ev.Overridden(2, "keep"), ev.Logged(2))
+    assert (by_hand.incumbent, by_hand.models) == (2, [])  # what was deleted does not come back
+
+
+@pytest.mark.parametrize(("most", "kept"), [(0, [(3, 1)]), (1, [(2, 1), (3, 1)])])
+def test_the_engine_says_how_many_models_are_kept_besides_the_incumbents(
+    most: int, kept: list[tuple[int, int]]
+) -> None:
+    state = after(
+        *TRAINED[:1],
+        ev.EngineStarted(8, "0", "claude", keep_models=most),
+        *TRAINED[2:-1],
+        finished(2, value=1.5, model_bytes=9),
+        judged(2, "keep", A, 1.5),
+        ev.Logged(2),
+        ev.ExperimentStarted(3, A),
+        ev.CandidateCommitted(3, B, A, "idea"),
+        ev.TrainingStarted(3, 1, B, 1337, 300.0),
+        finished(3, value=1.2, model_bytes=9),
+        judged(3, "keep", B, 1.2),
+        ev.Logged(3),
+    )
+    assert state.models == kept
+
+
 def test_a_training_that_starts_again_is_the_same_training() -> None:
     again = ev.TrainingStarted(2, 1, A, 1337, 300.0)
     state = after(*QUEUED, again, ev.TrainingLost(2, 1, 1, "machine gone"), again)

@@ -38,6 +38,19 @@ def test_the_result_tells_what_the_engine_needs(tmp_path: Path) -> None:
     assert found["total_seconds"] >= found["training_seconds"] + found["evaluation_seconds"]
 
 
+def test_a_result_that_is_handed_over_again_tells_the_later_times(tmp_path: Path) -> None:
+    one, path = session(tmp_path)
+    one.close()
+    one.hand_over(1.5, 1.6, "id")
+    first = json.loads(path.read_text())
+    time.sleep(0.02)
+    one.hand_over(1.5, 1.6, "id")
+    again = json.loads(path.read_text())
+    assert again["total_seconds"] >= first["total_seconds"] + 0.02
+    assert (again["training_seconds"], again["val_bpb"]) == (first["training_seconds"], 1.5)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_run_is_measured_once(tmp_path: Path) -> None:
     one, _ = session(tmp_path)
     one.close()

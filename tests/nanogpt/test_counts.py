@@ -55,6 +55,24 @@ def test_bigrams_are_distributions_with_all_tokens_possible() -> None:
     assert torch.allclose(shares.sum(1), torch.ones(4 * V), atol=5e-3)
 
 
+def test_merged_folds_give_what_all_folds_gave_and_take_less_room() -> None:
+    counts, _, _, table = counted()
+    tokens = torch.tensor([[BOS, 5, 7, 3, 9, 1], [BOS, 2, 2, 2, 4, 8]])
+    before = counts.look(tokens, None)
+    bases = table[before.rows]
+    merged = counts.merge_folds(table)
+    after = counts.look(tokens, None)
+    assert all(torch.equal(x, y) for x, y in zip(before[1:], after[1:], strict=True))
+    assert torch.equal(merged[after.rows], bases)
+    assert merged.untyped_storage().nbytes() == table.untyped_storage().nbytes() / 4
+
+
+def test_nothing_is_merged_before_counting() -> None:
+    counts, table = Counts(V, BOS, 4, 3, DISCOUNT, 0), torch.zeros(1, V)
+    assert counts.merge_folds(table) is table
+    assert counts.look(torch.tensor([[BOS, 4]]), None).rows.tolist() == [0, 0]
+
+
 def test_copies_name_what_followed_the_same_tokens() -> None:
     counts = Counts(V, BOS, 4, 3, DISCOUNT, 3)
     found = counts.look(torch.tensor([[BOS, 4, 5, 6, 4, 5]]), None)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import evaluation
 import prepare
 from clock import Cheating
-from evaluation import HeldOut, identity, measure
+from evaluation import HeldOut, identity, measure, save
 from tests.nanogpt import world
 from tests.nanogpt.world import SEQUENCE, VOCABULARY, Small
 
@@ -272,3 +272,69 @@ def test_a_mode_that_changes_torch_is_found(folder: Path) -> None:
     model = Small().eval()
     with TorchFunctionMode(), pytest.raises(Cheating, match="mode"):
         measure(model, folder)
+
+
+# --- saving the model ---
+
+
+def saved(path: Path) -> nn.Module:
+    model = torch.load(path, weights_only=False)
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def test_a_saved_model_measures_the_same_and_has_its_tokenizer_beside_it(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Small().eval()
+    assert save(model, folder, tmp_path / "model.pt")
+    assert measure(saved(tmp_path / "model.pt"), folder) == measure(model, folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["meta.json", "model.pt", "tokenizer.json"]
+    assert (tmp_path / "meta.json").read_bytes() == (folder / "meta.json").read_bytes()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("how", ["wrapped", "in place", "a part"])
+def test_a_compiled_model_is_saved_without_its_compiled_code(how: str, folder: Path, tmp_path: Path) -> None:
+    model: Any = Small().eval()
+    plain = measure(model, folder)
+    if how == "wrapped":
+        model = torch.compile(model, backend="eager")
+    elif how == "in place":
+        model.compile(backend="eager")
+    else:
+        model.head = torch.compile(model.head, backend="eager")
+    assert measure(model, folder) == plain
+    assert save(model, folder, tmp_path / "model.pt")
+    assert type(saved(tmp_path / "model.pt")) is Small
+    assert measure(saved(tmp_path / "model.pt"), folder) == plain
+
+
+class Fails:
+    """Raises while it is pickled."""
+
+    def __reduce__(self) -> str:
+        raise ValueError("no\nway")
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"), [(lambda x: x, "Can't "), (Fails(), "ValueError: no\n")], ids=["lambda", "own code"]
+)
+def test_a_model_that_cannot_be_saved_is_one_line_and_leaves_no_file(
+    part: object, reason: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model: Any = Small().eval()
+    model.part = part
+    assert not save(model, folder, tmp_path / "model.pt")
+    assert list(tmp_path.iterdir()) == []
+    out = capsys.readouterr().out
+    assert out.startswith("model not saved: ")
+    assert reason in out
+    assert out.count("\n") == 1
+
+
+def test_a_folder_that_is_not_there_is_no_failure(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not save(Small().eval(), folder, tmp_path / "nowhere/model.pt")
+    assert capsys.readouterr().out.startswith("model not saved: ")

@@ -77,12 +77,13 @@ class ExperimentScreen(RunScreen):
         if not 1 <= self.n <= len(state.experiments):
             return
         e = state.experiment(self.n)
-        made_of = (self.n, e.phase, e.commit, e.reason, len(e.trainings), state.incumbent)
+        models = [model for model in state.models if model[0] == e.n]
+        made_of = (self.n, e.phase, e.commit, e.reason, len(e.trainings), state.incumbent, models)
         if made_of == self._shown:
             return
         self._shown = made_of
         self.query_one("#summary", Static).update(summary(e, state))
-        self.query_one("#past-trainings", Lines).show(trainings(e))
+        self.query_one("#past-trainings", Lines).show(trainings(e, state))
         if self._loaded != (self.n, e.phase, e.commit):
             self._loaded = (self.n, e.phase, e.commit)
             self.run_worker(self._load(self.n), exclusive=True, group="detail")
@@ -175,6 +176,7 @@ def summary(e: Experiment, state: RunState) -> Content:
         (f"   by {e.author}" if e.author != "agent" else "", "$agent"),
         (f"   {short(e.usage.output_tokens)} tok out" if e.usage.output_tokens else "", "$neutral"),
         (f"   ${e.usage.dollars:.3f}" if e.usage.dollars is not None else "", "$measure"),
+        ("   model kept" if any(n == e.n for n, _ in state.models) else "", "$keep"),
     ]
     lines = [
         Content.assemble(*parts),
@@ -185,8 +187,8 @@ def summary(e: Experiment, state: RunState) -> Content:
     return Content("\n").join(lines)
 
 
-def trainings(e: Experiment) -> list[Item]:
-    """For each training of the experiment: its seed, how it ended and what it measured."""
+def trainings(e: Experiment, state: RunState) -> list[Item]:
+    """For each training of the experiment: its seed, how it ended, what it measured, and its model."""
     found: list[Item] = []
     for training in e.trainings:
         head = f"training {training.number}   seed {training.seed}   commit {training.commit[:7]}"
@@ -198,6 +200,9 @@ def trainings(e: Experiment) -> list[Item]:
         measured = f"  {ended.outcome}   {metric(ended.value)}   {ended.memory_gb:.1f} GB"
         sealed = "measured by the sealed evaluation" if ended.verified else "as printed by the script"
         found.append(Item(Content.styled(f"{measured}   {sealed}", "$measure")))
+        if ended.model_bytes:
+            fate = "kept" if (e.n, training.number) in state.models else "deleted"
+            found.append(Item(Content.styled(f"  model of {short(ended.model_bytes)}B {fate}", "$neutral")))
         if ended.reason:
             found.append(Item(Content.styled(f"  {safe(ended.reason)}", "$discard")))
         found += [

@@ -24,7 +24,8 @@ def noise(root: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_both_deviations_are_measured_and_nothing_of_the_user_changes(tmp_path: Path) -> None:
-    root = make_repository(tmp_path / "repo", NOISY)
+    saving = 'import os\nopen(os.environ["AUTORESEARCH_MODEL_FILE"], "w").write("model")\n'
+    root = make_repository(tmp_path / "repo", NOISY + saving)
     done = noise(root, "--budget", "5", "--runs", "2")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
@@ -37,6 +38,7 @@ def test_both_deviations_are_measured_and_nothing_of_the_user_changes(tmp_path: 
     assert "deviation 0.000000" not in others
     assert "time to the verdict, rule `confirmed`" in done.stdout
     assert git(root, "status", "--porcelain") == ""
+    assert not list((root / ".autoresearch").rglob("model.pt"))
     again = noise(root, "--budget", "5", "--runs", "2")  # measured anew, not read again
     assert again.stdout.splitlines()[1:5] == lines[1:5]
 

@@ -22,6 +22,8 @@ COMMANDS = {
     "serve": cockpit.serve,
     "report": actions.write_report,
     "noise": actions.measure_noise,
+    "model export DIR": actions.export_model,
+    "sample TEXT": actions.sample_model,
     "doctor": actions.check_setup,
     "init DIR": actions.make_repository,
     "prepare": actions.prepare,
@@ -45,7 +47,14 @@ def test_help_lists_every_command_and_hides_what_is_not_for_people() -> None:
 
 @pytest.mark.parametrize("command", OF_A_RUN)
 def test_commands_about_a_run_take_its_tag(command: str) -> None:
-    assert make_parser().parse_args([command, "--tag", "t"]).tag == "t"
+    words = next(words for words in COMMANDS if words.split()[0] == command)
+    assert make_parser().parse_args([*words.split(), "--tag", "t"]).tag == "t"
+
+
+@pytest.mark.parametrize("line", ["sample 3 text --tokens 5", "sample --tokens 5 3 text"])
+def test_flags_stand_before_or_after_the_words_of_a_sample(line: str) -> None:
+    found = parse(line.split())
+    assert (found.words, found.tokens) == (["3", "text"], 5)
 
 
 def test_prepare_passes_on_what_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,6 +34,12 @@ def source(e: Experiment) -> tuple[str, str]:
     return "HEADS = 4\nDEPTH = 2\n", "HEADS = 8  # <wide>\nDEPTH = 2\n"
 
 
+def test_the_page_says_where_the_model_is_or_that_there_is_none() -> None:
+    page = report_page.html(state(), b"", source, "/r/<b>/model.pt")
+    assert "The model of #2 is /r/&lt;b&gt;/model.pt; `autoresearch-tui model export --tag t DIR`" in page
+    assert "No model of the incumbent is kept." in report_page.html(state(), b"", source)
+
+
 def test_the_headline_is_the_result_in_a_sentence() -> None:
     assert report_page.headline(state()) == (
         "2 experiments, 2 kept, 0 crashed. val_bpb 1.250000 → 1.000000 (-20.00%)."

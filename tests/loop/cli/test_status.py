@@ -62,6 +62,12 @@ def test_status_counts_and_counts_down() -> None:
     ]
 
 
+def test_status_says_where_the_incumbents_model_is() -> None:
+    found = status.summary(fold(records()), 1111.0, running=True, model="/r/model.pt")
+    assert found["model_file"] == "/r/model.pt"
+    assert "its model is /r/model.pt" in status.words(found).splitlines()
+
+
 def test_status_of_a_killed_engine_claims_nothing_runs() -> None:
     found = status.summary(fold(records()), 9e9, running=False)
     assert (found["phase"], found["training"], found["remaining_s"], found["pid"]) == ("stopped",) + (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.records.shaped_file import read_shaped
+from loop.records.shaped_file import copy_shaped, read_shaped, remove_shaped, size_of_shaped
 
 
 def test_a_regular_file_is_read_up_to_its_bound(tmp_path: Path) -> None:
@@ -15,6 +15,22 @@ def test_a_regular_file_is_read_up_to_its_bound(tmp_path: Path) -> None:
     path.write_bytes(b"x" * 100)
     assert read_shaped(path, 100) == b"x" * 100
     assert read_shaped(path, 99) is None
+    assert (size_of_shaped(path, 100), size_of_shaped(path, 99)) == (100, None)
+
+
+def test_a_regular_file_is_copied_up_to_its_bound(tmp_path: Path) -> None:
+    path, copy = tmp_path / "model.pt", tmp_path / "copy"
+    path.write_bytes(b"x" * 100)
+    assert not copy_shaped(path, 99, copy)
+    assert not copy.exists()
+    assert copy_shaped(path, 100, copy)
+    assert copy.read_bytes() == b"x" * 100
+
+
+def test_a_copy_that_cannot_be_written_is_an_error_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(b"x")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        copy_shaped(tmp_path / "model.pt", 100, tmp_path / "nowhere/copy")
 
 
 @pytest.mark.parametrize(
@@ -42,6 +58,12 @@ def test_anything_else_is_nothing(tmp_path: Path, kind: str) -> None:
         case "missing folder":
             path = tmp_path / "no such" / "result.json"
     assert read_shaped(path, 1000) is None
+    assert size_of_shaped(path, 1000) is None
+    assert not copy_shaped(path, 1000, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+    remove_shaped(path)
+    assert os.path.lexists(path) == (kind == "folder")
+    assert other.read_text() == "somebody else's"
 
 
 def test_a_folder_that_became_a_link_is_not_followed(tmp_path: Path) -> None:
@@ -49,3 +71,7 @@ def test_a_folder_that_became_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere/result.json").write_text("{}")
     (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
     assert read_shaped(tmp_path / "out/result.json", 1000) is None
+    assert size_of_shaped(tmp_path / "out/result.json", 1000) is None
+    assert not copy_shaped(tmp_path / "out/result.json", 1000, tmp_path / "copy")
+    remove_shaped(tmp_path / "out/result.json")
+    assert (tmp_path / "elsewhere/result.json").read_text() == "{}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop import events as ev
-from loop.records.training_folder import Exit, Fence, Spec, TrainingFolder, proof_of, read_curve, read_sealed
+from loop.records.training_folder import (
+    MODEL_MOST,
+    Exit,
+    Fence,
+    Spec,
+    TrainingFolder,
+    proof_of,
+    read_curve,
+    read_sealed,
+)
 
 ENDED = Exit("finished", "", 0, 1000.0, 1300.0)
 
@@ -157,3 +167,76 @@ def test_progress_lines_without_a_loss_and_torn_lines_are_no_points(tmp_path: Pa
     assert read_curve(metrics) == [ev.CurvePoint(0.5, 2.0), ev.CurvePoint(0.75, 1.0)]
     assert read_curve(tmp_path / "none") == []
     assert all(math.isfinite(point.loss) for point in read_curve(metrics))
+
+
+# --- the model ---
+
+
+def saved(folder: Path) -> TrainingFolder:
+    files = trained(folder)
+    for name in ("model.pt", "tokenizer.json", "meta.json"):
+        (files.out / name).write_text(name)
+    return files
+
+
+def test_a_model_has_a_size_and_is_copied_with_what_lies_beside_it(tmp_path: Path) -> None:
+    files = saved(tmp_path / "t")
+    assert files.model_bytes() == len("model.pt")
+    copies = files.copy_model(tmp_path)
+    assert [path.name for path in copies] == ["model.pt", "tokenizer.json", "meta.json"]
+    assert [path.read_text() for path in copies] == [path.name for path in copies]
+
+
+def test_a_model_alone_is_copied_alone(tmp_path: Path) -> None:
+    files = trained(tmp_path / "t")
+    files.model.write_bytes(b"m")
+    (files.out / "meta.json").symlink_to("/etc/passwd")
+    assert [path.name for path in files.copy_model(tmp_path)] == ["model.pt"]
+    assert not (tmp_path / "meta.json").exists()
+
+
+def test_a_removed_model_is_gone_with_its_draft_and_its_tokenizer_and_the_result_stays(
+    tmp_path: Path,
+) -> None:
+    files = saved(tmp_path / "t")
+    (files.out / "model.pt.draft").write_text("half")
+    files.result.write_text("{}")
+    for _ in range(2):
+        files.remove_model()
+        assert list(files.out.iterdir()) == [files.result]
+    assert files.copy_model(tmp_path) == []
+
+
+def sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(40 * 2**30)
+
+
+HOSTILE = {
+    "a pipe": lambda path: os.mkfifo(path),
+    "a link": lambda path: path.symlink_to("/etc/passwd"),
+    "a link to itself": lambda path: path.symlink_to(path),
+    "a folder": lambda path: path.mkdir(),
+    "40 GB of nothing": sparse,
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("what", HOSTILE)
+def test_what_is_no_model_is_not_taken_for_one_and_holds_nobody_up(what: str, tmp_path: Path) -> None:
+    files = trained(tmp_path / "t")
+    HOSTILE[what](files.model)
+    assert files.model_bytes() == 0
+    assert files.copy_model(tmp_path) == []
+    assert not (tmp_path / "model.pt").exists()
+    files.remove_model()
+    assert os.path.lexists(files.model) == (what == "a folder")
+    assert Path("/etc/passwd").exists()
+
+
+def test_a_model_may_be_as_large_as_the_largest(tmp_path: Path) -> None:
+    files = trained(tmp_path / "t")
+    for size, taken in ((MODEL_MOST, MODEL_MOST), (MODEL_MOST + 1, 0)):
+        with files.model.open("wb") as file:
+            file.truncate(size)
+        assert files.model_bytes() == taken

@@ -56,6 +56,13 @@ async def trained(executor: Executor, job: Job) -> Spec:
     return msgspec.json.decode(job.folder.spec.read_bytes(), type=Spec)
 
 
+async def test_a_trainer_is_told_where_its_model_goes_and_can_write_there(bench: Bench) -> None:
+    job = bench.job(1, code="import os\nopen(os.environ['AUTORESEARCH_MODEL_FILE'], 'w').write('model')\n")
+    spec = await trained(local(bench), job)
+    assert spec.env["AUTORESEARCH_MODEL_FILE"] == str(job.folder.model)
+    assert job.folder.model.read_text() == "model"
+
+
 # --- the supervisor that stands by ---
 
 
@@ -107,11 +114,12 @@ async def test_a_limit_of_the_settings_holds_for_each_seat(bench: Bench) -> None
     assert (spec.memory_gb, spec.disk_gb, spec.fence.file_bytes) == (2.5, 3, 3 * 2**30)
 
 
-async def test_what_a_training_writes_is_counted_in_its_slot_and_its_temporary_folder(bench: Bench) -> None:
+async def test_what_a_training_writes_is_counted_in_all_folders_of_its_own(bench: Bench) -> None:
     spec = await trained(bench.executor(), bench.job())
-    assert spec.folders == [str(bench.paths.slot(0)), str(bench.paths.scratch(0))]
+    out = bench.job().folder.out
+    assert spec.folders == [str(bench.paths.slot(0)), str(out), str(bench.paths.scratch(0))]
     unfenced = await trained(bench.executor(sandbox="off"), bench.job(2))
-    assert unfenced.folders == [str(bench.paths.slot(0))]
+    assert unfenced.folders == [str(bench.paths.slot(0)), str(bench.job(2).folder.out)]
     assert not unfenced.fence.on
 
 

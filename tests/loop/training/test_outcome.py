@@ -101,6 +101,13 @@ def test_only_a_finished_training_has_a_value(job: Job) -> None:
     assert found.reason == "still running after 600 s"
 
 
+def test_the_size_of_a_saved_model_is_told_where_the_training_finished(job: Job) -> None:
+    assert finished(job, SUMMARY).model_bytes == 0
+    job.folder.model.write_bytes(b"x" * 77)
+    assert finished(job, SUMMARY).model_bytes == 77
+    assert finished(job, SUMMARY, CRASHED).model_bytes == 0
+
+
 def test_changed_files_are_the_first_flag_and_at_most_three_are_named(job: Job) -> None:
     found = finished(job, SUMMARY, steps_s=900.0, changed=["a", "b", "c", "d"])
     assert found.flags[0] == "it changed a, b, c"

@@ -14,7 +14,7 @@ from tests.tui.recorded import AFTER, Script, commit, night, queue, training
 from tui.app import Cockpit
 from tui.lines import Lines
 from tui.screens.ask import Choose
-from tui.screens.experiment import ExperimentScreen, trainings
+from tui.screens.experiment import ExperimentScreen, summary, trainings
 
 
 async def test_enter_opens_the_experiment_under_the_cursor_and_brackets_walk(cockpit: Open) -> None:
@@ -146,11 +146,28 @@ def test_each_training_says_what_it_measured() -> None:
         ev.TrainingFinished(1, 2, "crashed", "exit code 1: no [memory]"),
         ev.TrainingStarted(1, 3, commit(1), 1339, 300.0),
     )
-    text = [item.body.plain for item in trainings(script.state.experiment(1))]
+    text = [item.body.plain for item in trainings(script.state.experiment(1), script.state)]
     assert text[0].startswith("training 1   seed 1337")
     assert "measured by the sealed evaluation" in text[1]
     assert "  exit code 1: no [memory]" in text
     assert text[-2:] == ["  under way", "3 trainings"]
+
+
+def test_a_training_says_what_became_of_its_model() -> None:
+    script = Script().night(1)
+    for n in (2, 3):
+        script.propose(n).train(n).add(
+            ev.TrainingFinished(n, 1, "finished", value=2.0 - n / 10, model_bytes=174_500_000),
+            ev.Judged(n, "discard" if n == 2 else "keep", commit(n), 2.0 - n / 10, 1.0, "verdict"),
+        )
+    state = script.state
+    told = [[item.body.plain for item in trainings(state.experiment(n), state)] for n in (1, 2, 3)]
+    assert [any("model" in line for line in lines) for lines in told] == [False, True, True]
+    assert "  model of 174MB kept" in told[1]
+    script.add(ev.Logged(3))
+    assert "  model of 174MB deleted" in [item.body.plain for item in trainings(state.experiment(2), state)]
+    assert "model kept" not in summary(state.experiment(2), state).plain
+    assert "model kept" in summary(state.experiment(3), state).plain
 
 
 async def test_its_files_are_loaded_and_again_for_a_neighbour(cockpit: Open) -> None:
