@@ -3,10 +3,12 @@
 It assumes what is true of this task:
 
 - Most hyperparameters act independently: the metric is a sum of one smooth function of each, and a small
-function of all of them together. - A few hyperparameters matter much, and most of them hardly at all. - The
-incumbent is already decent: a move far away from it makes things worse on average. - Results are noisy. -
-Each version of the code has a level of its own. What is learned about a hyperparameter also holds for the
-next version of the code; the level does not.
+  function of all of them together.
+- A few hyperparameters matter much, and most of them hardly at all.
+- The incumbent is already decent: a move far away from it makes things worse on average.
+- Results are noisy.
+- Each version of the code has a level of its own. What is learned about a hyperparameter also holds for the
+  next version of the code; the level does not.
 
 Values are counted in units of a typical effect (`_in_units`). docs/agents.md compares it with random search
 and Optuna's TPE. Gaussian processes: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006),
