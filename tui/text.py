@@ -15,7 +15,7 @@ UNSAFE = re.compile(
 LONGEST = 2000
 """Characters of one line that are shown: no screen holds more, and to wrap a very long line takes long."""
 
-MARKS = {
+SYMBOLS = {
     "proposing": ("◌", "$agent"),
     "waiting": ("?", "$measure"),
     "queued": ("·", "$neutral"),

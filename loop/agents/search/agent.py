@@ -46,7 +46,7 @@ class Tried(Struct, frozen=True):
     setting: Setting
     value: float | None
     """Its metric; None for a crash, or when there is no verdict yet."""
-    mark: str = ""
+    fingerprint: str = ""
     """Fingerprint of its program."""
     code: str = ""
     """Fingerprint of its program without the values of the hyperparameters: the version of the code."""
@@ -110,7 +110,7 @@ def find_idea(context: ResearchContext, device: str) -> tuple[Idea, str]:
             f"{context.path} has no UPPER_CASE number to vary: name one, or choose another --agent"
         )
     tried = history(context, found, device)
-    seen = {t.mark for t in tried} | {program.fingerprint(context.source)}
+    seen = {t.fingerprint for t in tried} | {program.fingerprint(context.source)}
     generator = random.Random(f"{context.tag}/{context.n}")
     for idea in ideas(context, found, tried, hyperparameters.code(context.source, device), generator):
         source = hyperparameters.change(context.source, idea.changes, found)
