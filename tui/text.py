@@ -31,7 +31,7 @@ SYMBOLS = {
     "stopped": ("■", "$neutral"),
     "connecting": ("◌", "$measure"),
 }
-"""Symbol and colour of each phase; the word is always there too."""
+"""Symbol and colour of each phase. The phase's name always stands beside them."""
 
 
 def safe(text: str) -> str:

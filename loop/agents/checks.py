@@ -49,7 +49,7 @@ async def objection(context: ResearchContext, source: str, tried: Tried) -> str 
 
 
 def _own_objection(context: ResearchContext, source: str, tried: Tried) -> str | None:
-    """What this module has against `source`; the engine's own reasons are `context.refuse`'s."""
+    """The objection of this module's checks; `context.refuse` adds those of the engine."""
     path = context.path
     if wrong := unreadable(path, source):
         return wrong

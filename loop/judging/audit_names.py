@@ -48,7 +48,7 @@ SWITCHES = ("torch.backends.", "torch._dynamo.config.", "torch._inductor.config.
 """Beginnings of settings of torch: setting them is no patch."""
 
 MEASURING = ("evaluation", "clock")
-"""Modules that measure. `prepare` hands on what of them is meant for candidates."""
+"""Modules that measure. Candidates may use what `prepare` imports from them, and nothing else of them."""
 PROTECTED = ("prepare", *MEASURING)
 """The modules beside train.py that no candidate may change."""
 FOLDERS = ("folder", "cache_folder")

@@ -15,8 +15,8 @@ from loop import processes
 from loop.text import names_a_secret
 
 MARK = "AUTORESEARCH_CHILD"
-"""Environment variable that all descendants of a CLI agent inherit. By its value, the mark, they are found
-again even when they have left the agent's session."""
+"""Environment variable that all descendants of a CLI agent inherit. Its value, the mark, is different for
+each proposal: by it they are found even when they have left the agent's session."""
 PASSED = (
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TERM", "TMPDIR", "TZ",
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",

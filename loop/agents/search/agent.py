@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from loop.agents.search.surrogate import Gain
 
 SINGLES = 24
-"""So many of the best changes of one hyperparameter are combined in pairs, and half as many in threes."""
+"""This many of the best changes of one hyperparameter are combined in pairs, half as many in threes."""
 FIRST = 4
-"""So many results are waited for before several hyperparameters are changed at once."""
+"""Results that a run must have before several hyperparameters are changed at once."""
 STEP = 0.25
-"""How far apart in the surrogate model's space the present value and the nearest step are at most."""
+"""Largest distance between the present value and its nearest step, in the surrogate model's space."""
 TRIES = 60
 """How many random wider moves are tried before the agent gives up finding something new."""
 

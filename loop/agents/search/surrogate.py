@@ -30,15 +30,15 @@ REACH = 0.25
 """How far a result tells something about other values of a hyperparameter, as a share of its range: the
 length scale of the kernel."""
 CAUTION = 4.0
-"""How much worse a far move is expected to be: so many typical effects for a squared distance of one."""
+"""How much worse a far move is expected to be: typical effects for each unit of squared distance."""
 TOGETHER = 0.1
 """Weight of the function of all hyperparameters together, as a share of the weight of a single one."""
 LEVEL = 1.0
 """Prior variance of the level of a version of the code."""
 FITS = 4
-"""How often the weights of the hyperparameters are fitted again."""
+"""How many times the weights of the hyperparameters are computed anew, each time with the last ones."""
 CRASH = 1.0
-"""A crash counts as a result that is so many typical effects worse than the incumbent."""
+"""How much worse than the incumbent a crash counts, in typical effects."""
 MOST = 250
 """How many past experiments are used, the latest ones."""
 
