@@ -1,9 +1,11 @@
 """The loop: propose -> train -> judge -> log, until stopped.
 
+    proposing -> (waiting) -> queued -> training -> judging -> keep | discard | crash -> row written
+
 The engine asks the agenda what is next and starts one task for each step that is not under way already. A
 step records what it decides as events, journaled before they take effect; each event changes the state, and
-with it the agenda. The engine remembers nothing else, so a restart is: replay the journal, then do what the
-agenda says.
+with it the agenda. Nothing that it holds in memory has to survive, so a restart is: replay the journal, then
+do what the agenda says.
 """
 
 from __future__ import annotations
@@ -32,16 +34,20 @@ from loop.records.writer import Writer
 from loop.state import Experiment, Training
 from loop.store import Store
 from loop.training.executor import Executor, Job, PrepareFailed
-from loop.training.trainings import Terms, Trainings
+from loop.training.trainings import Comparison, Trainings
 
 RETRY_S = 10.0
 """Pause between two attempts at something that the disk refuses."""
 
 Key = tuple[str, int]
+"""`Step.key`: the kind of step and its experiment (for `Train` the seat, for `Pause` and `Stop` 0)."""
 
 
 class Engine:
-    """Researches one run: `store` holds what has happened, `executor` has the seats where trainings run."""
+    """Researches one run: `store` holds what has happened, `executor` has the seats where trainings run.
+
+    What is public is what `loop/service` uses: its commands and its server.
+    """
 
     def __init__(
         self,
@@ -70,9 +76,9 @@ class Engine:
         self.proposer = Proposer(conversations, self._candidates, store)
         self.trainings = Trainings(executor, store.show, stop_early=settings.stop_doomed)
         self._verdict_log = VerdictLog(self._writer, paths, store.state)
-        self._under_way: dict[Key, asyncio.Task[None]] = {}
-        self._waiting: set[asyncio.Task[None] | None] = set()
-        """Tasks that wait for a human or for the disk in the middle of a step."""
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._interruptible: set[asyncio.Task[None] | None] = set()
+        """Tasks that wait for a human, the disk or another step. An engine that is to end cancels them."""
         self._stop_now = False
         self._reason = ""
 
@@ -81,27 +87,31 @@ class Engine:
     async def run(self) -> str:
         """Research until stopped; returns why it ended."""
         try:
-            await self._put_right()
-            while not self._over():
+            await self._recover()
+            while not self._may_end():
                 for step in self._next():
-                    if step.key not in self._under_way:
+                    if step.key not in self._tasks:
                         self._begin(step)
                 await self.store.changed()
+                self._raise_failures()
         finally:
             await self._close()
         reason = self.state.stopping or self._reason
-        with contextlib.suppress(OSError):  # a journal without this last word is as good after a restart
+        with contextlib.suppress(OSError):  # if this event cannot be written, a restart works all the same
             self.store.record(ev.EngineStopped(reason))
         return reason
 
     def stop(self, reason: str, *, now: bool) -> None:
-        """End after what is under way, or `now`; then the training under way starts again next time."""
+        """End once trainings, verdicts and rows under way have ended; proposals are given up.
+
+        With `now` the trainings are ended too; they start again with the next engine.
+        """
         self._stop_now = self._stop_now or now
         self._reason = self._reason or reason
         try:
             if self.state.stopping is None:
                 self.store.record(ev.EngineStopping(reason))
-        except OSError:  # the disk is full: nothing that is under way can end either
+        except OSError:  # the disk is full, so the end of a training could not be recorded either
             self._stop_now = True
         self.store.wake()
 
@@ -109,28 +119,31 @@ class Engine:
         return agenda.agenda(self.state, self.rules, self.executor.capacity(), time.time())
 
     def _begin(self, step: agenda.Step) -> None:
-        task = asyncio.create_task(self._patiently(step))
-        self._under_way[step.key] = task
+        task = asyncio.create_task(self._retry_on_disk_error(step))
+        self._tasks[step.key] = task
         task.add_done_callback(partial(self._ended, step.key))
 
     def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
-        """A step has ended: its task is forgotten, unless it failed, which `_over` has to see."""
+        """A step has ended. Its task is forgotten, unless it failed: `_raise_failures` raises its error."""
         if task.cancelled() or task.exception() is None:
-            del self._under_way[key]
+            del self._tasks[key]
         self.store.wake()
 
-    def _over(self) -> bool:
-        """Nothing is left that an engine that was asked to end still finishes. Raises what a step raised."""
-        for task in self._under_way.values():
+    def _raise_failures(self) -> None:
+        """Raise what a step raised: an error that is not expected must be seen, not passed over."""
+        for task in self._tasks.values():
             if task.done():
                 task.result()
+
+    def _may_end(self) -> bool:
+        """The engine was asked to end, and each step that is left only waits."""
         if self._stop_now or self.state.stopping is None:
             return self._stop_now
-        waiting = {key for key, task in self._under_way.items() if task in self._waiting}
+        waiting = {key for key, task in self._tasks.items() if task in self._interruptible}
         return all(step.key in waiting for step in self._next())
 
     async def _close(self) -> None:
-        tasks = list(self._under_way.values())
+        tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -138,12 +151,18 @@ class Engine:
         await self.agent.close()
         self._writer.close()
 
-    async def _put_right(self) -> None:
-        """After a restart: mend refs that a kill left behind, end trainers that nobody knows any more."""
+    async def _recover(self) -> None:
+        """After a restart: write refs that a kill prevented, end trainers that the journal does not know.
+
+        Trainings that it knows are on the agenda as `Train`, and the executor finds them again.
+        """
         with contextlib.suppress(OSError):
             await self._candidates.put_right()
         known = [
-            t for s in self.state.under_way for t in self.state.experiment(s.n).trainings if not t.finished
+            training
+            for started in self.state.under_way
+            for training in self.state.experiment(started.n).trainings
+            if training.number == started.training
         ]
         await self.executor.sweep([self._job(training).key for training in known])
 
@@ -151,6 +170,7 @@ class Engine:
 
     async def _do(self, step: agenda.Step) -> None:
         match step:
+            # propose
             case agenda.StartBaseline(n=n):
                 await self._candidates.start_baseline(n)
             case agenda.Propose(n=n):
@@ -159,40 +179,44 @@ class Engine:
                 await self.proposer.repair(n, reason)
             case agenda.AskApproval(n=n):
                 self.store.record(ev.ApprovalRequested(n))
-            case agenda.WaiveApproval(n=n):
+            case agenda.SkipApproval(n=n):
                 self.store.record(ev.Approved(n))
+            # train
             case agenda.CarryOver(n=n):
                 await self._candidates.carry_over(self.state.experiment(n))
             case agenda.Train():
                 await self._train(step)
+            # judge
             case agenda.Judge(n=n):
                 await self._judge(self.state.experiment(n))
+            # log
             case agenda.WriteRow(n=n):
                 await self._write_row(self.state.experiment(n))
+            # limits
             case agenda.Pause(reason=reason):
                 self.proposer.pause(reason)
             case agenda.Stop(reason=reason):
                 self.stop(reason, now=False)
 
     async def _train(self, step: agenda.Train) -> None:
-        """One attempt at a training: a new one, or one that is still running after a restart."""
+        """Start a training, or follow one that still runs after a restart, and record how it ended."""
         e = self.state.experiment(step.n)
-        if not self._is_under_way(step) and not await self._start(step, e):
+        if not self._has_started(step) and not await self._start(step, e):
             return
         training = next(t for t in e.trainings if t.number == step.training)
         job = self._job(training)
-        result = await self.trainings.train(job, training.attempt, training.started_at, self._terms(e))
-        with self._waits():  # the row of a verdict is written before another training changes what it says
-            await self.store.until(lambda s: e.n not in s.unlogged)
+        result = await self.trainings.train(job, training.attempt, training.started_at, self._comparison(e))
+        with self._may_be_interrupted():  # the row of an earlier verdict comes first: this changes its mean
+            await self.store.until(lambda s: e.n not in s.rows_due)
         self.store.record(result.event)
         if isinstance(result.event, ev.TrainingFinished) and result.event.outcome == "finished":
-            self._warn(e, result.event.reason)
-        if result.damaged:
-            what = f"training changed the data ({result.damaged})"
+            self._warn(e, result.event.reason)  # such as processes that it left behind
+        if result.changed_data:
+            what = f"training changed the data ({result.changed_data})"
             self.proposer.pause(f"{what}: prepare it again, then resume")
 
     async def _start(self, step: agenda.Train, e: Experiment) -> bool:
-        """Announce a new training once the data is there; False when another step is next by then."""
+        """Record the start of a new training once its data is there; False when it is not next any more."""
         try:
             await self.executor.prepare(e.commit, self.store.show)
         except PrepareFailed as error:
@@ -213,7 +237,7 @@ class Engine:
         )
         return True
 
-    def _is_under_way(self, step: agenda.Train) -> bool:
+    def _has_started(self, step: agenda.Train) -> bool:
         return any((t.n, t.training) == (step.n, step.training) for t in self.state.under_way)
 
     def _warn(self, e: Experiment, reason: str) -> None:
@@ -235,18 +259,18 @@ class Engine:
             editable=self.state.editable,
         )
 
-    def _terms(self, e: Experiment) -> Terms:
-        """What the training of an experiment is held against."""
+    def _comparison(self, e: Experiment) -> Comparison:
+        """What the training of an experiment is compared with, and the metric."""
         s = self.state
         compared = s.incumbent is not None and e.commit != s.incumbent_commit
         curve = self.archive.curve(s.incumbent) if compared and s.incumbent else []
-        return Terms(s.metric, s.uses_budget, curve)
+        return Comparison(s.metric, s.uses_budget, curve)
 
     async def _judge(self, e: Experiment) -> None:
         lines = await self._verdict_log.lines()
         judged = verdict.judge(self.state, e, self.rules.judging)
         if agenda.Judge(e.n) not in self._next() or isinstance(judged, verdict.Rerun):
-            return  # while results.tsv was read, something changed what this is compared with
+            return  # while results.tsv was read, the state changed: the agenda says what is next now
         row = format_row(e.commit, judged.value, judged.memory_gb, judged.status, e.description)
         self.store.record(
             ev.Judged(
@@ -261,39 +285,39 @@ class Engine:
                 stderr=judged.stderr,
                 trainings=judged.trainings,
                 incumbent=self.state.incumbent_commit if self.state.incumbent else "",
-                copies=lines.count(row),
+                copies=lines.count(row),  # one more of them after a kill means that ours was written
             )
         )
 
     async def _write_row(self, e: Experiment) -> None:
-        """Make the verdict true outside; if that fails, wait until a human has mended it and resumes."""
+        """Write branch, note and row of a verdict. If someone moved the branch, a human has to mend that."""
         try:
             await self._verdict_log.write(e)
         except BranchMoved as error:
             self.proposer.pause(str(error))
-            with self._waits():
+            with self._may_be_interrupted():
                 await self.store.until(lambda s: s.paused is None)
         else:
             self.store.record(ev.Logged(e.n))
 
     # --- waiting ---
 
-    async def _patiently(self, step: agenda.Step) -> None:
+    async def _retry_on_disk_error(self, step: agenda.Step) -> None:
         """Do a step. When the disk refuses, say so and wait: the step is still on the agenda afterwards."""
         try:
             await self._do(step)
         except OSError as error:
             self.store.show(ev.Notice("error", f"{describe(error)}; trying again every {RETRY_S:g} s"))
-            with self._waits():
+            with self._may_be_interrupted():
                 await asyncio.sleep(RETRY_S)
 
     @contextlib.contextmanager
-    def _waits(self) -> Iterator[None]:
-        """In the middle of a step; an engine that is to end does not wait for it."""
+    def _may_be_interrupted(self) -> Iterator[None]:
+        """While a step is in here, an engine that is to end does not wait for it."""
         task = asyncio.current_task()
-        self._waiting.add(task)
+        self._interruptible.add(task)
         self.store.wake()
         try:
             yield
         finally:
-            self._waiting.discard(task)
+            self._interruptible.discard(task)

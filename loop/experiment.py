@@ -76,7 +76,7 @@ class Experiment(Struct):
     """When it was judged or rejected."""
     trainings: list[Training] = field(default_factory=list)
     verdict: ev.Judged | None = None
-    """The verdict as it was given; `phase`, `value` and `reason` follow what came after it."""
+    """The verdict as it was given. `phase`, `value` and `reason` may change later, by hand or by reruns."""
     value: float | None = None
     """The mean of the metric over the trainings that it has had so far; None for a crash."""
     reason: str = ""
@@ -87,7 +87,7 @@ class Experiment(Struct):
     by_hand: bool = False
     """A human changed its verdict."""
     replaced: str = ""
-    """The row that results.tsv may still show, after a verdict by hand or another training changed it."""
+    """The row in results.tsv that its present row must replace; empty if there is none."""
     proposing_seq: int = 0
     """Number of the record with which its proposal began."""
     approved: bool = False
@@ -111,7 +111,7 @@ class Experiment(Struct):
 
     @property
     def values(self) -> list[float]:
-        """The metric of each finished training of its commit. Before a repair it had another commit."""
+        """The metric of each finished training of its commit; trainings from before a repair do not count."""
         return [
             t.value
             for t in self.trainings
@@ -135,7 +135,7 @@ class Experiment(Struct):
 
     @property
     def evidence(self) -> str:
-        """How much `delta` is against the noise, in words."""
+        """`delta` compared with the noise, in words."""
         return self.verdict.evidence if self.verdict else ""
 
     @property

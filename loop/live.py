@@ -1,6 +1,6 @@
-"""The part of the state that is only shown: the newest end of each stream of live events.
+"""The part of the state that is only shown: the last part of each live stream.
 
-A client that attaches late gets these ends at once. The whole text is in each experiment's own files.
+A client that attaches late gets these last parts at once. The whole text is in each experiment's own files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TRANSCRIPT_TAIL = 400
 """How many messages of the agent's transcript are kept here."""
 LOG_TAIL = 200
 """How many lines of a trainer's output are kept here."""
-CURVE_POINTS = 600
+CURVE_SHOWN = 600
 """When a loss curve has more points than this, every second one is dropped."""
 
 
@@ -42,12 +42,17 @@ class SeatView(Struct):
                 self.phase = phase
             case ev.Progress():
                 self.progress = event
+                if self.phase == "starting":  # a trainer that prints no `phase:` lines trains when it says so
+                    self.phase = "training"
                 if event.loss is not None and math.isfinite(event.loss):
                     self.curve.append(ev.CurvePoint(event.fraction, event.loss))
-                    if len(self.curve) > CURVE_POINTS:
+                    if len(self.curve) > CURVE_SHOWN:
                         self.curve[:] = self.curve[::2]
             case ev.LogLines(text=text):
-                self.log.extend(text.splitlines())
+                lines = text.splitlines()
+                if self.progress is not None and "---" in lines:  # the summary follows: there is nothing more
+                    self.phase = "done"
+                self.log.extend(lines)
                 del self.log[:-LOG_TAIL]
 
 

@@ -35,10 +35,20 @@ class RunPaths:
         """What compilers such as Triton keep from one training to the next."""
 
     def create(self) -> None:
-        """Make the folder, invisible to git without touching the user's own ignore files."""
+        """Make the folder, for this user alone, and invisible to git without touching the user's ignore file.
+
+        Raises `UsageError` when `.autoresearch` is a link, which a repository of somebody else may hold, or
+        when it cannot be written.
+        """
+        home = self.root / HOME
+        if home.is_symlink() or self.folder.is_symlink():
+            raise UsageError(
+                f"{home} leads elsewhere (it is a link): remove it, this run's files belong there"
+            )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            ignore = self.root / HOME / ".gitignore"
+            home.chmod(0o700)  # transcripts and logs are nobody else's business
+            ignore = home / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("*\n")
         except OSError as error:

@@ -22,6 +22,10 @@ from loop.live import SeatView as SeatView
 Phase = Literal["starting", "preparing", "proposing", "waiting", "training", "judging", "paused", "stopped"]
 
 
+ENGINE_SAYS = "The engine says: "
+"""Begins the messages in `RunState.steering` that are not the human's."""
+
+
 class RunState(Struct):
     """Everything known about one run. Change it only through `apply`."""
 
@@ -42,14 +46,14 @@ class RunState(Struct):
     """Why the engine left; None while it runs."""
     paused: str | None = None
     """Why nothing new starts; None when not paused."""
-    rows_at_resume: int = -1
+    judged_at_resume: int = -1
     """How many experiments had a verdict when the run was last resumed; -1 when it never was."""
     approval: bool = False
     limits: ev.Limits = ev.Limits()
     experiments: list[Experiment] = field(default_factory=list)
     open: list[int] = field(default_factory=list)
     """Numbers of the experiments that have neither a verdict nor been rejected, in order."""
-    unlogged: list[int] = field(default_factory=list)
+    rows_due: list[int] = field(default_factory=list)
     """Numbers of the experiments whose verdict is not written down yet, the longest waiting first."""
     under_way: list[ev.TrainingStarted] = field(default_factory=list)
     """The trainings that run now. An experiment that is judged may train again."""
@@ -57,10 +61,10 @@ class RunState(Struct):
     """Number of the experiment that is the incumbent; None before the baseline."""
     baseline: float | None = None
     """The metric of the unchanged code (the mean of its trainings); None before it has trained."""
-    reruns: list[int] = field(default_factory=list)
+    reruns_asked: list[int] = field(default_factory=list)
     """Judged experiments that a human wants to train once more."""
     steering: list[str] = field(default_factory=list)
-    """Messages of the human that no proposal has seen yet."""
+    """Messages for the agent that no proposal has seen yet: the human's, and what was rejected and why."""
     usage: ev.Usage = ev.Usage()
     live: LiveView = field(default_factory=LiveView)
 
@@ -72,7 +76,7 @@ class RunState(Struct):
             raise KeyError(n)
         return self.experiments[n - 1]
 
-    def opened(self, *phases: ExperimentPhase) -> list[Experiment]:
+    def in_phase(self, *phases: ExperimentPhase) -> list[Experiment]:
         """The open experiments in one of these phases, in order of their numbers."""
         return [e for n in self.open if (e := self.experiments[n - 1]).phase in phases]
 
@@ -133,18 +137,18 @@ class RunState(Struct):
     @property
     def proposing(self) -> Experiment | None:
         """The newest experiment that is being proposed."""
-        return next(reversed(self.opened("proposing")), None)
+        return next(reversed(self.in_phase("proposing")), None)
 
     @property
     def waiting(self) -> Experiment | None:
         """The candidate that waits longest for the human's approval."""
-        return next(iter(self.opened("waiting")), None)
+        return next(iter(self.in_phase("waiting")), None)
 
     @property
     def queue(self) -> list[Experiment]:
-        """What waits for approval or to be trained: the next to train first, then in the order of coming."""
+        """Approved candidates in the order in which they will train, then those that wait for approval."""
         return sorted(
-            self.opened("waiting", "queued"),
+            self.in_phase("waiting", "queued"),
             key=lambda e: (e.phase == "waiting", e.n if e.phase == "waiting" else e.queued_seq),
         )
 
@@ -213,8 +217,9 @@ def _apply(s: RunState, event: ev.AnyEvent, t: float) -> None:
         case ev.TrainingFinished():
             _training_finished(s, event, t)
         case ev.TrainingLost(n=n, training=training):
-            for found in s.experiment(n).trainings:
-                found.attempt += found.number == training
+            for lost in s.experiment(n).trainings:
+                if lost.number == training:
+                    lost.attempt += 1
         case ev.Judged() | ev.Logged() | ev.Overridden():
             _apply_verdict(s, event, t)
         case ev.RunCreated():
@@ -225,7 +230,7 @@ def _apply(s: RunState, event: ev.AnyEvent, t: float) -> None:
             e = s.experiment(n)
             e.usage, s.usage = e.usage + usage, s.usage + usage
         case ev.RerunAsked(n=n):
-            s.reruns.append(n)
+            s.reruns_asked.append(n)
         case _:
             _apply_to_engine(s, event, t)
 
@@ -236,7 +241,7 @@ def _apply_to_engine(s: RunState, event: ev.AnyEvent, t: float) -> None:
         case ev.EngineStarted():
             s.engine, s.engine_started_at = event, t
             s.stopping = s.stopped = s.paused = None
-            s.rows_at_resume = -1
+            s.judged_at_resume = -1
             s.approval, s.limits = event.approval, event.limits
             s.live = LiveView()
             for started in s.under_way:
@@ -248,7 +253,7 @@ def _apply_to_engine(s: RunState, event: ev.AnyEvent, t: float) -> None:
         case ev.Paused(reason=reason):
             s.paused = reason
         case ev.Resumed():
-            s.paused, s.rows_at_resume = None, s.rows
+            s.paused, s.judged_at_resume = None, s.rows
         case ev.Steered(text=text):
             s.steering.append(text)
         case ev.ModeSet(approval=approval):
@@ -274,7 +279,7 @@ def _apply_proposal(
             if n == len(s.experiments) + 1:
                 s.experiments.append(Experiment(n=n, parent=parent, started_at=t, proposing_seq=s.seq))
                 s.open.append(n)
-            else:  # its first proposal was lost with its engine, or did not fit a new incumbent
+            else:  # proposed again: its engine died, or it did not fit a new incumbent
                 usage = s.experiment(n).usage
                 s.experiments[n - 1] = Experiment(
                     n=n, parent=parent, started_at=t, proposing_seq=s.seq, usage=usage
@@ -285,9 +290,10 @@ def _apply_proposal(
             s.experiment(n).phase = "waiting"
         case ev.Approved(n=n, first=first):
             e = s.experiment(n)
-            e.phase, e.approved, e.queued_seq = "queued", True, -s.seq if first else s.seq
+            e.phase, e.approved = "queued", True
+            e.queued_seq = -s.seq if first else s.seq  # negative: before all others, the latest first
         case ev.Rejected(n=n, reason=reason):
-            _reject(s, s.experiment(n), reason, t)
+            _reject(s, s.experiment(n), reason, t, by_human=True)
         case ev.RepairGivenUp(n=n):
             s.experiment(n).no_repair = True
 
@@ -296,20 +302,21 @@ def _candidate_committed(s: RunState, event: ev.CandidateCommitted, t: float) ->
     e = s.experiment(event.n)
     e.commit, e.parent, e.author = event.commit, event.parent, event.author
     e.description, e.hypothesis = event.description, event.hypothesis
-    e.queued_seq = e.queued_seq if e.phase == "queued" else s.seq  # carried over, it keeps its place
+    e.queued_seq = e.queued_seq if e.phase == "queued" else s.seq  # a merged one keeps its place
     e.added, e.removed, e.phase = event.added, event.removed, "queued"
     e.findings, e.combines = event.findings, event.combines
     e.usage, s.usage = e.usage + event.usage, s.usage + event.usage
     del s.steering[: event.steered]
     if event.refused:
-        _reject(s, e, event.refused, t)
+        _reject(s, e, event.refused, t, by_human=False)
 
 
-def _reject(s: RunState, e: Experiment, reason: str, t: float) -> None:
-    """It is not trained and gets no row; the agent is told why."""
+def _reject(s: RunState, e: Experiment, reason: str, t: float, *, by_human: bool) -> None:
+    """Mark an experiment as rejected: it is not trained and gets no row. The agent is told why."""
     e.phase, e.reason, e.finished_at = "rejected", reason, t
     _close(s, e.n)
-    s.steering.append(f"Experiment {e.n} was rejected: {reason}")
+    words = f"Experiment {e.n} was rejected: {reason}"
+    s.steering.append(words if by_human else f"{ENGINE_SAYS}{words}")
 
 
 def _close(s: RunState, n: int) -> None:
@@ -324,8 +331,8 @@ def _training_started(s: RunState, event: ev.TrainingStarted, t: float) -> None:
     s.under_way = [x for x in s.under_way if (x.n, x.training) != (event.n, event.training)] + [event]
     if not e.judged:
         e.phase = "training"
-    elif event.n in s.reruns:
-        s.reruns.remove(event.n)
+    elif event.n in s.reruns_asked:
+        s.reruns_asked.remove(event.n)
     s.live.seats[event.seat] = SeatView(event.n, event.training, "starting")
 
 
@@ -339,7 +346,7 @@ def _training_finished(s: RunState, event: ev.TrainingFinished, t: float) -> Non
         view.phase = ""
     if not e.judged:
         e.phase = "training" if s.trains(e.n) else "judging"
-    elif e.values and e.phase != "crash":  # it was judged and trained once more: mean and row change
+    elif e.values and e.phase != "crash":  # judged, and trained once more: its mean changes, and so its row
         _row_changes(s, e)
         e.value = fmean(e.values)
         if e.commit == s.base and s.baseline is not None:
@@ -350,8 +357,8 @@ def _row_changes(s: RunState, e: Experiment) -> None:
     """The row of a judged experiment is about to change: remember the one that results.tsv has now."""
     e.replaced = e.row if e.logged else e.replaced
     e.logged = False
-    if e.n not in s.unlogged:
-        s.unlogged.append(e.n)
+    if e.n not in s.rows_due:
+        s.rows_due.append(e.n)
 
 
 def _apply_verdict(s: RunState, event: ev.Judged | ev.Logged | ev.Overridden, t: float) -> None:
@@ -361,14 +368,14 @@ def _apply_verdict(s: RunState, event: ev.Judged | ev.Logged | ev.Overridden, t:
             e.verdict, e.phase, e.commit = event, event.status, event.commit
             e.value, e.reason, e.finished_at = event.value, event.reason, t
             _close(s, event.n)
-            s.unlogged.append(event.n)
+            s.rows_due.append(event.n)
             if event.status == "keep":
                 s.incumbent = event.n
                 if s.baseline is None:
                     s.baseline = event.value
         case ev.Logged(n=n):
             e.logged = True
-            s.unlogged = [x for x in s.unlogged if x != n]
+            s.rows_due = [x for x in s.rows_due if x != n]
         case ev.Overridden(status=status, reason=reason):
             _row_changes(s, e)
             e.phase, e.by_hand = status, True

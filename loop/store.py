@@ -21,7 +21,7 @@ class Store:
     """The journal of one run, and the state that its records make."""
 
     def __init__(self, journal: Journal) -> None:
-        """Replays what the journal holds; its records are given up afterwards, to save memory."""
+        """Replays what the journal holds. The journal's list of records is emptied, to save memory."""
         self._journal = journal
         self.state: RunState = fold(journal.records)
         journal.records.clear()
@@ -49,7 +49,7 @@ class Store:
         self._tell(record)
 
     def wake(self) -> None:
-        """Let everyone go on who waits for a change."""
+        """Wake everyone who waits for a change, although nothing was recorded."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

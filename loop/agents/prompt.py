@@ -13,6 +13,7 @@ from msgspec import Struct
 from loop.agents import edits, history
 from loop.agents.base import ResearchContext
 from loop.agents.quote import cut, quoted, size
+from loop.state import ENGINE_SAYS
 from loop.text import clean
 
 TOKENS_MOST = 60_000
@@ -23,8 +24,8 @@ rather than too long. Other text may need more tokens, but never more than it ha
 
 SHARES = {
     "program": 0.10,
-    "readonly": 0.24,
-    "source": 0.30,
+    "readonly": 0.29,
+    "source": 0.25,
     "results": 0.18,
     "notes": 0.03,
     "failure": 0.04,  # used twice, for the diff and for the log
@@ -144,5 +145,6 @@ def _failure(context: ResearchContext, most: int) -> str:
 
 
 def heard(messages: list[str], most: int = 20_000) -> str:
-    """The human's messages as instructions; the latest `most` bytes of them."""
-    return cut("\n".join(f"The human says: {clean(message)}" for message in messages), most, "end")
+    """The human's messages as instructions, and what the engine says besides; the latest `most` bytes."""
+    lines = [m if m.startswith(ENGINE_SAYS) else f"The human says: {m}" for m in map(clean, messages)]
+    return cut("\n".join(lines), most, "end")

@@ -31,7 +31,7 @@ from loop.service import attach
 from loop.state import fold
 from loop.training.executor import Job, PrepareFailed
 from loop.training.local import LocalExecutor
-from loop.training.trainings import Terms, Trainings
+from loop.training.trainings import Comparison, Trainings
 
 DRAWS = 2000
 """Simulated candidates per printed line."""
@@ -113,7 +113,7 @@ async def _train(
             folder=TrainingFolder(paths.training(1, number)),
             editable=settings.path,
         )
-        event = (await trainings.train(job, attempt, time.time(), Terms(settings.metric))).event
+        event = (await trainings.train(job, attempt, time.time(), Comparison(settings.metric))).event
         if isinstance(event, ev.TrainingFinished):
             return event
         attempt += 1

@@ -11,7 +11,7 @@ def reached(state: RunState, now: float) -> str | None:
     A human may resume in spite of a failed baseline, an unknown price or crashes in a row. After a resume
     these are checked again only once another experiment is judged.
     """
-    fresh = state.rows > state.rows_at_resume
+    fresh = state.rows > state.judged_at_resume
     return (
         (_no_baseline(state) if fresh else None) or _limit(state, now) or (_trouble(state) if fresh else None)
     )

@@ -29,6 +29,7 @@ from loop.proposing.candidates import Candidates
 from loop.proposing.permissions import Permissions
 from loop.records.archive import KeptArchive
 from loop.records.repository import Repository
+from loop.state import ENGINE_SAYS
 from loop.store import Store
 from loop.text import clean, without
 
@@ -165,7 +166,8 @@ class _Hearing:
         heard = min(self.heard, len(self._steering))  # another conversation may have settled some
         news, told = self._steering[heard:], self._told.get(self._n, 0)
         for message in news[max(0, told - heard) :]:
-            self._emit(ev.AgentDelta(self._n, "human", message, t=time.time()))
+            kind: ev.DeltaKind = "note" if message.startswith(ENGINE_SAYS) else "human"
+            self._emit(ev.AgentDelta(self._n, kind, message, t=time.time()))
         self.heard = heard + len(news)
         self._told[self._n] = max(self.heard, told)
         return news

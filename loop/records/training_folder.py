@@ -26,7 +26,10 @@ import msgspec
 from loop import events as ev
 from loop.judging.trust import Sealed
 from loop.records import journal
+from loop.records.shaped_file import read_shaped
 
+RESULT_MOST = 64 * 1024
+"""Bytes that a sealed result may have; the evaluator's own has some hundred."""
 LOG_END = 256 * 1024
 """How many bytes of a log's end are read for the summary, and sent to a client."""
 
@@ -173,8 +176,9 @@ def read_sealed(path: Path, proof: str) -> Sealed | None:
 
     None when there is none, when its nonce does not have this proof, and when its metric is not finite.
     """
-    with contextlib.suppress(OSError, msgspec.DecodeError):
-        sealed = msgspec.json.decode(path.read_bytes(), type=Sealed)
+    content = read_shaped(path, RESULT_MOST)
+    with contextlib.suppress(msgspec.DecodeError):
+        sealed = msgspec.json.decode(content or b"", type=Sealed)
         if secrets.compare_digest(proof_of(sealed.nonce), proof):
             return sealed if math.isfinite(sealed.val_bpb) else None
     return None

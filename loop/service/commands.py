@@ -139,7 +139,7 @@ def _override(engine: Engine, command: ev.Override) -> str:
         raise Refused(f"experiment {e.n} is {command.status} already")
     if command.status == "discard" and engine.state.kept == 1:
         raise Refused("it is the only one kept: a run needs an incumbent")
-    if e.n in engine.state.unlogged:
+    if e.n in engine.state.rows_due:
         raise Refused(f"the row of experiment {e.n} is not written yet: try again in a moment")
     engine.store.record(ev.Overridden(e.n, command.status, command.reason))
     return f"experiment {e.n}: {command.status}"

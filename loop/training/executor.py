@@ -24,7 +24,7 @@ class PrepareFailed(Exception):
     """The data could not be prepared; the message is one sentence."""
 
 
-class Place(Struct, frozen=True):
+class Machine(Struct, frozen=True):
     """A machine where trainings run."""
 
     name: str
@@ -40,7 +40,7 @@ class Job(Struct, frozen=True):
     """One attempt at one training."""
 
     key: str
-    """Names this attempt and no other: whoever starts it twice gets the same training."""
+    """Names this attempt and no other: to start the same key again finds the training that runs already."""
     n: int
     """Number of the experiment."""
     training: int
@@ -62,7 +62,7 @@ class Ended(Struct, frozen=True):
     exit: Exit
     changed: list[str] = []
     """Files that the training changed although they are not the candidate's to change."""
-    damaged: str = ""
+    changed_data: str = ""
     """A file of training data that changed meanwhile: no later measurement on that data can be believed."""
 
 
@@ -70,19 +70,19 @@ class Lost(Struct, frozen=True):
     """The training is gone without a result of its own, because it or its supervisor was killed."""
 
     reason: str
-    damaged: str = ""
+    changed_data: str = ""
     """As in `Ended`."""
 
 
 class Executor(Protocol):
     """Runs trainings. An engine creates one and uses it until it ends."""
 
-    def describe(self) -> Sequence[Place]:
-        """The places where trainings run."""
+    def describe(self) -> Sequence[Machine]:
+        """The machines where trainings run."""
         ...
 
     def capacity(self) -> int:
-        """How many trainings may run at once, over all places."""
+        """How many trainings may run at once, over all machines."""
         ...
 
     async def prepare(self, commit: str, show: Show) -> None:

@@ -19,6 +19,10 @@ FOLLOW_S = 0.1
 """Seconds between two looks at the log file."""
 CURVE_POINTS = 4000
 """Points of a loss curve that are kept in memory; when there are more, every second one is dropped."""
+STEPS_AT_ONCE = 20
+"""Where one look at the log finds more progress lines than this, only about so many of them are kept."""
+METRICS_MOST = 16 * 2**20
+"""Bytes of progress that are kept of one training: a line for each step of some days."""
 BURST = 1 << 20
 """Bytes of a log that are read at once. Of output that comes faster, only the end is read."""
 
@@ -69,22 +73,29 @@ class Follower:
         *lines, self._rest = (self._rest + text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
         self._rest, lines = self._rest[-10_000:], lines[-2000:]
         plain: list[str] = []
-        latest: ev.Progress | None = None
+        steps: list[ev.Progress] = []
         for line in lines:
             line = clean(line[:10_000])
             if step := progress.parse(line):
-                latest = msgspec.structs.replace(step, n=self._job.n, training=self._job.training)
-                self._point(latest)
-                self._metrics.write(ev.encode(latest) + b"\n")
+                steps.append(msgspec.structs.replace(step, n=self._job.n, training=self._job.training))
+                self._point(steps[-1])
             elif phase := progress.parse_phase(line):
                 self._show(ev.PhaseChanged(self._job.n, self._job.training, phase))
             elif line.strip():
                 plain.append(line[:1000])
-        if latest:
-            self._metrics.flush()
-            self._show(latest)
+        if steps:
+            self._keep(steps)
+            self._show(steps[-1])
         if plain:
             self._show(ev.LogLines(self._job.n, self._job.training, "\n".join(plain[-200:])))
+
+    def _keep(self, steps: list[ev.Progress]) -> None:
+        """Write progress to metrics.jsonl, thinned where it comes in floods, and at most `METRICS_MOST`."""
+        for step in steps[:: max(1, len(steps) // STEPS_AT_ONCE)]:
+            line = ev.encode(step) + b"\n"
+            if self._metrics.tell() + len(line) <= METRICS_MOST:
+                self._metrics.write(line)
+        self._metrics.flush()
 
     def _point(self, step: ev.Progress) -> None:
         """Add a progress line to what is kept."""

@@ -21,7 +21,7 @@ from loop.records import training_folder
 from loop.records.repository import Repository
 from loop.records.training_folder import Fence, Spec
 from loop.training import fence, prepare, slot, supervisor
-from loop.training.executor import Ended, Job, Lost, Place, Show
+from loop.training.executor import Ended, Job, Lost, Machine, Show
 from loop.training.supervisor import KEY, Standby, Supervisor
 
 MEMORY_SHARE = 0.9
@@ -77,9 +77,9 @@ class LocalExecutor:
         self._prepared = False
         self._under_way: dict[str, _UnderWay] = {}
 
-    def describe(self) -> Sequence[Place]:
+    def describe(self) -> Sequence[Machine]:
         strength = "off" if self._support is None else str(self._support)
-        return [Place(platform.node(), self._capacity, fence=strength)]
+        return [Machine(platform.node(), self._capacity, fence=strength)]
 
     def capacity(self) -> int:
         return self._capacity
@@ -158,14 +158,14 @@ class LocalExecutor:
     async def _outcome(self, job: Job, data_before: dict[str, slot.Signature]) -> Ended | Lost:
         """How a training went whose supervisor is gone."""
         after = await _in_thread(slot.inventory, self._data) if data_before else {}
-        damaged = next((path for path, at in data_before.items() if after.get(path) != at), "")
+        changed_data = next((path for path, at in data_before.items() if after.get(path) != at), "")
         found = job.folder.read_exit(job.commit)
         if found is None or _interrupted(job):
             await _in_thread(supervisor.end_orphans, job.folder)
-            return Lost(found.reason if found else "its supervisor was killed", damaged)
+            return Lost(found.reason if found else "its supervisor was killed", changed_data)
         in_slot = self._seat(job).slot
         changed = await _in_thread(in_slot.changed, self._repository, job.commit, job.editable)
-        return Ended(found, [*changed, damaged] if damaged else changed, damaged)
+        return Ended(found, [*changed, changed_data] if changed_data else changed, changed_data)
 
     async def stop(self, job: Job) -> None:
         training = self._under_way.get(job.key)

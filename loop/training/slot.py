@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import secrets
 import stat
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 
 from loop.records.repository import Repository
+from loop.records.shaped_file import read_shaped
 
 Signature = tuple[int, ...]
 """Size, inode number, times and others of a file: when its content changes, so does one of these."""
@@ -36,19 +36,19 @@ class Slot:
         folders = {parent for path in wanted for parent in _parents(path)}
         _sweep(self.folder, "", set(wanted), folders)
         for path, (mode, sha) in wanted.items():
-            if not self._same(path, mode, sha):
+            if not self._same(path, mode, sha, repository):
                 _write(self.folder / path, mode, repository.blob(sha))
-                self._same(path, mode, sha)
+                self._same(path, mode, sha, repository)
 
     def changed(self, repository: Repository, commit: str, editable: str) -> list[str]:
         """Files of `commit`, other than the editable one, that the training has changed or removed."""
         return [
             path
             for path, mode, sha in repository.files(commit)
-            if path != editable and not self._same(path, mode, sha)
+            if path != editable and not self._same(path, mode, sha, repository)
         ]
 
-    def _same(self, path: str, mode: int, sha: bytes) -> bool:
+    def _same(self, path: str, mode: int, sha: bytes, repository: Repository) -> bool:
         """The file has the mode and content that git says.
 
         If its signature is that of an earlier check, it is not read: no program can change a file's content
@@ -62,7 +62,7 @@ class Slot:
         signature = (found.st_mode, found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
         if found.st_nlink == 1 and self._checked.get(path) == (signature, mode, sha):
             return True
-        if not _same(file, mode, sha):
+        if not _same(file, mode, repository.blob(sha)):
             return False
         if time.time_ns() - found.st_ctime_ns > SETTLED_NS:
             self._checked[path] = (signature, mode, sha)
@@ -129,7 +129,7 @@ def _sweep(folder: Path, prefix: str, files: set[str], folders: set[str]) -> Non
                 os.unlink(entry.path)
 
 
-def _same(path: Path, mode: int, sha: bytes) -> bool:
+def _same(path: Path, mode: int, content: bytes) -> bool:
     """The file has this mode and content. One with a second name does not count: it can be changed there."""
     try:
         found = path.lstat()
@@ -139,13 +139,9 @@ def _same(path: Path, mode: int, sha: bytes) -> bool:
         return False
     if stat.S_ISREG(mode) and bool(found.st_mode & 0o100) != bool(mode & 0o100):
         return False
-    data = os.readlink(path).encode() if stat.S_ISLNK(mode) else path.read_bytes()
-    return blob_id(data) == sha
-
-
-def blob_id(data: bytes) -> bytes:
-    """The name that git gives a file's content: SHA-1 of a header and the content."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest().encode()
+    if stat.S_ISLNK(mode):
+        return os.readlink(os.fsencode(path)) == content
+    return read_shaped(path, len(content)) == content
 
 
 def _write(path: Path, mode: int, data: bytes) -> None:

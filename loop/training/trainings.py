@@ -18,7 +18,7 @@ ATTEMPTS = 3
 """A training that is lost is attempted this many times in all; then it counts as crashed."""
 
 
-class Terms(Struct, frozen=True):
+class Comparison(Struct, frozen=True):
     """What a training is compared with."""
 
     metric: str
@@ -33,7 +33,7 @@ class Result(Struct, frozen=True):
     """How one attempt went."""
 
     event: ev.TrainingFinished | ev.TrainingLost
-    damaged: str = ""
+    changed_data: str = ""
     """A file of training data that changed meanwhile: no later measurement on that data can be believed."""
 
 
@@ -60,7 +60,7 @@ class Trainings:
         self._executor, self._show, self._stop_early = executor, show, stop_early
         self._under_way: dict[tuple[int, int], _UnderWay] = {}
 
-    async def train(self, job: Job, attempt: int, started_at: float, terms: Terms) -> Result:
+    async def train(self, job: Job, attempt: int, started_at: float, comparison: Comparison) -> Result:
         """Train to the end and say how it went; a training that an earlier engine started is taken over.
 
         `attempt` is counted from 1. `started_at` is when the first attempt started, in seconds since the
@@ -71,24 +71,24 @@ class Trainings:
         try:
             await self._executor.start(job)
             follower = Follower(job, self._show)
-            ended = await self._watch(training, follower, terms.incumbent)
+            ended = await self._watch(training, follower, comparison.incumbent)
         except asyncio.CancelledError:
             await self._executor.stop(job)
             raise
         finally:
             del self._under_way[job.n, job.training]
         if isinstance(ended, Lost) and training.stopped is None and attempt < ATTEMPTS:
-            return Result(ev.TrainingLost(job.n, job.training, attempt, ended.reason), ended.damaged)
+            return Result(ev.TrainingLost(job.n, job.training, attempt, ended.reason), ended.changed_data)
         finished = outcome.finished(
             job,
             _exit(training, ended, started_at),
-            terms.metric,
+            comparison.metric,
             steps_s=follower.steps_s,
             changed=ended.changed if isinstance(ended, Ended) else [],
-            uses_budget=terms.uses_budget,
-            fenced=any(place.fence != "off" for place in self._executor.describe()),
+            uses_budget=comparison.uses_budget,
+            fenced=any(machine.fence != "off" for machine in self._executor.describe()),
         )
-        return Result(finished, ended.damaged)
+        return Result(finished, ended.changed_data)
 
     def stop(self, n: int, reason: str) -> bool:
         """Stop the trainings of experiment `n`: they finish with the outcome `stopped` and this reason.

@@ -104,7 +104,7 @@ class Simulation:
                     yield ev.CandidateCommitted(n, f"mended {n}", e.parent, f"experiment {n}")
             case agenda.AskApproval(n=n):
                 yield ev.ApprovalRequested(n)
-            case agenda.WaiveApproval(n=n):
+            case agenda.SkipApproval(n=n):
                 yield ev.Approved(n)
             case agenda.CarryOver(n=n):
                 yield from self.carry_over(n)

@@ -123,7 +123,7 @@ def test_in_approval_mode_a_candidate_waits() -> None:
     assert after(on, *proposed(2), ev.ApprovalRequested(2)) == []
     assert after(on, *proposed(2), ev.ApprovalRequested(2), ev.Approved(2)) == [Train(2, 1, 1337, 0)]
     waived = after(on, *proposed(2), ev.ApprovalRequested(2), ev.ModeSet(False))
-    assert waived == [agenda.WaiveApproval(2)]
+    assert waived == [agenda.SkipApproval(2)]
 
 
 def test_a_candidate_approved_a_hundred_experiments_later_is_trained() -> None:
@@ -137,6 +137,14 @@ def test_a_limit_ends_or_pauses_the_run() -> None:
     assert after(reached)[0] == Stop("limit reached: 1 experiments")
     pausing = Rules(judging=ONCE.judging)
     assert after(reached, rules=pausing)[0] == Pause("limit reached: 1 experiments")
+
+
+def test_at_a_limit_nothing_new_is_begun_in_the_same_breath() -> None:
+    """The pause is not recorded yet; a proposal that starts now would be paid for."""
+    pausing = Rules(judging=ONCE.judging)
+    assert after(
+        ev.LimitsSet(ev.Limits(max_cost=0.1)), ev.Spent(1, ev.Usage(dollars=0.2)), rules=pausing
+    ) == [Pause("limit reached: $0.20 spent of $0.10")]
 
 
 def test_crashes_in_a_row_pause_again_only_after_another_one() -> None:

@@ -214,3 +214,34 @@ async def test_a_lock_on_the_branch_stops_the_rows_and_nothing_else(repository: 
     lock.unlink()
     await running
     assert results.read(repository / "results.tsv").height == 4
+
+
+@pytest.mark.parametrize(
+    "trick",
+    [
+        "os.mkfifo(result)",
+        "os.symlink('/dev/zero', result)",
+        "open(result, 'wb').truncate(40 * 2**30)",
+        "os.mkdir(result); os.chmod(result, 0)",
+    ],
+)
+async def test_whatever_a_training_leaves_in_the_place_of_its_result_the_loop_goes_on(
+    repository: Path, trick: str
+) -> None:
+    leave = f"result = os.environ['AUTORESEARCH_RESULT']\n{trick}\nX = 3.0"
+    agent = ScriptedAgent(lambda c: Proposal("leaves something", c.source.replace("X = 3.0", leave)))
+    bench = Bench(repository, agent, max_experiments=2, baseline_runs=1, rule="improved", audit="report")
+    assert await bench.run() == "limit reached: 2 experiments"
+    again = Bench(repository, ScriptedAgent(), max_experiments=3, baseline_runs=1, rule="improved")
+    assert await again.run() == "limit reached: 3 experiments"
+    assert results.read(repository / "results.tsv").height == 3
+
+
+async def test_a_flood_of_progress_does_not_fill_the_disk(repository: Path) -> None:
+    flood = "for i in range(200_000): print(f'step {i}|')\nX = 3.0"
+    agent = ScriptedAgent(lambda c: Proposal("floods", c.source.replace("X = 3.0", flood)))
+    bench = Bench(repository, agent, max_experiments=2, baseline_runs=1, rule="improved", budget_s=1.0)
+    await bench.run()
+    folder = bench.paths.training(2, 1)
+    assert (folder / "run.log").stat().st_size > 2_000_000
+    assert (folder / "metrics.jsonl").stat().st_size < 1_000_000

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop import events as ev
-from loop.live import CURVE_POINTS, LOG_TAIL, TRANSCRIPT_TAIL, LiveView, SeatView
+from loop.live import CURVE_SHOWN, LOG_TAIL, TRANSCRIPT_TAIL, LiveView, SeatView
 
 
 def view_of(*events: ev.AnyEvent) -> LiveView:
@@ -41,11 +41,11 @@ def test_progress_without_a_finite_loss_is_no_point_of_the_curve(loss: float | N
     assert view.seats[0].progress is not None
 
 
-@given(st.integers(1, 5 * CURVE_POINTS))
+@given(st.integers(1, 5 * CURVE_SHOWN))
 def test_a_curve_stays_bounded_and_keeps_its_first_point_and_its_order(steps: int) -> None:
     view = view_of(*(ev.Progress(2, 1, i, i / steps, loss=float(i)) for i in range(steps)))
     losses = [point.loss for point in view.seats[0].curve]
-    assert min(steps, CURVE_POINTS // 2) <= len(losses) <= CURVE_POINTS
+    assert min(steps, CURVE_SHOWN // 2) <= len(losses) <= CURVE_SHOWN
     assert losses == sorted(losses)
     assert losses[0] == 0.0
 
@@ -99,3 +99,21 @@ def test_a_view_survives_the_way_to_a_client() -> None:
         ev.Progress(2, 1, 7, 0.5, 2.25), ev.AgentDelta(2, "text", "a"), ev.Telemetry(1.0, 2.0, 3.0)
     )
     assert msgspec.json.decode(ev.encode(view), type=LiveView) == view
+
+
+def test_progress_without_a_phase_means_training_and_a_summary_the_end() -> None:
+    """The trainer of karpathy/autoresearch prints no `phase:` lines."""
+    view = SeatView(1, 1, "starting")
+    view.take(ev.LogLines(1, 1, "Vocab size: 8,192\n---"))
+    assert view.phase == "starting"
+    view.take(ev.Progress(1, 1, 5, 0.1, loss=2.0))
+    assert view.phase == "training"
+    view.take(ev.LogLines(1, 1, "---\nval_bpb: 0.997900"))
+    assert view.phase == "done"
+
+
+def test_a_trainers_own_phases_are_believed() -> None:
+    view = SeatView(1, 1, "starting")
+    view.take(ev.PhaseChanged(1, 1, "compiling"))
+    view.take(ev.Progress(1, 1, 1, 0.0))
+    assert view.phase == "compiling"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from datetime import date
 from pathlib import Path
@@ -62,3 +63,20 @@ def test_a_folder_that_cannot_be_made_is_named(repository: Path) -> None:
     (repository / ".autoresearch").write_text("a file in the way")
     with pytest.raises(UsageError, match=r"cannot write .*\.autoresearch/t: "):
         RunPaths(repository, "t").create()
+
+
+def test_a_runs_folder_is_for_its_user_alone(tmp_path: Path) -> None:
+    RunPaths(tmp_path, "t").create()
+    assert stat.S_IMODE((tmp_path / ".autoresearch").stat().st_mode) == 0o700
+    assert (tmp_path / ".autoresearch/.gitignore").read_text() == "*\n"
+
+
+@pytest.mark.parametrize("link", [".autoresearch", ".autoresearch/t"])
+def test_a_folder_that_leads_elsewhere_is_refused(tmp_path: Path, link: str) -> None:
+    """A repository of somebody else may hold such a link."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="leads elsewhere"):
+        RunPaths(tmp_path, "t").create()
+    assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -68,19 +68,22 @@ KEPT: list[ev.AnyEvent] = [*TRAINED, judged(2, "keep", A, 1.5), ev.Logged(2)]
         (QUEUED, {"phase": "proposing", "open": [2], "usage": USAGE, "training": None}),
         ([*QUEUED, ev.TrainingStarted(2, 1, A, 1337, 300.0)], {"phase": "training", "open": [2]}),
         (TRAINED, {"phase": "judging", "under_way": [], "incumbent": 1}),
-        ([*TRAINED, judged(2, "keep", A, 1.5)], {"incumbent": 2, "unlogged": [2], "open": [], "best": 1.5}),
-        (KEPT, {"incumbent_commit": A, "baseline": 2.0, "unlogged": [], "kept": 2}),
+        ([*TRAINED, judged(2, "keep", A, 1.5)], {"incumbent": 2, "rows_due": [2], "open": [], "best": 1.5}),
+        (KEPT, {"incumbent_commit": A, "baseline": 2.0, "rows_due": [], "kept": 2}),
         ([*TRAINED, judged(2, "discard", A, 2.5)], {"incumbent": 1, "rows": 2, "kept": 1}),
         ([*TRAINED, judged(2, "crash", A, None)], {"incumbent": 1, "crashed": 1}),
-        ([*KEPT, ev.Overridden(2, "discard")], {"incumbent": 1, "unlogged": [2], "best": 2.0}),
-        ([*KEPT, ev.Overridden(1, "keep")], {"incumbent": 1, "unlogged": [1]}),
+        ([*KEPT, ev.Overridden(2, "discard")], {"incumbent": 1, "rows_due": [2], "best": 2.0}),
+        ([*KEPT, ev.Overridden(1, "keep")], {"incumbent": 1, "rows_due": [1]}),
         ([*BASELINE, ev.Overridden(1, "discard")], {"incumbent": None, "incumbent_commit": BASE}),
-        ([*KEPT, ev.RerunAsked(2)], {"reruns": [2]}),
-        ([*KEPT, ev.RerunAsked(2), ev.TrainingStarted(2, 2, A, 1338, 300.0)], {"reruns": [], "open": []}),
+        ([*KEPT, ev.RerunAsked(2)], {"reruns_asked": [2]}),
+        (
+            [*KEPT, ev.RerunAsked(2), ev.TrainingStarted(2, 2, A, 1338, 300.0)],
+            {"reruns_asked": [], "open": []},
+        ),
         ([*BEGUN, ev.Steered("one"), ev.Steered("two")], {"steering": ["one", "two"]}),
         ([*QUEUED, ev.Rejected(2, "timid")], {"open": [], "steering": ["Experiment 2 was rejected: timid"]}),
         ([*BEGUN, ev.Paused("by hand")], {"paused": "by hand", "phase": "paused"}),
-        ([*BASELINE, ev.Paused("x"), ev.Resumed()], {"paused": None, "rows_at_resume": 1}),
+        ([*BASELINE, ev.Paused("x"), ev.Resumed()], {"paused": None, "judged_at_resume": 1}),
         ([*BEGUN, ev.EngineStopping("asked to")], {"stopping": "asked to", "stopped": None}),
         ([*BEGUN, ev.EngineStopped("done")], {"stopped": "done", "phase": "stopped"}),
         ([*BEGUN, ev.EngineStopping("x"), BEGUN[1]], {"stopping": None, "stopped": None}),
@@ -125,7 +128,7 @@ def test_a_refused_candidate_is_rejected_at_once_and_the_agent_is_told() -> None
         ev.CandidateCommitted(2, A, BASE, "idea", refused="it opens"),
     )
     assert (state.experiment(2).phase, state.open) == ("rejected", [])
-    assert state.steering == ["Experiment 2 was rejected: it opens"]
+    assert state.steering == ["The engine says: Experiment 2 was rejected: it opens"]
 
 
 def test_a_proposal_takes_the_messages_away_that_it_has_seen_and_no_others() -> None:
@@ -141,7 +144,7 @@ def test_one_more_training_moves_the_mean_and_remembers_the_row_that_stands_in_t
     e = state.experiment(2)
     assert e.value == pytest.approx(1.6)
     assert (e.phase, e.logged, e.replaced) == ("keep", False, "aaaaaaa\t1.500000\t0.5\tkeep\tidea")
-    assert state.unlogged == [2]
+    assert state.rows_due == [2]
 
 
 def test_more_trainings_of_the_unchanged_code_move_the_baseline() -> None:
@@ -292,7 +295,7 @@ def possible(state: RunState) -> list[ev.AnyEvent]:
             found += [judged(e.n, status, e.commit, value), ev.RepairGivenUp(e.n, "no idea")]
         if e.judged:
             found += [ev.RerunAsked(e.n), ev.Overridden(e.n, "keep" if k % 3 else "discard")]
-    found += [ev.Logged(number) for number in state.unlogged[:1]]
+    found += [ev.Logged(number) for number in state.rows_due[:1]]
     for t in state.under_way:
         found += [t, ev.TrainingLost(t.n, t.training, 1, "gone"), ev.Progress(t.n, t.training, k, 0.5, 1.0)]
         found += [finished(t.n, t.training, None if k % 5 == 0 else 1 + k / 100)]
@@ -317,7 +320,7 @@ def test_the_indexes_say_what_a_look_at_every_experiment_says(history: list[ev.R
     for record in history:
         state.apply(record)
         assert state.open == [e.n for e in state.experiments if not e.judged and e.phase != "rejected"]
-        assert sorted(state.unlogged) == [e.n for e in state.experiments if e.judged and not e.logged]
+        assert sorted(state.rows_due) == [e.n for e in state.experiments if e.judged and not e.logged]
         running = [t.started for e in state.experiments for t in e.trainings if t.finished is None]
         assert sorted(state.under_way, key=repr) == sorted(running, key=repr)
         assert [e.n for e in state.experiments] == list(range(1, len(state.experiments) + 1))

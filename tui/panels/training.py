@@ -22,20 +22,29 @@ CLOCK_WIDTH = 20
 
 
 class Meter(Struct):
-    """Counts down between two progress lines: keeps the last one and the time when it came."""
+    """Counts down between progress lines: keeps the last one, when it came, and when the first one came."""
 
     progress: Progress | None = None
     at: float = 0.0
+    began: float = 0.0
 
     def take(self, progress: Progress | None, now: float) -> None:
+        """Take in the newest progress line, None before there is one."""
         if progress is not self.progress:
+            self.began = now if self.progress is None or progress is None else self.began
             self.progress, self.at = progress, now
 
     def remaining(self, budget_s: float, now: float) -> float | None:
-        """Seconds of budget left now, also while the trainer is silent; None before its first line."""
+        """Seconds of budget left now, also while the trainer is silent; None before its first line.
+
+        It counts down from what the trainer says is left, else from its share of the budget. A trainer that
+        says neither is taken to train for the budget from its first progress line on.
+        """
         p = self.progress
         if p is None:
             return None
+        if p.remaining_s is None and not p.fraction:
+            return max(0.0, budget_s - (now - self.began))
         left = p.remaining_s if p.remaining_s is not None else budget_s * (1 - p.fraction)
         return max(0.0, left - (now - self.at))
 
@@ -135,7 +144,7 @@ def running(
         fraction, words = 0.0, f"{phase}  {clock(now - training.started_at)}"
     elif phase == "training":
         fraction = 1 - left / training.budget_s if training.budget_s else p.fraction
-        words = f"{100 * fraction:3.0f}%  {clock(left)} left"
+        words = f"{100 * fraction:3.0f}%  {clock(left)} left" if left else "budget used up"
     else:
         fraction, words = 1.0, phase
     return (

@@ -64,10 +64,11 @@ def test_every_experiment_of_an_older_journal_is_what_its_own_version_made_of_it
 def test_the_run_of_an_older_journal_stands_where_its_own_version_left_it(state: RunState) -> None:
     assert len(state.experiments) == len(STATE["experiments"])
     names = [
-        "tag", "base", "seq", "incumbent", "baseline", "stopped", "paused", "approval", "steering", "reruns",
+        "tag", "base", "seq", "incumbent", "baseline", "stopped", "paused", "approval", "steering",
         "rows", "kept", "crashed",
     ]  # fmt: skip
     assert {name: getattr(state, name) for name in names} == {name: STATE[name] for name in names}
+    assert state.reruns_asked == STATE["reruns"]
     assert state.usage.dollars == STATE["dollars"]
     assert [started.n for started in state.under_way] == [STATE["running"]]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from loop import events as ev
+from loop.live import SeatView
 from loop.records import training_folder
 from loop.training import follow
 from loop.training.executor import Job
@@ -118,3 +119,28 @@ def test_the_time_from_the_first_step_to_the_last_is_measured(job: Job) -> None:
         time.sleep(0.05)
     follower.close()
     assert 0.05 <= follower.steps_s < 5
+
+
+AUTORESEARCH = (
+    b"Vocab size: 8,192\nModel config: depth 8\nTime budget: 300s\nGradient accumulation steps: 1\n"
+    b"\rstep 00000 (0.0%) | loss: 9.011000 | lrm: 1.00 | dt: 31204ms | tok/sec: 16,800 | mfu: 0.4% | "
+    b"epoch: 1 | remaining: 300s    "
+    b"\rstep 00952 (99.9%) | loss: 2.801234 | lrm: 0.00 | dt: 315ms | tok/sec: 1,664,406 | mfu: 39.8% | "
+    b"epoch: 1 | remaining: 0s    \n"
+    b"---\nval_bpb:          0.997900\ntraining_seconds: 300.1\npeak_vram_mb:     45060.2\n"
+)
+"""What the trainer of karpathy/autoresearch prints: carriage returns, trailing blanks, no phases."""
+
+
+def test_the_output_of_autoresearchs_own_trainer_is_understood(job: Job) -> None:
+    view = SeatView(job.n, job.training, "starting")
+    phases = []
+    for event in followed(job, AUTORESEARCH):
+        assert isinstance(event, ev.Progress | ev.LogLines)
+        view.take(event)
+        phases.append(view.phase)
+    assert phases == ["training", "done"]
+    assert view.progress is not None
+    assert view.progress.fraction == pytest.approx(0.999)
+    assert (view.progress.remaining_s, view.progress.mfu_percent) == (0, 39.8)
+    assert len(training_folder.read_curve(job.folder.metrics)) == 2

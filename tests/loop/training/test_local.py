@@ -134,7 +134,7 @@ async def test_data_that_changed_without_a_fence_is_named(bench: Bench, tmp_path
     await executor.start(job)  # which must not take the changed data for the original
     ended = await executor.follow(job)
     assert isinstance(ended, Ended)
-    assert (ended.damaged, ended.changed) == (str(data), [str(data)])
+    assert (ended.changed_data, ended.changed) == (str(data), [str(data)])
 
 
 # --- seats ---

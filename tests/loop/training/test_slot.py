@@ -107,9 +107,26 @@ def test_only_what_differs_is_written(exported: tuple[Repository, str, Path]) ->
     assert changed == {"train.py"}
 
 
-def test_a_blob_has_gits_own_name(repository: Path) -> None:
-    expected = git(repository, "rev-parse", "HEAD:notes.txt")
-    assert slot.blob_id(b"mine\n").decode() == expected
+@pytest.mark.parametrize("kind", ["sparse", "pipe", "link to a device"])
+def test_what_a_training_put_in_the_place_of_a_file_is_not_read(
+    exported: tuple[Repository, str, Path], kind: str
+) -> None:
+    """A pipe would be waited for, a device or forty gigabytes of zeros would fill the memory."""
+    repository, commit, folder = exported
+    path = folder / "notes.txt"
+    path.unlink()
+    match kind:
+        case "sparse":
+            with path.open("wb") as file:
+                file.truncate(40 * 2**30)
+        case "pipe":
+            os.mkfifo(path)
+        case _:
+            path.symlink_to("/dev/zero")
+    found = slot.Slot(folder)
+    assert found.changed(repository, commit, "train.py") == ["notes.txt"]
+    found.export(repository, commit)
+    assert path.read_text() == "mine\n"
 
 
 def test_files_that_a_training_changed_or_removed_are_named(

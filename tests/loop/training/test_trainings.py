@@ -14,10 +14,10 @@ import pytest
 from loop import events as ev
 from loop.training.executor import Job
 from loop.training.local import LocalExecutor
-from loop.training.trainings import ATTEMPTS, Result, Terms, Trainings
+from loop.training.trainings import ATTEMPTS, Comparison, Result, Trainings
 from tests.loop.training.contract import LONG_S, Bench, interrupted, processes, steps, trains, until
 
-TERMS = Terms("val_bpb")
+TERMS = Comparison("val_bpb")
 HANGS = "import os, time\ntime.sleep(float(os.environ['AUTORESEARCH_BUDGET_S']))\n"
 NANS = f"for i in range(5): print(f'step {{i}} (10%) | loss: nan', flush=True)\n{HANGS}"
 
@@ -37,10 +37,10 @@ class Room:
         self.executor = bench.executor(seats=seats, **flags)
         self.trainings = Trainings(self.executor, self.shown.append, stop_early=stop_early)
 
-    def begin(self, job: Job, attempt: int = 1, terms: Terms = TERMS) -> asyncio.Task[Result]:
+    def begin(self, job: Job, attempt: int = 1, terms: Comparison = TERMS) -> asyncio.Task[Result]:
         return asyncio.create_task(self.trainings.train(job, attempt, time.time(), terms))
 
-    async def finish(self, job: Job, attempt: int = 1, terms: Terms = TERMS) -> ev.TrainingFinished:
+    async def finish(self, job: Job, attempt: int = 1, terms: Comparison = TERMS) -> ev.TrainingFinished:
         result = await self.begin(job, attempt, terms)
         assert isinstance(result.event, ev.TrainingFinished)
         return result.event
@@ -63,8 +63,8 @@ async def test_a_training_is_shown_and_finishes_with_its_number(bench: Bench) ->
 
 
 async def test_the_metric_is_the_one_that_was_asked_for(bench: Bench) -> None:
-    assert (await Room(bench).finish(bench.job(), terms=Terms("training_seconds"))).value == 0.2
-    missing = await Room(bench).finish(bench.job(2), terms=Terms("accuracy"))
+    assert (await Room(bench).finish(bench.job(), terms=Comparison("training_seconds"))).value == 0.2
+    missing = await Room(bench).finish(bench.job(2), terms=Comparison("accuracy"))
     assert (missing.outcome, missing.reason) == ("crashed", "it printed no finite accuracy")
 
 
@@ -121,7 +121,7 @@ async def test_a_training_far_behind_the_incumbent_is_stopped_early(bench: Bench
     slow = f"for i in range(70): print(f'step {{i}} ({{i}}%) | loss: 3.0', flush=True)\n{HANGS}"
     curve = [ev.CurvePoint(i / 100, 3 - i / 50) for i in range(101)]
     finished = await Room(bench).finish(
-        bench.job(code=slow, budget_s=LONG_S), terms=Terms("val_bpb", False, curve)
+        bench.job(code=slow, budget_s=LONG_S), terms=Comparison("val_bpb", False, curve)
     )
     assert finished.outcome == "doomed"
     assert finished.reason.startswith("stopped early: far behind")
@@ -201,6 +201,6 @@ async def test_data_that_a_training_changed_is_named_with_its_result(
     data.write_text("precious")
     room = Room(bench, sandbox="off", data=[str(data.parent)])
     result = await room.begin(bench.job(code=f"open({str(data)!r}, 'w')\n"))
-    assert result.damaged == str(data)
+    assert result.changed_data == str(data)
     assert isinstance(result.event, ev.TrainingFinished)
     assert result.event.flags == [f"it changed {data}"]

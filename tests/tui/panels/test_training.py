@@ -32,6 +32,23 @@ def test_the_countdown_goes_on_while_the_trainer_is_silent() -> None:
     assert meter.remaining(300, 1200) == 0
 
 
+def test_the_countdown_takes_what_the_trainer_says() -> None:
+    """What is left, else its share of the budget, else the time since its first progress line."""
+    for progress, left in (
+        (Progress(step=1, fraction=0.5, remaining_s=100), 100),
+        (Progress(step=1, fraction=0.25), 225),
+        (Progress(step=1), 300),
+    ):
+        meter = Meter()
+        meter.take(progress, 1000)
+        assert meter.remaining(300, 1000) == left
+    meter.take(Progress(step=900), 1120)  # says neither, as before
+    assert meter.remaining(300, 1120) == 180
+    meter.take(None, 1300)
+    meter.take(Progress(step=1), 1310)  # the next training
+    assert meter.remaining(300, 1310) == 300
+
+
 def test_ahead_and_behind() -> None:
     reference = [CurvePoint(0.0, 4.0), CurvePoint(0.5, 3.0), CurvePoint(1.0, 2.0)]
     assert loss_at(reference, 0.25) == 3.5
