@@ -43,7 +43,7 @@ def child(scene: str) -> None:
 
 
 async def busy(connection: Recorded, n: int) -> None:
-    """200 tokens and 10 progress lines a second."""
+    """Send the events of a busy run: 200 tokens and 10 progress lines a second."""
     i = 0
     while True:
         await asyncio.sleep(0.05)
@@ -55,7 +55,7 @@ async def busy(connection: Recorded, n: int) -> None:
 
 
 async def long(connection: Recorded, n: int) -> None:
-    """200,000 events of transcript, as fast as the cockpit takes them."""
+    """Send 200,000 events of transcript, as fast as the cockpit takes them."""
     for i in range(200_000):
         if i % 100 == 0:  # events that wait here would count as memory of the cockpit
             await asyncio.sleep(0)
@@ -66,7 +66,7 @@ async def long(connection: Recorded, n: int) -> None:
 
 
 class Raw(Terminal):
-    """Reads what is written without drawing it: pyte is slower than the cockpit."""
+    """A terminal that draws nothing of what the cockpit writes: pyte draws slower than the cockpit writes."""
 
     def draw(self, data: bytes) -> None:
         pass

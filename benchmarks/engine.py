@@ -86,7 +86,7 @@ def repository(budget_s: float) -> Iterator[Path]:
 
 
 def trained(root: Path) -> list[tuple[float, float]]:
-    """When each trainer ran its first and its last line."""
+    """The times at which each trainer ran its first and its last line, in order."""
     times = []
     for log in sorted((root / ".autoresearch/t/experiments").glob("*/training-*/run.log")):
         found = dict(re.findall(r"^(began|ended): (\S+)$", log.read_text(), re.MULTILINE))
@@ -105,7 +105,7 @@ def loop(root: Path, agent: Thinker, experiments: int) -> list[tuple[float, floa
 
 
 def gap(experiments: int = 40) -> None:
-    """Seconds between one trainer's last line and the next one's first, with a proposal ready."""
+    """Measure the seconds between one trainer's last line and the next one's first, with a proposal ready."""
     with repository(0.4) as root:
         times = loop(root, Thinker(0.0), experiments)
     gaps = sorted(b[0] - a[1] for a, b in itertools.pairwise(times))
@@ -116,7 +116,10 @@ def gap(experiments: int = 40) -> None:
 
 
 def busy(experiments: int = 10) -> None:
-    """Share of the wall clock with a trainer: 300 s runs and 30 s of thinking, both scaled down."""
+    """Measure the share of the wall clock with a trainer.
+
+    It stands for trainings of 300 s and thinking of 30 s; both are scaled down.
+    """
     for serial in (True, False):
         with repository(300 * SCALE) as root:
             times = loop(root, Thinker(30 * SCALE, serial), experiments)
@@ -124,11 +127,12 @@ def busy(experiments: int = 10) -> None:
         share = sum(b - a for a, b in times) / wall
         idle = (wall - sum(b - a for a, b in times)) / (len(times) - 1)
         how = "one after the other" if serial else "proposing meanwhile"
-        print(f"busy, {how}: {100 * share:.1f}% of {wall:.0f} s ({idle * 1000:.0f} ms idle between two runs)")
+        between = f"{idle * 1000:.0f} ms idle between two trainings"
+        print(f"busy, {how}: {100 * share:.1f}% of {wall:.0f} s ({between})")
 
 
 def idle(seconds: float = 60.0) -> None:
-    """Processor time and memory of a real engine while its trainer prints three steps a second."""
+    """Measure processor time and memory of a real engine while its trainer prints three steps a second."""
     with repository(3600.0) as root:
         paths = RunPaths(root, "t")
         launch.start_detached(paths, {"agent": "search"})
@@ -177,7 +181,7 @@ def history(experiments: int) -> Iterator[ev.DurableEvent]:
 
 
 def attaching() -> None:
-    """Each size in a process of its own, for its memory."""
+    """Measure `attach_to` with three sizes of runs, each in a process of its own because of its memory."""
     for experiments in (100, 10_000, 100_000):
         words = [sys.executable, "-m", "benchmarks.engine", f"attach={experiments}"]
         print(subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip())
@@ -239,7 +243,7 @@ def client(path: str) -> None:
 
 
 def listen(path: str) -> None:
-    """Count records until a notice says that it is over."""
+    """Count the records that a client gets up to the first notice, and print the number."""
 
     async def run() -> None:
         found, count = await Client.connect(Path(path)), 0
@@ -254,7 +258,7 @@ def listen(path: str) -> None:
 
 
 def events(count: int = 100_000) -> None:
-    """Live progress to two clients in processes of their own, each applying it to its state."""
+    """Measure how fast live progress reaches two clients, each of which applies it to its state."""
 
     async def run() -> None:
         with repository(1.0) as root:
@@ -340,8 +344,11 @@ while time.monotonic() < until:
 
 
 def block(experiments: int = 8) -> None:
-    """How long the event loop stands still while another process holds the locks of the run's branch, of the
-    notes and of results.tsv for a second at a time, the audit looks through 400 KB, and rows are written."""
+    """Measure how long the event loop stands still.
+
+    Meanwhile another process holds the locks of the run's branch, of the notes and of results.tsv for a
+    second at a time, the audit looks through 400 KB, and rows are written.
+    """
 
     async def run(root: Path) -> list[float]:
         agent = Novelist(0.0)

@@ -20,7 +20,7 @@ from loop.records.repository import Repository
 CONFIG = "autoresearch.toml"
 PYTHON = "{python}"
 """Stands in a command for the interpreter that runs the engine."""
-FIXED = (
+READABLE = (
     "nanogpt/prepare.py",
     "nanogpt/counts.py",
     "nanogpt/attention.py",
@@ -236,7 +236,7 @@ def _sentence(error: str, values: Mapping[str, Any]) -> str:
 
 def _fill(repository: Repository, commit: str, settings: Settings) -> Settings:
     """Set what is not set, as the files of the repository suggest. Raises `UsageError`."""
-    known = ("nanogpt/train.py", "train.py", *FIXED)
+    known = ("nanogpt/train.py", "train.py", *READABLE)
     has = {path for path in known if repository.read(commit, path) is not None}
     editable = settings.editable or [p for p in ("nanogpt/train.py", "train.py") if p in has][:1]
     if not editable:
@@ -249,7 +249,7 @@ def _fill(repository: Repository, commit: str, settings: Settings) -> Settings:
         prepare = [PYTHON, "nanogpt/prepare.py"]
     elif not prepare and not settings.train_command and "prepare.py" in has and editable[0] == "train.py":
         prepare = [*train[:-1], "prepare.py"]  # autoresearch's own: does nothing if the data is there
-    readonly = settings.readonly or [p for p in FIXED if p in has]
+    readonly = settings.readonly or [p for p in READABLE if p in has]
     return msgspec.structs.replace(
         settings, editable=editable, train_command=train, prepare_command=prepare, readonly=readonly
     )

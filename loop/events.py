@@ -22,11 +22,11 @@ FORMAT = 2
 reads the older ones."""
 
 Outcome = Literal["finished", "crashed", "timeout", "stopped", "doomed"]
-"""How a training process ended: `stopped` by hand, `doomed` by the engine, because its loss could not come to
-anything (`loop.judging.early_stop`)."""
+"""How a training ended. `stopped`: a human ended it. `doomed`: the engine ended it, because its loss showed
+that it would not become better than the incumbent (`loop.judging.early_stop`)."""
 
 Status = Literal["keep", "discard", "crash"]
-"""The verdict's word, as in results.tsv."""
+"""The verdict in one word, as in results.tsv."""
 
 DeltaKind = Literal["text", "thinking", "tool", "result", "retry", "human", "note", "error"]
 """What a piece of transcript is, in this order: the agent's words, its thinking, a tool call, the tool's
@@ -130,7 +130,7 @@ class ExperimentStarted(Event, frozen=True):
 
 
 class CandidateCommitted(Event, frozen=True):
-    """The proposal is a git commit. A repair, or a merge with a new incumbent, is one more under its `n`."""
+    """The proposal is a git commit. A repair, or a merge onto a new incumbent, gives `n` another commit."""
 
     n: int
     commit: str
@@ -196,13 +196,13 @@ class TrainingStarted(Event, frozen=True):
     seed: int
     budget_s: float
     seat: int = 0
-    """Number of the place to train that it takes, counted from 0."""
+    """Number of the seat that it takes, counted from 0."""
     why: str = ""
     """Why the experiment trains again; empty for its first training."""
 
 
 class TrainingLost(Event, frozen=True):
-    """A training ended without a result, with its supervisor or its machine and not by its own doing.
+    """A training ended without a result, because its supervisor or its machine ended.
 
     It starts again with the same seed, as the next attempt.
     """
@@ -228,7 +228,7 @@ class TrainingFinished(Event, frozen=True):
     total_seconds: float = 0.0
     summary: dict[str, float | str] = {}
     verified: bool = False
-    """The sealed evaluator measured `value` and proved it; otherwise it is only printed text."""
+    """`value` is from a sealed evaluation whose report has the right proof; else it was only printed."""
     hidden: float | None = None
     """The metric on the hidden text, which no agent is told; None where the trainer has none."""
     flags: list[str] = []
@@ -253,7 +253,7 @@ class Judged(Event, frozen=True):
     delta: float | None = None
     """`value` minus the incumbent's value at that time; negative is better when the direction is `min`."""
     evidence: str = ""
-    """How much `delta` is against the noise, in words."""
+    """How large `delta` is beside the noise, in words."""
     stderr: float | None = None
     """Standard error of `delta`; None when the noise is not known, and when there is none."""
     trainings: int = 1
@@ -261,11 +261,11 @@ class Judged(Event, frozen=True):
     incumbent: str = ""
     """The incumbent commit this was judged against; empty for the baseline."""
     copies: int = 0
-    """How many rows like its own results.tsv held before; a restart sees from it whether its row is there."""
+    """How many lines equal to its row results.tsv held before; a restarted engine needs this number."""
 
 
 class Logged(Event, frozen=True):
-    """The branch, the git note and the row of results.tsv say what the verdict on experiment `n` says."""
+    """The verdict on experiment `n` is written: branch, git note and row of results.tsv."""
 
     n: int
 
@@ -364,11 +364,11 @@ class PermissionAsked(Live, frozen=True):
     paths: list[str] = []
     """Files that it names."""
     advised: bool = False
-    """Outside approval mode it would be allowed."""
+    """Whether it would be allowed outside approval mode."""
 
 
 class PermissionAnswered(Live, frozen=True):
-    """The question `id` is answered, or nobody waits for an answer any more."""
+    """The question `id` is answered, or the agent does not wait for the answer any more."""
 
     n: int
     id: str

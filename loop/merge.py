@@ -6,7 +6,7 @@ from collections import Counter
 from difflib import SequenceMatcher
 
 Change = tuple[int, int, list[str]]
-"""start, end, lines: the lines [start, end) of the base become these lines."""
+"""start, end, lines: the lines from `start` up to but without `end` of the base become these lines."""
 PAIRS_MOST = 2_000_000
 """Pairs of equal lines that are all compared; about a second of work."""
 
@@ -44,7 +44,7 @@ def _changes(base: list[str], other: list[str]) -> list[Change]:
 
     What both have in common at their beginning and end is set aside first. difflib compares every two equal
     lines of the rest, which for thousands of blank lines takes hours: where that would be too many pairs, it
-    takes lines that stand there often for noise.
+    ignores lines that occur often.
     """
     start = 0
     while start < min(len(base), len(other)) and base[start] == other[start]:

@@ -55,7 +55,7 @@ class RunPaths:
             raise UsageError(f"cannot write {self.folder}: {error.strerror}") from error
 
     def slot(self, number: int) -> Path:
-        """The folder that holds the code of the training under way."""
+        """The folder of a seat's slot: it holds the code of the training that runs on the seat."""
         return self.folder / "slots" / str(number)
 
     def experiment(self, n: int) -> Path:

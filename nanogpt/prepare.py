@@ -55,7 +55,7 @@ digits in a piece instead of three, because the vocabulary is small (as in karpa
 TOKENIZER_CHARACTERS = 200_000_000
 """The tokenizer is trained on about this many characters from the start of the training text."""
 FORMAT = 4
-"""Version of the files of prepared data. A new one has all data prepared again."""
+"""Version of the files of prepared data. When it changes, all data is prepared again."""
 
 
 # --- preparing, once ---
@@ -177,7 +177,7 @@ def _train_tokenizer(documents: Iterable[str], vocab_size: int) -> Any:
 
 
 Tokens = np.ndarray[Any, np.dtype[np.uint16]]
-"""Some tokens in a row, (any number,)."""
+"""A piece of a token stream, of any length: (tokens,)."""
 
 
 def token_stream(tokenizer: Any, documents: Iterable[str], bos: int, corpus: Corpus) -> Iterator[Tokens]:

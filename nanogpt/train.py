@@ -56,7 +56,7 @@ SOFTCAP = 0.0  # limit of the logits, without counts only; 0 none: it costs 0.04
 VALUE_EVERY = 0  # 2: every second block, from the last on, has value embeddings; 0: none [0, 4]
 NGRAM_TABLES = 0  # hashed n-gram embeddings: 1 bigrams, 2 also trigrams; not needed beside counts [0, 2]
 NGRAM_ROWS = 65536  # rows of each such table [16384, 524288]
-COUNT_ORDER = 5  # longest n-gram that is counted, 3 or more; 0 counts none [0, 5]
+COUNT_ORDER = 5  # longest n-gram that is counted: 3, 4 or 5; 0 turns counting off [0, 5]
 COUNT_FOLDS = 8  # shares of the text; a row of one is looked up in the counts of the others [3, 8]
 COUNT_DISCOUNT = 0.75  # taken off each count and left for tokens not seen there [0.3, 0.95]
 COPY_LENGTH = 12  # longest repetition in a row that gets a weight of its own; 0 copies nothing [0, 24]
@@ -315,7 +315,7 @@ class Memory(nn.Module):
         weight = gate[found.position * self.counts.sources + found.source] + found.value
         key = found.position * self.vocab_size + found.token
         base = self.bigrams.view(-1)[found.rows[found.position] * self.vocab_size + found.token].float()
-        # Several candidates may name one token at one position: the one with number `slot` holds their sum.
+        # Sum candidates that name the same token at the same position in one slot, the number of one of them.
         if len(self.slots) < len(x) * self.vocab_size:
             self.slots = torch.empty(len(x) * self.vocab_size, dtype=torch.int32, device=x.device)
         number = torch.arange(len(key), device=x.device)
@@ -494,6 +494,10 @@ def learning_rate(step: int, done: float) -> float:
     return FINAL_LR + (1 - FINAL_LR) * min(1.0, (1 - done) / WARMDOWN)
 
 
+class Diverged(Exception):
+    """The loss is not a finite number any more, so there is nothing left to train."""
+
+
 class Trainer:
     """Trains one model until the budget is used up."""
 
@@ -507,7 +511,7 @@ class Trainer:
         self.retried = False
 
     def train(self) -> Clock:
-        """Train, print progress about four times a second, and return the clock. Raises `Cheating`."""
+        """Train, print progress about four times a second, and return the clock. Raises `Diverged`."""
         batches = self.data.batches(ROWS, self.seed, DEVICE)
         smooth, shown = 0.0, 0.0
         print("phase: training", flush=True)
@@ -518,7 +522,7 @@ class Trainer:
                 self._count(self.model.memory)  # not earlier: counting is training, so its time must count
             value = self._gradients(next(batches))
             if not math.isfinite(value):
-                raise Cheating(f"loss is {value} at step {clock.steps}")
+                raise Diverged(f"loss is {value} at step {clock.steps}")
             self.optimizer.step(learning_rate(clock.steps, clock.fraction), clock.fraction)
             clock.tick()
             smooth += (value - smooth) * max(0.05, 1 / clock.steps)
@@ -616,5 +620,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (BadData, Cheating) as error:
+    except (BadData, Cheating, Diverged) as error:
         sys.exit(str(error))

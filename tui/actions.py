@@ -45,6 +45,8 @@ def _any(state: RunState) -> bool:
 
 
 class Action(NamedTuple):
+    """One key and what it does."""
+
     key: str
     """As Textual spells it; several keys are separated by commas."""
     name: str
@@ -134,7 +136,7 @@ IN_EXPERIMENT = (
 ON_EVERY_SCREEN = tuple(a for a in ACTIONS if a.group == "Run" or a.name in ("theme", "help"))
 """Keys that the screen of one experiment has as well."""
 ACTIONS_BY_NAME = {action.name.partition("(")[0]: action for action in ACTIONS}
-"""Without the arguments that an action may have in brackets."""
+"""The same by the names of their methods, without arguments in brackets."""
 KEY_NAMES = {
     "left_square_bracket": "[",
     "right_square_bracket": "]",

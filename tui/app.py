@@ -18,7 +18,10 @@ from tui.theme import THEMES
 
 
 class Cockpit(App[int]):
-    """Joins the link, the settings and the main screen. `connect` opens a connection to the run's engine."""
+    """The app: it makes the link, loads the settings and shows the main screen.
+
+    `connect` opens a connection to the run's engine.
+    """
 
     TITLE = "autoresearch-tui"
     CSS_PATH = "tui.tcss"
@@ -50,7 +53,7 @@ class Cockpit(App[int]):
         self.event_loop = asyncio.get_running_loop()
 
     def on_ready(self) -> None:
-        """The main screen has its panels now."""
+        """Follow the engine, now that the main screen has panels to show its events."""
         self.run_worker(self._follow(), name="connection")
 
     async def _follow(self) -> None:

@@ -33,6 +33,9 @@ def _word(word: str, e: Experiment) -> bool:
 
 
 def _fuzzy(word: str, text: str) -> bool:
-    """Whether the letters of `word` occur in `text` in order. Words of two letters would match nearly all."""
+    """Whether the letters of `word` occur in `text` in order.
+
+    Words of one or two letters never match: their letters occur in nearly every text.
+    """
     letters = iter(text)
     return len(word) > 2 and all(letter in letters for letter in word)

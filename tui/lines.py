@@ -20,7 +20,7 @@ from textual.visual import Visual
 
 EMPTY = Content("")
 KEPT = 200
-"""While a list follows its end, the drawn lines of so many items are kept."""
+"""How many items keep their drawn lines while a list follows its end."""
 
 
 class Item(NamedTuple):

@@ -19,7 +19,7 @@ Severity = Literal["information", "warning", "error"]
 
 RETRY_S = 1.0
 """Seconds between two attempts to reach an engine that is gone."""
-BREATH = 200
+YIELD_EVERY = 200
 """After this many events in a row, keys and painting get their turn."""
 
 
@@ -93,7 +93,7 @@ class Link:
             listener.take(record.event)
             self._announce(record.event)
             taken += 1
-            if taken % BREATH == 0:
+            if taken % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
 
     def send(self, command: ev.AnyCommand) -> None:
@@ -128,7 +128,7 @@ class Link:
                 self.toast(f"The engine stopped: {reason}", "warning")
             case ev.PermissionAsked(title=asked):
                 self._app.bell()
-                self.toast(f"The agent asks leave: {asked}", "warning")
+                self.toast(f"The agent asks for permission: {asked}", "warning")
             case ev.Notice(level=level, text=text):
                 self.toast(text, "information" if level == "info" else level)
             case _:

@@ -15,7 +15,7 @@ UNSAFE = re.compile(
 LONGEST = 2000
 """Characters of one line that are shown: no screen holds more, and to wrap a very long line takes long."""
 
-MARKS = {
+SYMBOLS = {
     "proposing": ("◌", "$agent"),
     "waiting": ("?", "$measure"),
     "queued": ("·", "$neutral"),
@@ -31,7 +31,7 @@ MARKS = {
     "stopped": ("■", "$neutral"),
     "connecting": ("◌", "$measure"),
 }
-"""Symbol and colour of each phase; the word is always there too."""
+"""Symbol and colour of each phase. The phase's name always stands beside them."""
 
 
 def safe(text: str) -> str:

@@ -37,9 +37,9 @@ class Tried:
 
     def find(self, context: ResearchContext, source: str) -> int | None:
         """Number of the first experiment that was the same program as `source`; None when there is none."""
-        mark = fingerprint(source)
+        own = fingerprint(source)
         others = (e for e in context.experiments if e.n != context.n)
-        return next((e.n for e in others if self._known.get(e.commit) == mark), None)
+        return next((e.n for e in others if self._known.get(e.commit) == own), None)
 
 
 async def objection(context: ResearchContext, source: str, tried: Tried) -> str | None:
@@ -49,7 +49,7 @@ async def objection(context: ResearchContext, source: str, tried: Tried) -> str 
 
 
 def _own_objection(context: ResearchContext, source: str, tried: Tried) -> str | None:
-    """What this module has against `source`; the engine's own reasons are `context.refuse`'s."""
+    """The objection of this module's checks; `context.refuse` adds those of the engine."""
     path = context.path
     if wrong := unreadable(path, source):
         return wrong

@@ -19,9 +19,9 @@ STRETCH = 8
 KINDS_OF = 30
 """How many of those verdicts, the latest ones, are sorted by kind of change."""
 LATEST = 30
-"""The latest rows come into the table first."""
+"""This many of the latest experiments come into the table before all others."""
 NEAR_MISSES = 20
-"""Discards with the best values: they come into the table before other rows."""
+"""This many of the best discarded experiments come into the table before the remaining ones."""
 
 KINDS = {
     "simplification": r"simplif|remov|delet|drop the|without|get rid",

@@ -22,9 +22,9 @@ Value = bool | int | float
 
 _RANGE = re.compile(r"#.*\[\s*([-+.\deE]+)\s*,\s*([-+.\deE]+)\s*\]")
 _HEADER = re.compile(r"#\s*---\s*(.*?)\s*---\s*$")
-_LEAVE = re.compile(r"SEED|BUDGET|VOCAB|SEQ|CONTEXT|EVAL|^VAL_|TIME|VERSION|DEVICE|INTERVAL|EVERY")
-"""Names that decide what is measured, and not how good the model becomes. They are left alone, unless their
-comment gives a range."""
+_NOT_VARIED = re.compile(r"SEED|BUDGET|VOCAB|SEQ|CONTEXT|EVAL|^VAL_|TIME|VERSION|DEVICE|INTERVAL|EVERY")
+"""Names of numbers that decide what is measured, and not how good the model becomes. They are not varied,
+unless their comment gives a range."""
 _MULTIPLE = re.compile(r"#.*\bmultiple of ([A-Z][A-Z0-9_]*|\d+)")
 STEPS = (0.08, 0.15, 0.25, 0.4)
 """How far the values worth trying lie from the present value, as shares of the range."""
@@ -155,7 +155,7 @@ def _from_assignment(name: str, value: Value, line: str, number: int) -> Hyperpa
     if not re.fullmatch(r"[A-Z][A-Z0-9_]*", name):
         return None
     if isinstance(value, bool):
-        return None if _LEAVE.search(name) else Hyperparameter(name, value, 0.0, 1.0, number)
+        return None if _NOT_VARIED.search(name) else Hyperparameter(name, value, 0.0, 1.0, number)
     multiple = _MULTIPLE.search(line)
     of = multiple.group(1) if multiple else ""
     if given := _RANGE.search(line):
@@ -166,7 +166,7 @@ def _from_assignment(name: str, value: Value, line: str, number: int) -> Hyperpa
         if not math.isfinite(high - low):
             return None
         return Hyperparameter(name, value, min(low, float(value)), max(high, float(value)), number, of)
-    if _LEAVE.search(name) or value == 0 or not math.isfinite(value):
+    if _NOT_VARIED.search(name) or value == 0 or not math.isfinite(value):
         return None
     low, high = sorted((value / 4, float(value * 4)))
     low = max(low, 1.0) if isinstance(value, int) and value > 0 else low

@@ -28,11 +28,11 @@ SHARES = {
     "source": 0.25,
     "results": 0.18,
     "notes": 0.03,
-    "failure": 0.04,  # twice: what changed, and the log
+    "failure": 0.04,  # used twice, for the diff and for the log
     "human": 0.05,
 }
-"""How the tokens that `FIXED` leaves are shared out between the parts of a prompt."""
-FIXED = 6000
+"""Share of each part of a prompt in the bytes that `INSTRUCTION_BYTES` leaves."""
+INSTRUCTION_BYTES = 6000
 """Bytes kept for our own sentences, names and tags."""
 
 SYSTEM = """\
@@ -66,7 +66,7 @@ class Prompt(Struct, frozen=True):
 def build(context: ResearchContext, tokens: int = TOKENS_MOST, instructions: str = SYSTEM) -> Prompt:
     """The prompt for one experiment, in at most about `tokens` tokens. `instructions` begin the system
     message; their fields `{path}`, `{budget}`, `{metric}` and `{better}` are filled in."""
-    room = tokens * BYTES_PER_TOKEN - FIXED
+    room = tokens * BYTES_PER_TOKEN - INSTRUCTION_BYTES
     most = {name: int(share * room) for name, share in SHARES.items()}
     better = "lower" if context.direction == "min" else "higher"
     system = instructions.format(

@@ -9,11 +9,11 @@ from loop.text import clean
 
 _TAG = re.compile(r"<(\s*/?\s*data)", re.IGNORECASE)
 
-Keep = Literal["start", "end", "both"]
-"""Which part of a text that is too long is kept."""
+Part = Literal["start", "end", "both"]
+"""Which end of a text that is too long is kept."""
 
 
-def quoted(name: str, text: str, most: int | None = None, keep: Keep = "start") -> str:
+def quoted(name: str, text: str, most: int | None = None, keep: Part = "start") -> str:
     """`text` between `<data>` tags, without control characters, and cut to about `most` bytes.
 
     Tags inside the text are made harmless: it cannot end its own quotation.
@@ -28,7 +28,7 @@ def size(text: str) -> int:
     return len(text.encode("utf-8", "replace"))
 
 
-def cut(text: str, most: int, keep: Keep = "start") -> str:
+def cut(text: str, most: int, keep: Part = "start") -> str:
     """About `most` bytes of a text: its start, its end, or half of them from each, with a line that says how
     many bytes are left out."""
     raw = text.encode("utf-8", "replace")

@@ -21,7 +21,7 @@ from loop.service import attach as attaching
 from loop.service import launch
 
 WARNING_S = 3.0
-"""How long a warning stands there before the cockpit covers it."""
+"""Seconds in which a warning can be read before the cockpit covers it."""
 
 
 def attach_or_start(arguments: argparse.Namespace) -> int:

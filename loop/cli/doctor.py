@@ -26,7 +26,7 @@ from loop.training import fence
 
 ANSWER_S = 3.0
 """How long a model server may take to answer."""
-MARKS = {"ok": "ok", "none": "--", "wrong": "!!"}
+SYMBOLS = {"ok": "ok", "none": "--", "wrong": "!!"}
 
 
 class Finding(Struct, frozen=True):
@@ -157,5 +157,5 @@ def main(environ: Mapping[str, str]) -> int:
     findings = []
     for finding in report(Path.cwd(), environ):
         findings.append(finding)
-        print(f" {MARKS[finding.state]}  {finding.what:<18} {finding.text}", flush=True)
+        print(f" {SYMBOLS[finding.state]}  {finding.what:<18} {finding.text}", flush=True)
     return int(any(finding.state == "wrong" for finding in findings))

@@ -1,7 +1,8 @@
 """`autoresearch-tui noise`: how much the number moves on this machine when nothing changes.
 
-The incumbent runs several times with the same seed and several times with others, as the engine would run it.
-From the deviation follows what a gain of a given size costs to be kept under the rules of this repository.
+The incumbent is trained several times with the same seed and several times with others, as the engine would
+train it. The deviation tells how many trainings it takes to keep a gain of a given size under the rules of
+this repository.
 """
 
 from __future__ import annotations
@@ -33,15 +34,16 @@ from loop.training.local import LocalExecutor
 from loop.training.trainings import Comparison, Trainings
 
 DRAWS = 2000
-"""Simulated candidates behind each line of the outlook."""
+"""Simulated candidates per printed line."""
 MULTIPLES = (1, 2, 3, 5)
-"""Gains that the outlook looks at, in deviations of one run."""
+"""Gains for which a line is printed, in standard deviations of one training."""
 DEGREES = 20
-"""Replicates that a run of research has gathered after some time; before that it needs more evidence."""
+"""Degrees of freedom of the noise estimate that are assumed: a run reaches them after some time, and asks for
+more evidence before."""
 
 
 class Measured(Struct, frozen=True):
-    """Values of the same seed, values of different seeds, and the wall seconds of a run."""
+    """Values of trainings with the same seed and with different seeds; mean wall seconds of a training."""
 
     same: list[float]
     others: list[float]
@@ -52,12 +54,12 @@ async def measure(
     settings: config.Settings,
     repository: Repository,
     commit: str,
-    runs: int,
+    count: int,
     say: Callable[[str], None],
 ) -> Measured:
-    """Run `commit` `runs` times with the seed of all first runs and `runs` times with new seeds.
+    """Train `commit` `count` times with the seed of all first trainings and `count` times with new seeds.
 
-    Raises `UsageError` when a run fails: then there is nothing to measure.
+    Raises `UsageError` when a training fails: then there is nothing to measure.
     """
     paths = RunPaths(repository.root, ".noise")
     paths.create()
@@ -65,7 +67,7 @@ async def measure(
     executor = LocalExecutor(settings, paths, repository)
     try:
         await executor.prepare(commit, lambda event: None)
-        return await _measure(executor, paths, settings, commit, runs, say)
+        return await _measure(executor, paths, settings, commit, count, say)
     except PrepareFailed as error:
         raise UsageError(str(error)) from error
     finally:
@@ -77,27 +79,27 @@ async def _measure(
     paths: RunPaths,
     settings: config.Settings,
     commit: str,
-    runs: int,
+    count: int,
     say: Callable[[str], None],
 ) -> Measured:
     same, others, seconds = list[float](), list[float](), list[float]()
     trainings = Trainings(executor, lambda event: None, stop_early=False)
-    for number in range(1, 2 * runs + 1):
-        values, seed = (same, FIRST_SEED) if number <= runs else (others, FIRST_SEED + number)
+    for number in range(1, 2 * count + 1):
+        values, seed = (same, FIRST_SEED) if number <= count else (others, FIRST_SEED + number)
         found = await _train(trainings, paths, settings, commit, number, seed)
         if found.outcome != "finished" or found.value is None:
             raise UsageError(f"training {number} {found.outcome}: {found.reason or 'it gave no number'}")
         values.append(found.value)
         seconds.append(found.total_seconds)
         flags = f" ({'; '.join(found.flags)})" if found.flags else ""
-        say(f"training {number} of {2 * runs}, seed {seed}: {settings.metric} {found.value:.6f}{flags}")
+        say(f"training {number} of {2 * count}, seed {seed}: {settings.metric} {found.value:.6f}{flags}")
     return Measured(same, others, fmean(seconds))
 
 
 async def _train(
     trainings: Trainings, paths: RunPaths, settings: config.Settings, commit: str, number: int, seed: int
 ) -> ev.TrainingFinished:
-    """One training to its end, started again where it is lost without its own doing."""
+    """Train once to the end; a training that is lost with its supervisor is started again."""
     attempt = 1
     while True:
         job = Job(
@@ -123,25 +125,25 @@ def words(measured: Measured, metric: str, rules: Rules) -> str:
     same, others = pooled([measured.same]), pooled([measured.others])
     lines = [
         f"same seed:   {metric} {fmean(measured.same):.6f}, deviation {same.deviation:.6f} "
-        f"({len(measured.same)} runs)",
+        f"({len(measured.same)} trainings)",
         f"other seeds: {metric} {fmean(measured.others):.6f}, deviation {others.deviation:.6f} "
-        f"({len(measured.others)} runs)",
-        f"one run takes {_clock(measured.seconds)}",
+        f"({len(measured.others)} trainings)",
+        f"one training takes {_clock(measured.seconds)}",
     ]
     if others.none:
-        return "\n".join([*lines, "Runs repeat exactly, whatever the seed: any gain is kept after one run."])
+        return "\n".join([*lines, "Trainings repeat exactly, whatever the seed: any gain is kept after one."])
     if rules.rule == "improved":
         return "\n".join([*lines, "Rule `improved` keeps any lower number, luck included."])
-    lines += ["", f"{'gain':>10}   {'kept':>5}   {'runs':>4}   time to the verdict, rule `confirmed`"]
+    lines += ["", f"{'gain':>10}   {'kept':>5}   {'trainings':>9}   time to the verdict, rule `confirmed`"]
     for multiple in MULTIPLES:
         kept, trained = outlook(multiple, rules)
         gain = multiple * others.deviation
-        lines.append(f"{gain:10.6f}   {kept:5.0%}   {trained:4.1f}   {_clock(trained * measured.seconds)}")
+        lines.append(f"{gain:10.6f}   {kept:5.0%}   {trained:9.1f}   {_clock(trained * measured.seconds)}")
     return "\n".join(lines)
 
 
 def outlook(multiple: float, rules: Rules) -> tuple[float, float]:
-    """Chance that a gain of so many deviations is kept, and how many runs the verdict takes on average."""
+    """Chance that a gain of `multiple` deviations is kept, and mean number of trainings to the verdict."""
     chance, noise = random.Random(1), Noise(1.0, DEGREES)
     kept = trained = 0
     for _ in range(DRAWS):
@@ -178,12 +180,12 @@ def incumbent(repository: Repository, tag: str | None) -> tuple[str, str]:
 async def main(tag: str | None, runs: int, flags: dict[str, object]) -> None:
     """Measure and print."""
     if runs < 2:
-        raise UsageError("--runs must be at least 2: one run has no deviation")
+        raise UsageError("--runs must be at least 2: one training has no deviation")
     repository = Repository.discover(Path.cwd())
     try:
         commit, what = incumbent(repository, tag)
         settings = config.load(repository, commit, flags, os.environ)
-        print(f"{what} ({commit[:7]}), {settings.budget_s:g} s a run, {2 * runs} runs", flush=True)
+        print(f"{what} ({commit[:7]}), {settings.budget_s:g} s a training, {2 * runs} trainings", flush=True)
         found = await measure(settings, repository, commit, runs, lambda line: print(line, flush=True))
         print(words(found, settings.metric, settings.rules))
     finally:

@@ -81,7 +81,7 @@ def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _add_cockpits(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Other ways to the cockpit than `attach`."""
+    """The commands `replay` and `serve`, which open the cockpit too."""
     replay = _command(commands, "replay", cockpit.replay, "look at a run without an engine")
     replay.add_argument("tag", nargs="?", help="which run (default: the newest)")
     replay.add_argument(
@@ -93,7 +93,7 @@ def _add_cockpits(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _add_reports(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Commands that compute something from the results."""
+    """The commands `report` and `noise`."""
     report = _command(
         commands, "report", actions.write_report, "write a page about the run: plot, keeps, diffs, caveats"
     )

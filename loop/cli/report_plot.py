@@ -11,7 +11,7 @@ GREEN, RED, AMBER, GRAY = "#2e9d57", "#c8504f", "#d6930f", "#8a93a6"
 
 
 def hidden(e: Experiment) -> float | None:
-    """Mean over its trainings of the metric on the audit split, which no agent is told; None if unknown."""
+    """Mean over its trainings of the metric on the hidden text, which no agent is told; None if unknown."""
     ended = [t.finished for t in e.trainings if t.finished and t.commit == e.commit]
     values = [found.hidden for found in ended if found.hidden is not None]
     return fmean(values) if values else None

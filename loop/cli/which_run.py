@@ -22,7 +22,7 @@ def existing(arguments: argparse.Namespace) -> RunPaths:
 
 
 def with_engine(arguments: argparse.Namespace) -> RunPaths:
-    """The same, if its engine is alive. Raises `UsageError` when it is not."""
+    """The run that --tag names, or the newest one. Raises `UsageError` when its engine is not alive."""
     paths = existing(arguments)
     if not attach.engine_runs(paths):
         raise UsageError(

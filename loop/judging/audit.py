@@ -1,8 +1,8 @@
-"""What a change to the editable file does besides research. Pure.
+"""What a change does that training does not need. Pure.
 
-The audit reads the code; it does not keep the code from doing anything. What it finds is shown beside the
-diff. What no honest change needs is refused, before a second of training is spent on it. docs/verdicts.md
-says what gets past the audit, and what stops that instead.
+The audit reads the code of the editable file; it does not keep the code from doing anything. What it finds is
+shown beside the diff. What no honest change needs is refused, before a second of training is spent on it.
+docs/verdicts.md says what gets past the audit, and what stops that instead.
 """
 
 from __future__ import annotations

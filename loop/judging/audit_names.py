@@ -48,13 +48,13 @@ SWITCHES = ("torch.backends.", "torch._dynamo.config.", "torch._inductor.config.
 """Beginnings of settings of torch: setting them is no patch."""
 
 MEASURING = ("evaluation", "clock")
-"""Modules that measure. `prepare` hands on what of them is meant for candidates."""
+"""Modules that measure. Candidates may use what `prepare` imports from them, and nothing else of them."""
 PROTECTED = ("prepare", *MEASURING)
 """The modules beside train.py that no candidate may change."""
 FOLDERS = ("folder", "cache_folder")
 """Names of the folders of prepared data. Training gets its batches from `Data`, and needs no path."""
-HELD_OUT = ("val", "tune", "hidden", "audit", "val.npy", "tune.npy", "hidden.npy", "audit.npy")
-"""Names of data that no training may see."""
+HELD_OUT = ("val", "tune", "hidden", "val.npy", "tune.npy", "hidden.npy")
+"""The splits of the prepared data that no training may see, and their files."""
 VARIABLES = "AUTORESEARCH_"
 """What the names of our environment variables begin with."""
 ALLOWED_VARIABLE = "AUTORESEARCH_SEED"

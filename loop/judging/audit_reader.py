@@ -1,4 +1,4 @@
-"""Reads one source for what is more than training: every place where it does something of that kind."""
+"""Finds every place in a source that does something which training does not need."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class Reader:
             yield Remark("evaluation", "evaluates another split")
 
     def _by_name(self, function: str, target: ast.expr) -> Iterator[Remark]:
-        """An attribute of `target` is read or set by its name as text, which nobody can look through."""
+        """getattr, setattr or delattr with a name as text: the audit cannot see which attribute is meant."""
         of_module, shown = self._is_of_module(self._name(target) or ""), ast.unparse(target)[:40]
         if function == "getattr" and of_module:
             yield Remark("introspection", f"looks up names of {shown} with getattr()")
@@ -263,9 +263,7 @@ def _targets(node: Assignment) -> Iterator[ast.expr]:
 
 def _method(name: str) -> Iterator[Remark]:
     """What a call of a method of this name does, whatever object it belongs to."""
-    if name == "fixed":
-        yield Remark("data", "reads a held-out split")
-    elif name in ("write_text", "write_bytes", "read_text", "read_bytes", "tofile"):
+    if name in ("write_text", "write_bytes", "read_text", "read_bytes", "tofile"):
         yield Remark("files", f"calls .{name}()")
 
 

@@ -13,20 +13,20 @@ from statistics import median
 from loop.events import CurvePoint
 
 NANS = 3
-"""So many progress lines in a row without a finite loss end a training."""
+"""A training is stopped after this many progress lines in a row without a finite loss."""
 POINTS = 10
 """Points that a loss curve needs before it is judged."""
 SINCE = 0.05
 """Share of the budget from which a loss is judged; early in training it may rise and come back."""
 EXPLODED = 2.0
-"""A loss of so many times its first value does not come back."""
+"""A training is stopped when its loss is this many times its first loss: it will not come down again."""
 LOOK_FROM = 0.5
 """Share of the budget from which a training is compared with the incumbent's."""
 SLOWER = 3
-"""The loss is compared with the incumbent's at a third of the same share of the budget: a training that is
-above even that is far behind."""
+"""Compare with the incumbent's loss at a third of the present time: whoever is worse learns over three times
+slower."""
 MARGIN = 0.05
-"""It has to be above by more than this share of what the incumbent's loss fell in all."""
+"""It is worse if its loss is higher by more than this share of what the incumbent's loss fell in all."""
 WINDOW = 0.05
 """Share of the budget over which the median of the losses is taken: single steps scatter."""
 

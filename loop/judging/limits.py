@@ -1,4 +1,4 @@
-"""When to stop by itself. Pure."""
+"""When the engine pauses or ends the run by itself. Pure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from loop.state import RunState
 def reached(state: RunState, now: float) -> str | None:
     """The limit that is reached, as a sentence; None when none is.
 
-    What a human may overrule by resuming (a failed baseline, an unknown price, crashes in a row) counts again
-    only once there is a new verdict.
+    A human may resume in spite of a failed baseline, an unknown price or crashes in a row. After a resume
+    these are checked again only once another experiment is judged.
     """
     fresh = state.rows > state.judged_at_resume
     return (

@@ -1,7 +1,7 @@
 """Whether the number of a finished training can be believed.
 
-Each function returns the reasons why it cannot, one sentence each, for agent and human; an empty list means
-that nothing speaks against it. `sealed_flags` and `printed_flags` look at one training by itself,
+Each function returns the reasons why it cannot, one sentence each, for agent and human; the list is empty
+for a number that can be believed. `sealed_flags` and `printed_flags` look at one training by itself,
 `unlike_baseline` holds it against others. docs/verdicts.md tells what each of them stops.
 """
 
@@ -16,13 +16,13 @@ from loop.events import TrainingFinished
 from loop.state import RunState, Training
 
 OVER, OVER_S = 0.02, 3.0
-"""Share of the budget, or seconds where those are more, by which sealed training time may exceed the budget.
+"""Share of the budget, or seconds where those are more, by which a measured training time may exceed it.
 
 A training ends with a whole step, so it always runs over a little. At budgets of seconds one step on a busy
 machine takes longer than the share.
 """
 UNSEEN_S = 10.0
-"""Seconds of a process that the sealed evaluator cannot see: the interpreter starts before it is imported,
+"""Seconds of a process that the sealed evaluation cannot see: the interpreter starts before it is imported,
 and the process ends after it has reported."""
 PRINTED = 1e-5
 """By how much the printed metric may differ from the measured one. Six decimals are printed."""
@@ -38,15 +38,15 @@ SHORT = 0.5
 
 LEFT_OUT, LEFT_OUT_S = 0.10, 5.0
 """Share of the budget, and seconds besides, that a clock may leave out more than the baseline's did."""
-UNLIKE = 0.05
-"""Share by which the metric may fall further than it does on the hidden text.
+OVERFIT = 0.05
+"""How much better, as a share, val may become than hidden before we suspect fitting to val.
 
-The changes of honest research stay within 1% (docs/verdicts.md).
+Honest research stays within 1% (docs/verdicts.md).
 """
 
 
 class Sealed(Struct, frozen=True):
-    """What the sealed evaluator measured in the trainer's process; docs/formats.md tells where it lies."""
+    """The report of the sealed evaluation in the trainer's process; docs/formats.md names its file."""
 
     nonce: str
     """Secret number that this training got: it proves that the report is this training's."""
@@ -62,12 +62,12 @@ class Sealed(Struct, frozen=True):
     """Start-up and warm-up steps, which do not count."""
     evaluation_seconds: float = 0.0
     total_seconds: float = 0.0
-    """From the import of the evaluator to its report."""
+    """Seconds of the wall clock from the import of clock.py to the report."""
     steps: int = 0
 
 
 def sealed_flags(sealed: Sealed, printed: float | None, budget_s: float, wall_s: float) -> list[str]:
-    """What speaks against a number that the sealed evaluator measured.
+    """Reasons not to believe a number of the sealed evaluation.
 
     It catches a training over its budget, one that did something outside the evaluator's clock, and one that
     printed another number. `printed` is the metric that it printed, `wall_s` is how long its process lived by
@@ -88,7 +88,7 @@ def sealed_flags(sealed: Sealed, printed: float | None, budget_s: float, wall_s:
 def printed_flags(
     summary: Mapping[str, float | str], budget_s: float, wall_s: float, steps_s: float, *, full: bool
 ) -> list[str]:
-    """What speaks against a number that a trainer which is not ours only printed.
+    """Reasons not to believe a number that was only printed, by a trainer which is not ours.
 
     It catches a training over its budget, one that claims more time than its process lived, and one that ends
     far too early to have trained. By the engine's clock the process lived for `wall_s`, with `steps_s` from
@@ -109,11 +109,11 @@ def printed_flags(
 
 
 def unlike_baseline(state: RunState, training: Training) -> list[str]:
-    """What speaks against a sealed number beside those of the baseline and the incumbent.
+    """Reasons not to believe a sealed number, found by comparing it with the baseline and the incumbent.
 
     It catches an evaluation on other data, training in the time that the clock leaves out, and a metric that
-    fell by fitting the text it is measured on. Nothing is found where the baseline was not measured by the
-    sealed evaluator, and for the training that the baseline was measured by.
+    fell by fitting the text it is measured on. There is nothing to compare
+    with when the baseline had no sealed evaluation, or when `training` is the baseline's first.
     """
     ended, first = training.finished, _first_sealed(state)
     if ended is None or first is None or first is ended:
@@ -127,13 +127,13 @@ def unlike_baseline(state: RunState, training: Training) -> list[str]:
     best = state.experiment(state.incumbent).trainings if state.incumbent else []
     usual = [ratio for t in best if t.finished and (ratio := _hidden_ratio(t.finished)) is not None]
     ratio = _hidden_ratio(ended)
-    if usual and ratio is not None and ratio < (1 - UNLIKE) * fmean(usual):
+    if usual and ratio is not None and ratio < (1 - OVERFIT) * fmean(usual):
         found.append("its number does not hold on text like that it is measured on")
     return found
 
 
 def _first_sealed(state: RunState) -> TrainingFinished | None:
-    """The first training of the unchanged code that the sealed evaluator measured."""
+    """The first training of the unchanged code that had a sealed evaluation."""
     baseline = next((e for e in state.experiments if e.commit == state.base), None)
     ends = [t.finished for t in baseline.trainings] if baseline else []
     return next((ended for ended in ends if ended and ended.data), None)

@@ -66,7 +66,7 @@ class Journal:
 
 
 def repair(path: Path) -> int:
-    """Cut off a torn last line, whose writer was killed: it has no newline. Returns how many bytes went."""
+    """Cut off a last line without a newline: its writer was killed. Returns how many bytes were cut off."""
     if not path.exists():
         return 0
     data = path.read_bytes()

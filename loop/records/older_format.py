@@ -26,14 +26,14 @@ RENAMED = {
     "RunFinished": Renamed("TrainingFinished", {"run": "training"}),
     "Judged": Renamed("Judged", {"runs": "trainings"}),
 }
-"""The events of format 1 that differ, by their names of then."""
+"""The events of format 1 that have changed, by their names in format 1."""
 
 
 def may_be_older(record: ev.Record, line: bytes) -> bool:
     """Whether `line`, which decodes as `record`, may have been written in format 1 all the same.
 
     `Judged` kept its name, and the decoder passes over a field that it does not know. So the line itself is
-    searched for the old name of the field. Where that is only a word of the reason, nothing will be renamed.
+    searched for the old name of the field. If only a text in the line holds it, `upgraded` renames nothing.
     """
     return type(record.event) is ev.Judged and b'"runs"' in line
 

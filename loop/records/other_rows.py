@@ -13,7 +13,7 @@ from loop.state import Experiment, RunState
 def rows(lines: Iterable[str], state: RunState) -> list[str]:
     """The lines of results.tsv (`results.lines`) without the header and without this run's own rows.
 
-    A row that this run wrote once is left out once: a second line like it is another tool's.
+    Each of our rows hides one equal line; further equal lines are others'.
     """
     own = Counter(e.row for e in state.experiments if e.judged)
     found = []

@@ -41,7 +41,8 @@ class Repository:
         self._repo = repo
         self.root = Path(repo.path).resolve()
         self.patience_s = 10.0
-        """How long a write waits for a lock of another process, seconds."""
+        """Seconds that a write waits for a lock of another process. The engine's writer (records/writer.py)
+        sets this to 0: it does not wait here, but comes back to the write later."""
 
     @classmethod
     def discover(cls, start: Path) -> Repository:
@@ -148,7 +149,7 @@ class Repository:
         return self._retry(write)
 
     def set_ref(self, ref: str, commit: str) -> None:
-        """Point `ref` at `commit` whatever it was before (only for refs that are ours alone)."""
+        """Point `ref` at `commit`, wherever it pointed before; for refs that nobody else moves."""
 
         def write() -> None:
             if self.resolve(ref) != commit:
@@ -166,7 +167,10 @@ class Repository:
         self.set_ref(ref, commit)
 
     def advance(self, branch: str, old: str | None, new: str) -> None:
-        """Move a branch by compare-and-swap; done already is fine. Raises `BranchMoved`."""
+        """Move a branch from `old` to `new`; nothing happens if it is at `new` already.
+
+        Raises `BranchMoved` when it is anywhere else.
+        """
         ref = Ref(b"refs/heads/" + branch.encode())
 
         def write() -> bool:
@@ -250,7 +254,7 @@ def branch_of(tag: str) -> str:
 
 
 def _unlock(lock: Path) -> bool:
-    """Remove a lock file that no living writer can hold any more; ours are held for milliseconds."""
+    """Remove a lock file that is older than `STALE_S`: a living writer holds one for milliseconds only."""
     with contextlib.suppress(FileNotFoundError):
         if time.time() - lock.stat().st_mtime > STALE_S:
             lock.unlink()

@@ -95,10 +95,10 @@ def read(path: Path) -> pl.DataFrame:
 def append(path: Path, row: str, copies: int) -> bool:
     """Add the line `row`, unless more than `copies` lines like it are there; True when it was added.
 
-    `copies` is `lines(path).count(row)` from before the row was first due. So a row is written once, even if
-    the writer is killed after it has replaced the file and before it can say so.
+    `copies` is `lines(path).count(row)`, counted before the verdict was journaled. So a row is written once,
+    even if the writer is killed after it has replaced the file and before that is journaled.
     """
-    with _alone(path) as folder:
+    with _locked(path) as folder:
         present = lines(path)
         if present.count(row) > copies:
             return False
@@ -113,7 +113,7 @@ def change(path: Path, row: str, new_row: str) -> bool:
 
     A row changes when a human changes its verdict, and when one more training moves its mean.
     """
-    with _alone(path) as folder:
+    with _locked(path) as folder:
         present = lines(path)
         if row not in present:
             return False
@@ -124,11 +124,12 @@ def change(path: Path, row: str, new_row: str) -> bool:
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[Path]:
-    """Keep the engines of other runs off the file meanwhile.
+def _locked(path: Path) -> Iterator[Path]:
+    """Hold the lock; yield the folder for the temporary file.
 
-    Gives the folder for the draft: one that `git status` does not show, unless it is on another file system
-    than results.tsv, from where a draft could not replace it in one step.
+    `git status` does not show that folder. If it is on another file system than results.tsv, the folder of
+    results.tsv is taken: only a file of the same file system can replace another in one step. Raises
+    BlockingIOError while the engine of another run holds the lock.
     """
     folder = path.parent / HOME
     folder.mkdir(exist_ok=True)
@@ -142,7 +143,7 @@ def _alone(path: Path) -> Iterator[Path]:
 
 
 def _replace(path: Path, text: str, folder: Path) -> None:
-    """Write `text` to a draft in `folder`, and put the draft in the place of the file in one step."""
+    """Write `text` to a temporary file in `folder`, and replace the file by it in one step."""
     path = path.resolve()  # the user may keep it elsewhere, behind a link
     draft = folder / f".{path.name}.draft"
     try:

@@ -6,10 +6,10 @@
     metrics.jsonl    the progress lines of run.log as `Progress` events; the engine writes it meanwhile
     out/             the only part of this folder that the trainer can write
     out/model.pt     the model that the trainer saved; beside it the tokenizer.json and meta.json of its data
-    out/result.json  what the sealed evaluator measured (`Sealed`); there is none when the trainer is not ours
+    out/result.json  report of the sealed evaluation (`Sealed`); there is none when the trainer is not ours
     exit.json        how the training ended (`Exit`); the supervisor writes it last
 
-The files let an engine that starts anew go on with a training that outlived the engine before.
+From these files a restarted engine goes on with a training that outlived the engine before it.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Spec(msgspec.Struct, frozen=True):
     folders: list[str] = []
     """Folders whose files count against `disk_gb`."""
     proof: str = ""
-    """What `proof_of` the nonce must be in a sealed result. The nonce itself is in no file of ours."""
+    """SHA-256 of the nonce that the report of the sealed evaluation must hold. The nonce is in no file."""
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -140,10 +140,10 @@ class TrainingFolder:
         self.log.touch()
 
     def read_exit(self, commit: str) -> Exit | None:
-        """How a training of `commit` ended by itself.
+        """How the training of `commit` ended by itself; None while it runs, and when the engine stopped it.
 
-        None while it runs, when it was stopped, and when this folder holds another commit's training: one of
-        an earlier candidate under the same number.
+        Also None when this folder holds the training of another commit: of an earlier candidate of the same
+        experiment.
         """
         spec = self._read_spec()
         if spec is None or spec.commit != commit:
@@ -154,7 +154,7 @@ class TrainingFolder:
         return None
 
     def read_result(self) -> Sealed | None:
-        """What the sealed evaluator measured; None when there is no result with its proof."""
+        """The report of the sealed evaluation; None when there is none with the right proof."""
         spec = self._read_spec()
         return read_sealed(self.result, spec.proof) if spec else None
 
@@ -197,13 +197,13 @@ def proof_of(nonce: str) -> str:
     """The SHA-256 of a nonce.
 
     The engine gives each training a nonce, a secret number used once, and keeps only this on disk: no trainer
-    can read there what a sealed result has to hold.
+    can read there what the report of its sealed evaluation has to hold.
     """
     return hashlib.sha256(nonce.encode()).hexdigest()
 
 
 def read_sealed(path: Path, proof: str) -> Sealed | None:
-    """The sealed evaluator's report in `path`.
+    """The report of the sealed evaluation in `path`.
 
     None when there is none, when its nonce does not have this proof, and when its metric is not finite.
     """

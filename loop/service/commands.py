@@ -26,7 +26,7 @@ async def obey(engine: Engine, command: ev.AnyCommand) -> str:
         case ev.Permit(allow=allow, id=id):
             title = engine.permissions.answer(id, allow)
             if title is None:
-                raise Refused("no agent asks for leave")
+                raise Refused("no agent asks for permission")
             return f"{'allowed' if allow else 'not allowed'}: {title}"
         case ev.StopTraining():
             return _stop_training(engine, command)

@@ -232,7 +232,7 @@ def _created(settings: Settings, paths: RunPaths, repository: Repository) -> ev.
 
 
 def _check_branch(repository: Repository, paths: RunPaths) -> None:
-    """Raises `UsageError` when moving the run's branch would surprise its owner."""
+    """Raise `UsageError` when the run's branch is checked out somewhere, or is not this run's."""
     branch = branch_of(paths.tag)
     if where := repository.checked_out(branch):
         raise UsageError(

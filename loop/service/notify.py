@@ -16,7 +16,7 @@ from loop.errors import UsageError
 from loop.state import RunState
 
 STREAK = 3
-"""A message is sent when so many experiments in a row have crashed."""
+"""A message is sent when this many experiments in a row have crashed."""
 VARIABLE = "AUTORESEARCH_NOTIFY"
 
 

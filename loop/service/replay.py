@@ -18,11 +18,11 @@ from loop.records.training_folder import TrainingFolder
 from loop.state import Experiment, RunState, Training, fold
 
 LONGEST_WAIT_S = 2.0
-"""Between two events of a replay, so that a night the engine was off does not have to be waited for."""
+"""Seconds between two events at most, so that nobody waits for a night in which the engine was off."""
 
 
 class Replay:
-    """Shows everything at once with speed 0, else as it happened, so many times as fast."""
+    """Speed 0: all at once. Otherwise `speed` times real time."""
 
     def __init__(self, paths: RunPaths, repository: Repository, speed: float = 0.0) -> None:
         self._records = journal.read(paths.journal)
@@ -40,7 +40,7 @@ class Replay:
         return self._at + (time.monotonic() - self._since) * self._speed
 
     async def records(self) -> AsyncIterator[ev.Record]:
-        """The whole stream in its own time; with speed 0 nothing more comes."""
+        """All events at the replay's speed; none at speed 0, where `state` holds everything already."""
         if self._speed:
             previous = None
             for record in self._timeline():
@@ -65,8 +65,8 @@ class Replay:
         return sorted(found, key=lambda record: record.t)
 
     def _steps(self, n: int, training: Training) -> list[ev.Record]:
-        """The progress of a training. Its lines carry no time of their own: their share of the budget gives
-        it."""
+        """The progress of a training. Its lines have no time of their own; it follows from their share of the
+        budget."""
         folder = TrainingFolder(self._paths.training(n, training.number))
         return [
             ev.Record(

@@ -41,7 +41,7 @@ class Server:
         self.path.chmod(0o600)
 
     async def close(self) -> None:
-        """Say what is left to say, then hang up."""
+        """Send each client what still waits for it, for a second at most, then close all connections."""
         self.path.unlink(missing_ok=True)
         if self._server:
             self._server.close()
@@ -99,7 +99,7 @@ class Server:
 
 
 class _Outbox:
-    """What one client has still to be sent. Putting never waits: a stalled client cannot hold the engine."""
+    """What still has to be sent to one client. `put` never waits: a stalled client cannot stop the engine."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self.writer = writer
@@ -132,10 +132,11 @@ class _Outbox:
 
 
 def _welcome(writer: asyncio.StreamWriter, trainers: list[int]) -> bool:
-    """The peer belongs to this user (the private directory should see to it already) and is no trainer.
+    """Whether the peer belongs to this user and is no trainer.
 
-    On kernels without the means the fence cannot keep trainers off this socket, but a trainer's supervisor is
-    among its ancestors: `trainers` holds the ids of these supervisors.
+    The private folder of the socket keeps other users off already. On old kernels the fence cannot keep
+    trainers off; they are known by their supervisors, which are among their ancestors: `trainers` holds the
+    process ids of these supervisors.
     """
     peer = writer.get_extra_info("socket")
     if not hasattr(socket, "SO_PEERCRED"):
@@ -144,7 +145,7 @@ def _welcome(writer: asyncio.StreamWriter, trainers: list[int]) -> bool:
     pid, uid, _ = struct.unpack("3i", credentials)
     if uid not in (os.getuid(), 0):
         return False
-    if not pid or not trainers:  # 0: it lives where we cannot see it, so not below us
+    if not pid or not trainers:  # pid 0: another pid namespace, so not our child
         return True
     with contextlib.suppress(psutil.Error):
         return not {parent.pid for parent in psutil.Process(pid).parents()} & set(trainers)

@@ -1,6 +1,6 @@
 """Decides which files, devices and environment variables a trainer on this machine gets.
 
-The fence that holds it to that is put up by programs/sandbox.py; docs/sandbox.md describes both.
+programs/sandbox.py puts up the fence that denies everything else; docs/sandbox.md describes both.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Support(msgspec.Struct, frozen=True):
 
     @property
     def protects_files(self) -> bool:
-        """A trainer can neither write to nor truncate a file that it may only read."""
+        """Whether a trainer can be kept from writing to, and from truncating, a file it may only read."""
         return self.landlock >= 3
 
     def __str__(self) -> str:
@@ -147,10 +147,10 @@ def build(
     )
 
 
-def private_folders(
+def make_fresh_folders(
     scratch: Path, *, cache: Path, data: list[Path], environ: Mapping[str, str]
 ) -> dict[str, str]:
-    """Create an empty temporary and an empty home folder in `scratch` for one training.
+    """Empty `scratch`, and make a temporary folder and a home folder for one training in it.
 
     Returns the environment variables that make the trainer use them. Data that lies in the user's home folder
     is linked into the new one. `cache` is where compilers keep their output; it stays for later trainings,

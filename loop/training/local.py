@@ -223,7 +223,7 @@ class LocalExecutor:
         if self._uv:
             variables |= {**self._uv, "UV_NO_SYNC": "1", "UV_OFFLINE": "1"}
         if self._support is not None:
-            variables |= fence.private_folders(
+            variables |= fence.make_fresh_folders(
                 seat.scratch, cache=self._paths.compiled, data=self._data, environ=os.environ
             )
         return variables

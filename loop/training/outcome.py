@@ -10,7 +10,7 @@ from loop.training import progress
 from loop.training.executor import Job
 
 FENCED = "the sandbox leaves training its own files, the data to read, and no network"
-"""Added to a PermissionError of a fenced trainer, so that it is clear where it comes from."""
+"""Added to the PermissionError of a trainer behind the fence, so that agents and humans know its cause."""
 
 
 def finished(
@@ -25,8 +25,8 @@ def finished(
 ) -> ev.TrainingFinished:
     """How the training ended, its value of `metric`, and reasons not to trust that value (`flags`).
 
-    The value is the sealed evaluation's where its report proves to be genuine, else the one that the trainer
-    printed. A training that finished without a finite value counts as crashed.
+    The value is the metric of the sealed evaluation if its proof is right, else the printed one. A training
+    that finished without a finite value counts as crashed.
 
     `exit` is how its process ended, `steps_s` how long it was seen making steps, `changed` which files it
     changed although they are not the candidate's, `uses_budget` whether the unchanged code trains for its

@@ -26,7 +26,7 @@ Only this command gets them, never a trainer."""
 def uv_environment(command: list[str], folder: Path) -> dict[str, str]:
     """Variables that make uv install the project's packages in `folder`; empty when the command is not uv's.
 
-    A folder of the slot would not do: what is not the commit's is removed from there before each training.
+    It must not lie in the slot, where everything that is not in the commit is removed before each training.
     """
     return {"UV_PROJECT_ENVIRONMENT": str(folder)} if Path(command[0]).name == "uv" else {}
 

@@ -41,7 +41,7 @@ def number(text: str) -> float | None:
 
 
 def parse(line: str) -> Progress | None:
-    """A progress line (docs/trainer-contract.md), or None. Unknown fields are kept, missing ones None."""
+    """A progress line (docs/formats.md), or None. Unknown fields are kept, missing ones None."""
     match = _STEP.match(line)
     if not match or "|" not in line:
         return None

@@ -13,10 +13,9 @@ from loop.records.repository import Repository
 from loop.records.shaped_file import read_shaped
 
 Signature = tuple[int, ...]
-"""Numbers of a file's inode, its times among them: when its content changes, so do they."""
+"""Size, inode number, times and others of a file: when its content changes, so does one of these."""
 SETTLED_NS = 1_000_000_000
-"""Age from which a file's change time can be relied on, in ns. The clock of inodes moves in steps of some
-milliseconds, so a file can change twice within one step without a trace in its times."""
+"""A file changed less than a second ago may change again with equal times, so it is not cached."""
 
 
 class Slot:

@@ -31,15 +31,17 @@ KILL_AFTER_S = 4.0
 
 
 class Supervisor(msgspec.Struct, frozen=True):
-    """A supervisor's identity. The system gives the pid of a dead process to a new one after a while, so the
-    start time belongs to it."""
+    """Which process is a supervisor: its pid and its start time.
+
+    The pid alone does not tell: after the end of a process it is given to another one.
+    """
 
     pid: int
     ticks: int
     """When the process was started, in clock ticks since the machine started."""
 
     def lives(self) -> bool:
-        """The process runs: it has not ended, and its pid has not been given to another process."""
+        """Whether it still runs, and its pid has not been given to another process."""
         return processes.alive(self.pid, self.ticks)
 
 
@@ -72,7 +74,7 @@ class Standby:
             os.close(orders)
 
     def start(self, files: TrainingFolder, spec: Spec, nonce: str = "") -> Supervisor:
-        """Let it train; from here on it lives on when the engine dies.
+        """Let it train; from here on it outlives the engine.
 
         `nonce` is the secret with which the trainer proves its result. It goes through the pipe, so that it
         is never on disk. The supervisor shares the seat's lock, which is taken here and held as long as it
@@ -95,7 +97,7 @@ class Standby:
         return Supervisor(self._process.pid, supervise.ticks(self._process.pid))
 
     def dismiss(self) -> None:
-        """End it: it is not needed."""
+        """End the waiting process without a training."""
         self._pipe.close()
         self._process.kill()
         self._process.wait()
@@ -142,16 +144,16 @@ def is_free(lock: Path) -> bool:
 def end_orphans(files: TrainingFolder) -> int:
     """Kill the processes of a training whose supervisor was itself killed; returns how many there were.
 
-    They have no parent that is known, but the environment of each names the training's result file.
+    Nothing tells whose children they were, but the environment of each names the result file of its training.
     """
-    mark = f"AUTORESEARCH_RESULT={files.result}".encode()
-    return _kill(lambda environment: mark in environment)
+    variable = f"AUTORESEARCH_RESULT={files.result}".encode()
+    return _kill(lambda environment: variable in environment)
 
 
 def sweep(identity: str, known: Collection[str]) -> int:
     """Kill the trainers of one run except those with a known key; returns how many processes there were.
 
-    The key of each of the run's trainings begins with `identity`.
+    `identity` names the run: the key of each of its trainings begins with it.
     """
     ours = f"{KEY}={identity}-".encode()
     kept = {f"{KEY}={key}".encode() for key in known}

@@ -16,6 +16,7 @@ from counts import Found
 import train
 from clock import SLACK_STEPS
 from loop.training import progress
+from prepare import Data
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,6 +65,13 @@ def test_it_shows_life_before_the_slow_imports(tmp_path: Path) -> None:
         env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("phase: starting\n", "numpy is imported\n")
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(data: Data) -> None:
+    model = train.GPT(data.vocab_size, data.sequence, data.bos)
+    model.embed.weight.data.fill_(math.nan)
+    with pytest.raises(train.Diverged, match="loss is nan at step 0"):
+        train.Trainer(model, data, 1).train()
 
 
 def test_the_learning_rate_is_zero_then_full_then_falls_to_its_end() -> None:

@@ -62,7 +62,7 @@ async def test_what_happens_is_told(cockpit: Open) -> None:
             (f"#3 kept: 0.9000 -0.1000  {idea}", "information"),
             ("#3 crashed: exit code 1", "error"),
             ("Paused: limit reached", "warning"),
-            ("The agent asks leave: pip install [torch]", "warning"),
+            ("The agent asks for permission: pip install [torch]", "warning"),
             ("noted", "information"),
             ("The engine stopped: stopped by hand", "warning"),
         ]

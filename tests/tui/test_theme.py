@@ -12,8 +12,8 @@ from loop.state import Phase
 from tests.tui.conftest import Open, Snap
 from tests.tui.pilot import SIZES, settle, still
 from tests.tui.recorded import night
-from tui.panels.transcript import MARKS
-from tui.text import MARKS as PHASES
+from tui.panels.transcript import SYMBOLS
+from tui.text import SYMBOLS as PHASES
 from tui.theme import MEANINGS, THEMES
 
 
@@ -34,7 +34,7 @@ def test_every_theme_knows_every_meaning() -> None:
 
 def test_every_phase_has_a_symbol_and_the_colour_of_a_meaning() -> None:
     assert {style.removeprefix("$") for _, style in PHASES.values()} <= set(MEANINGS)
-    assert {style.removeprefix("$") for _, style in MARKS.values()} - {
+    assert {style.removeprefix("$") for _, style in SYMBOLS.values()} - {
         "agent 70%",
         "bold $foreground",
     } <= set(MEANINGS)

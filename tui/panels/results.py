@@ -14,7 +14,7 @@ from textual.widgets import Static
 from loop.state import Experiment, RunState
 from tui.filter import matches
 from tui.lines import Item, Lines
-from tui.text import MARKS, metric, safe, signed, title
+from tui.text import SYMBOLS, metric, safe, signed, title
 
 Order = Literal["newest first", "oldest first", "best first", "by status"]
 ORDERS: tuple[Order, ...] = ("newest first", "oldest first", "best first", "by status")
@@ -35,7 +35,7 @@ Look = tuple[Any, ...]
 """Everything that a row shows."""
 UNMADE = Item(Content(""))
 """Stands for a row that was not in view yet."""
-FIXED = 72
+WIDTH_BEFORE_DESCRIPTION = 72
 """Characters that the cells before the description take at most, with a few to spare."""
 
 
@@ -112,7 +112,7 @@ class Results(Lines):
 
     def reach(self, index: int) -> int:
         e = self._shown[index]
-        return FIXED + len(e.description) + len(e.reason)
+        return WIDTH_BEFORE_DESCRIPTION + len(e.description) + len(e.reason)
 
     def _title(self, shown: int, total: int) -> str:
         text = "results.tsv"
@@ -161,7 +161,7 @@ def _columns(width: int) -> tuple[str, ...]:
 
 def row(e: Experiment, best: bool, columns: tuple[str, ...]) -> Content:
     """An experiment as one line; `best` marks the incumbent."""
-    mark, style = MARKS[e.phase]
+    symbol, style = SYMBOLS[e.phase]
     delta = "$keep" if e.phase == "keep" else "$neutral"
     why = f"  ({safe(e.reason)})" if e.phase in ("crash", "rejected") and e.reason else ""
     cells: dict[str, Content] = {
@@ -171,7 +171,7 @@ def row(e: Experiment, best: bool, columns: tuple[str, ...]) -> Content:
         "delta": Content.styled(f"{signed(e.delta):>8} ", delta),
         "evidence": Content.styled(f"{evidence(e):>10} ", "$neutral"),
         "memory": Content.styled(f"{e.memory_gb:>5.1f} GB " if e.memory_gb else " " * 9, "$neutral"),
-        "status": Content.styled(f"{mark} {e.phase:9} ", style),
+        "status": Content.styled(f"{symbol} {e.phase:9} ", style),
         "description": Content.assemble(("★ " if best else "", "$keep"), title(e), (why, "$neutral")),
     }
     return Content("").join(cells[name] for name in columns)

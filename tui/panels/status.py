@@ -7,7 +7,7 @@ from textual.content import Content
 from loop.events import Telemetry
 from loop.state import RunState
 from tui.panels.training import Line
-from tui.text import MARKS, gain, metric, plural, safe, short
+from tui.text import SYMBOLS, gain, metric, plural, safe, short
 
 Part = tuple[int, str, str]
 """Rank, text and style. The parts with the highest ranks are left out first, those of rank 1 last."""
@@ -24,11 +24,11 @@ class Status(Line):
 def parts(state: RunState, link: str, now: float) -> list[Part]:
     """The pieces of the line, left to right."""
     phase = "connecting" if not state.tag else state.phase
-    mark, style = MARKS[phase]
+    symbol, style = SYMBOLS[phase]
     number = {"training": state.training, "proposing": state.proposing, "waiting": state.waiting}.get(phase)
     word = phase + (f" {number.n}" if number else "")
     found: list[Part] = [(1, f"autoresearch/{state.tag}" if state.tag else "autoresearch", "bold")]
-    found.append((1, f"{mark} {word}", f"bold {style}"))
+    found.append((1, f"{symbol} {word}", f"bold {style}"))
     if link:
         found.append((1, link, "bold $measure"))
     if state.paused is not None and phase != "paused":

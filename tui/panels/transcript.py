@@ -17,7 +17,7 @@ LIMIT = 2000
 SPLIT = 4000
 """Characters after which a streamed message goes on as a new piece: a frame never has to draw more."""
 
-MARKS: dict[DeltaKind, tuple[str, str]] = {
+SYMBOLS: dict[DeltaKind, tuple[str, str]] = {
     "text": ("●", "$agent"),
     "thinking": ("∴", "$agent 70%"),
     "tool": ("▸", "$step"),
@@ -27,6 +27,7 @@ MARKS: dict[DeltaKind, tuple[str, str]] = {
     "note": ("·", "$neutral"),
     "error": ("✗", "$discard"),
 }
+"""Symbol and colour of each kind of message."""
 
 
 class Piece:
@@ -57,7 +58,7 @@ class Piece:
 
     def item(self) -> Item:
         kind, text = self.delta.kind, safe(self.delta.text).strip("\n")
-        symbol, style = MARKS[kind]
+        symbol, style = SYMBOLS[kind]
         mark = Content.styled(symbol, style)
         if kind == "text":
             return Item(markdown(text), mark)
@@ -104,7 +105,7 @@ class Transcript(Lines):
         )
         self.pieces: list[Piece | int] = []
         """The messages. The number of an experiment stands before its first message, for the heading."""
-        self._clean = 0
+        self._painted = 0
         """The pieces before this index are on screen and have not changed since."""
 
     BINDINGS = [("enter", "choose", "Open")]  # noqa: RUF012 - as Textual reads it
@@ -115,14 +116,14 @@ class Transcript(Lines):
         for delta in deltas:
             self.feed(delta)
         self.show([self._item(piece) for piece in self.pieces])
-        self._clean = len(self.pieces)
+        self._painted = len(self.pieces)
         if self.follow:
             self._cursor_to_end()
 
     def feed(self, delta: AgentDelta) -> None:
         last = self.pieces[-1] if self.pieces else None
         if isinstance(last, Piece) and last.continues(delta):
-            self._clean = min(self._clean, len(self.pieces) - 1)
+            self._painted = min(self._painted, len(self.pieces) - 1)
             rest = last.add(delta)
             if rest:
                 self.pieces.append(Piece(rest))
@@ -133,21 +134,21 @@ class Transcript(Lines):
 
     def flush(self) -> None:
         """Show what `feed` has taken in."""
-        if self._clean == len(self.pieces) == len(self.items):
+        if self._painted == len(self.pieces) == len(self.items):
             return
-        fresh = [self._item(piece) for piece in self.pieces[self._clean :]]
-        self.extend(fresh, replace=len(self.items) - self._clean)
-        self._clean = len(self.pieces)
+        fresh = [self._item(piece) for piece in self.pieces[self._painted :]]
+        self.extend(fresh, replace=len(self.items) - self._painted)
+        self._painted = len(self.pieces)
         if len(self.pieces) > LIMIT:
             count = LIMIT // 4
             del self.pieces[:count]
-            self._clean -= count
+            self._painted -= count
             self.drop(count)
         if self.follow:
             self._cursor_to_end()
 
     def show_permission(self, state: RunState) -> None:
-        """What a CLI agent asks leave for stands at the foot of the panel until it is answered."""
+        """What a CLI agent asks permission for stands at the foot of the panel until it is answered."""
         if not state.live.asked:
             self.border_subtitle = ""
             return

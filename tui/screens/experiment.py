@@ -25,7 +25,7 @@ from tui.patch import patch, save
 from tui.screens.ask import Choose
 from tui.screens.run import RunScreen
 from tui.settings import Settings
-from tui.text import MARKS, clock, metric, plural, safe, short, signed, title
+from tui.text import SYMBOLS, clock, metric, plural, safe, short, signed, title
 
 
 class ExperimentScreen(RunScreen):
@@ -161,10 +161,10 @@ class ExperimentScreen(RunScreen):
 
 def summary(e: Experiment, state: RunState) -> Content:
     """Four lines about an experiment: verdict and figures, description, hypothesis, reason of the verdict."""
-    mark, style = MARKS[e.phase]
+    symbol, style = SYMBOLS[e.phase]
     parts = [
         (f"{state.tag} #{e.n} ", "bold"),
-        (f"{mark} {e.phase}", f"bold {style}"),
+        (f"{symbol} {e.phase}", f"bold {style}"),
         (f"   {state.metric} {metric(e.value)}", "$measure"),
         (
             f" ({signed(e.delta)})" if e.delta is not None else "",

@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 
 from tui.actions import ACTIONS, EVERYWHERE, IN_EXPERIMENT, key_name
 from tui.lines import Item, Lines
-from tui.text import MARKS
+from tui.text import SYMBOLS
 
 HEADINGS = {
     "Run": "The run",
@@ -58,7 +58,9 @@ def items() -> list[Item]:
     found += [_heading("Colours")]
     found += [Content.assemble("  ", ("██", f"${name}"), f"        {text}") for name, text in COLOURS]
     found += [Content(""), _heading("Symbols")]
-    found += [Content.assemble("  ", (f"{mark} {phase}", style)) for phase, (mark, style) in MARKS.items()]
+    found += [
+        Content.assemble("  ", (f"{symbol} {phase}", style)) for phase, (symbol, style) in SYMBOLS.items()
+    ]
     return [Item(content) for content in found]
 
 

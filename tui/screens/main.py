@@ -35,7 +35,7 @@ from tui.settings import Settings
 
 Part = Literal["status", "training", "results", "diff", "reference", "permission"]
 """A part of the screen that is painted anew as a whole. `reference` is the incumbent's loss curve,
-`permission` what a CLI agent asks leave for."""
+`permission` what a CLI agent asks permission for."""
 
 ROWS = {"top": ("agent", "diff"), "bottom": ("results", "plot")}
 """Which panels stand side by side."""

@@ -87,7 +87,7 @@ class AcpAgent:
     async def _connected(self, session: Session) -> AsyncIterator[None]:
         """Start the CLI agent and open a session; afterwards end its process and all its descendants."""
         mark = session.scratch.folder.name
-        env = process.environment(self._environ, self._cli.vendor, mark)
+        env = process.agent_environment(self._environ, self._cli.vendor, mark)
         try:
             child = await process.start(self._cli.command, str(session.scratch.folder), env)
             stdin, stdout, stderr = process.pipes(child)

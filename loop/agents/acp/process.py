@@ -15,8 +15,8 @@ from loop import processes
 from loop.text import names_a_secret
 
 MARK = "AUTORESEARCH_CHILD"
-"""Environment variable that all descendants of a CLI agent inherit. By its value, the mark, they are found
-again even when they have left the agent's session."""
+"""Environment variable that all descendants of a CLI agent inherit. Its value, the mark, is different for
+each proposal: by it they are found even when they have left the agent's session."""
 PASSED = (
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TERM", "TMPDIR", "TZ",
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
@@ -28,7 +28,7 @@ PREFIXES = ("XDG_", "NVM_", "NPM_CONFIG_", "npm_config_")
 GRACE_S = 2.0
 """How long a CLI agent has to end by itself before it is killed."""
 _OWNER = re.compile(r"(?:autoresearch-)?(\d+)\.(\d+)-")
-"""The owner in a mark, or in the name of a scratch directory: process number and start time of an engine."""
+"""The engine in a mark, or in the name of a scratch directory: its process id and start time."""
 
 
 def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -39,12 +39,12 @@ def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def owner() -> str:
-    """Number and start time of this process, by which another can tell later whether it still lives."""
+    """Process id and start time of this engine, by which a later engine can tell whether it still lives."""
     return f"{os.getpid()}.{processes.start_ticks(os.getpid())}"
 
 
-def owned_by_the_dead(mark: str) -> bool:
-    """Whether the engine that made this mark, or scratch directory, is gone."""
+def engine_is_gone(mark: str) -> bool:
+    """Whether the engine is gone that made this mark, or the scratch directory of this name."""
     found = _OWNER.match(mark)
     return found is not None and not processes.alive(int(found[1]), int(found[2]))
 
@@ -53,11 +53,11 @@ def sweep() -> None:
     """Kill the processes that CLI agents of a killed engine have left behind."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if owned_by_the_dead(process.environ().get(MARK, "")):
+            if engine_is_gone(process.environ().get(MARK, "")):
                 process.kill()
 
 
-def environment(base: Mapping[str, str], vendor: Sequence[str], mark: str) -> dict[str, str]:
+def agent_environment(base: Mapping[str, str], vendor: Sequence[str], mark: str) -> dict[str, str]:
     """The environment of a CLI agent: what it may have of `base`, and its mark.
 
     `vendor` holds names of variables, or beginnings of names that end in `_`.

@@ -100,7 +100,7 @@ def sweep() -> None:
     for folder in Path(tempfile.gettempdir()).glob("autoresearch-*"):
         with contextlib.suppress(OSError):
             old = time.time() - folder.lstat().st_mtime > OLD_S
-            if old and process.owned_by_the_dead(folder.name) and folder.lstat().st_uid == os.getuid():
+            if old and process.engine_is_gone(folder.name) and folder.lstat().st_uid == os.getuid():
                 _remove(folder)
 
 

@@ -135,7 +135,7 @@ class Session:
         )
 
     async def _permit(self, wish: Wish) -> bool:
-        """Ask whether a wish is granted. The proposal's time stands still until that is answered."""
+        """Ask whether a wish is granted. Waiting for the answer does not count as time of the proposal."""
         loop, limit = asyncio.get_running_loop(), self.limit
         if not self._asking and limit and (when := limit.when()) is not None:
             self._left_s = when - loop.time()

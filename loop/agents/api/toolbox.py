@@ -219,7 +219,7 @@ class Toolbox:
         return f"noted ({len(notes):,} of {NOTES_MOST:,} characters)."
 
     async def _submit(self, given: Submit) -> str:
-        """Make the proposal, unless something speaks against it."""
+        """Make the proposal, or say why this source cannot be trained."""
         if not given.description.strip():
             raise ToolError("submit: the description is empty; say in one line what is changed.")
         if wrong := await checks.objection(self._context, self.source, self._tried):

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from loop.agents.search.surrogate import Gain
 
 SINGLES = 24
-"""So many of the best changes of one hyperparameter are combined in pairs, and half as many in threes."""
+"""This many of the best changes of one hyperparameter are combined in pairs, half as many in threes."""
 FIRST = 4
-"""So many results are waited for before several hyperparameters are changed at once."""
+"""Results that a run must have before several hyperparameters are changed at once."""
 STEP = 0.25
-"""How far apart in the surrogate model's space the present value and the nearest step are at most."""
+"""Largest distance between the present value and its nearest step, in the surrogate model's space."""
 TRIES = 60
 """How many random wider moves are tried before the agent gives up finding something new."""
 
@@ -46,7 +46,7 @@ class Tried(Struct, frozen=True):
     setting: Setting
     value: float | None
     """Its metric; None for a crash, or when there is no verdict yet."""
-    mark: str = ""
+    fingerprint: str = ""
     """Fingerprint of its program."""
     code: str = ""
     """Fingerprint of its program without the values of the hyperparameters: the version of the code."""
@@ -110,7 +110,7 @@ def find_idea(context: ResearchContext, device: str) -> tuple[Idea, str]:
             f"{context.path} has no UPPER_CASE number to vary: name one, or choose another --agent"
         )
     tried = history(context, found, device)
-    seen = {t.mark for t in tried} | {program.fingerprint(context.source)}
+    seen = {t.fingerprint for t in tried} | {program.fingerprint(context.source)}
     generator = random.Random(f"{context.tag}/{context.n}")
     for idea in ideas(context, found, tried, hyperparameters.code(context.source, device), generator):
         source = hyperparameters.change(context.source, idea.changes, found)

@@ -3,10 +3,12 @@
 It assumes what is true of this task:
 
 - Most hyperparameters act independently: the metric is a sum of one smooth function of each, and a small
-function of all of them together. - A few hyperparameters matter much, and most of them hardly at all. - The
-incumbent is already decent: a move far away from it makes things worse on average. - Results are noisy. -
-Each version of the code has a level of its own. What is learned about a hyperparameter also holds for the
-next version of the code; the level does not.
+  function of all of them together.
+- A few hyperparameters matter much, and most of them hardly at all.
+- The incumbent is already decent: a move far away from it makes things worse on average.
+- Results are noisy.
+- Each version of the code has a level of its own. What is learned about a hyperparameter also holds for the
+  next version of the code; the level does not.
 
 Values are counted in units of a typical effect (`_in_units`). docs/agents.md compares it with random search
 and Optuna's TPE. Gaussian processes: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006),
@@ -28,15 +30,15 @@ REACH = 0.25
 """How far a result tells something about other values of a hyperparameter, as a share of its range: the
 length scale of the kernel."""
 CAUTION = 4.0
-"""How much worse a far move is expected to be: so many typical effects for a squared distance of one."""
+"""How much worse a far move is expected to be: typical effects for each unit of squared distance."""
 TOGETHER = 0.1
 """Weight of the function of all hyperparameters together, as a share of the weight of a single one."""
 LEVEL = 1.0
 """Prior variance of the level of a version of the code."""
 FITS = 4
-"""How often the weights of the hyperparameters are fitted again."""
+"""How many times the weights of the hyperparameters are computed anew, each time with the last ones."""
 CRASH = 1.0
-"""A crash counts as a result that is so many typical effects worse than the incumbent."""
+"""How much worse than the incumbent a crash counts, in typical effects."""
 MOST = 250
 """How many past experiments are used, the latest ones."""
 

@@ -51,8 +51,7 @@ class Call(NamedTuple):
 def serve(listener: int, folders: Sequence[str]) -> None:
     """Answer the calls that arrive at `listener` until the last process of the trainer is gone.
 
-    Sockets in `folders` may be connected to. This happens in a thread of its own: a trainer can make a
-    connection take any time, and the supervisor must keep its limits meanwhile.
+    Sockets in `folders` may be connected to. In a thread, so that a slow connect never delays time-outs.
     """
     inside = [os.path.realpath(folder) + "/" for folder in folders]
     threading.Thread(target=_serve, args=(listener, inside), daemon=True).start()

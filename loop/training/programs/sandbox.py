@@ -29,8 +29,7 @@ LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
 """Options of prctl(2), from linux/prctl.h."""
 TASKS = 50_000
-"""How many threads this user may have, those outside the fence included. It stops a trainer that floods the
-machine with processes before the supervisor counts them."""
+"""Limits fork bombs; counts all threads of this user, those outside the fence included."""
 CAP_DAC_OVERRIDE = 1
 """The capability to reach files of other users. Root keeps it: training data may belong to someone else."""
 CAPABILITY_VERSION = 0x20080522
@@ -41,10 +40,12 @@ CAPABILITY_VERSION = 0x20080522
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE = (1 << i for i in range(6))
 MAKE_DIR, MAKE_REG, MAKE_SOCK, MAKE_FIFO, MAKE_SYM = (1 << i for i in (7, 8, 9, 10, 12))
 REFER, TRUNCATE, IOCTL_DEV, RESOLVE_UNIX = (1 << i for i in (13, 14, 15, 16))
+"""Single rights on files and folders (LANDLOCK_ACCESS_FS_*)."""
 READ = EXECUTE | READ_FILE | READ_DIR
 WRITE = READ | WRITE_FILE | REMOVE_DIR | REMOVE_FILE | REFER | TRUNCATE
 WRITE |= MAKE_DIR | MAKE_REG | MAKE_SOCK | MAKE_FIFO | MAKE_SYM
 DEVICE = READ_FILE | WRITE_FILE | IOCTL_DEV
+"""What the fence grants together: on what may be read, on what may be changed, and on devices."""
 FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 """The rights that can be granted on something that is not a folder."""
 RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16, 6: 16, 7: 16, 8: 16, 9: 17}
@@ -136,10 +137,11 @@ does not restrict; libraries call them where it hardly matters, and would fail i
 CLONE3, FCHMODAT2, FIRST_UNKNOWN = 435, 452, 470
 """Calls from the number FIRST_UNKNOWN on are newer than this file; they fail as if the kernel lacked them."""
 ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-"""How the kernel names the machine to a filter (linux/audit.h)."""
+"""By which number a filter is told the kind of machine (linux/audit.h)."""
 NAMESPACES = 0x7E020000
 """Flags of clone() that create namespaces, in which a process has more rights."""
 AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET = 1, 1, 5
+"""Family and types of sockets, from linux/socket.h and linux/net.h."""
 LOAD, EQUAL, AT_LEAST, ANY, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 """Instructions of a filter: load a word; jump if it equals, is at least, or has a bit of; mask it; return."""
 ALLOW, ERRNO, KILL, ASK = 0x7FFF0000, 0x00050000, 0x80000000, 0x7FC00000
@@ -150,6 +152,7 @@ NUMBER, ARCHITECTURE, FIRST, SECOND = 0, 4, 16, 24
 SECCOMP = {"x86_64": 317, "aarch64": 277}
 """Number of the system call seccomp."""
 SET_FILTER, NEW_LISTENER = 1, 8
+"""SECCOMP_SET_MODE_FILTER, and the flag SECCOMP_FILTER_FLAG_NEW_LISTENER."""
 
 Instruction = tuple[int, int, int, int]
 """An instruction, how many instructions to skip if its condition holds, how many if not, and its operand."""

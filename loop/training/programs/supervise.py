@@ -45,8 +45,8 @@ GRACE_S = 2.0
 """Seconds between asking the trainer's processes to end (SIGTERM) and killing them (SIGKILL)."""
 SANDBOX: dict[str, Any] = {}
 BROKER: dict[str, Any] = {}
-"""The functions of sandbox.py and broker.py, by name. They are read as files, because this program runs
-without the package that it belongs to."""
+"""The functions of sandbox.py and broker.py, by name. They are filled in when this file is run as a program:
+then it cannot import its neighbours."""
 MANY_FILES = 200_000
 """A trainer that writes more files than this is ended."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -54,7 +54,10 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:
-    """Wait for a line on standard input, then run what it names (`loop.records.training_folder.Spec`)."""
+    """Read a line from standard input, then run the training that its specification file describes.
+
+    The file holds a `loop.records.training_folder.Spec`.
+    """
     line = os.read(0, 65536).decode()
     if line.endswith("\n"):  # else the engine that started this process is gone
         nonce, _, path = line[:-1].partition(" ")
@@ -94,8 +97,10 @@ def start(spec: dict[str, Any], log: int, nonce: str) -> subprocess.Popen[bytes]
     ours, theirs = socket.socketpair()
 
     def prepare() -> None:
-        """Runs in the new process, before the trainer: from here on it dies with this supervisor, and is
-        behind the fence."""
+        """Put the new process behind the fence, and let it die with this supervisor.
+
+        This is called in the new process, just before the trainer starts in it.
+        """
         if LIBC:
             LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         try:
@@ -179,7 +184,7 @@ def too_much(pid: int, spec: dict[str, Any]) -> str:
 
 
 def end_of(child: subprocess.Popen[bytes]) -> Callable[[float], bool]:
-    """A function that waits for the child's end for a given number of seconds, and says whether it came."""
+    """Make a function that waits so many seconds for the child to end, and says whether it has ended."""
     if not hasattr(os, "pidfd_open"):
 
         def wait(seconds: float) -> bool:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from loop.agents.acp.agent import AcpAgent
-from loop.agents.acp.process import environment
+from loop.agents.acp.process import agent_environment
 from loop.agents.api.gpt import GptAgent
 from loop.agents.choose import HOW_TO, MODELS, make_agent, resolve
 from loop.agents.search.agent import SearchAgent
@@ -106,7 +106,7 @@ def test_a_cli_agent_gets_its_own_vendors_variables_only() -> None:
     }
     agent = make_agent(Settings(agent="codex", agent_env=["MINE"]), {**base, "MINE": "e"})
     assert isinstance(agent, AcpAgent)
-    passed = environment({**base, "MINE": "e"}, agent._cli.vendor, "mark")
+    passed = agent_environment({**base, "MINE": "e"}, agent._cli.vendor, "mark")
     assert passed == {
         "PATH": "/bin", "OPENAI_API_KEY": "b", "CODEX_HOME": "c", "MINE": "e", "AUTORESEARCH_CHILD": "mark",
     }  # fmt: skip

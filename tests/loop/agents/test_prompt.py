@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from loop.agents import prompt
 from loop.agents.base import Failure, ResearchContext
-from loop.config import FIXED
+from loop.config import READABLE
 from loop.experiment import Experiment
 from tests.conftest import TRAINER
 from tests.loop.agents.world import baseline, context, long_run
@@ -48,7 +48,7 @@ def test_room_is_shared_and_none_is_wasted(sizes: dict[str, int], room: int) -> 
 
 def test_our_own_files_are_shown_whole() -> None:
     root = Path(__file__).parents[3]
-    readonly = {path: (root / path).read_text() for path in FIXED if (root / path).exists()}
+    readonly = {path: (root / path).read_text() for path in READABLE if (root / path).exists()}
     built = prompt.build(context(source=(root / "nanogpt/train.py").read_text(), readonly=readonly))
     assert "bytes left out" not in "".join(built.parts[:2])
 

@@ -7,13 +7,13 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.agents.quote import Keep, cut, quoted, size
+from loop.agents.quote import Part, cut, quoted, size
 
-KEEPS: list[Keep] = ["start", "end", "both"]
+PARTS: list[Part] = ["start", "end", "both"]
 
 
-@given(st.text(max_size=300), st.integers(0, 400), st.sampled_from(KEEPS))
-def test_what_is_cut_keeps_its_ends(text: str, most: int, keep: Keep) -> None:
+@given(st.text(max_size=300), st.integers(0, 400), st.sampled_from(PARTS))
+def test_what_is_cut_keeps_its_ends(text: str, most: int, keep: Part) -> None:
     text = text.encode("utf-8", "replace").decode()
     short = cut(text, most, keep)
     if size(text) <= most:

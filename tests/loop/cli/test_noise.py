@@ -30,11 +30,11 @@ def test_both_deviations_are_measured_and_nothing_of_the_user_changes(tmp_path: 
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].startswith("the code that is checked out (")
-    assert lines[0].endswith("), 5 s a run, 4 runs")
+    assert lines[0].endswith("), 5 s a training, 4 trainings")
     seeds = [line.split("seed ")[1].split(":")[0] for line in lines[1:5]]
     assert seeds == ["1337", "1337", "1340", "1341"]
     same, others = (line for line in lines if line.startswith(("same seed:", "other seeds:")))
-    assert "deviation 0.000000 (2 runs)" in same
+    assert "deviation 0.000000 (2 trainings)" in same
     assert "deviation 0.000000" not in others
     assert "time to the verdict, rule `confirmed`" in done.stdout
     assert git(root, "status", "--porcelain") == ""
@@ -70,5 +70,5 @@ def test_a_larger_gain_is_kept_more_often_and_luck_seldom() -> None:
 
 def test_a_trainer_without_noise_needs_no_table() -> None:
     assert words(Measured([1.0, 1.0], [1.0, 1.0], 3.0), "val_bpb", Rules()).endswith(
-        "Runs repeat exactly, whatever the seed: any gain is kept after one run."
+        "Trainings repeat exactly, whatever the seed: any gain is kept after one."
     )

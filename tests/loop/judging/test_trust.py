@@ -1,4 +1,4 @@
-"""What speaks against a training's number: by itself, and beside the baseline and the incumbent."""
+"""Reasons not to believe a training's number: by itself, and beside the baseline and the incumbent."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ async def test_a_command_is_recorded_and_answered(
         (ev.Approve(1), "experiment 1 does not wait"),
         (ev.Edit(2, "x ="), "it does not parse"),
         (ev.Edit(2, "(" * 5000 + ")" * 5000), "it does not parse"),
-        (ev.Permit(True), "no agent asks for leave"),
+        (ev.Permit(True), "no agent asks for permission"),
         (ev.StopTraining(), "no training to stop"),
         (ev.StopTraining(n=2), "no training to stop"),
         (ev.Override(2, "keep"), "experiment 2 has no val_bpb"),

@@ -108,12 +108,12 @@ def test_data_is_looked_for_in_the_usual_folders_and_the_given_ones(tmp_path: Pa
     assert named == [Path("/c"), Path("/h/.cache/autoresearch"), Path("/hf/hub")]
 
 
-def test_private_folders_are_empty_whatever_the_last_trainer_left(tmp_path: Path) -> None:
+def test_fresh_folders_are_empty_whatever_the_last_trainer_left(tmp_path: Path) -> None:
     scratch, cache = tmp_path / "scratch", tmp_path / "cache"
     (scratch / "home/.cache").mkdir(parents=True)
     (scratch / "home/.cache/left").write_text("x")
     environ = {"HOME": str(tmp_path)}
-    found = fence.private_folders(scratch, cache=cache, data=[tmp_path / "data"], environ=environ)
+    found = fence.make_fresh_folders(scratch, cache=cache, data=[tmp_path / "data"], environ=environ)
     assert [path for path in scratch.rglob("*") if not path.is_dir()] == []
     assert scratch.stat().st_mode & 0o777 == 0o700
     assert (found["HOME"], found["TMPDIR"]) == (str(scratch / "home"), str(scratch))
@@ -121,11 +121,13 @@ def test_private_folders_are_empty_whatever_the_last_trainer_left(tmp_path: Path
     assert Path(found["XDG_CACHE_HOME"]).is_dir()
 
 
-def test_what_compilers_keep_outlives_private_folders(tmp_path: Path) -> None:
+def test_what_compilers_keep_outlives_fresh_folders(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     (cache / "triton").mkdir(parents=True)
     (cache / "triton/kernel").write_text("x")
-    fence.private_folders(tmp_path / "s", cache=cache, data=[tmp_path / "d"], environ={"HOME": str(tmp_path)})
+    fence.make_fresh_folders(
+        tmp_path / "s", cache=cache, data=[tmp_path / "d"], environ={"HOME": str(tmp_path)}
+    )
     assert (cache / "triton/kernel").read_text() == "x"
 
 
@@ -136,7 +138,7 @@ def test_data_in_the_home_folder_is_linked_into_the_private_one(tmp_path: Path) 
     outside.mkdir()
     environ = {"HOME": str(tmp_path / "home")}
     scratch = tmp_path / "scratch"
-    fence.private_folders(scratch, cache=tmp_path / "c", data=[inside, missing, outside], environ=environ)
+    fence.make_fresh_folders(scratch, cache=tmp_path / "c", data=[inside, missing, outside], environ=environ)
     assert (scratch / "home/data").resolve() == inside
     assert sorted(path.name for path in (scratch / "home").iterdir()) == [".cache", "data"]
 

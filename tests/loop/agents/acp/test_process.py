@@ -47,7 +47,7 @@ def test_an_agent_gets_common_variables_and_those_of_its_vendor() -> None:
         "PATH": "/bin", "XDG_CONFIG_HOME": "/c", "NPM_CONFIG_CACHE": "/n", "LD_PRELOAD": "x",
         "OURS": "1", "OURS_A": "2", "CODEX_HOME": "/h", "CODEX": "3", "OTHER_KEY": "k",
     }  # fmt: skip
-    passed = process.environment(base, ("OURS", "CODEX_"), "mark")
+    passed = process.agent_environment(base, ("OURS", "CODEX_"), "mark")
     assert passed == {
         "PATH": "/bin", "XDG_CONFIG_HOME": "/c", "NPM_CONFIG_CACHE": "/n", "OURS": "1", "CODEX_HOME": "/h",
         process.MARK: "mark",
@@ -67,7 +67,7 @@ def test_an_agent_gets_common_variables_and_those_of_its_vendor() -> None:
 )
 def test_a_mark_tells_whether_its_engine_lives(mark: str, dead: bool) -> None:
     mark = mark.replace("OWNER", process.owner()).replace("PID", str(os.getpid()))
-    assert process.owned_by_the_dead(mark) is dead
+    assert process.engine_is_gone(mark) is dead
 
 
 async def test_a_process_has_pipes_and_a_session_of_its_own(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ async def test_a_program_that_is_not_there_is_an_error_of_the_system(tmp_path: P
 
 async def test_ending_a_process_ends_what_left_its_session_and_lost_its_parent(tmp_path: Path) -> None:
     mark = f"{process.owner()}-test"
-    env = process.environment(os.environ, (), mark)
+    env = process.agent_environment(os.environ, (), mark)
     far, near = tmp_path / "far", tmp_path / "near"
     code = f"import sys; exec({ORPHAN!r}); sys.argv[1] = sys.argv[2]; exec({SLEEP!r})"
     child = await process.start([sys.executable, "-c", code, str(far), str(near)], str(tmp_path), env)
@@ -116,7 +116,7 @@ async def test_a_sweep_spares_the_processes_of_engines_that_live(tmp_path: Path)
     pids = {}
     for name, mark in (("ours", f"{process.owner()}-x"), ("theirs", "999999999.5-x")):
         path = tmp_path / name
-        env = process.environment(os.environ, (), mark)
+        env = process.agent_environment(os.environ, (), mark)
         pids[name] = await process.start([sys.executable, "-c", SLEEP, str(path)], str(tmp_path), env)
         await number_in(path)
     await asyncio.to_thread(process.sweep)

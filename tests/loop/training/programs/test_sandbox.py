@@ -307,7 +307,7 @@ async def test_worker_processes_and_their_pipes_work_inside(tmp_path: Path) -> N
     (tmp_path / "train.py").write_text(WORKERS)
     cache, scratch = tmp_path / "cache", tmp_path / "s"
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-    given = fence.private_folders(scratch, cache=cache, data=[tmp_path / "data"], environ=environment)
+    given = fence.make_fresh_folders(scratch, cache=cache, data=[tmp_path / "data"], environ=environment)
     files = training_folder.TrainingFolder(tmp_path / "run")
     command = [sys.executable, "train.py"]
     around = fence.build(SUPPORT, environment, command=command, data=[], write=[tmp_path, scratch, cache])
