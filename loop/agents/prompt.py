@@ -24,8 +24,8 @@ rather than too long. Other text may need more tokens, but never more than it ha
 
 SHARES = {
     "program": 0.10,
-    "readonly": 0.29,
-    "source": 0.25,
+    "readonly": 0.31,
+    "source": 0.23,
     "results": 0.18,
     "notes": 0.03,
     "failure": 0.04,  # used twice, for the diff and for the log

@@ -88,7 +88,7 @@ def _spec(
     uv = prepare.uv_environment(settings.train_command, paths.folder / "venv")
     variables = {**uv, "UV_NO_SYNC": "1", "UV_OFFLINE": "1"} if uv else {}
     if support is not None:
-        variables |= fence.private_folders(scratch, cache=paths.compiled, data=data, environ=os.environ)
+        variables |= fence.make_fresh_folders(scratch, cache=paths.compiled, data=data, environ=os.environ)
     return Spec(
         command=command,
         cwd=str(slot),
