@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from loop.judging import limits, verdict
-from loop.state import Experiment, RunState
+from loop.state import BY_HAND, Experiment, RunState
 
 FIRST_SEED = 1337
 """Seed of every experiment's first training: candidates are compared at the same seed."""
@@ -213,7 +213,7 @@ def _wanted(state: RunState, rules: Rules) -> Iterator[tuple[Experiment, str]]:
     yield from _baseline_again(state, rules)
     for n in state.reruns_asked:
         if not state.trains(n):
-            yield state.experiment(n), "asked for by hand"
+            yield state.experiment(n), BY_HAND
     for e in state.in_phase("judging"):
         found = None if _repairable(state, e, rules) else verdict.judge(state, e, rules.judging)
         if isinstance(found, verdict.Rerun) and not state.trains(found.n):

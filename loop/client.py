@@ -146,8 +146,10 @@ class Client:
                 message = await _read(self._reader)
                 if isinstance(message, ev.Record):
                     self._records.put_nowait(message)
-                elif isinstance(message, ev.Reply) and message.id in self._replies:
-                    self._replies[message.id].set_result(message)
+                elif isinstance(message, ev.Reply):
+                    asked = self._replies.get(message.id)
+                    if asked and not asked.done():  # whoever asked may have been cancelled just now
+                        asked.set_result(message)
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError, msgspec.DecodeError):
             pass
         finally:

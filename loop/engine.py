@@ -35,7 +35,7 @@ from loop.records.writer import Writer
 from loop.state import Experiment, Training
 from loop.store import Store
 from loop.training.executor import Executor, Job, PrepareFailed
-from loop.training.trainings import Comparison, Trainings
+from loop.training.trainings import Comparison, Result, Trainings
 
 RETRY_S = 10.0
 """Pause between two attempts at something that the disk refuses."""
@@ -80,6 +80,8 @@ class Engine:
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._interruptible: set[asyncio.Task[None] | None] = set()
         """Tasks that wait for a human, the disk or another step. An engine that is to end cancels them."""
+        self._unrecorded: dict[str, Result] = {}
+        """How trainings went whose end the disk refused to record: they are not trained again for that."""
         self._stop_now = False
         self._reason = ""
 
@@ -178,9 +180,9 @@ class Engine:
                 await self.proposer.propose(n)
             case agenda.Repair(n=n, reason=reason):
                 await self.proposer.repair(n, reason)
-            case agenda.AskApproval(n=n):
+            case agenda.AskApproval(n=n) if step in self._next():  # a command may have come first
                 self.store.record(ev.ApprovalRequested(n))
-            case agenda.SkipApproval(n=n):
+            case agenda.SkipApproval(n=n) if step in self._next():
                 self.store.record(ev.Approved(n))
             # train
             case agenda.CarryOver(n=n):
@@ -206,10 +208,14 @@ class Engine:
             return
         training = next(t for t in e.trainings if t.number == step.training)
         job = self._job(training)
-        result = await self.trainings.train(job, training.attempt, training.started_at, self._comparison(e))
+        result = self._unrecorded.get(job.key) or await self.trainings.train(
+            job, training.attempt, training.started_at, self._comparison(e)
+        )
+        self._unrecorded[job.key] = result
         with self._may_be_interrupted():  # the row of an earlier verdict comes first: this changes its mean
             await self.store.until(lambda s: e.n not in s.rows_due)
         self.store.record(result.event)
+        del self._unrecorded[job.key]
         if isinstance(result.event, ev.TrainingFinished) and result.event.outcome == "finished":
             self._warn(e, result.event.reason)  # such as processes that it left behind
         if result.changed_data:

@@ -22,6 +22,8 @@ from loop.live import SeatView as SeatView
 Phase = Literal["starting", "preparing", "proposing", "waiting", "training", "judging", "paused", "stopped"]
 
 
+BY_HAND = "asked for by hand"
+"""Why an experiment trains again that a human wants to train once more."""
 ENGINE_SAYS = "The engine says: "
 """Begins the messages in `RunState.steering` that are not the human's."""
 
@@ -99,8 +101,7 @@ class RunState(Struct):
     @property
     def uses_budget(self) -> bool:
         """The unchanged code trained for its whole budget at least once, by the engine's clock."""
-        times = [(t.finished_at or 0) - t.started_at - t.budget_s for t in self._baseline_trainings]
-        return any(beyond >= 0 for beyond in times)
+        return any(t.finished and t.finished.total_seconds >= t.budget_s for t in self._baseline_trainings)
 
     @property
     def _baseline_trainings(self) -> list[Training]:
@@ -229,6 +230,7 @@ def _apply(s: RunState, event: ev.AnyEvent, t: float) -> None:
             for lost in s.experiment(n).trainings:
                 if lost.number == training:
                     lost.attempt += 1
+                    s.live.seats[lost.started.seat] = SeatView(n, training, "starting")
         case ev.Judged() | ev.Logged() | ev.Overridden():
             _apply_verdict(s, event, t)
         case ev.RunCreated():
@@ -340,7 +342,7 @@ def _training_started(s: RunState, event: ev.TrainingStarted, t: float) -> None:
     s.under_way = [x for x in s.under_way if (x.n, x.training) != (event.n, event.training)] + [event]
     if not e.judged:
         e.phase = "training"
-    elif event.n in s.reruns_asked:
+    elif event.n in s.reruns_asked and event.why == BY_HAND:
         s.reruns_asked.remove(event.n)
     s.live.seats[event.seat] = SeatView(event.n, event.training, "starting")
 

@@ -7,6 +7,7 @@ comes from the same events in the same order.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -64,4 +65,5 @@ class Store:
 
     def _tell(self, record: ev.Record) -> None:
         for listener in self._listeners:
-            listener(record)
+            with contextlib.suppress(OSError):  # a terminal that is gone; the event has happened all the same
+                listener(record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import traceback
 from collections.abc import Callable
@@ -92,7 +93,7 @@ class Conversations:
         """
         path = self._paths.transcript(context.n)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as transcript:
+        with path.open("ab", buffering=0) as transcript:
             edits = _Edits(self._store, self._agent.secrets)
 
             def emit(event: ev.AgentDelta | ev.CandidateEdited) -> None:
@@ -100,8 +101,8 @@ class Conversations:
                     edits.show(event)
                     return
                 delta = msgspec.structs.replace(event, text=without(event.text, self._agent.secrets))
-                transcript.write(ev.encode(delta) + b"\n")
-                transcript.flush()
+                with contextlib.suppress(OSError):  # a full disk must not end what is paid for
+                    transcript.write(ev.encode(delta) + b"\n")
                 self._store.show(delta)
 
             hearing = _Hearing(context.n, self._state.steering, self._told, emit)

@@ -1,4 +1,4 @@
-"""What a CLI agent's tools ask leave for: the policy answers, in approval mode the human does."""
+"""What a CLI agent's tools ask permission for: the policy answers, in approval mode the human does."""
 
 from __future__ import annotations
 

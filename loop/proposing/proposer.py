@@ -5,7 +5,7 @@ from __future__ import annotations
 from loop import events as ev
 from loop.agents.base import AgentFailed, AgentStopped, Failure, NoProposal, Proposal
 from loop.judging import verdict
-from loop.proposing.candidates import Candidates
+from loop.proposing.candidates import Candidate, Candidates
 from loop.proposing.conversation import Conversations
 from loop.state import Experiment
 from loop.store import Store
@@ -22,12 +22,17 @@ class Proposer:
         self._conversations, self._candidates = conversations, candidates
         self._store, self._state = store, store.state
         self._failed_in_a_row = 0
+        self._made: dict[int, Candidate] = {}
+        """Candidates that the disk refused to record: they are not proposed, and paid for, again."""
 
     async def propose(self, n: int) -> None:
         """Experiment `n` against the incumbent of now: near misses put together, or the agent's idea."""
         parent = self._state.incumbent_commit
         if n > len(self._state.experiments) or self._state.experiment(n).parent != parent:
             self._store.record(ev.ExperimentStarted(n, parent))
+        if made := self._made.get(n):
+            await self._announce(made)
+            return
         if combined := await self._candidates.combination(n, parent):
             await self._candidates.commit(combined)
             return
@@ -43,8 +48,16 @@ class Proposer:
             self._failed(str(error))
             return
         self._conversations.keep_notes(proposal, context.notes)
-        candidate = await self._candidates.make(n, parent, proposal, steered=heard)
-        await self._candidates.commit(candidate)
+        await self._announce(await self._candidates.make(n, parent, proposal, steered=heard))
+
+    async def _announce(self, candidate: Candidate) -> None:
+        n = candidate.event.n
+        self._made[n] = candidate
+        try:
+            await self._candidates.commit(candidate)
+        finally:
+            if self._state.experiment(n).phase != "proposing":  # it is recorded, whatever came after that
+                del self._made[n]
         if refused := candidate.event.refused:
             self._conversations.say(n, "error", refused)
             self._failed(refused)
@@ -67,18 +80,20 @@ class Proposer:
             self._spent(n, error)
             self._give_up(e, str(error))
             return
-        candidate = await self._candidates.make(n, e.parent, proposal)
+        candidate = await self._candidates.make(n, e.parent, proposal, combines=e.combines)
         if refused := candidate.event.refused:
-            self._conversations.say(n, "error", f"no repair: {refused}")
+            self._spent(n, NoProposal(f"no repair: {refused}", proposal.usage))
             self._give_up(e, refused)
         elif e.phase == "judging":  # it may have been judged meanwhile, because the engine is to stop
             self._conversations.keep_notes(proposal, context.notes)
             await self._candidates.commit(candidate)
+        else:
+            self._spent(n, NoProposal("the repair came too late", proposal.usage))
 
     async def replace(self, e: Experiment, source: str) -> bool:
         """Put a human's version in place of a waiting candidate; False when it does not wait any more."""
         proposal = Proposal(e.description, source, e.hypothesis)
-        candidate = await self._candidates.make(e.n, e.parent, proposal, author="human")
+        candidate = await self._candidates.make(e.n, e.parent, proposal, author="human", combines=e.combines)
         if e.phase != "waiting":
             return False
         await self._candidates.commit(candidate)

@@ -31,16 +31,18 @@ class VerdictLog:
         Raises `BranchMoved` when someone else moved the branch, and OSError; once the cause is mended it can
         be called again.
         """
-        s, path = self._state, self._results
-        branch, incumbent = branch_of(s.tag), s.incumbent_commit if s.incumbent is not None else None
-        ours = {x.commit for x in s.experiments if x.value is not None} | {s.base}
+        s, path, branch = self._state, self._results, branch_of(self._state.tag)
         commit, note, row, replaced = e.commit, note_of(e, s), e.row, e.replaced
-        copies = e.verdict.copies if e.verdict else 0
+        copies, tag, n = e.verdict.copies if e.verdict else 0, s.tag, e.n
 
         def write(git: Repository) -> None:
-            if incumbent is not None:
+            # Not before: a write that is put off may come after that of a later verdict.
+            if s.incumbent is not None:
+                incumbent = s.incumbent_commit
+                ours = {x.commit for x in s.experiments if x.value is not None} | {s.base}
                 now = git.resolve(f"refs/heads/{branch}")
                 git.advance(branch, now if now in ours else None, incumbent)
+            git.keep_candidate(tag, n, commit)  # in case the disk refused it when the candidate was made
             git.note(commit, note)
             if replaced:
                 results.change(path, replaced, row)

@@ -92,8 +92,9 @@ class LocalExecutor:
             if commands and not self._prepared:
                 async with self._free_seat() as seat:
                     await _in_thread(seat.slot.export, self._repository, commit)
+                    variables = {**self._uv, KEY: f"{self._paths.identity}-prepare"}
                     for words in commands:
-                        await prepare.run(words, seat.slot.folder, show, self._uv)
+                        await prepare.run(words, seat.slot.folder, show, variables)
             self._prepared = True
 
     @contextlib.asynccontextmanager

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop import events as ev
-from loop.state import RunState, fold
+from loop.state import BY_HAND, RunState, fold
 
 BASE, A, B = "0" * 40, "a" * 40, "b" * 40
 USAGE = ev.Usage(1000, 500, 100, 0, 0.5, 2.0)
@@ -77,8 +77,12 @@ KEPT: list[ev.AnyEvent] = [*TRAINED, judged(2, "keep", A, 1.5), ev.Logged(2)]
         ([*BASELINE, ev.Overridden(1, "discard")], {"incumbent": None, "incumbent_commit": BASE}),
         ([*KEPT, ev.RerunAsked(2)], {"reruns_asked": [2]}),
         (
-            [*KEPT, ev.RerunAsked(2), ev.TrainingStarted(2, 2, A, 1338, 300.0)],
+            [*KEPT, ev.RerunAsked(2), ev.TrainingStarted(2, 2, A, 1338, 300.0, why=BY_HAND)],
             {"reruns_asked": [], "open": []},
+        ),
+        (
+            [*KEPT, ev.RerunAsked(2), ev.TrainingStarted(2, 2, A, 1338, 300.0, why="measure the noise")],
+            {"reruns_asked": [2]},
         ),
         ([*BEGUN, ev.Steered("one"), ev.Steered("two")], {"steering": ["one", "two"]}),
         ([*QUEUED, ev.Rejected(2, "timid")], {"open": [], "steering": ["Experiment 2 was rejected: timid"]}),
@@ -259,8 +263,7 @@ def test_the_trainer_is_ours_when_the_unchanged_code_was_measured_by_the_evaluat
 
 @pytest.mark.parametrize(("lasted", "uses"), [(299.0, False), (301.0, True)])
 def test_the_unchanged_code_uses_its_budget_when_it_lasts_that_long(lasted: float, uses: bool) -> None:
-    state = after(*BASELINE[:5])
-    state.apply(ev.Record(state.seq + 1, 5.0 + lasted, finished(1, value=2.0)))
+    state = after(*BASELINE[:5], finished(1, value=2.0, total_seconds=lasted))
     assert state.uses_budget == uses
 
 
