@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loop.agents import prompt
 from loop.agents.api import pricing, toolbox
-from loop.agents.api.conversation import Answer, Call, Stop, Turn, sendable
+from loop.agents.api.conversation import Answer, Call, Stop, Turn, drop_if_refused, sendable
 from loop.agents.api.pricing import Tokens
 from loop.agents.api.provider_errors import Fault
 from loop.agents.transcript import Transcript
@@ -67,28 +68,12 @@ class Chat:
             {"role": "system", "content": start.system},
             {"role": "user", "content": "\n\n".join(start.parts)},
         ]
-        self._tools = [
-            {
-                "type": "function",
-                "function": {
-                    "name": t.name,
-                    "description": toolbox.describe(t),
-                    "parameters": toolbox.schema(t),
-                },
-            }
-            for t in toolbox.TOOLS
-        ]
+        self._tools = [{"type": "function", "function": toolbox.function(t)} for t in toolbox.TOOLS]
 
     async def turn(self, transcript: Transcript) -> Turn:
-        try:
-            return await self._turn(transcript)
-        except Exception as error:
-            # Some servers refuse this option. They are asked without it from now on, and tell no usage.
-            refused = getattr(error, "status_code", 0) in (400, 422) and "stream_options" in str(error)
-            if refused and "stream_options" not in self._refused:
-                self._refused.add("stream_options")
-                return await self._turn(transcript)
-            raise
+        # Some servers refuse this option. They tell no usage then.
+        ask = partial(self._turn, transcript)
+        return await drop_if_refused("stream_options", (400, 422), self._refused, ask)
 
     async def _turn(self, transcript: Transcript) -> Turn:
         options: dict[str, Any] = {}

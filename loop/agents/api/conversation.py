@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol
 
 import msgspec
@@ -304,3 +304,21 @@ def sendable(arguments: str) -> str:
     except ValueError:
         return "{}"
     return arguments
+
+
+async def drop_if_refused(
+    option: str, statuses: tuple[int, ...], refused: set[str], ask: Callable[[], Awaitable[Turn]]
+) -> Turn:
+    """Take a turn with `ask`; when the server refuses `option`, add it to `refused` and ask once more.
+
+    `ask` leaves out the options in `refused`. A server refuses an option when it answers with one of the HTTP
+    `statuses` and an error that names it. Any other error is raised.
+    """
+    try:
+        return await ask()
+    except Exception as error:
+        named = getattr(error, "status_code", 0) in statuses and option in str(error)
+        if not named or option in refused:
+            raise
+    refused.add(option)
+    return await ask()

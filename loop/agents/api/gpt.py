@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from loop.agents import prompt
 from loop.agents.api import pricing, toolbox, warm_up
 from loop.agents.api.chat import Chat
-from loop.agents.api.conversation import Answer, Call, Dialogue, Peer, Stop, Turn, research, sendable
+from loop.agents.api.conversation import (
+    Answer,
+    Call,
+    Dialogue,
+    Peer,
+    Stop,
+    Turn,
+    drop_if_refused,
+    research,
+    sendable,
+)
 from loop.agents.api.pricing import Tokens
 from loop.agents.api.provider_errors import Fault, explain
 from loop.agents.base import AgentStopped, Bounds, Emit, Proposal, ResearchContext
@@ -134,26 +145,14 @@ class _Responses:
         parts = [{"type": "input_text", "text": part} for part in start.parts]
         self._history: list[dict[str, Any]] = [{"role": "user", "content": parts}]
         self._tools = [
-            {
-                "type": "function",
-                "name": t.name,
-                "description": toolbox.describe(t),
-                "parameters": toolbox.schema(t),
-                "strict": False,  # so that optional fields stay optional; the toolbox checks every call
-            }
+            # Not strict, so that optional fields stay optional; the toolbox checks every call.
+            {"type": "function", **toolbox.function(t), "strict": False}
             for t in toolbox.TOOLS
         ]
 
     async def turn(self, transcript: Transcript) -> Turn:
-        try:
-            return await self._turn(transcript)
-        except Exception as error:
-            # Models that do not reason refuse this option. They are asked without it from now on.
-            refused = getattr(error, "status_code", 0) == 400 and "reasoning" in str(error)
-            if refused and "reasoning" not in self._refused:
-                self._refused.add("reasoning")
-                return await self._turn(transcript)
-            raise
+        # Models that do not reason refuse this option.
+        return await drop_if_refused("reasoning", (400,), self._refused, partial(self._turn, transcript))
 
     async def _turn(self, transcript: Transcript) -> Turn:
         options: dict[str, Any] = {}

@@ -113,6 +113,11 @@ def describe(tool: type[Tool]) -> str:
     return " ".join((tool.__doc__ or "").split())
 
 
+def function(tool: type[Tool]) -> dict[str, Any]:
+    """A tool as OpenAI's APIs describe a function."""
+    return {"name": tool.name, "description": describe(tool), "parameters": schema(tool)}
+
+
 class Toolbox:
     """One experiment's tools, and what they have made so far: a source, notes and at last a proposal."""
 
