@@ -62,6 +62,8 @@ class Fence(msgspec.Struct, frozen=True):
     """Files and folders that the trainer may read."""
     write: list[str] = []
     """Files and folders that the trainer may read and change."""
+    hide: list[str] = []
+    """Files and folders, free of links, that stay closed although a folder above them is open."""
     devices: list[str] = []
     """Device files that the trainer may use, such as those of the GPUs."""
 

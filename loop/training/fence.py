@@ -20,6 +20,7 @@ import platformdirs
 from loop.errors import UsageError
 from loop.records.training_folder import Fence
 from loop.text import names_a_secret
+from loop.training import hidden
 from loop.training.programs import sandbox
 from loop.training.slot import remove
 
@@ -122,17 +123,21 @@ def build(
     read: Iterable[str] = (),
     network: bool = False,
     file_bytes: int = 0,
+    cache: Path | None = None,
 ) -> Fence:
     """The fence around one training that `command` starts; without `support` it only limits file sizes.
 
     The trainer may change files in `write` alone. It may read the system's files, the interpreter, `data`,
     `read`, and uv's settings above its `slot`. No file that it writes may exceed `file_bytes` (0: any size).
+    `cache` is the folder of prepared data whose held-out text stays closed, wherever on this machine it lies;
+    without it nothing does.
     """
     if support is None:
         return Fence(file_bytes=file_bytes)
     home = _home(environ)
-    system = [*SYSTEM_FILES, *(NETWORK_FILES if network else ())]
-    readable = [*system, *_interpreters(command, environ), *(str(path) for path in data)]
+    programs = [*SYSTEM_FILES, *(NETWORK_FILES if network else ()), *_interpreters(command, environ)]
+    hide = hidden.held_out(cache, [*programs, *map(str, data)]) if cache else []
+    readable = [*programs, *(str(path) for path in data if path == cache or not hidden.covers(hide, path))]
     readable += [str(home / path.removeprefix("~/")) for path in read]
     readable += [str(above / name) for above in (slot.parents if slot else ()) for name in UV_FILES]
     return Fence(
@@ -143,6 +148,7 @@ def build(
         file_bytes=file_bytes,
         read=readable,
         write=[*(str(path) for path in write), "/dev/shm"],
+        hide=hide,
         devices=[str(path) for pattern in DEVICES for path in Path("/dev").glob(pattern)],
     )
 

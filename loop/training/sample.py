@@ -108,6 +108,7 @@ def _spec(
             read=[*settings.sandbox_read, *uv.values(), str(training.out)],
             slot=slot,
             file_bytes=int(settings.disk_gb * 2**30),
+            cache=data[0],
         ),
         disk_gb=settings.disk_gb,
         folders=[str(slot)],

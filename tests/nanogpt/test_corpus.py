@@ -65,6 +65,7 @@ def test_no_held_out_text_and_no_near_copy_of_it_is_trained_on() -> None:
     assert sum(len(parts & trained) for parts in held_out) < 0.03 * sum(map(len, held_out))
 
 
+@pytest.mark.slow
 def test_compiling_imports_no_file_that_is_held_out() -> None:
     """Else torch.compile would fail behind the fence, which hides these files."""
     code = """

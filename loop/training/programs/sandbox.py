@@ -23,6 +23,7 @@ import resource
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -74,20 +75,54 @@ def landlock(fence: dict[str, Any], abi: int) -> None:
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = _call("landlock_create_ruleset", CREATE_RULESET, attributes, size, 0)
     own = [f"/proc/{os.getpid()}"]  # CUDA writes the names of its threads there
+    above = {folder for path in fence["hide"] for folder in _parents(path)}
+    done: set[tuple[str, int]] = set()
     for paths, access in ((fence["read"], READ), (fence["write"] + own, WRITE), (fence["devices"], DEVICE)):
-        for path in paths:
-            with contextlib.suppress(FileNotFoundError, PermissionError, NotADirectoryError):
-                _allow(ruleset, path, access & known)
+        for path in {os.path.realpath(path) for path in paths} - set(fence["hide"]):
+            granted = access & known if os.path.isdir(path) else access & known & FILE
+            for opened in openings(path, granted, set(fence["hide"]), above):
+                if opened not in done:
+                    done.add(opened)
+                    with contextlib.suppress(FileNotFoundError, PermissionError, NotADirectoryError):
+                        _allow(ruleset, *opened)
     _call("landlock_restrict_self", RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)
+
+
+def openings(path: str, access: int, hidden: set[str], above: set[str]) -> Iterator[tuple[str, int]]:
+    """Which paths to open with which rights, so that all below `path` is open but what is hidden.
+
+    Landlock only grants: a right on a folder holds for all below it. So where something below a folder is
+    hidden, the folder itself can only be listed, and what else is in it is opened one by one. What is added
+    there later is closed. `above` are the folders above what is hidden; all paths are free of links.
+    """
+    if path not in above:
+        yield path, access
+        return
+    if access & READ_DIR:
+        yield path, READ_DIR
+    with contextlib.suppress(OSError), os.scandir(path) as entries:
+        for entry in entries:
+            # A link needs no right, and where it leads may be meant to stay closed.
+            if entry.path in hidden or entry.is_symlink():
+                continue
+            if entry.is_dir():
+                yield from openings(entry.path, access, hidden, above)
+            else:
+                yield entry.path, access & FILE
+
+
+def _parents(path: str) -> Iterator[str]:
+    while path != "/":
+        path = os.path.dirname(path)
+        yield path
 
 
 def _allow(ruleset: int, path: str, access: int) -> None:
     """Grant rights on a path and, if it is a folder, on all below it."""
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        granted = access if os.path.isdir(path) else access & FILE
-        _call("landlock_add_rule", ADD_RULE, ruleset, PATH_BENEATH, struct.pack("=Qi", granted, fd), 0)
+        _call("landlock_add_rule", ADD_RULE, ruleset, PATH_BENEATH, struct.pack("=Qi", access, fd), 0)
     finally:
         os.close(fd)
 
@@ -293,7 +328,7 @@ def _call(what: str, number: int, *arguments: Any) -> int:
 def probe() -> dict[str, int]:
     """Try each measure: the version of Landlock (0: none), and whether a filter can be installed (1 or 0)."""
     found = {"landlock": 0, "seccomp": 0}
-    everything = {"read": ["/"], "write": [], "devices": [], "network": False}
+    everything = {"read": ["/"], "write": [], "devices": [], "hide": [], "network": False}
     with contextlib.suppress(OSError, AssertionError):
         _no_new_privs()
         with contextlib.suppress(OSError):
