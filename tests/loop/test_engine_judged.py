@@ -129,10 +129,8 @@ async def test_the_judge_compares_with_what_the_incumbent_claimed(
 ) -> None:
     monkeypatch.setenv(RUNTIME, str(tmp_path))
     root = make_judged(tmp_path / "repo")
-    told = "print('reference', options.reference)\n"
-    (root / "judge.py").write_text(
-        JUDGE.replace("def ask", told + "\n\ndef ask").replace("7.654321", "1.0 * float(claimed)")
-    )
+    told = JUDGE.replace("def ask", "print('reference', options.reference)\n\n\ndef ask")
+    (root / "judge.py").write_text(told.replace("7.654321", "float(claimed)"))
     git(root, "commit", "-qam", "a judge that tells")
     bench = Bench(root, ScriptedAgent(), max_experiments=3, audit="report", rule="improved")
     await bench.run()
