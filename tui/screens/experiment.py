@@ -200,7 +200,8 @@ def trainings(e: Experiment, state: RunState) -> list[Item]:
         measured = f"  {ended.outcome}   {metric(ended.value)}   {ended.memory_gb:.1f} GB"
         source = "as printed by the script"
         if ended.verified:
-            source = f"measured by the judge, which had {ended.probes} of its claims proved"
+            proved = f"{ended.probes} claims proved"
+            source = f"measured by the judge in {ended.judge_seconds:.0f} s, {proved}"
         found.append(Item(Content.styled(f"{measured}   {source}", "$measure")))
         if ended.model_bytes:
             fate = "kept" if (e.n, training.number) in state.models else "deleted"
