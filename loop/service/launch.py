@@ -24,7 +24,6 @@ from loop.config import Settings
 from loop.engine import Engine
 from loop.errors import BranchMoved, UsageError, describe
 from loop.paths import RunPaths
-from loop.records.journal import Journal
 from loop.records.repository import Repository, branch_of
 from loop.service.attach import START_PATIENCE_S, EngineInfo, engine_runs, info, lock
 from loop.service.notify import Notifier
@@ -159,14 +158,14 @@ def run_engine(
     with lock(paths):
         repository.clear_stale_locks(paths.tag)
         _check_branch(repository, paths)
-        journal = Journal.open(paths.journal)
+        store = Store.open(paths.journal)
         paths.info.unlink(missing_ok=True)
         try:
-            return asyncio.run(_run(settings, paths, repository, journal, headless, say))
+            return asyncio.run(_run(settings, paths, repository, store, headless, say))
         except BranchMoved as error:
             raise UsageError(str(error)) from error
         finally:
-            journal.close()
+            store.close()
             paths.info.unlink(missing_ok=True)
 
 
@@ -174,11 +173,10 @@ async def _run(
     settings: Settings,
     paths: RunPaths,
     repository: Repository,
-    journal: Journal,
+    store: Store,
     headless: bool,
     say: Callable[[ev.Record], None],
 ) -> int:
-    store = Store(journal)
     _check_judge(settings, repository, store.state)
     agent = make_agent(settings, os.environ)
     notifier = Notifier(os.environ, store.show)

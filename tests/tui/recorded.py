@@ -123,7 +123,7 @@ class Script:
                 True,
                 judge_seconds=14.0,
                 probes=96,
-            ),  # fmt: skip
+            ),
             ev.Judged(
                 n,
                 status,
