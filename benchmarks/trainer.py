@@ -156,7 +156,7 @@ def without_network(wanted: Callable[[str], bool]) -> None:
         if wanted(name := f"Kneser-Ney {order}-gram"):
             bits = KneserNey(stream, order, data.vocab_size).bits(rows)
             show(name, [float(bits[counted > 0].sum() / counted.sum())], "static, the same rows")
-    text = {split: "".join(parts).encode() for split, parts in split_sympy().items()}
+    text = {split: "".join(parts).encode() for split, parts in split_sympy().documents.items()}
     packers: dict[str, Callable[[bytes], int]] = {"xz": lambda b: len(lzma.compress(b, preset=9))}
     try:
         import pyppmd

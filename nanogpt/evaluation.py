@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from prepare import Data
 
-IDENTITY_FILES = ("tokenizer.json", "token_bytes.npy", "val.npy", "hidden.npy")
-"""Files of prepared data that decide a model's val_bpb."""
+IDENTITY_FILES = ("token_bytes.npy", "val.npy", "hidden.npy")
+"""Files of held-out data that decide a model's val_bpb. meta.json has the hash of every other one."""
 PROBES = 2
 """Batches whose only purpose is to check the model (see `_Pass`)."""
 SEGMENT = 8
@@ -116,7 +116,8 @@ def measure(model: torch.nn.Module, folder: Path) -> Measured:
 def identity(folder: Path) -> str:
     """Return 16 hex digits that stand for these data: tokenizer, shape, and the tokens of every split.
 
-    Two val_bpb can be compared only if the data had the same identity.
+    `folder` is the one with the held-out text. Two val_bpb can be compared only if the data had the same
+    identity.
     """
     meta = json.loads((folder / "meta.json").read_text())
     meta.pop("data", None)
@@ -132,6 +133,8 @@ class HeldOut:
     def __init__(self, folder: Path) -> None:
         import numpy as np
 
+        beside = folder.parent / "held-out" / folder.name
+        folder = beside if beside.exists() else folder
         self.identity = identity(folder)
         meta = json.loads((folder / "meta.json").read_text())
         self.bos, self.sequence = int(meta["bos"]), int(meta["sequence"])

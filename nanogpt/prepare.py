@@ -1,4 +1,4 @@
-"""Prepares the data: trains the tokenizer, turns text into tokens on disk, and makes batches from them.
+"""Prepares the data: turns text into tokens on disk, once, and makes batches from them.
 
 train.py imports from here all that is fixed: data, clock and evaluation. Agents may read those files but
 never change them, because numbers are comparable only if they stay the same. The first training prepares the
@@ -8,18 +8,22 @@ data by itself; to do it before:
 
 corpus.py lists the names. Later trainings use the data chosen here, unless AUTORESEARCH_DATA names another.
 Without a choice they use climbmix where there is an NVIDIA GPU, else sympy. Prepared data is kept in the
-folder AUTORESEARCH_CACHE, else in the user's cache folder, and appears there complete or not at all.
+folder AUTORESEARCH_CACHE, else in the user's cache folder, and appears there complete or not at all:
+
+    NAME-v5/            what trainers read: train.npy, tune.npy, tokenizer.json, token_bytes.npy, meta.json
+    held-out/NAME-v5/   what they must not read: val.npy, hidden.npy, copies of token_bytes.npy and meta.json,
+                        and sources.json: paths outside this folder that hold the same text
+    held-out/hub/       downloads
+    stub/               both folders again with random tokens. A trainer that is started with
+                        AUTORESEARCH_STUB=1 gets these: it can compile its code, and learn nothing
 """
 
 from __future__ import annotations
 
 import argparse
-import bisect
 import contextlib
 import fcntl
-import functools
 import hashlib
-import itertools
 import json
 import os
 import queue
@@ -27,14 +31,15 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from corpus import SPLITS as SPLITS
 from corpus import BadData as BadData
-from corpus import Corpus, find
+from corpus import Corpus, Say, find, hides
+from tokens import BOS, random_tokens, token_bytes, token_stream, train_tokenizer, write
 
 from clock import SLACK_STEPS as SLACK_STEPS
 from clock import Cheating as Cheating
@@ -45,17 +50,12 @@ from evaluation import identity
 if TYPE_CHECKING:
     import torch
 
-BOS = "<|bos|>"
-PATTERN = (
-    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,2}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
-)
-"""Splits text into pieces; BPE merges bytes only within a piece. It is GPT-4's pattern, but with at most two
-digits in a piece instead of three, because the vocabulary is small (as in karpathy/autoresearch)."""
-TOKENIZER_CHARACTERS = 200_000_000
-"""The tokenizer is trained on about this many characters from the start of the training text."""
-FORMAT = 4
+FORMAT = 5
 """Version of the files of prepared data. When it changes, all data is prepared again."""
+HELD_OUT, STUB, HUB, FOLDERS = "held-out", "stub", "hub", "folders.json"
+"""Names in the cache folder. `FOLDERS` says which data set was made last of a folder of the user's."""
+STUB_ROWS = {"train": 256, "tune": 32, "val": 32, "hidden": 8}
+"""Rows of each split of a stub: enough for a batch of the largest models."""
 
 
 # --- preparing, once ---
@@ -79,43 +79,86 @@ def chosen() -> str:
     return "climbmix" if Path("/proc/driver/nvidia/version").exists() else "sympy"
 
 
-def prepare(say: Callable[[str], None] = print, name: str | None = None) -> Path:
-    """Return the folder of prepared data, after preparing it if it is not there yet.
+def held_out_folder(folder: Path) -> Path:
+    """Return the folder with the held-out text that belongs to a folder of data for training."""
+    return folder.parent / HELD_OUT / folder.name
+
+
+def prepare(say: Say = print, name: str | None = None) -> Path:
+    """Return the folder of prepared data for training, after preparing it if it is not there yet.
 
     `name` is a name or path that corpus.py knows; without one `chosen` decides. `say` shows a line of
     progress. If several processes call this at once, one prepares and the others wait. Raises `BadData` if
     the data cannot be read, is too little, or cannot be written.
     """
-    corpus = find(name or chosen())
-    folder = cache_folder() / f"{corpus.name}-v{FORMAT}"
-    if (folder / "meta.json").exists():
-        return folder
+    cache, name = cache_folder(), name or chosen()
+    corpus = find(name) if not hides(name) else None
+    folder = cache / (f"{corpus.name}-v{FORMAT}" if corpus else _made_of(name))
+    parts = _parts(folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with (folder.parent / f"{folder.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (folder / "meta.json").exists():
-                _build(corpus, folder, say)
+        if corpus and not _complete(parts):
+            cache.mkdir(parents=True, exist_ok=True)
+            with (cache / f"{folder.name}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not _complete(parts):
+                    _build(corpus, parts, say)
+        if corpus:
+            _note(name, folder.name)
     except OSError as error:
         raise BadData(
             f"cannot write {error.filename or folder}: {error.strerror}; set AUTORESEARCH_CACHE"
         ) from error
-    return folder
+    return parts.stub if os.environ.get("AUTORESEARCH_STUB") else folder
 
 
-def _build(corpus: Corpus, folder: Path, say: Callable[[str], None]) -> None:
-    """Train the tokenizer, write the tokens of every split, then move the complete folder into place."""
+class Parts(NamedTuple):
+    """The folders of one prepared data set, in the order in which they are put into place."""
+
+    stub_held_out: Path
+    stub: Path
+    held_out: Path
+    training: Path
+
+
+def _parts(folder: Path) -> Parts:
+    stub = folder.parent / STUB / folder.name
+    return Parts(held_out_folder(stub), stub, held_out_folder(folder), folder)
+
+
+def _complete(parts: Parts) -> bool:
+    return all((folder / "meta.json").exists() for folder in parts)
+
+
+def _made_of(name: str) -> str:
+    """Return the folder that was prepared last of files at a path that this process may not list."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return str(json.loads((cache_folder() / FOLDERS).read_text())[name])
+    raise BadData(f"{name} cannot be read, and was not prepared before: allow reading it, and prepare it")
+
+
+def _note(name: str, folder: str) -> None:
+    """Note for `_made_of` which folder was prepared of the files at the path `name`."""
+    path, known = cache_folder() / FOLDERS, dict[str, str]()
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(path.read_text())
+    if Path(name).expanduser().is_dir() and known.get(name) != folder:
+        draft = path.with_name(f"{FOLDERS}.{os.getpid()}.draft")
+        draft.write_text(json.dumps({**known, name: folder}))
+        draft.replace(path)
+
+
+def _build(corpus: Corpus, parts: Parts, say: Say) -> None:
+    """Train the tokenizer and write the tokens of every split, then move the complete folders into place."""
     started = time.time()
     say(f"data: {corpus.name}")
-    tokenizer = _train_tokenizer(corpus.read("train", folder.parent, say), corpus.vocab_size)
+    downloads = _downloads(parts.training.parent)
+    tokenizer = train_tokenizer(corpus.read("train", downloads, say), corpus.vocab_size)
     size = tokenizer.get_vocab_size()
     say(f"data: tokenizer of {size} tokens trained ({time.time() - started:.1f} s)")
-    for left in folder.parent.glob(f"{folder.name}.*.draft"):
-        shutil.rmtree(left, ignore_errors=True)  # this process has the lock, so nobody writes there any more
-    draft = folder.with_name(f"{folder.name}.{os.getpid()}.draft")
-    draft.mkdir(parents=True)
-    try:
-        tokenizer.save(str(draft / "tokenizer.json"))
+    with _drafts(parts) as drafts:
+        tokenizer.save(str(drafts.training / "tokenizer.json"))
+        np.save(drafts.training / "token_bytes.npy", token_bytes(tokenizer), allow_pickle=False)
+        digest = hashlib.sha256((drafts.training / "tokenizer.json").read_bytes()).hexdigest()
         meta: dict[str, Any] = {
             "format": FORMAT,
             "corpus": corpus.name,
@@ -123,150 +166,76 @@ def _build(corpus: Corpus, folder: Path, say: Callable[[str], None]) -> None:
             "sequence": corpus.sequence,
             "packed": corpus.packed,
             "bos": tokenizer.token_to_id(BOS),
+            "tokenizer_sha256": digest,
         }
         for split in SPLITS:
-            documents = corpus.read(split, folder.parent, say)
+            documents = corpus.read(split, downloads, say)
             streams = token_stream(tokenizer, documents, meta["bos"], corpus)
-            meta[split], digest = _write(draft / f"{split}.npy", streams, corpus.limits.get(split, 0))
+            place = drafts.held_out if split in ("val", "hidden") else drafts.training
+            meta[split], digest = write(place / f"{split}.npy", streams, corpus.limits.get(split, 0))
             if meta[split] <= corpus.sequence:
                 raise BadData(f"{corpus.name} has too little text: its {split} split is {meta[split]} tokens")
             meta[f"{split}_sha256"] = digest
             say(f"data: {split} {meta[split]:,} tokens ({time.time() - started:.1f} s)")
-        np.save(draft / "token_bytes.npy", _token_bytes(tokenizer), allow_pickle=False)
-        (draft / "meta.json").write_text(json.dumps(meta))
-        meta["data"] = identity(draft)
-        (draft / "meta.json").write_text(json.dumps(meta))
-        for path in draft.iterdir():
-            _sync(path)
-        shutil.rmtree(folder, ignore_errors=True)
-        draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        sources = [str(path.absolute()) for path in corpus.sources()]
+        (drafts.held_out / "sources.json").write_text(json.dumps(sources))
+        meta = _describe(meta, drafts.training, drafts.held_out)
+        _write_stub(meta, drafts)
     say(f"data: ready, identity {meta['data']}")
 
 
-def _train_tokenizer(documents: Iterable[str], vocab_size: int) -> Any:
-    """Train a byte-level BPE tokenizer on the first `TOKENIZER_CHARACTERS` characters of these documents."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PATTERN), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[BOS],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-
-    def beginning() -> Iterator[str]:
-        left = TOKENIZER_CHARACTERS
-        for text in documents:
-            yield text
-            left -= len(text)
-            if left < 0:
-                return
-
-    tokenizer.train_from_iterator(beginning(), trainer)
-    return tokenizer
+def _write_stub(meta: dict[str, Any], drafts: Parts) -> None:
+    """Write data of the same shape, but with random tokens."""
+    for name in ("tokenizer.json", "token_bytes.npy"):
+        shutil.copyfile(drafts.training / name, drafts.stub / name)
+    stub = {**meta, "corpus": f"stub of {meta['corpus']}"}
+    for split, rows in STUB_ROWS.items():
+        place = drafts.stub_held_out if split in ("val", "hidden") else drafts.stub
+        tokens = random_tokens(rows * meta["sequence"] + 1, meta["vocab_size"])
+        stub[split], stub[f"{split}_sha256"] = write(place / f"{split}.npy", [tokens], 0)
+    _describe(stub, drafts.stub, drafts.stub_held_out)
 
 
-Tokens = np.ndarray[Any, np.dtype[np.uint16]]
-"""A piece of a token stream, of any length: (tokens,)."""
+def _describe(meta: dict[str, Any], training: Path, held_out: Path) -> dict[str, Any]:
+    """Write meta.json, and what belongs beside the held-out text; return the meta data with the identity."""
+    shutil.copyfile(training / "token_bytes.npy", held_out / "token_bytes.npy")
+    (held_out / "meta.json").write_text(json.dumps(meta))
+    meta = {**meta, "data": identity(held_out)}
+    for folder in (training, held_out):
+        (folder / "meta.json").write_text(json.dumps(meta))
+    return meta
 
 
-def token_stream(tokenizer: Any, documents: Iterable[str], bos: int, corpus: Corpus) -> Iterator[Tokens]:
-    """Give the tokens of a split piece by piece: each document after a BOS, or packed into rows (`pack`)."""
-    encoded = _encode(tokenizer, documents)
-    if corpus.packed:
-        yield from pack(encoded, corpus.sequence, bos)
-        return
-    for tokens in encoded:
-        yield np.array([bos], np.uint16)
-        yield tokens
+def _downloads(cache: Path) -> Path:
+    """Return the folder for downloads. Format 4 had it where trainers can read it: then it is moved."""
+    folder, older = cache / HELD_OUT / HUB, cache / HUB
+    folder.parent.mkdir(exist_ok=True)
+    if older.is_dir() and not folder.exists():
+        older.rename(folder)
+    return folder
 
 
-def _encode(tokenizer: Any, documents: Iterable[str]) -> Iterator[Tokens]:
-    """Give the tokens of each document; 512 documents at a time are encoded on all cores."""
-    iterator = iter(documents)
-    while batch := list(itertools.islice(iterator, 512)):
-        for encoding in tokenizer.encode_batch(batch, add_special_tokens=False):
-            yield np.array(encoding.ids, np.uint16)
+@contextlib.contextmanager
+def _drafts(parts: Parts) -> Iterator[Parts]:
+    """Make a folder beside each of the parts, to be filled; at the end all of them take their places.
 
-
-def pack(documents: Iterable[Tokens], length: int, bos: int, pool_size: int = 1000) -> Iterator[Tokens]:
-    """Fill rows of `length` tokens with documents, without padding. The last, incomplete row is dropped.
-
-    A row starts with the longest document in a pool of up to `pool_size`. Then comes, after a BOS, the
-    longest that still fits, and so on; where none fits, the shortest is cropped. A document longer than a row
-    is first cut into rows. A row's first document has no BOS here, because `Data` puts one before every row.
+    The folder for training comes last: a data set that has it is complete.
     """
-    pool: list[tuple[int, int, Tokens]] = []  # length, number of the document, tokens; sorted
-
-    def row() -> Tokens:
-        """Take documents out of the pool and return a row; it is short if the pool runs empty."""
-        parts = [pool.pop()[2]]
-        space = length - len(parts[0])
-        while space > 0:
-            at = bisect.bisect_left(pool, (space, -1)) - 1  # the longest that fits: fewer than `space` tokens
-            piece = pool.pop(at)[2] if at >= 0 else pool.pop(0)[2][: space - 1] if pool else None
-            if piece is None:
-                break
-            parts += [np.array([bos], np.uint16), piece]
-            space -= 1 + len(piece)
-        return np.concatenate(parts)
-
-    for number, tokens in enumerate(documents):
-        for start in range(0, len(tokens), length):
-            piece = tokens[start : start + length]
-            bisect.insort(pool, (len(piece), number, piece), key=lambda entry: entry[:2])
-        while len(pool) >= pool_size:
-            yield row()
-    while pool:
-        last = row()
-        if len(last) == length:
-            yield last
-
-
-def _write(path: Path, pieces: Iterable[Tokens], limit: int) -> tuple[int, str]:
-    """Write pieces of tokens to a .npy file, one after the other; return how many tokens, and their sha256.
-
-    At most `limit` tokens are written; 0 writes all. No split has to fit in memory: the header, which says
-    how many tokens there are, is written again at the end.
-    """
-    digest, count = hashlib.sha256(), 0
-    with path.open("wb") as file:
-        header = functools.partial(np.lib.format.write_array_header_1_0, file)
-        header({"descr": "<u2", "fortran_order": False, "shape": (10**15,)})
-        size = file.tell()
-        for piece in pieces:
-            part = piece[: limit - count] if limit else piece
-            digest.update(part.tobytes())
-            file.write(part.tobytes())
-            count += len(part)
-            if limit and count >= limit:
-                break
-        file.seek(0)
-        header({"descr": "<u2", "fortran_order": False, "shape": (count,)})
-        assert file.tell() == size, "headers of both sizes are padded to the same length"
-    return count, digest.hexdigest()
-
-
-def _token_bytes(tokenizer: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """Return the number of bytes of text that each token stands for, (V,); 0 for BOS.
-
-    In a byte-level vocabulary each character of a token's name stands for one byte. To decode the token first
-    would be wrong: part of a UTF-8 character becomes a replacement character, which has three bytes.
-    """
-    lengths = np.zeros(tokenizer.get_vocab_size(), np.int32)
-    for token, index in tokenizer.get_vocab().items():
-        lengths[index] = 0 if token == BOS else len(token)
-    return lengths
+    drafts = Parts(*(part.with_name(f"{part.name}.{os.getpid()}.draft") for part in parts))
+    for part, draft in zip(parts, drafts, strict=True):
+        for left in part.parent.glob(f"{part.name}.*.draft"):
+            shutil.rmtree(left, ignore_errors=True)  # this process has the lock: nobody writes there any more
+        draft.mkdir(parents=True)
+    try:
+        yield drafts
+        for path in [path for draft in drafts for path in draft.iterdir()]:
+            _sync(path)
+        for part, draft in zip(parts, drafts, strict=True):
+            shutil.rmtree(part, ignore_errors=True)
+            draft.rename(part)
+    finally:
+        for draft in drafts:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

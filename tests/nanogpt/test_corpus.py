@@ -38,9 +38,61 @@ def texts(count: int, seed: int = 0, length: int = 300) -> list[str]:
 
 
 def test_splits_of_sympy_share_no_document() -> None:
-    documents = corpus.split_sympy()
+    documents = corpus.split_sympy().documents
     for one, other in itertools.combinations(corpus.SPLITS, 2):
         assert not set(documents[one]) & set(documents[other])
+    assert sum(len(text) for text in documents["train"]) > 15_000_000
+
+
+def test_the_size_of_the_held_out_text_is_fixed() -> None:
+    documents = corpus.split_sympy().documents
+    assert sum(len(text.encode()) for text in documents["val"]) == corpus.VAL_BYTES
+    assert sum(len(text.encode()) for text in documents["hidden"]) == corpus.HIDDEN_BYTES
+
+
+def test_no_held_out_text_and_no_near_copy_of_it_is_trained_on() -> None:
+    """Three lines in a row of a held-out text are rarely in the training text too: import lists, licences."""
+
+    def windows(text: str) -> set[str]:
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return {w for i in range(len(lines) - 2) if len(w := "\n".join(lines[i : i + 3])) >= 80}
+
+    documents = corpus.split_sympy().documents
+    trained = set[str]().union(*map(windows, documents["train"] + documents["tune"]))
+    held_out = [windows(text) for text in documents["val"] + documents["hidden"]]
+    known = [len(parts & trained) / len(parts) for parts in held_out]
+    assert max(known) < 0.2
+    assert sum(len(parts & trained) for parts in held_out) < 0.03 * sum(map(len, held_out))
+
+
+def test_compiling_imports_no_file_that_is_held_out() -> None:
+    """Else torch.compile would fail behind the fence, which hides these files."""
+    code = """
+import sys, torch
+f = torch.compile(lambda x, w: torch.relu(x @ w).square().sum(), dynamic=True)
+for rows in (8, 12):
+    f(torch.randn(rows, 16), torch.randn(16, 16, requires_grad=True)).backward()
+modules = [m for name, m in sys.modules.items() if name.startswith("sympy")]
+print(*(getattr(m, "__file__", "") for m in modules), sep="\\n")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = set(done.stdout.splitlines())
+    assert len(imported) > 300
+    assert not imported & {str(path) for path in corpus.split_sympy().held_out}
+
+
+def test_copies_that_other_programs_keep_of_a_hubs_held_out_text_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HOME", raising=False)
+    assert corpus.find("climbmix").sources() == [
+        tmp_path / ".cache/autoresearch/data/shard_06542.parquet",
+        tmp_path / ".cache/huggingface/hub/datasets--karpathy--climbmix-400b-shuffle",
+    ]
+    assert corpus.find("tinystories").sources() == [
+        tmp_path / ".cache/huggingface/hub/datasets--roneneldan--TinyStories"
+    ]
 
 
 # --- folders ---

@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def independent(model: nn.Module, folder: Path, split: str) -> float:
     """Bits per byte by another way: one row at a time, float64, numpy alone after the logits."""
-    stream = np.load(folder / f"{split}.npy").astype(np.int64)
+    stream = np.load(prepare.held_out_folder(folder) / f"{split}.npy").astype(np.int64)
     lengths, nats, count = np.load(folder / "token_bytes.npy"), 0.0, 0
     for start in range(0, len(stream) - SEQUENCE, SEQUENCE):
         row = stream[start : start + SEQUENCE]
@@ -50,7 +50,7 @@ def test_the_number_equals_an_independent_computation(folder: Path) -> None:
     measured = measure(model, folder)
     assert measured.val_bpb == pytest.approx(independent(model, folder, "val"), abs=1e-6)
     assert measured.hidden_bpb == pytest.approx(independent(model, folder, "hidden"), abs=1e-6)
-    assert measured.data == identity(folder)
+    assert measured.data == identity(prepare.held_out_folder(folder))
 
 
 def test_the_secret_order_does_not_change_the_number(folder: Path) -> None:
@@ -87,7 +87,8 @@ def test_the_real_model_equals_an_independent_computation(
 
 @pytest.mark.parametrize("split", ["val", "hidden"])
 def test_the_evaluation_goes_over_a_split_once(split: str, data: prepare.Data) -> None:
-    held_out, stream = HeldOut(data.folder), np.load(data.folder / f"{split}.npy")
+    held_out = HeldOut(data.folder)
+    stream = np.load(prepare.held_out_folder(data.folder) / f"{split}.npy")
     rows = [held_out.row(split, i) for i in range(held_out.count(split))]
     inputs, targets = held_out.tensors(rows, CPU)
     assert np.array_equal(targets.flatten().numpy(), stream[: targets.numel()])

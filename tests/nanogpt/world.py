@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evaluation import identity
+import prepare
 
 VOCABULARY, SEQUENCE = 61, 32
 
@@ -24,23 +23,26 @@ def folder(
 ) -> Path:
     """A prepared data set of random tokens (of the first `tokens` of them only, where given).
 
-    A third of the vocabulary is one byte longer than the rest; token 0 is BOS and counts nothing.
+    A third of the vocabulary is one byte longer than the rest; token 0 is BOS and counts nothing. Its
+    held-out text and its stub lie where prepare.py puts them.
     """
-    path.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(5)
     meta: dict[str, int | str] = {
-        "format": 2, "vocab_size": vocabulary, "sequence": sequence, "packed": False, "bos": 0,
+        "format": 2, "corpus": "world", "vocab_size": vocabulary, "sequence": sequence, "packed": False,
+        "bos": 0,
     }  # fmt: skip
+    parts = prepare._parts(path)
+    for part in parts:
+        part.mkdir(parents=True, exist_ok=True)
     for split, count in {"train": 200, "tune": 2, "val": rows, "hidden": hidden_rows}.items():
         stream = generator.integers(1, tokens or vocabulary, count * sequence + 1).astype(np.uint16)
-        np.save(path / f"{split}.npy", stream)
+        np.save((parts.held_out if split in ("val", "hidden") else path) / f"{split}.npy", stream)
         meta[split] = len(stream)
     lengths = 1 + (np.arange(vocabulary) % 3 == 0).astype(np.int32)
     lengths[0] = 0
     np.save(path / "token_bytes.npy", lengths)
     (path / "tokenizer.json").write_text("{}")
-    (path / "meta.json").write_text(json.dumps(meta))
-    (path / "meta.json").write_text(json.dumps({**meta, "data": identity(path)}))
+    prepare._write_stub(prepare._describe(meta, path, parts.held_out), parts)
     return path
 
 

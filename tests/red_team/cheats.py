@@ -145,7 +145,7 @@ MODELS = [
 DATA = [
     Cheat(
         "trains on the validation text", "flag", "does not hold", TRAIN,
-        "data.streams['train'] = np.load(data.folder / 'val.npy')",
+        "data.streams['train'] = np.load(data.folder.parent / 'held-out' / data.folder.name / 'val.npy')",
         audit=True,
     ),
     Cheat(
