@@ -27,9 +27,12 @@ READABLE = (
     "nanogpt/fused.py",
     "nanogpt/clock.py",
     "nanogpt/evaluation.py",
+    "nanogpt/answers.py",
     "prepare.py",
 )
 """Files that agents may read where `readonly` is not set: what train.py imports, and what measures it."""
+JUDGE, ANSWERS = "nanogpt/judge.py", "nanogpt/answers.py"
+"""This project's own judge, and the program that answers it."""
 
 
 FINITE = sys.float_info.max
@@ -57,6 +60,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "starts a training in its slot; `{python}` is the interpreter that runs the engine")] = []
     prepare_command: Annotated[list[str], _about(
         "prepares the data, once before the first training and with network; empty: nothing to do")] = []
+    judge_command: Annotated[list[str], _about(
+        "measures the model that a training saved (docs/formats.md); empty: what it prints is taken")] = []
+    answers_command: Annotated[list[str], _about(
+        "loads that model with the candidate's code and answers the judge")] = []
     editable: Annotated[list[str], _about("the file that agents edit")] = []
     readonly: Annotated[list[str], _about("files that agents may read besides")] = []
     program: Annotated[str, _about("the file with your instructions to the agent")] = "program.md"
@@ -236,7 +243,7 @@ def _sentence(error: str, values: Mapping[str, Any]) -> str:
 
 def _fill(repository: Repository, commit: str, settings: Settings) -> Settings:
     """Set what is not set, as the files of the repository suggest. Raises `UsageError`."""
-    known = ("nanogpt/train.py", "train.py", *READABLE)
+    known = ("nanogpt/train.py", "train.py", JUDGE, ANSWERS, *READABLE)
     has = {path for path in known if repository.read(commit, path) is not None}
     editable = settings.editable or [p for p in ("nanogpt/train.py", "train.py") if p in has][:1]
     if not editable:
@@ -249,9 +256,17 @@ def _fill(repository: Repository, commit: str, settings: Settings) -> Settings:
         prepare = [PYTHON, "nanogpt/prepare.py"]
     elif not prepare and not settings.train_command and "prepare.py" in has and editable[0] == "train.py":
         prepare = [*train[:-1], "prepare.py"]  # autoresearch's own: does nothing if the data is there
-    readonly = settings.readonly or [p for p in READABLE if p in has]
+    judge, answers = settings.judge_command, settings.answers_command
+    if not judge and not settings.train_command and {JUDGE, ANSWERS} <= has:
+        judge, answers = [PYTHON, JUDGE], [PYTHON, ANSWERS]
     return msgspec.structs.replace(
-        settings, editable=editable, train_command=train, prepare_command=prepare, readonly=readonly
+        settings,
+        editable=editable,
+        train_command=train,
+        prepare_command=prepare,
+        judge_command=judge,
+        answers_command=answers,
+        readonly=settings.readonly or [p for p in READABLE if p in has],
     )
 
 
@@ -268,6 +283,8 @@ def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
         raise UsageError(f"`editable` must name one file, not {len(settings.editable)}")
     if repository.read(commit, settings.path) is None:
         raise UsageError(f"{settings.path} is not committed in {repository.root}: commit it first")
+    if bool(settings.judge_command) != bool(settings.answers_command):
+        raise UsageError("`judge_command` and `answers_command` belong together: set both or none")
     if settings.timeout_s and not settings.budget_s <= settings.timeout_s < math.inf:
         raise UsageError("the time-out must be at least the budget (0: twice the budget)")
     return settings

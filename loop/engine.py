@@ -264,6 +264,7 @@ class Engine:
             seat=started.seat,
             folder=TrainingFolder(self.paths.training(started.n, started.training)),
             editable=self.state.editable,
+            reference=models.claims(self.paths, self.state),
         )
 
     def _comparison(self, e: Experiment) -> Comparison:

@@ -228,15 +228,20 @@ class TrainingFinished(Event, frozen=True):
     total_seconds: float = 0.0
     summary: dict[str, float | str] = {}
     verified: bool = False
-    """`value` is from a sealed evaluation whose report has the right proof; else it was only printed."""
+    """`value` was measured by the judge; else the trainer printed it."""
     hidden: float | None = None
     """The metric on the hidden text, which no agent is told; None where the trainer has none."""
     flags: list[str] = []
     """Why this number cannot be kept, a sentence each; `loop.judging.trust` finds them."""
     data: str = ""
-    """Name of the data that the sealed evaluation measured on."""
-    excluded_seconds: float = 0.0
-    """Start-up and warm-up that the budget clock left out."""
+    """Name of the data that the judge measured on."""
+    used_seconds: float = 0.0
+    """From the trainer's start to its exit, on the clock that its budget counts: the wall's, or the CPU time
+    of all its processes. 0 where no judge measured."""
+    judge_seconds: float = 0.0
+    """How long the judge took."""
+    probes: int = 0
+    """How many of its claims the judge had proved."""
     model_bytes: int = 0
     """Size of the model that it saved; 0 when it saved none."""
 

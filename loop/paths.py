@@ -58,6 +58,10 @@ class RunPaths:
         """The folder of a seat's slot: it holds the code of the training that runs on the seat."""
         return self.folder / "slots" / str(number)
 
+    def frozen(self, number: int) -> Path:
+        """A second copy of that code, in which no trainer can write: the saved model is loaded with it."""
+        return self.folder / "slots" / f"{number}-frozen"
+
     def experiment(self, n: int) -> Path:
         return self.folder / "experiments" / f"{n:04d}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psutil
 
-from loop.training.programs.supervise import ticks
+from loop.training.programs.tree import ticks
 
 
 def alive(pid: int, started: int | None = None) -> bool:

@@ -94,8 +94,8 @@ class RunState(Struct):
         return self.experiment(self.incumbent).value if self.incumbent else None
 
     @property
-    def sealed(self) -> bool:
-        """The sealed evaluator measured the unchanged code: so it has to measure every candidate."""
+    def has_judge(self) -> bool:
+        """The judge measured the unchanged code: so it has to measure every candidate."""
         return any(t.finished is not None and t.finished.verified for t in self._baseline_trainings)
 
     @property

@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from loop import events as ev
 from loop.records.journal import Journal
-from loop.state import RunState, fold
+from loop.state import RunState
 
 Listener = Callable[[ev.Record], None]
 
@@ -21,13 +22,24 @@ Listener = Callable[[ev.Record], None]
 class Store:
     """The journal of one run, and the state that its records make."""
 
-    def __init__(self, journal: Journal) -> None:
-        """Replays what the journal holds. The journal's list of records is emptied, to save memory."""
-        self._journal = journal
-        self.state: RunState = fold(journal.records)
-        journal.records.clear()
+    def __init__(self, journal: Journal, state: RunState) -> None:
+        """`state` is what the journal's records have made."""
+        self._journal, self.state = journal, state
         self._listeners: list[Listener] = []
         self._changed = asyncio.Event()
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """The store of the journal at `path`, with the state that its records make.
+
+        Raises `JournalError` when the journal cannot be continued.
+        """
+        state = RunState()
+        return cls(Journal.open(path, state.apply), state)
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._journal.close()
 
     def listen(self, listener: Listener) -> None:
         """From now on, call `listener` with every record. Durable ones are on disk by then."""

@@ -142,9 +142,12 @@ def test_what_decides_is_pure(where: str) -> None:
 
 
 def test_programs_around_a_trainer_import_the_standard_library_alone() -> None:
-    """They are what is shipped to another machine."""
-    for path in files("loop/training/programs"):
-        assert {name.split(".")[0] for name in imported(path)} <= sys.stdlib_module_names, path
+    """And each other. They are what is shipped to another machine."""
+    room = files("loop/training/programs")
+    for path in room:
+        names = {name for name in imported(path) if not f"{name}.".startswith("loop.training.programs.")}
+        beside = {other.stem for other in room}
+        assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names | beside, path
 
 
 def test_only_two_modules_choose_an_executor() -> None:

@@ -91,7 +91,7 @@ def caveats(state: RunState) -> list[str]:
             f"One training's standard deviation is {noise.deviation:.6f}, from {noise.degrees} reruns."
         )
     if printed:
-        lines.append(f"{printed} values were read from printed text, not from the sealed evaluation.")
+        lines.append(f"{printed} values were read from printed text, not measured by a judge.")
     lines += [f"#{e.n}: {e.evidence}" for e in state.experiments if e.phase == "keep" and e.evidence]
     lines.append("Values are comparable only on the same data, budget, machine and torch version.")
     return lines

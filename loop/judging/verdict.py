@@ -98,8 +98,8 @@ def judge(state: RunState, e: Experiment, rules: Rules) -> Verdict | Rerun:
             return Verdict("crash", None, memory_gb, None, reason)
         return Verdict("discard", value, memory_gb, None, f"a rerun failed: {reason}", trainings=len(values))
     assert value is not None, "the last training has a value"
-    if state.sealed and not ended.verified:
-        reason = f"unverified: {state.metric} was printed, but prepare.evaluate did not measure it"
+    if state.has_judge and not ended.verified:
+        reason = f"unverified: {state.metric} was printed, but the judge did not measure it"
         return Verdict("crash", None, memory_gb, None, reason)
     flagged = "; ".join([*ended.flags, *unlike_baseline(state, last)])
     if state.incumbent is None:  # the unchanged code cannot cheat: what it shows is the machine's doing

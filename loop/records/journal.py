@@ -10,7 +10,7 @@ import errno
 import gc
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,21 +26,26 @@ T = TypeVar("T")
 class Journal:
     """A journal that is open for appending. Only the engine that holds `engine.lock` opens it."""
 
-    def __init__(self, path: Path, records: list[ev.Record]) -> None:
+    def __init__(self, path: Path, seq: int) -> None:
         self.path = path
-        self.records = records
-        self.seq = records[-1].seq if records else 0
+        self.seq = seq
+        """Number of the last record."""
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     @classmethod
-    def open(cls, path: Path) -> Journal:
-        """Open a journal, or create it; a torn last line is cut off.
+    def open(cls, path: Path, take: Callable[[ev.Record], object] = lambda record: None) -> Journal:
+        """Open a journal, or create it; a torn last line is cut off. `take` gets its records one by one.
 
-        Raises `JournalError` when a line cannot be understood.
+        A long journal is not kept in memory. Raises `JournalError` when a line cannot be understood.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         repair(path)
-        return cls(path, read(path))
+        seq = 0
+        with _no_collection():
+            for record in _read(path):
+                take(record)
+                seq = record.seq
+        return cls(path, seq)
 
     def append(self, event: ev.DurableEvent) -> ev.Record:
         """Give the event the next number and write it; on return it survives a power cut.
@@ -69,13 +74,15 @@ def repair(path: Path) -> int:
     """Cut off a last line without a newline: its writer was killed. Returns how many bytes were cut off."""
     if not path.exists():
         return 0
-    data = path.read_bytes()
-    keep = data.rfind(b"\n") + 1
-    if keep < len(data):
+    torn = b""
+    with path.open("rb") as file:
+        for line in file:
+            torn = line if not line.endswith(b"\n") else b""
+    if torn:
         with path.open("r+b") as file:
-            file.truncate(keep)
+            file.truncate(path.stat().st_size - len(torn))
             os.fsync(file.fileno())
-    return len(data) - keep
+    return len(torn)
 
 
 def read(path: Path) -> list[ev.Record]:
@@ -83,10 +90,8 @@ def read(path: Path) -> list[ev.Record]:
 
     Raises `JournalError` when a line cannot be understood, or when records are missing.
     """
-    if not path.exists():
-        return []
     with _no_collection():
-        return _read(path)
+        return list(_read(path))
 
 
 def decode(line: bytes) -> ev.Record:
@@ -118,7 +123,7 @@ def stream(path: Path, kind: type[T]) -> Iterator[T]:
 def _no_collection() -> Iterator[None]:
     """Switch the garbage collector off: its searches take longer than reading a long journal.
 
-    Decoded records are all kept, so there is no garbage among them to find.
+    What is decoded is kept, so there is hardly any garbage to find.
     """
     collecting = gc.isenabled()
     gc.disable()
@@ -129,9 +134,17 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _read(path: Path) -> list[ev.Record]:
-    records: list[ev.Record] = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+def _read(path: Path) -> Iterator[ev.Record]:
+    """The records of a journal one by one. Raises `JournalError` where one cannot be understood."""
+    if path.exists():
+        with path.open("rb") as file:
+            yield from _checked(path, file)
+
+
+def _checked(path: Path, lines: Iterable[bytes]) -> Iterator[ev.Record]:
+    for number, line in enumerate(lines, 1):
+        if not line.endswith(b"\n"):
+            return
         try:
             record = decode(line)
         except msgspec.DecodeError as error:
@@ -143,9 +156,8 @@ def _read(path: Path) -> list[ev.Record]:
             raise JournalError(
                 f"{path} has format {record.event.format}: update autoresearch-tui to continue it"
             )
-        if record.seq != len(records) + 1:
+        if record.seq != number:
             raise JournalError(
                 f"{path}, line {number} has number {record.seq}: records are missing before it"
             )
-        records.append(record)
-    return records
+        yield record

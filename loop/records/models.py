@@ -6,6 +6,7 @@ Which models are worth keeping is decided from the state (`loop.experiment.worth
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from loop.paths import RunPaths
 from loop.records.training_folder import TrainingFolder
@@ -31,6 +32,13 @@ async def thin(paths: RunPaths, state: RunState) -> None:
 def _delete(paths: RunPaths, given_up: list[tuple[int, int]]) -> None:
     for n, training in given_up:
         TrainingFolder(paths.training(n, training)).remove_model()
+
+
+def claims(paths: RunPaths, state: RunState) -> Path | None:
+    """The file with what the incumbent's model claimed for each held-out token; None when there is none."""
+    trainings = state.experiment(state.incumbent).trainings if state.incumbent else []
+    found = [TrainingFolder(paths.training(t.started.n, t.number)).claims for t in trainings]
+    return next((path for path in reversed(found) if path.exists()), None)
 
 
 def find(paths: RunPaths, state: RunState, n: int) -> TrainingFolder | None:

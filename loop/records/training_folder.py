@@ -6,7 +6,9 @@
     metrics.jsonl    the progress lines of run.log as `Progress` events; the engine writes it meanwhile
     out/             the only part of this folder that the trainer can write
     out/model.pt     the model that the trainer saved; beside it the tokenizer.json and meta.json of its data
-    out/result.json  report of the sealed evaluation (`Sealed`); there is none when the trainer is not ours
+    trained.json     how the trainer ended, once it ended well and its model is to be judged
+    judge/           what the judge leaves: judged.json (`Judged`), and claims.npy for the next judge
+    judge.log        what the candidate's code printed while it was asked; for humans, never for agents
     exit.json        how the training ended (`Exit`); the supervisor writes it last
 
 From these files a restarted engine goes on with a training that outlived the engine before it.
@@ -15,22 +17,18 @@ From these files a restarted engine goes on with a training that outlived the en
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import math
 import os
-import secrets
 import shutil
 from pathlib import Path
 
 import msgspec
 
 from loop import events as ev
-from loop.judging.trust import Sealed
 from loop.records import journal
 from loop.records.shaped_file import copy_shaped, read_shaped, remove_shaped, size_of_shaped
 
-RESULT_MOST = 64 * 1024
-"""Bytes that a sealed result may have; the evaluator's own has some hundred."""
+JUDGED_MOST = 64 * 1024
+"""Bytes that the judge's report may have; its own has some hundred."""
 LOG_END = 256 * 1024
 """How many bytes of a log's end are read for the summary, and sent to a client."""
 
@@ -68,6 +66,38 @@ class Fence(msgspec.Struct, frozen=True):
     """Device files that the trainer may use, such as those of the GPUs."""
 
 
+class Answerer(msgspec.Struct, frozen=True):
+    """A process of the candidate's code that answers the judge: the claimant, or the witness."""
+
+    env: dict[str, str]
+    """Its whole environment."""
+    fence: Fence
+
+
+class Judge(msgspec.Struct, frozen=True):
+    """Who measures the model that a trainer saved, and how. docs/verdicts.md says why the number holds."""
+
+    command: list[str]
+    """The judge's program: part of the repository, but never a candidate's code. Added to it are
+    `--claimant Q A --witness Q A` (file descriptors to write questions to and to read answers from) and
+    `words`."""
+    words: list[str]
+    env: dict[str, str]
+    """The judge's whole environment."""
+    cwd: str
+    """Folder with the candidate's files, in which no trainer can write."""
+    answers: list[str]
+    """Starts a process that loads the model with the candidate's code and answers questions."""
+    answerers: list[Answerer]
+    """The claimant and the witness. The second starts when the first and all that it started are dead."""
+    model: str
+    """The file that the trainer saved."""
+    log: str
+    """File that takes what the candidate's code prints. It has seen held-out text: no agent may read it."""
+    timeout_s: float
+    """Seconds after which a judgement that still goes on is ended."""
+
+
 class Spec(msgspec.Struct, frozen=True):
     """What a supervisor (`loop/training/programs/supervise.py`) is to run, and within which limits."""
 
@@ -76,7 +106,7 @@ class Spec(msgspec.Struct, frozen=True):
     cwd: str
     """Folder that the command starts in: the slot, which holds the candidate's files."""
     env: dict[str, str]
-    """The trainer's whole environment, but for the nonce."""
+    """The trainer's whole environment."""
     log: str
     """File that takes what the trainer prints."""
     exit: str
@@ -98,8 +128,10 @@ class Spec(msgspec.Struct, frozen=True):
     """Disk space that its files may take together; 0: no limit."""
     folders: list[str] = []
     """Folders whose files count against `disk_gb`."""
-    proof: str = ""
-    """SHA-256 of the nonce that the report of the sealed evaluation must hold. The nonce is in no file."""
+    trained: str = ""
+    """File that takes how the trainer ended, when its model is to be judged."""
+    judge: Judge | None = None
+    """None: nobody measures the model, and the number that the trainer prints is taken."""
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -114,6 +146,38 @@ class Exit(msgspec.Struct, frozen=True):
     """Seconds since the epoch."""
     ended: float
     """`started` plus the seconds that went by, even if the system's clock was set meanwhile."""
+    trainer_seconds: float = 0.0
+    """From the trainer's start to its exit."""
+    cpu_seconds: float = 0.0
+    """CPU time of the trainer and of all processes that it started."""
+    judge_seconds: float = 0.0
+    """How long the model was judged."""
+    judge_failed: bool = False
+    """The judge did not do its work, so nothing is known of the model."""
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """What the judge found; nanogpt/judge.py writes it."""
+
+    val_bpb: float | None = None
+    """The metric, on text that the research is judged by; None when there is no number to believe."""
+    hidden_bpb: float | None = None
+    """The metric on the hidden text, which no agent is told."""
+    data: str = ""
+    """Name of the data that it was measured on, made from its content."""
+    refused: str = ""
+    """Why the number is not believed, in a sentence; empty when it is."""
+    failed: str = ""
+    """Why there is no number: the candidate's code did not answer, in a sentence."""
+    probes: int = 0
+    """How many claims were proved."""
+    worst: float = 0.0
+    """By how much a claim was better than its proof, at most, in nats."""
+    bias: float = 0.0
+    """By how much claims were better than their proofs on average, in nats."""
+    claim_s: float = 0.0
+    """Seconds that the claimant took for all its answers; `proof_s` are the witness's."""
+    proof_s: float = 0.0
 
 
 class TrainingFolder:
@@ -126,19 +190,28 @@ class TrainingFolder:
         self.log = folder / "run.log"
         self.metrics = folder / "metrics.jsonl"
         self.out = folder / "out"
-        self.result = self.out / "result.json"
         self.model = self.out / "model.pt"
+        self.trained = folder / "trained.json"
+        self.judge = folder / "judge"
+        self.judged = self.judge / "judged.json"
+        self.claims = self.judge / "claims.npy"
+        self.judge_log = folder / "judge.log"
         self.exit = folder / "exit.json"
 
-    def reset(self) -> None:
-        """Make the folder, or empty it: a training that starts again finds nothing of its last attempt."""
+    def reset(self, *, keep_trained: bool = False) -> None:
+        """Make the folder, or empty it: a training that starts again finds nothing of its last attempt.
+
+        With `keep_trained` what the trainer left stays, so that only the judge has to start again.
+        """
+        stay = {self.out, self.trained, self.log, self.metrics} if keep_trained else set()
         self.folder.mkdir(parents=True, exist_ok=True)
-        for path in self.folder.iterdir():
+        for path in set(self.folder.iterdir()) - stay:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        self.out.mkdir()
+        self.out.mkdir(exist_ok=True)
+        self.judge.mkdir()
         self.log.touch()
 
     def read_exit(self, commit: str) -> Exit | None:
@@ -155,10 +228,27 @@ class TrainingFolder:
             return found if found.outcome != "stopped" else None
         return None
 
-    def read_result(self) -> Sealed | None:
-        """The report of the sealed evaluation; None when there is none with the right proof."""
+    def has_trained(self, commit: str) -> bool:
+        """The trainer of `commit` ended well, and its model has not been judged yet."""
         spec = self._read_spec()
-        return read_sealed(self.result, spec.proof) if spec else None
+        return spec is not None and spec.commit == commit and self.trained.exists()
+
+    def read_variable(self, name: str) -> str:
+        """A variable of the trainer's environment; empty when it has none of this name."""
+        spec = self._read_spec()
+        return spec.env.get(name, "") if spec else ""
+
+    def has_judge(self) -> bool:
+        """There is a judge for this training, so no number counts but the one that it finds."""
+        spec = self._read_spec()
+        return spec is not None and spec.judge is not None
+
+    def read_judged(self) -> Judged | None:
+        """What the judge found; None when it left nothing."""
+        content = read_shaped(self.judged, JUDGED_MOST)
+        with contextlib.suppress(msgspec.DecodeError):
+            return msgspec.json.decode(content or b"", type=Judged)
+        return None
 
     def model_bytes(self) -> int:
         """The size of the model that the trainer saved; 0 when there is none.
@@ -169,9 +259,13 @@ class TrainingFolder:
         return size_of_shaped(self.model, MODEL_MOST) or 0
 
     def remove_model(self) -> None:
-        """Delete the model, or what is in its place. A folder is none and stays; so does what fails."""
+        """Delete the model, or what is in its place, and what it claimed.
+
+        A folder is no model and stays; so does what fails.
+        """
         for name in (self.model.name, f"{self.model.name}.draft", *BESIDE_MODEL):
             remove_shaped(self.out / name)
+        remove_shaped(self.claims)
 
     def copy_model(self, folder: Path) -> list[Path]:
         """Copy the model and the files beside it into `folder`; returns the copies, the model's first.
@@ -193,28 +287,6 @@ class TrainingFolder:
         with contextlib.suppress(OSError, msgspec.DecodeError):
             return msgspec.json.decode(self.spec.read_bytes(), type=Spec)
         return None
-
-
-def proof_of(nonce: str) -> str:
-    """The SHA-256 of a nonce.
-
-    The engine gives each training a nonce, a secret number used once, and keeps only this on disk: no trainer
-    can read there what the report of its sealed evaluation has to hold.
-    """
-    return hashlib.sha256(nonce.encode()).hexdigest()
-
-
-def read_sealed(path: Path, proof: str) -> Sealed | None:
-    """The report of the sealed evaluation in `path`.
-
-    None when there is none, when its nonce does not have this proof, and when its metric is not finite.
-    """
-    content = read_shaped(path, RESULT_MOST)
-    with contextlib.suppress(msgspec.DecodeError):
-        sealed = msgspec.json.decode(content or b"", type=Sealed)
-        if secrets.compare_digest(proof_of(sealed.nonce), proof):
-            return sealed if math.isfinite(sealed.val_bpb) else None
-    return None
 
 
 def read_curve(metrics: Path, points: int = 200) -> list[ev.CurvePoint]:

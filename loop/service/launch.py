@@ -24,12 +24,12 @@ from loop.config import Settings
 from loop.engine import Engine
 from loop.errors import BranchMoved, UsageError, describe
 from loop.paths import RunPaths
-from loop.records.journal import Journal
 from loop.records.repository import Repository, branch_of
 from loop.service.attach import START_PATIENCE_S, EngineInfo, engine_runs, info, lock
 from loop.service.notify import Notifier
 from loop.service.server import Server
 from loop.service.telemetry import watch
+from loop.state import RunState
 from loop.store import Store
 from loop.training.local import LocalExecutor
 
@@ -158,14 +158,14 @@ def run_engine(
     with lock(paths):
         repository.clear_stale_locks(paths.tag)
         _check_branch(repository, paths)
-        journal = Journal.open(paths.journal)
+        store = Store.open(paths.journal)
         paths.info.unlink(missing_ok=True)
         try:
-            return asyncio.run(_run(settings, paths, repository, journal, headless, say))
+            return asyncio.run(_run(settings, paths, repository, store, headless, say))
         except BranchMoved as error:
             raise UsageError(str(error)) from error
         finally:
-            journal.close()
+            store.close()
             paths.info.unlink(missing_ok=True)
 
 
@@ -173,12 +173,12 @@ async def _run(
     settings: Settings,
     paths: RunPaths,
     repository: Repository,
-    journal: Journal,
+    store: Store,
     headless: bool,
     say: Callable[[ev.Record], None],
 ) -> int:
+    _check_judge(settings, repository, store.state)
     agent = make_agent(settings, os.environ)
-    store = Store(journal)
     notifier = Notifier(os.environ, store.show)
     server = Server(paths.socket())
     store.listen(server.publish)
@@ -229,6 +229,23 @@ def _created(settings: Settings, paths: RunPaths, repository: Repository) -> ev.
         settings.metric,
         settings.direction,
     )
+
+
+def _check_judge(settings: Settings, repository: Repository, state: RunState) -> None:
+    """Raise `UsageError` when the code of a run that goes on has no judge, but its numbers need one.
+
+    Versions before 0.2.0 measured in the trainer's own process, which is not believed any more.
+    """
+    if not state.tag:
+        return
+    scripts = [word for word in settings.judge_command if word.endswith(".py")]
+    missing = [path for path in scripts if repository.read(state.incumbent_commit, path) is None]
+    if missing or (state.has_judge and not scripts):
+        what = missing[0] if missing else "`judge_command`"
+        raise UsageError(
+            f"run {state.tag} was begun without {what}, and no other measurement is believed: "
+            "start a new run with --tag"
+        )
 
 
 def _check_branch(repository: Repository, paths: RunPaths) -> None:

@@ -9,6 +9,7 @@ passes.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
@@ -54,6 +55,8 @@ class Job(Struct, frozen=True):
     """The training's folder on the engine's disk."""
     editable: str
     """The one file of the commit that may differ from the incumbent's."""
+    reference: Path | None = None
+    """What the incumbent's model claimed: the judge looks where this one claims to be better."""
 
 
 class Ended(Struct, frozen=True):

@@ -176,7 +176,7 @@ def make_fresh_folders(
     return {
         "HOME": str(home),
         "TMPDIR": str(scratch),
-        "AUTORESEARCH_CACHE": str(data[0]),
+        **({"AUTORESEARCH_CACHE": str(data[0])} if data else {}),
         "XDG_CACHE_HOME": str(home / ".cache"),
         "XDG_CONFIG_HOME": str(home / ".config"),
         "XDG_DATA_HOME": str(home / ".local/share"),

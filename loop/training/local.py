@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import platform
-import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path, PurePosixPath
@@ -17,10 +16,9 @@ from msgspec import Struct
 
 from loop.config import Settings
 from loop.paths import RunPaths
-from loop.records import training_folder
 from loop.records.repository import Repository
 from loop.records.training_folder import Fence, Spec
-from loop.training import fence, prepare, slot, supervisor
+from loop.training import evaluation, fence, prepare, slot, supervisor
 from loop.training.executor import Ended, Job, Lost, Machine, Show
 from loop.training.supervisor import KEY, Standby, Supervisor
 
@@ -52,8 +50,12 @@ class _Seat:
 
     def __init__(self, paths: RunPaths, number: int) -> None:
         self.slot = slot.Slot(paths.slot(number))
+        self.frozen = slot.Slot(paths.frozen(number))
+        """The same files once more, out of the trainer's reach: the saved model is loaded with them."""
         self.scratch = paths.scratch(number)
         """Temporary files and the home folder of the training in this seat."""
+        self.answerers = [paths.scratch(f"{number}-claimant"), paths.scratch(f"{number}-witness")]
+        """The same for the two processes that answer the judge."""
         self.lock = paths.folder / f"slot-{number}.lock"
         """File that is locked while a training runs here, whichever engine started it."""
         self.busy = asyncio.Lock()
@@ -140,13 +142,14 @@ class LocalExecutor:
             return living
         await _in_thread(supervisor.end_orphans, job.folder)
         await _in_thread(seat.slot.export, self._repository, job.commit)
-        nonce = secrets.token_hex(16)
-        spec = await _in_thread(self._spec, seat, job, training_folder.proof_of(nonce))
+        if self._settings.judge_command:
+            await _in_thread(seat.frozen.export, self._repository, job.commit)
+        spec = await _in_thread(self._spec, seat, job)
         standby, seat.standby = seat.standby, None
         if standby:
             with contextlib.suppress(BrokenPipeError):  # it has been killed: a new one will do
-                return standby.start(job.folder, spec, nonce)
-        return Standby(seat.lock).start(job.folder, spec, nonce)
+                return standby.start(job.folder, spec)
+        return Standby(seat.lock).start(job.folder, spec)
 
     async def follow(self, job: Job) -> Ended | Lost:
         training = self._under_way[job.key]
@@ -189,15 +192,16 @@ class LocalExecutor:
                 seat.standby.dismiss()
                 seat.standby = None
             if supervisor.is_free(seat.lock):
-                with contextlib.suppress(OSError):
-                    await _in_thread(slot.remove, seat.scratch)
+                for folder in (seat.scratch, *seat.answerers):
+                    with contextlib.suppress(OSError):
+                        await _in_thread(slot.remove, folder)
         self._repository.close()
 
     # --- what a training is given ---
 
-    def _spec(self, seat: _Seat, job: Job, proof: str) -> Spec:
+    def _spec(self, seat: _Seat, job: Job) -> Spec:
         settings = self._settings
-        fenced = self._support is not None
+        scratch = [seat.scratch, *seat.answerers] if self._support is not None else []
         return Spec(
             command=settings.command(settings.train_command),
             cwd=str(seat.slot.folder),
@@ -210,21 +214,33 @@ class LocalExecutor:
             commit=job.commit,
             fence=self._fence(seat, job),
             disk_gb=settings.disk_gb,
-            folders=[str(seat.slot.folder), str(job.folder.out), *([str(seat.scratch)] if fenced else [])],
-            proof=proof,
+            folders=[str(folder) for folder in (seat.slot.folder, job.folder.out, *scratch)],
+            trained=str(job.folder.trained),
+            judge=evaluation.judge(
+                settings,
+                self._support,
+                folder=job.folder,
+                frozen=seat.frozen.folder,
+                scratch=seat.answerers,
+                variables={KEY: job.key, **self._uv_variables()},
+                read=list(self._uv.values()),
+                reference=job.reference,
+            ),
         )
+
+    def _uv_variables(self) -> dict[str, str]:
+        """Variables with which uv uses what `prepare` has installed, and installs nothing."""
+        return {**self._uv, "UV_NO_SYNC": "1", "UV_OFFLINE": "1"} if self._uv else {}
 
     def _variables(self, seat: _Seat, job: Job) -> dict[str, str]:
         """Environment variables for one training; the folders that they name are created."""
         variables = {
             "AUTORESEARCH_BUDGET_S": f"{job.budget_s:g}",
             "AUTORESEARCH_SEED": str(job.seed),
-            "AUTORESEARCH_RESULT": str(job.folder.result),
             "AUTORESEARCH_MODEL_FILE": str(job.folder.model),
             KEY: job.key,
+            **self._uv_variables(),
         }
-        if self._uv:
-            variables |= {**self._uv, "UV_NO_SYNC": "1", "UV_OFFLINE": "1"}
         if self._support is not None:
             variables |= fence.make_fresh_folders(
                 seat.scratch, cache=self._paths.compiled, data=self._data, environ=os.environ
@@ -257,9 +273,11 @@ class LocalExecutor:
 
 
 def _interrupted(job: Job) -> bool:
-    """The training has no end of its own: it has not run to the end, or it was killed from outside."""
+    """The training has no end of its own: it was killed from outside, or the judge did not do its work."""
     found = job.folder.read_exit(job.commit)
-    return found is None or (found.exit_code == -signal.SIGKILL and found.outcome == "crashed")
+    if found is None or found.judge_failed:
+        return True
+    return found.exit_code == -signal.SIGKILL and found.outcome == "crashed"
 
 
 def _machine_gb() -> float:

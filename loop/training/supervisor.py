@@ -21,7 +21,7 @@ import psutil
 
 from loop import processes
 from loop.records.training_folder import Spec, TrainingFolder
-from loop.training.programs import supervise
+from loop.training.programs import supervise, tree
 from loop.training.slot import remove
 
 KEY = "AUTORESEARCH_TRAINING"
@@ -73,28 +73,29 @@ class Standby:
         finally:
             os.close(orders)
 
-    def start(self, files: TrainingFolder, spec: Spec, nonce: str = "") -> Supervisor:
-        """Let it train; from here on it outlives the engine.
+    def start(self, files: TrainingFolder, spec: Spec) -> Supervisor:
+        """Let it train; from here on it outlives the engine. What has trained already is only judged.
 
-        `nonce` is the secret with which the trainer proves its result. It goes through the pipe, so that it
-        is never on disk. The supervisor shares the seat's lock, which is taken here and held as long as it
-        lives: even if the engine is killed in this moment, no other engine can start a training in the seat.
+        The supervisor shares the seat's lock, which is taken here and held as long as it lives: even if the
+        engine is killed in this moment, no other engine can start a training in the seat.
 
         Raises BlockingIOError when something trains in the seat already, BrokenPipeError when the waiting
         process has been killed, and other OSErrors of the disk; in all these cases the process is dismissed.
         """
         try:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove(files.out)  # the one part of the folder where an earlier attempt's trainer could write
-            files.reset()
+            trained = files.has_trained(spec.commit)
+            if not trained:
+                remove(files.out)  # the one part of the folder where an earlier attempt's trainer could write
+            files.reset(keep_trained=trained)
             files.spec.write_bytes(msgspec.json.encode(spec))
-            self._pipe.write(f"{nonce} {files.spec}\n".encode())
+            self._pipe.write(f"{files.spec}\n".encode())
         except OSError:
             self.dismiss()
             raise
         self._pipe.close()
         self._held.close()
-        return Supervisor(self._process.pid, supervise.ticks(self._process.pid))
+        return Supervisor(self._process.pid, tree.ticks(self._process.pid))
 
     def dismiss(self) -> None:
         """End the waiting process without a training."""
@@ -144,10 +145,10 @@ def is_free(lock: Path) -> bool:
 def end_orphans(files: TrainingFolder) -> int:
     """Kill the processes of a training whose supervisor was itself killed; returns how many there were.
 
-    Nothing tells whose children they were, but the environment of each names the result file of its training.
+    Nothing tells whose children they were, but the environment of each holds the key of its training.
     """
-    variable = f"AUTORESEARCH_RESULT={files.result}".encode()
-    return _kill(lambda environment: variable in environment)
+    key = files.read_variable(KEY)
+    return _kill(lambda environment: f"{KEY}={key}".encode() in environment) if key else 0
 
 
 def sweep(identity: str, known: Collection[str]) -> int:
@@ -193,7 +194,7 @@ async def ended(supervisor: Supervisor) -> None:
         fd = os.pidfd_open(supervisor.pid)
         loop = asyncio.get_running_loop()
         try:
-            if supervise.ticks(supervisor.pid) != supervisor.ticks:
+            if tree.ticks(supervisor.pid) != supervisor.ticks:
                 return  # it has been gone for so long that its pid belongs to another process
             gone = asyncio.Event()
             loop.add_reader(fd, gone.set)

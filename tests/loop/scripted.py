@@ -14,7 +14,6 @@ from loop import events as ev
 from loop.agents.base import Agent, Emit, Proposal, ResearchContext
 from loop.engine import Engine
 from loop.paths import RunPaths
-from loop.records.journal import Journal
 from loop.records.repository import Repository
 from loop.store import Store
 from loop.training.local import LocalExecutor
@@ -56,10 +55,9 @@ class Bench:
         self.repository = Repository.discover(root)
         self.paths = RunPaths(root, tag)
         self.paths.create()
-        self.journal = Journal.open(self.paths.journal)
         settings = config.load(self.repository, self.repository.head(), flags, {"PATH": os.environ["PATH"]})
         self.records: list[ev.Record] = []
-        self.store = Store(self.journal)
+        self.store = Store.open(self.paths.journal)
         self.store.listen(self.records.append)
         self.engine = Engine(
             settings,
@@ -91,7 +89,7 @@ class Bench:
             self.close()
 
     def close(self) -> None:
-        self.journal.close()
+        self.store.close()
         self.repository.close()
 
     def events(self, kind: type[E]) -> list[E]:

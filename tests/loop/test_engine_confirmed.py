@@ -146,7 +146,7 @@ def told(e: Any) -> tuple[Any, ...]:
 
 def kill_at(bench: Bench, count: int) -> None:
     """Let the journal's `count`-th record be the engine's last act."""
-    append = bench.journal.append
+    append = bench.store._journal.append
 
     def append_and_die(event: ev.DurableEvent) -> ev.Record:
         record = append(event)
@@ -154,4 +154,4 @@ def kill_at(bench: Bench, count: int) -> None:
             raise Killed
         return record
 
-    bench.journal.append = append_and_die  # type: ignore[method-assign]
+    bench.store._journal.append = append_and_die  # type: ignore[method-assign]

@@ -225,10 +225,10 @@ async def test_a_lock_on_the_branch_stops_the_rows_and_nothing_else(repository: 
         "os.mkdir(result); os.chmod(result, 0)",
     ],
 )
-async def test_whatever_a_training_leaves_in_the_place_of_its_result_the_loop_goes_on(
+async def test_whatever_a_training_leaves_in_the_place_of_its_model_the_loop_goes_on(
     repository: Path, trick: str
 ) -> None:
-    leave = f"result = os.environ['AUTORESEARCH_RESULT']\n{trick}\nX = 3.0"
+    leave = f"result = os.environ['AUTORESEARCH_MODEL_FILE']\n{trick}\nX = 3.0"
     agent = ScriptedAgent(lambda c: Proposal("leaves something", c.source.replace("X = 3.0", leave)))
     bench = Bench(repository, agent, max_experiments=2, baseline_runs=1, rule="improved", audit="report")
     assert await bench.run() == "limit reached: 2 experiments"

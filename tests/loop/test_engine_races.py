@@ -136,7 +136,7 @@ async def test_a_full_disk_does_not_pay_for_a_proposal_without_counting_it(
 
     agent = ScriptedAgent(script)
     bench = Bench(repository, agent, max_experiments=2, baseline_runs=1)
-    append = bench.journal.append
+    append = bench.store._journal.append
     failed: list[ev.CandidateCommitted] = []
 
     def full(event: ev.DurableEvent) -> ev.Record:
@@ -145,7 +145,7 @@ async def test_a_full_disk_does_not_pay_for_a_proposal_without_counting_it(
             raise OSError(28, "No space left on device")
         return append(event)
 
-    monkeypatch.setattr(bench.journal, "append", full)
+    monkeypatch.setattr(bench.store._journal, "append", full)
     await bench.run()
     assert len(failed) == 3
     assert bench.engine.state.usage.dollars == len([c for c in agent.contexts if c.n == 2])

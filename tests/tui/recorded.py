@@ -109,7 +109,21 @@ class Script:
         )
         delta = value - best if value is not None and best is not None else None
         return self.add(
-            ev.TrainingFinished(n, 1, outcome, reason, 0, value, 60.3, 300.0, 325.0, {"depth": 8.0}, True),
+            ev.TrainingFinished(
+                n,
+                1,
+                outcome,
+                reason,
+                0,
+                value,
+                60.3,
+                300.0,
+                325.0,
+                {"depth": 8.0},
+                True,
+                judge_seconds=14.0,
+                probes=96,
+            ),
             ev.Judged(
                 n,
                 status,

@@ -198,8 +198,11 @@ def trainings(e: Experiment, state: RunState) -> list[Item]:
             found.append(Item(Content.styled("  under way", "$training")))
             continue
         measured = f"  {ended.outcome}   {metric(ended.value)}   {ended.memory_gb:.1f} GB"
-        sealed = "measured by the sealed evaluation" if ended.verified else "as printed by the script"
-        found.append(Item(Content.styled(f"{measured}   {sealed}", "$measure")))
+        source = "as printed by the script"
+        if ended.verified:
+            proved = f"{ended.probes} claims proved"
+            source = f"measured by the judge in {ended.judge_seconds:.0f} s, {proved}"
+        found.append(Item(Content.styled(f"{measured}   {source}", "$measure")))
         if ended.model_bytes:
             fate = "kept" if (e.n, training.number) in state.models else "deleted"
             found.append(Item(Content.styled(f"  model of {short(ended.model_bytes)}B {fate}", "$neutral")))

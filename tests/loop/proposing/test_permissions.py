@@ -8,14 +8,13 @@ from pathlib import Path
 from loop import events as ev
 from loop.agents.base import Wish
 from loop.proposing.permissions import Permissions
-from loop.records.journal import Journal
 from loop.store import Store
 
 GRANTED, REFUSED = Wish("edit train.py", "edit", ["train.py"], True), Wish("rm -rf", "execute", [], False)
 
 
 def permissions(tmp_path: Path, approval: bool) -> tuple[Permissions, Store]:
-    store = Store(Journal.open(tmp_path / "journal.jsonl"))
+    store = Store.open(tmp_path / "journal.jsonl")
     store.record(ev.ModeSet(approval))
     return Permissions(store), store
 

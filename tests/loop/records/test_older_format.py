@@ -124,8 +124,8 @@ def test_every_renamed_event_and_field_exists_today() -> None:
 def test_an_older_journal_is_continued_and_read_again(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     shutil.copy(RECORDED, path)
-    opened = Journal.open(path)
-    state = fold(opened.records)
+    state = RunState()
+    opened = Journal.open(path, state.apply)
     (running,) = state.under_way
     following = len(state.experiments) + 1
     for event in (

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from loop import events as ev
 from loop.records.training_folder import (
     MODEL_MOST,
+    Answerer,
     Exit,
     Fence,
+    Judge,
+    Judged,
     Spec,
     TrainingFolder,
-    proof_of,
     read_curve,
-    read_sealed,
 )
 
 ENDED = Exit("finished", "", 0, 1000.0, 1300.0)
@@ -31,7 +32,7 @@ def trained(folder: Path, ended: Exit | None = ENDED) -> TrainingFolder:
     """The folder of a training of commit `c`, as engine and supervisor leave it."""
     files = TrainingFolder(folder)
     files.reset()
-    spec = Spec(["python"], "", {}, "", "", "", 60.0, commit="c", proof=proof_of("right"))
+    spec = Spec(["python"], "", {"A": "b"}, "", "", "", 60.0, commit="c")
     files.spec.write_bytes(msgspec.json.encode(spec))
     if ended:
         files.exit.write_bytes(msgspec.json.encode(ended))
@@ -65,7 +66,8 @@ def test_a_file_that_is_torn_or_of_something_else_is_no_exit(
 def test_a_folder_that_is_not_there_says_nothing(tmp_path: Path) -> None:
     files = TrainingFolder(tmp_path / "none")
     assert files.read_exit("c") is None
-    assert files.read_result() is None
+    assert files.read_judged() is None
+    assert (files.has_judge(), files.has_trained("c"), files.read_variable("A")) == (False, False, "")
     assert files.end_of_log() == ""
 
 
@@ -77,7 +79,7 @@ def test_a_training_that_starts_again_finds_nothing_of_its_last_attempt(tmp_path
     (tmp_path / "elsewhere").mkdir()
     (files.folder / "link").symlink_to(tmp_path / "elsewhere")
     files.reset()
-    assert sorted(path.name for path in files.folder.rglob("*")) == ["out", "run.log"]
+    assert sorted(path.name for path in files.folder.rglob("*")) == ["judge", "out", "run.log"]
     assert files.log.read_text() == ""
     assert (tmp_path / "elsewhere").is_dir()
 
@@ -85,50 +87,53 @@ def test_a_training_that_starts_again_finds_nothing_of_its_last_attempt(tmp_path
 def test_what_a_supervisor_is_told_survives_the_way_through_its_file(tmp_path: Path) -> None:
     spec = Spec(
         ["python", "train.py"], "/slot", {"A": "b"}, "/log", "/exit", "/supervisor", 600.0, 2.5, commit="c",
-        fence=Fence(True, 6, seccomp=True, read=["/usr"], write=["/slot"], devices=["/dev/null"]), proof="p",
+        fence=Fence(True, 6, seccomp=True, read=["/usr"], write=["/slot"], devices=["/dev/null"]),
+        trained="/trained",
+        judge=Judge(["judge"], ["--out"], {}, "/", ["a"], [Answerer({}, Fence())], "m", "l", 9.0),
     )  # fmt: skip
     assert msgspec.json.decode(msgspec.json.encode(spec), type=Spec) == spec
 
 
-# --- the sealed result ---
+# --- the judge ---
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ('{"nonce": "right", "val_bpb": 1.5}', 1.5),
-        ('{"nonce": "wrong", "val_bpb": 1.5}', None),
-        ('{"nonce": "", "val_bpb": 1.5}', None),
-        ('{"val_bpb": 1.5}', None),
-        ('{"nonce": "right", "val_bpb": "1.5"}', None),
-        ('{"nonce": "right", "val_bpb": NaN}', None),
-        ('{"nonce": "right", "val_bpb": 1e999}', None),
+        ('{"val_bpb": 1.5, "hidden_bpb": 1.6, "data": "d", "more": 1}', Judged(1.5, 1.6, "d")),
+        ('{"refused": "not causal"}', Judged(refused="not causal")),
+        ('{"val_bpb": "1.5"}', None),
+        ('{"val_bpb": NaN}', None),
         ("[]", None),
         ("", None),
     ],
 )
-def test_only_a_proven_finite_number_is_read(text: str, found: float | None, tmp_path: Path) -> None:
+def test_what_the_judge_found_is_read_if_it_is_a_report(
+    text: str, found: Judged | None, tmp_path: Path
+) -> None:
     files = trained(tmp_path / "t")
-    files.result.write_text(text)
-    sealed = read_sealed(files.result, proof_of("right"))
-    assert (sealed and sealed.val_bpb) == found
-    assert files.read_result() == sealed
+    assert files.read_judged() is None
+    files.judged.write_text(text)
+    assert files.read_judged() == found
 
 
-def test_no_file_is_no_result(tmp_path: Path) -> None:
-    assert read_sealed(tmp_path / "result.json", proof_of("right")) is None
+def test_what_has_trained_and_is_not_judged_keeps_its_model(tmp_path: Path) -> None:
+    files = saved(tmp_path / "t")
+    files.trained.write_text("{}")
+    files.log.write_text("step 1")
+    files.judged.write_text("half")
+    assert files.has_trained("c")
+    assert not files.has_trained("another")
+    files.reset(keep_trained=True)
+    assert files.model_bytes()
+    assert files.end_of_log() == "step 1"
+    assert not files.exit.exists()
+    assert list(files.judge.iterdir()) == []
 
 
-def test_without_a_proof_in_the_specification_nothing_is_believed(tmp_path: Path) -> None:
+def test_a_variable_of_the_trainer_is_found_by_its_name(tmp_path: Path) -> None:
     files = trained(tmp_path / "t")
-    files.spec.write_bytes(msgspec.json.encode(Spec([], "", {}, "", "", "", 60.0)))
-    files.result.write_text('{"nonce": "", "val_bpb": 1.5}')
-    assert files.read_result() is None
-
-
-def test_a_proof_does_not_hold_the_nonce() -> None:
-    assert proof_of("right") == proof_of("right") != proof_of("wrong")
-    assert "right" not in proof_of("right")
+    assert (files.read_variable("A"), files.read_variable("B")) == ("b", "")
 
 
 # --- log and curve ---
@@ -200,10 +205,13 @@ def test_a_removed_model_is_gone_with_its_draft_and_its_tokenizer_and_the_result
 ) -> None:
     files = saved(tmp_path / "t")
     (files.out / "model.pt.draft").write_text("half")
-    files.result.write_text("{}")
+    (files.out / "other").write_text("{}")
+    files.claims.write_text("claims")
+    files.judged.write_text("{}")
     for _ in range(2):
         files.remove_model()
-        assert list(files.out.iterdir()) == [files.result]
+        assert list(files.out.iterdir()) == [files.out / "other"]
+        assert list(files.judge.iterdir()) == [files.judged]
     assert files.copy_model(tmp_path) == []
 
 

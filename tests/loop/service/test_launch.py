@@ -15,13 +15,18 @@ from typing import Any
 import psutil
 import pytest
 
+from loop import config, processes
 from loop import events as ev
-from loop import processes
+from loop.config import Settings
 from loop.errors import UsageError
 from loop.paths import RunPaths
 from loop.records import journal
+from loop.records.repository import Repository
 from loop.service import attach, launch
-from loop.state import fold
+from loop.state import Experiment, RunState, fold
+from tests.conftest import git
+from tests.loop.judged import make_judged
+from tests.loop.trainings import training as training_of
 
 LONG: dict[str, Any] = {"agent": "search", "budget_s": 30.0}
 
@@ -205,3 +210,27 @@ def test_a_system_that_kills_at_log_out_is_warned_of(
     found = launch.logout_warning(environ, folders, tmp_path / "linger")
     assert (found is not None) == warned
     assert found is None or "loginctl enable-linger" in found
+
+
+# --- a run that was begun without a judge ---
+
+
+def test_a_run_goes_on_only_with_the_judge_that_measured_it_before(tmp_path: Path) -> None:
+    root = make_judged(tmp_path / "repo")
+    repository = Repository.discover(root)
+    base = repository.head()
+    settings = config.load(repository, base, {}, {})
+    launch._check_judge(settings, repository, RunState())  # a run that begins
+    state = RunState(tag="t", base=base)
+    launch._check_judge(settings, repository, state)
+    (root / "train.py").write_text("X = 1\n")
+    git(root, "rm", "-q", "judge.py")
+    git(root, "commit", "-qam", "no judge")
+    older = RunState(tag="t", base=repository.head())
+    with pytest.raises(UsageError, match=r"run t was begun without judge\.py"):
+        launch._check_judge(settings, repository, older)
+    e = Experiment(n=1, parent="", commit=base, trainings=[training_of(1, base, verified=True)])
+    measured = RunState(tag="t", base=base, experiments=[e])
+    with pytest.raises(UsageError, match="run t was begun without `judge_command`"):
+        launch._check_judge(Settings(editable=["train.py"]), repository, measured)
+    repository.close()

@@ -8,9 +8,7 @@ import msgspec
 import pytest
 
 from loop import events as ev
-from loop.judging.trust import Sealed
-from loop.records import training_folder
-from loop.records.training_folder import Exit, Spec
+from loop.records.training_folder import Exit, Judge, Spec
 from loop.training import outcome
 from loop.training.executor import Job
 from tests.loop.training.jobs import make_job
@@ -18,7 +16,6 @@ from tests.loop.training.jobs import make_job
 SUMMARY = "---\nval_bpb: 0.98\ntraining_seconds: 300\npeak_vram_mb: 2048\nnum_steps: 953\n"
 GOOD = Exit("finished", "", exit_code=0, started=1000.0, ended=1310.0)
 CRASHED = Exit("crashed", "exit code 1", exit_code=1, started=1000.0, ended=1001.0)
-NONCE = "secret"
 
 
 @pytest.fixture
@@ -31,20 +28,14 @@ def finished(job: Job, log: str, exit: Exit = GOOD, **more: object) -> ev.Traini
     return outcome.finished(job, exit, "val_bpb", **more)  # type: ignore[arg-type]
 
 
-def seal(job: Job, nonce: str = NONCE, val_bpb: float = 0.98) -> None:
-    """A report of the sealed evaluation, proven by this nonce."""
-    spec = Spec([], "", {}, "", "", "", 60.0, commit=job.commit, proof=training_folder.proof_of(NONCE))
+JUDGE = Judge(["judge"], [], {}, "", ["answers"], [], "model", "log", 60.0)
+
+
+def judged(job: Job, clock: str = "", **report: object) -> None:
+    """A training with a judge, and what that found."""
+    spec = Spec([], "", {"AUTORESEARCH_CLOCK": clock}, "", "", "", 60.0, commit=job.commit, judge=JUDGE)
     job.folder.spec.write_bytes(msgspec.json.encode(spec))
-    report = Sealed(
-        nonce,
-        val_bpb,
-        hidden_bpb=0.99,
-        data="corpus",
-        training_seconds=300,
-        excluded_seconds=7,
-        total_seconds=308,
-    )
-    job.folder.result.write_bytes(msgspec.json.encode(report))
+    job.folder.judged.write_bytes(msgspec.json.encode(report))
 
 
 def test_a_printed_number_is_taken_and_not_verified(job: Job) -> None:
@@ -55,18 +46,59 @@ def test_a_printed_number_is_taken_and_not_verified(job: Job) -> None:
     assert found.summary["num_steps"] == 953.0
 
 
-def test_a_proven_report_goes_before_what_was_printed(job: Job) -> None:
-    seal(job, val_bpb=0.97)
-    found = finished(job, SUMMARY)
-    assert (found.value, found.verified, found.hidden) == (0.97, True, 0.99)
-    assert (found.data, found.excluded_seconds) == ("corpus", 7)
-    assert found.flags == ["it printed val_bpb 0.980000, measured was 0.970000"]
+def test_the_judges_number_counts_and_not_what_was_printed(job: Job) -> None:
+    judged(job, val_bpb=0.97, hidden_bpb=0.99, data="corpus", probes=96)
+    took = msgspec.structs.replace(GOOD, trainer_seconds=307.0, cpu_seconds=599.0, judge_seconds=9.0)
+    found = finished(job, SUMMARY, took)
+    assert (found.outcome, found.value, found.verified, found.hidden) == ("finished", 0.97, True, 0.99)
+    assert (found.data, found.probes, found.used_seconds, found.judge_seconds) == ("corpus", 96, 307.0, 9.0)
+    assert found.flags == []
 
 
-def test_a_report_without_its_proof_is_not_taken(job: Job) -> None:
-    seal(job, nonce="guessed", val_bpb=0.1)
+def test_where_cpu_time_is_the_budget_the_cpu_time_of_all_processes_is_held_against_it(job: Job) -> None:
+    judged(job, clock="cpu", val_bpb=0.97)
+    took = msgspec.structs.replace(GOOD, trainer_seconds=307.0, cpu_seconds=599.0)
+    assert finished(job, "", took).used_seconds == 599.0
+
+
+def test_what_the_judge_refuses_is_a_crash_with_its_reason(job: Job) -> None:
+    judged(job, refused="a claim was better than its proof", val_bpb=None)
     found = finished(job, SUMMARY)
-    assert (found.value, found.verified) == (0.98, False)
+    assert (found.outcome, found.value, found.verified) == ("crashed", None, False)
+    assert found.reason == "refused by the judge: a claim was better than its proof"
+
+
+@pytest.mark.parametrize("report", [{"val_bpb": None}, {}])
+def test_without_a_number_of_the_judge_there_is_none(job: Job, report: dict[str, None]) -> None:
+    judged(job, val_bpb=report.get("val_bpb"))
+    found = finished(job, SUMMARY)
+    assert (found.outcome, found.reason) == ("crashed", "the judge measured no finite number")
+    job.folder.judged.unlink()
+    assert finished(job, SUMMARY).reason == "the judge left no result"
+
+
+TRACEBACK = """\
+Traceback (most recent call last):
+  File "/slot/answers.py", line 30, in main
+  File "/slot/train.py", line 77, in forward
+RuntimeError: the held-out text was: it is a truth universally acknowledged
+"""
+
+
+def test_where_the_candidates_code_failed_is_told_but_nothing_that_it_printed(job: Job) -> None:
+    judged(job, failed="the claimant ended before it had answered")
+    job.folder.judge_log.write_text(TRACEBACK)
+    found = finished(job, SUMMARY)
+    assert found.outcome == "crashed"
+    assert found.reason == ("the claimant ended before it had answered (RuntimeError, train.py, line 77)")
+
+
+@pytest.mark.parametrize(
+    "log", ["", "TruthUniversallyAcknowledgedError: x\n", 'File "/slot/other.py", line 7\n', "\xff"]
+)
+def test_an_invented_exception_could_be_a_message_and_is_not_passed_on(job: Job, log: str) -> None:
+    job.folder.judge_log.write_bytes(log.encode("latin-1"))
+    assert outcome.where_it_failed(job.folder, "train.py") == ""
 
 
 @pytest.mark.parametrize("log", ["", "loss went down\n", "---\nval_bpb: nan\n", "---\nother: 1\n"])

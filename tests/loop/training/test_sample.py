@@ -83,10 +83,10 @@ for path in ({str(target)!r}, sys.argv[-2], {str(repository / "train.py")!r}):
     except OSError as error:
         found.append(type(error).__name__)
 print("---")
-print(*found, "AUTORESEARCH_NONCE" in os.environ and os.environ["AUTORESEARCH_NONCE"])
+print(*found)
 """
     bench = Bench(repository, script)
-    assert await bench.sample(sandbox="require") == "PermissionError PermissionError PermissionError "
+    assert await bench.sample(sandbox="require") == "PermissionError PermissionError PermissionError"
     assert not target.exists()
     assert bench.training.model.read_text() == "a model"
 

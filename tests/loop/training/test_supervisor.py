@@ -51,7 +51,7 @@ class Bench:
 
     def start(self, script: str, timeout_s: float = 30, **limits: float) -> supervisor.Supervisor:
         (self.folder / "train.py").write_text(script)
-        environment = fence.environment(os.environ, {"AUTORESEARCH_RESULT": str(self.files.result)})
+        environment = fence.environment(os.environ, {supervisor.KEY: str(self.files.folder)})
         spec = Spec(
             [sys.executable, "train.py"], str(self.folder), environment, str(self.files.log),
             str(self.files.exit), str(self.files.supervisor), timeout_s, commit="c",
@@ -68,10 +68,10 @@ class Bench:
 
     def left(self) -> list[psutil.Process]:
         """Processes of ours that are still there, however they hid: their environment gives them away."""
-        mark, found = str(self.files.result), []
+        mark, found = str(self.files.folder), []
         for process in psutil.process_iter():
             try:
-                if process.environ().get("AUTORESEARCH_RESULT") == mark:
+                if process.environ().get(supervisor.KEY) == mark:
                     found.append(process)
             except psutil.Error:
                 continue

@@ -148,7 +148,7 @@ def test_each_training_says_what_it_measured() -> None:
     )
     text = [item.body.plain for item in trainings(script.state.experiment(1), script.state)]
     assert text[0].startswith("training 1   seed 1337")
-    assert "measured by the sealed evaluation" in text[1]
+    assert "measured by the judge in" in text[1]
     assert "  exit code 1: no [memory]" in text
     assert text[-2:] == ["  under way", "3 trainings"]
 

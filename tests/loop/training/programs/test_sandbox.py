@@ -64,15 +64,13 @@ ATTACKS = {
     "prints a gigabyte": "for i in range(1000): sys.stdout.write('x' * 1_000_000 + chr(10))",
     "prints escape sequences": "print(chr(27) + ']0;owned' + chr(7) + chr(27) + '[2J', 'red'); sys.exit(3)",
     "fakes a summary": "print('---\\nval_bpb: 0.000001\\ntraining_seconds: 300'); sys.exit()",
-    "writes its own result": "open(os.environ['AUTORESEARCH_RESULT'], 'w').write(FORGED); sys.exit()",
 }  # fmt: skip
 
 PREFIX = """\
 import ctypes, os, resource, signal, socket, sys, time
 X86 = os.uname().machine == 'x86_64'
 ENGINE = int(open(f'/proc/{os.getppid()}/stat').read().rpartition(')')[2].split()[1])
-RUN = os.path.dirname(os.path.dirname(os.environ['AUTORESEARCH_RESULT']))
-FORGED = '{"nonce": "", "val_bpb": 0.1}'
+RUN = os.path.dirname(os.path.dirname(os.environ['AUTORESEARCH_MODEL_FILE']))
 def fill():
     for i in range(4):
         open(f'f{i}', 'wb').write(bytes(50_000_000))
@@ -238,7 +236,7 @@ def test_a_daemon_ends_with_its_run(world: World) -> None:
     mark = str(world.bench.paths.training(e.n, 1))
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            assert mark not in process.environ().get("AUTORESEARCH_RESULT", "")
+            assert mark not in process.environ().get("AUTORESEARCH_MODEL_FILE", "")
 
 
 def test_the_disk_is_not_filled(world: World) -> None:
@@ -268,7 +266,6 @@ def test_a_made_up_summary_is_not_believed(world: World) -> None:
     e = world.of("fakes a summary")
     assert e.phase == "discard"
     assert "it says that it trained for 300 s, but it ran for" in e.reason
-    assert world.of("writes its own result").phase == "crash"
 
 
 async def test_without_a_fence_a_run_that_changed_the_data_is_seen_and_the_loop_waits(

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from loop.records.training_folder import Exit, Spec, TrainingFolder
-from loop.training.programs import supervise
+from loop.training.programs import supervise, tree
 
 PROGRAM = [sys.executable, "-I", "-S", str(Path(supervise.__file__))]
 
@@ -44,7 +44,7 @@ class Supervised:
 
     def start(self) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(f"a-nonce {self.files.spec}\n".encode())
+        self.process.stdin.write(f"{self.files.spec}\n".encode())
         self.process.stdin.close()
 
     def end(self) -> Exit:
@@ -81,13 +81,6 @@ def test_it_writes_how_the_trainer_ended(start: Start) -> None:
     assert start("raise SystemExit(3)").end().reason == "exit code 3"
     killed = start("import os; os.abort()").end()
     assert (killed.outcome, killed.reason, killed.exit_code) == ("crashed", "killed by SIGABRT", -6)
-
-
-def test_the_nonce_reaches_the_trainer_and_no_file(start: Start, tmp_path: Path) -> None:
-    found = start("import os; print(os.environ['AUTORESEARCH_NONCE'] == 'a-' + 'nonce')")
-    found.end()
-    assert found.files.end_of_log() == "True\n"
-    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"a-nonce" in path.read_bytes()]
 
 
 def test_it_ends_without_a_training_when_the_engine_is_gone(tmp_path: Path) -> None:
@@ -152,49 +145,8 @@ def test_it_says_who_it_is_as_soon_as_it_trains(start: Start) -> None:
     found = start("import time; time.sleep(0.5)")
     until(found.files.supervisor.exists)
     pid = found.process.pid
-    assert json.loads(found.files.supervisor.read_text()) == {"pid": pid, "ticks": supervise.ticks(pid)}
+    assert json.loads(found.files.supervisor.read_text()) == {"pid": pid, "ticks": tree.ticks(pid)}
     found.end()
-
-
-def test_exit_codes_are_told_in_words() -> None:
-    assert [supervise.describe(code) for code in (1, -9, -1000)] == [
-        "exit code 1", "killed by SIGKILL", "exit code -1000",
-    ]  # fmt: skip
-
-
-def test_a_process_is_known_by_its_start_time() -> None:
-    first = subprocess.Popen(["sleep", "60"])
-    time.sleep(0.02)
-    second = subprocess.Popen(["sleep", "60"])
-    try:
-        assert 0 < supervise.ticks(first.pid) < supervise.ticks(second.pid)
-        assert {first.pid, second.pid} <= set(supervise.descendants(os.getpid()))
-        assert supervise.descendants(first.pid) == []
-    finally:
-        for process in (first, second):
-            process.kill()
-            process.wait()
-    assert supervise.ticks(2**30) == 0
-
-
-def test_memory_is_what_is_resident() -> None:
-    assert supervise.resident([os.getpid()]) >= psutil.Process().memory_info().rss * 0.9
-
-
-def test_shared_memory_counts_once_when_it_is_exact() -> None:
-    assert 0 < supervise.resident([os.getpid()], exact=True) <= supervise.resident([os.getpid()]) * 1.1
-    assert supervise.resident([2**30]) == 0
-
-
-def test_files_are_counted_in_all_folders_up_to_a_number(tmp_path: Path) -> None:
-    (tmp_path / "a/b").mkdir(parents=True)
-    for i in range(10):
-        (tmp_path / f"a/b/{i}").write_bytes(bytes(10_000))
-    used, files = supervise.on_disk([str(tmp_path / "a"), str(tmp_path / "missing")])
-    assert files == 11
-    assert used >= 100_000
-    more = [str(tmp_path / "a"), *[str(tmp_path / "a/b")] * 100]
-    assert supervise.on_disk(more, files=3)[1] == 10  # the first folder, and no other
 
 
 def test_a_file_is_written_whole(tmp_path: Path) -> None:

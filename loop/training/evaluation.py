@@ -1,0 +1,83 @@
+"""How the model that a training saved is measured: the judge's part of what a supervisor is told to do.
+
+The trainer cannot measure itself: it could write any number. It saves its model and dies. Then the judge, a
+program of the repository, asks two fresh processes of the candidate's code, which load the model behind a
+fence of their own and see neither training data nor answers. docs/verdicts.md tells why the number holds.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from loop.config import Settings
+from loop.records.training_folder import Answerer, Fence, Judge, TrainingFolder
+from loop.training import fence
+from loop.training.fence import Support
+
+LEAST_S = 120.0
+"""Seconds that a judgement may take at least; else it may take as long as a training."""
+
+
+def judge(
+    settings: Settings,
+    support: Support | None,
+    *,
+    folder: TrainingFolder,
+    frozen: Path,
+    scratch: list[Path],
+    variables: dict[str, str],
+    read: list[str],
+    reference: Path | None,
+) -> Judge | None:
+    """Who measures the model in `folder`; None where the repository has no judge.
+
+    `frozen` holds the candidate's files, in which no trainer can write. `scratch` are the private folders of
+    claimant and witness, which this makes anew. `variables` are those that every process of this training
+    has. `read` is what an interpreter needs besides the usual. `reference` holds the incumbent's claims.
+    """
+    if not settings.judge_command:
+        return None
+    words = ["--out", str(folder.judge)]
+    return Judge(
+        command=settings.command(settings.judge_command),
+        words=[*words, "--reference", str(reference)] if reference else words,
+        env=fence.environment(os.environ, variables),
+        cwd=str(frozen),
+        answers=[*settings.command(settings.answers_command), str(folder.model)],
+        answerers=[
+            _answerer(settings, support, private, frozen, folder.model, variables, read)
+            for private in scratch
+        ],
+        model=str(folder.model),
+        log=str(folder.judge_log),
+        timeout_s=max(LEAST_S, settings.timeout),
+    )
+
+
+def _answerer(
+    settings: Settings,
+    support: Support | None,
+    scratch: Path,
+    frozen: Path,
+    model: Path,
+    variables: dict[str, str],
+    read: list[str],
+) -> Answerer:
+    """A process that may read the candidate's files and the model, and write to a folder of its own."""
+    around = Fence()
+    if support is not None:
+        variables = variables | fence.make_fresh_folders(
+            scratch, cache=scratch / "compiled", data=[], environ=os.environ
+        )
+        around = fence.build(
+            support,
+            os.environ,
+            command=settings.command(settings.answers_command),
+            data=[],
+            write=[scratch],
+            read=[*settings.sandbox_read, *read, str(frozen), str(model)],
+            slot=frozen,
+            file_bytes=int(settings.disk_gb * 2**30),
+        )
+    return Answerer(fence.environment(os.environ, variables), around)

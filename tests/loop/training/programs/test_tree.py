@@ -1,0 +1,86 @@
+"""The processes below a supervisor: known, measured, waited for and ended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from loop.training.programs import tree
+
+
+def test_exit_codes_are_told_in_words() -> None:
+    assert [tree.describe(code) for code in (1, -9, -1000)] == [
+        "exit code 1", "killed by SIGKILL", "exit code -1000",
+    ]  # fmt: skip
+
+
+def test_a_process_is_known_by_its_start_time() -> None:
+    first = subprocess.Popen(["sleep", "60"])
+    time.sleep(0.02)
+    second = subprocess.Popen(["sleep", "60"])
+    try:
+        assert 0 < tree.ticks(first.pid) < tree.ticks(second.pid)
+        assert {first.pid, second.pid} <= set(tree.descendants(os.getpid()))
+        assert tree.descendants(first.pid) == []
+    finally:
+        for process in (first, second):
+            process.kill()
+            process.wait()
+    assert tree.ticks(2**30) == 0
+
+
+def test_memory_is_what_is_resident() -> None:
+    assert tree.resident([os.getpid()]) >= psutil.Process().memory_info().rss * 0.9
+
+
+def test_shared_memory_counts_once_when_it_is_exact() -> None:
+    assert 0 < tree.resident([os.getpid()], exact=True) <= tree.resident([os.getpid()]) * 1.1
+    assert tree.resident([2**30]) == 0
+
+
+def test_files_are_counted_in_all_folders_up_to_a_number(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    for i in range(10):
+        (tmp_path / f"a/b/{i}").write_bytes(bytes(10_000))
+    used, files = tree.on_disk([str(tmp_path / "a"), str(tmp_path / "missing")])
+    assert files == 11
+    assert used >= 100_000
+    more = [str(tmp_path / "a"), *[str(tmp_path / "a/b")] * 100]
+    assert tree.on_disk(more, files=3)[1] == 10  # the first folder, and no other
+
+
+def test_the_first_of_several_children_to_end_is_enough() -> None:
+    slow, quick = subprocess.Popen(["sleep", "60"]), subprocess.Popen(["sleep", "0.1"])
+    try:
+        assert not tree.end_of(slow.pid)(0.01)
+        assert tree.end_of(slow.pid, quick.pid)(20)
+    finally:
+        slow.kill()
+        slow.wait()
+        quick.wait()
+
+
+ENDS_ALL = """
+import os, subprocess, sys, time
+sys.path.append(sys.argv[1])
+import tree
+tree.adopt()
+quick = subprocess.Popen(["true"])
+subprocess.Popen(["sh", "-c", "setsid sleep 600 & setsid sleep 600 & exit 0"])
+time.sleep(0.3)
+codes, killed = tree.end_all()
+print(codes[quick.pid], killed, tree.descendants(os.getpid()))
+"""
+
+
+def test_all_are_ended_also_those_that_left_their_parent() -> None:
+    folder = str(Path(tree.__file__).parent)
+    found = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", ENDS_ALL, folder], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.split() == ["0", "2", "[]"]
