@@ -8,7 +8,7 @@ import os
 import platform
 import signal
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import psutil
@@ -24,8 +24,6 @@ from loop.training.supervisor import KEY, Standby, Supervisor
 
 MEMORY_SHARE = 0.9
 """Share of the machine's memory that all trainings together may use, where the settings name no limit."""
-JUDGE = "judge.py"
-"""The script beside the editable file that measures a model outside the trainer (nanogpt/judge.py)."""
 FREE_SEAT_S = 0.1
 """How often a seat is looked for to prepare data in, while all are taken."""
 
@@ -260,16 +258,9 @@ class LocalExecutor:
             slot=seat.slot.folder,
             network=settings.network,
             file_bytes=int(settings.disk_gb * 2**30),
-            cache=self._data[0] if self._measures_outside(job) else None,
+            # A trainer that measures itself, such as karpathy/autoresearch's, has to read held-out text.
+            cache=self._data[0] if settings.judge_command else None,
         )
-
-    def _measures_outside(self, job: Job) -> bool:
-        """The commit's judge measures the model, so that its trainer needs no held-out text.
-
-        A trainer that measures itself, such as karpathy/autoresearch's, has to read it.
-        """
-        judge = str(PurePosixPath(job.editable).with_name(JUDGE))
-        return self._repository.read(job.commit, judge) is not None
 
 
 def _interrupted(job: Job) -> bool:

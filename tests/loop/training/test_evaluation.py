@@ -69,6 +69,7 @@ def test_each_writes_in_a_folder_of_its_own_and_reads_no_data(
         assert answerer.env["TMPDIR"] == str(tmp_path / own)
         assert answerer.env["HOME"].startswith(str(tmp_path / own))
         readable = answerer.fence.read
+        assert str(tmp_path / "cache/held-out") in answerer.fence.hide
         assert {str(tmp_path / "frozen"), str(tmp_path / "training/out/model.pt"), "/venv"} <= set(readable)
         assert not [
             path

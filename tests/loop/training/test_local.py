@@ -123,6 +123,20 @@ async def test_what_a_training_writes_is_counted_in_all_folders_of_its_own(bench
     assert not unfenced.fence.on
 
 
+async def test_held_out_text_is_hidden_where_a_judge_measures_the_model(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trainer without a judge measures itself, and has to read the text."""
+    monkeypatch.setenv("AUTORESEARCH_CACHE", str(tmp_path))
+    held_out = str(tmp_path / "held-out")
+    assert (await trained(bench.executor(), bench.job(1))).fence.hide == []
+    program = ["{python}", "notes.txt"]
+    found = await trained(bench.executor(judge_command=program, answers_command=program), bench.job(2))
+    assert held_out in found.fence.hide
+    assert found.judge
+    assert all(held_out in answerer.fence.hide for answerer in found.judge.answerers)
+
+
 async def test_a_place_says_how_strong_its_fence_is(bench: Bench) -> None:
     assert bench.executor().describe()[0].fence == str(fence.detect())
     assert bench.executor(sandbox="off").describe()[0].fence == "off"
