@@ -80,6 +80,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disk_gb: Annotated[float, _about("how much a training may write; 0: no limit", ge=0, le=FINITE)] = 50.0
     data: Annotated[list[str], _about(
         "folders of training data outside the repository, besides the usual caches")] = []
+    held_out: Annotated[list[str], _about(
+        "files and folders with the text that models are measured on: no training may read them")] = []
     sandbox: Annotated[Literal["off", "auto", "require"], _about(
         "the fence around trainings (docs/sandbox.md): none, what this machine has, or all or nothing",
         flag="--sandbox")] = "auto"

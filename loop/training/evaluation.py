@@ -79,6 +79,7 @@ def _answerer(
             read=[*settings.sandbox_read, *read, str(frozen), str(model)],
             slot=frozen,
             file_bytes=int(settings.disk_gb * 2**30),
+            held_out=settings.held_out,
             cache=fence.data_folders(os.environ, settings.data)[0],
         )
     return Answerer(fence.environment(os.environ, variables), around)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import shutil
 import subprocess
 import sys
@@ -124,19 +125,20 @@ def build(
     network: bool = False,
     file_bytes: int = 0,
     cache: Path | None = None,
+    held_out: Iterable[str] = (),
 ) -> Fence:
     """The fence around one training that `command` starts; without `support` it only limits file sizes.
 
     The trainer may change files in `write` alone. It may read the system's files, the interpreter, `data`,
     `read`, and uv's settings above its `slot`. No file that it writes may exceed `file_bytes` (0: any size).
-    `cache` is the folder of prepared data whose held-out text stays closed, wherever on this machine it lies;
-    without it nothing does.
+    `held_out` stays closed, and with `cache`, the folder of prepared data, all held-out text that it names.
     """
     if support is None:
         return Fence(file_bytes=file_bytes)
     home = _home(environ)
     programs = [*SYSTEM_FILES, *(NETWORK_FILES if network else ()), *_interpreters(command, environ)]
     hide = hidden.held_out(cache, [*programs, *map(str, data)]) if cache else []
+    hide += [os.path.realpath(home / path.removeprefix("~/")) for path in held_out]
     readable = [*programs, *(str(path) for path in data if path == cache or not hidden.covers(hide, path))]
     readable += [str(home / path.removeprefix("~/")) for path in read]
     readable += [str(above / name) for above in (slot.parents if slot else ()) for name in UV_FILES]

@@ -258,6 +258,7 @@ class LocalExecutor:
             slot=seat.slot.folder,
             network=settings.network,
             file_bytes=int(settings.disk_gb * 2**30),
+            held_out=settings.held_out,
             # A trainer that measures itself, such as karpathy/autoresearch's, has to read held-out text.
             cache=self._data[0] if settings.judge_command else None,
         )

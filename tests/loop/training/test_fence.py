@@ -151,3 +151,16 @@ def test_what_the_trainer_is_given_goes_before_what_it_inherits() -> None:
     assert fence.environment({"PATH": "/bin"}, {"PATH": "/other"})["PATH"] == "/other"
     assert fence.environment({"OMP_WAIT_POLICY": "ACTIVE"}, {})["OMP_WAIT_POLICY"] == "ACTIVE"
     assert fence.environment({}, {})["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+def test_what_a_repository_holds_out_stays_closed(tmp_path: Path) -> None:
+    secret = tmp_path / "data/val.bin"
+    found = fence.build(
+        fence.Support(6, True),
+        {"HOME": str(tmp_path)},
+        command=["python"],
+        data=[tmp_path / "data"],
+        write=[],
+        held_out=["~/data/val.bin", str(tmp_path / "other")],
+    )
+    assert found.hide == [str(secret), str(tmp_path / "other")]
