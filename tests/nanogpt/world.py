@@ -1,12 +1,14 @@
-"""A data folder so small that measuring a model takes milliseconds, and a model to measure."""
+"""Prepared data so small that measuring a model takes milliseconds, and models to measure."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
+from held_out import HeldOut, held_out_folder
 from torch import Tensor, nn
 
 from evaluation import identity
@@ -24,24 +26,41 @@ def folder(
 ) -> Path:
     """A prepared data set of random tokens (of the first `tokens` of them only, where given).
 
-    A third of the vocabulary is one byte longer than the rest; token 0 is BOS and counts nothing.
+    What trainings read is in the folder that is returned; the held-out text, and a stub without text, are in
+    folders beside it. A third of the vocabulary is one byte longer than the rest; token 0 is BOS and counts
+    nothing.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    held_out = held_out_folder(path)
+    for place in (path, held_out):
+        place.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(5)
-    meta: dict[str, int | str] = {
-        "format": 2, "vocab_size": vocabulary, "sequence": sequence, "packed": False, "bos": 0,
+    meta: dict[str, int | str | bool] = {
+        "format": 5, "vocab_size": vocabulary, "sequence": sequence, "packed": False, "bos": 0,
     }  # fmt: skip
     for split, count in {"train": 200, "tune": 2, "val": rows, "hidden": hidden_rows}.items():
         stream = generator.integers(1, tokens or vocabulary, count * sequence + 1).astype(np.uint16)
-        np.save(path / f"{split}.npy", stream)
+        stream[generator.integers(len(stream), size=len(stream) // 50)] = 0  # documents begin here and there
+        np.save((held_out if split in ("val", "hidden") else path) / f"{split}.npy", stream)
         meta[split] = len(stream)
     lengths = 1 + (np.arange(vocabulary) % 3 == 0).astype(np.int32)
     lengths[0] = 0
-    np.save(path / "token_bytes.npy", lengths)
     (path / "tokenizer.json").write_text("{}")
-    (path / "meta.json").write_text(json.dumps(meta))
-    (path / "meta.json").write_text(json.dumps({**meta, "data": identity(path)}))
+    for place in (path, held_out):
+        np.save(place / "token_bytes.npy", lengths)
+        (place / "meta.json").write_text(json.dumps(meta))
+    meta["data"] = identity(held_out)
+    for place in (path, held_out):
+        (place / "meta.json").write_text(json.dumps(meta))
+    (held_out / "sources.json").write_text("[]")
+    stub = path.parent / "stub" / path.name
+    shutil.copytree(path, stub, dirs_exist_ok=True)
+    shutil.copytree(held_out, held_out_folder(stub), dirs_exist_ok=True)
     return path
+
+
+def held_out(path: Path, rows: int = 24, hidden_rows: int = 8) -> HeldOut:
+    """The held-out text of such a data set."""
+    return HeldOut(held_out_folder(folder(path, rows, hidden_rows)))
 
 
 class Small(nn.Module):
