@@ -42,8 +42,8 @@ from corpus import Corpus, Say, find, hides
 from tokens import BOS, random_tokens, token_bytes, token_stream, train_tokenizer, write
 
 from clock import SLACK_STEPS as SLACK_STEPS
-from clock import Cheating as Cheating
 from clock import Clock as Clock
+from evaluation import BadModel as BadModel
 from evaluation import evaluate as evaluate
 from evaluation import identity
 

@@ -3,10 +3,7 @@
     python nanogpt/sample.py MODEL TEXT [--tokens 100] [--temperature 0.8] [--seed 1337]
 
 It prints a line `---` and then the continuation. Beside MODEL lie the tokenizer.json and meta.json of the
-data that it was trained on (see `evaluation.save`). A model's file holds weights and names of classes: the
-classes come from the train.py in this folder, so this must be the train.py that made the model.
-
-Loading a model runs what its file says. So trust a file only as far as the train.py that made it.
+data that it was trained on. saving.py tells what MODEL is, and whom that trusts.
 """
 
 from __future__ import annotations
@@ -14,35 +11,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import pickle
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import torch
+from saving import device, load
 from tokenizers import Tokenizer
-
-
-def load(path: Path, device: torch.device) -> torch.nn.Module:
-    """Return the model in the file at `path`. Raises `SystemExit` when the file holds no model."""
-    found = torch.load(
-        path,
-        map_location=device,
-        pickle_module=SimpleNamespace(Unpickler=_Unpickler, __name__="pickle"),
-        weights_only=False,
-    )
-    if not isinstance(found, torch.nn.Module):
-        sys.exit(f"{path} holds a {type(found).__name__}, not a model")
-    return found.eval()
-
-
-class _Unpickler(pickle.Unpickler):
-    """Finds the classes of train.py, which was the main program when it saved the model."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        return super().find_class("train" if module == "__main__" else module, name)
 
 
 def continuation(
@@ -81,7 +55,7 @@ def main() -> None:
     options = parser.parse_args()
     meta = json.loads(options.model.with_name("meta.json").read_text())
     tokenizer = Tokenizer.from_file(str(options.model.with_name("tokenizer.json")))
-    model = load(options.model, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    model = load(options.model, device())
     prompt = tokenizer.encode(options.text, add_special_tokens=False).ids
     found = continuation(model, prompt, meta["sequence"], options.temperature, options.seed, meta["bos"])
     print(f"---\n{tokenizer.decode(list(itertools.islice(found, options.tokens)))}", flush=True)

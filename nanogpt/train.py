@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 # Python looks for modules beside the script first: these are the files in this folder.
-from prepare import SLACK_STEPS, BadData, Batch, Cheating, Clock, Data, evaluate, load
+from prepare import SLACK_STEPS, BadData, BadModel, Batch, Clock, Data, evaluate, load
 
 DEVICE = torch.device(
     "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -599,13 +599,12 @@ def main() -> None:
     print("phase: evaluating", flush=True)
     if model.memory is not None:
         model.memory.merge_folds()
-    val_bpb = evaluate(model.eval(), data, clock)
+    print("---")
+    evaluate(model.eval(), data, clock)  # prints val_bpb, unless the judge is to measure the model
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MB; on Linux it counts in KB
     if DEVICE.type == "cuda":
         used = torch.cuda.max_memory_allocated() / 2**20
     tokens = clock.steps * ROWS * data.sequence
-    print("---")
-    print(f"val_bpb:          {val_bpb:.6f}")
     print(f"training_seconds: {clock.elapsed_s:.1f}")
     print(f"total_seconds:    {time.time() - STARTED:.1f}")
     print(f"peak_vram_mb:     {used:.1f}")
@@ -620,5 +619,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (BadData, Cheating, Diverged) as error:
+    except (BadData, BadModel, Diverged) as error:
         sys.exit(str(error))

@@ -2,59 +2,122 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import saving
 import torch
 from counts import Found
+from held_out import HeldOut
 
+import prepare
 import train
 from clock import SLACK_STEPS
 from loop.training import progress
 from prepare import Data
+from tests.nanogpt import world
 
 ROOT = Path(__file__).parents[2]
 
 
-def run(cache: Path, result: Path, **environment: str) -> tuple[str, dict[str, float]]:
-    """Train for five steps, two of them with counts; the log and what the evaluator handed over."""
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with very little data under the name of sympy's."""
+    cache = tmp_path_factory.mktemp("cache")
+    world.folder(cache / f"sympy-v{prepare.FORMAT}", 12, 4, 509, 256)
+    return cache
+
+
+def run(cache: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Train for five steps, two of them with counts."""
     given = {
         "AUTORESEARCH_CACHE": str(cache),
+        "AUTORESEARCH_DATA": "sympy",
         "AUTORESEARCH_MAX_STEPS": "5",
-        "AUTORESEARCH_RESULT": str(result),
         "OMP_NUM_THREADS": "1",
         "PATH": os.environ["PATH"],
     }
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, str(ROOT / "nanogpt/train.py")],
         env=given | environment, capture_output=True, text=True,
     )  # fmt: skip
+
+
+def test_the_contract_is_kept_and_the_same_training_gives_the_same_number(small: Path) -> None:
+    done, again = run(small), run(small)
     assert done.returncode == 0, done.stderr
-    return done.stdout, json.loads(result.read_text())
-
-
-def test_the_contract_is_kept_and_the_same_training_gives_the_same_number(
-    cache: Path, tmp_path: Path
-) -> None:
-    log, first = run(cache, tmp_path / "a")
-    _, again = run(cache, tmp_path / "b")
-    assert first["val_bpb"] == pytest.approx(again["val_bpb"], abs=1e-5)
+    log = done.stdout
     assert log.startswith("phase: starting\n")
     steps = [found for line in log.splitlines() if (found := progress.parse(line))]
     assert steps[-1].step == 5
     assert steps[-1].fraction == 1.0
     assert steps[-1].loss
-    summary = progress.parse_summary(log)
-    assert summary["val_bpb"] == pytest.approx(first["val_bpb"], abs=1e-6)
+    summary, other = progress.parse_summary(log), progress.parse_summary(again.stdout)
+    assert summary["val_bpb"] == pytest.approx(other["val_bpb"], abs=1e-5)
     for name in ("training_seconds", "total_seconds", "peak_vram_mb", "total_tokens_M", "num_params_M"):
         assert isinstance(summary[name], float)
     assert summary["num_steps"] == 5
-    assert f"data: {first['data']}" in log
+    assert f"data: {HeldOut(small / 'held-out' / f'sympy-v{prepare.FORMAT}').identity}" in log
+
+
+def test_for_the_judge_the_model_is_saved_and_no_number_is_printed(small: Path, tmp_path: Path) -> None:
+    done = run(small, AUTORESEARCH_MODEL_FILE=str(tmp_path / "model.pt"))
+    assert done.returncode == 0, done.stderr
+    assert "val_bpb" not in done.stdout
+    assert "nan" not in done.stdout
+    assert progress.parse_summary(done.stdout)["num_steps"] == 5
+    model = saving.load(tmp_path / "model.pt", torch.device("cpu"))
+    assert type(model) is train.GPT
+    assert model.memory is not None
+    assert not model.memory.counts.folds
+
+
+def test_a_full_disk_ends_the_training_with_one_sentence(small: Path, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, before[1]))  # the trainer inherits it
+    try:
+        done = run(small, AUTORESEARCH_MODEL_FILE=str(tmp_path / "model.pt"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert done.returncode == 1
+    assert done.stderr.startswith("the model cannot be saved, so nobody can measure it (")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+OLDER = """
+import torch
+from prepare import SLACK_STEPS, BadData, Batch, Cheating, Clock, Data, evaluate, load
+from tests.nanogpt.world import Small
+try:
+    val_bpb = evaluate(Small().eval(), load(), Clock())
+    print("---")
+    print(f"val_bpb:          {val_bpb:.6f}")
+except (BadData, Cheating) as error:
+    raise SystemExit(str(error))
+"""
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_a_train_py_of_an_older_version_still_works(judged: bool, tmp_path: Path) -> None:
+    world.folder(tmp_path / f"sympy-v{prepare.FORMAT}")
+    environment = {
+        "PYTHONPATH": f"{ROOT / 'nanogpt'}:{ROOT}",
+        "AUTORESEARCH_CACHE": str(tmp_path),
+        "AUTORESEARCH_DATA": "sympy",
+    }
+    if judged:
+        environment["AUTORESEARCH_MODEL_FILE"] = str(tmp_path / "model.pt")
+    done = subprocess.run([sys.executable, "-c", OLDER], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "model.pt").exists() == judged
+    found = progress.metric(progress.parse_summary(done.stdout), "val_bpb")
+    assert (found is None) == judged
 
 
 def test_it_shows_life_before_the_slow_imports(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A data folder so small that measuring a model takes milliseconds, and a model to measure."""
+"""Prepared data so small that measuring a model takes milliseconds, and models to measure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from held_out import HeldOut, held_out_folder
 from torch import Tensor, nn
 
 import prepare
@@ -36,14 +37,20 @@ def folder(
         part.mkdir(parents=True, exist_ok=True)
     for split, count in {"train": 200, "tune": 2, "val": rows, "hidden": hidden_rows}.items():
         stream = generator.integers(1, tokens or vocabulary, count * sequence + 1).astype(np.uint16)
+        stream[generator.integers(len(stream), size=len(stream) // 50)] = 0  # documents begin here and there
         np.save((parts.held_out if split in ("val", "hidden") else path) / f"{split}.npy", stream)
         meta[split] = len(stream)
     lengths = 1 + (np.arange(vocabulary) % 3 == 0).astype(np.int32)
     lengths[0] = 0
-    np.save(path / "token_bytes.npy", lengths)
     (path / "tokenizer.json").write_text("{}")
+    np.save(path / "token_bytes.npy", lengths)
     prepare._write_stub(prepare._describe(meta, path, parts.held_out), parts)
     return path
+
+
+def held_out(path: Path, rows: int = 24, hidden_rows: int = 8) -> HeldOut:
+    """The held-out text of such a data set."""
+    return HeldOut(held_out_folder(folder(path, rows, hidden_rows)))
 
 
 class Small(nn.Module):

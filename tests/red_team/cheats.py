@@ -82,6 +82,11 @@ GPT.forward = forward
 """
 
 
+def plain(lines: str) -> str:
+    """Return code without its indentation, to be put before other code."""
+    return textwrap.dedent(lines).strip("\n") + "\n\n\n"
+
+
 def loaded(lines: str) -> str:
     """Return code that runs where the saved model is loaded, in the processes that answer the judge."""
     body = textwrap.indent(textwrap.dedent(lines).strip("\n"), "    ")
@@ -286,15 +291,13 @@ CLAIMS = [
     ),
     Cheat(
         "returns a tensor that computes as it likes", "crash", REFUSED, MAIN,
-        """
-        class Liar(torch.Tensor):
-            @classmethod
-            def __torch_function__(cls, function, types, args=(), kwargs=None):
-                found = super().__torch_function__(function, types, args, kwargs or {})
-                return found * 0 if function is F.cross_entropy else found
-
-
-        """ + asked("return x.as_subclass(Liar)"),
+        plain("""
+            class Liar(torch.Tensor):
+                @classmethod
+                def __torch_function__(cls, function, types, args=(), kwargs=None):
+                    found = super().__torch_function__(function, types, args, kwargs or {})
+                    return found * 0 if function is F.cross_entropy else found
+        """) + asked("return x.as_subclass(Liar)"),
     ),
     Cheat(
         "does not answer", "crash", "ended while the model was measured|could not be loaded", MAIN,
@@ -403,12 +406,10 @@ FILES = [
     ),
     Cheat(
         "leaves what it was shown where the witness may look", "honest", "", MAIN,
-        """
-        SHELVES = [os.environ.get(n, "/tmp") for n in ("TMPDIR", "HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")]
-        SHELVES += ["/dev/shm", "/tmp", "/var/tmp", os.getcwd(), os.path.dirname(sys.argv[-1] or ".")]
-
-
-        """ + asked("""
+        plain("""
+            SHELVES = [os.environ.get(n, "/tmp") for n in ("TMPDIR", "HOME", "XDG_CACHE_HOME")]
+            SHELVES += ["/dev/shm", "/tmp", "/var/tmp", os.getcwd(), os.path.dirname(sys.argv[-1])]
+        """) + asked("""
             for shelf in SHELVES:
                 path = os.path.join(shelf, "rows.pt")
                 if os.path.exists(path) and getattr(self, "first", True):
@@ -543,7 +544,7 @@ TOOLS = [
 
 TIME = [
     Cheat(
-        "stops time before the clock is imported", "crash", "still running after|over budget", START,
+        "stops time before the clock is imported", "crash", "ZeroDivisionError|still running after", START,
         "import time as t\nbegan = t.monotonic()\nt.monotonic = lambda: began",
         audit=True,
     ),
