@@ -52,6 +52,8 @@ class Fence(msgspec.Struct, frozen=True):
     """Version of the kernel's file access control (Landlock) that this machine has; 0: it has none."""
     seccomp: bool = False
     """The kernel can filter system calls, and is to refuse those that lead around the fence."""
+    memory: bool = False
+    """The kernel can give the trainer shared memory of its own, which is gone when it ends."""
     network: bool = False
     """The trainer may use the network."""
     file_bytes: int = 0
@@ -72,6 +74,8 @@ class Answerer(msgspec.Struct, frozen=True):
     env: dict[str, str]
     """Its whole environment."""
     fence: Fence
+    remove: list[str] = []
+    """Folders that are removed when it and all that it started are dead."""
 
 
 class Judge(msgspec.Struct, frozen=True):
@@ -128,6 +132,8 @@ class Spec(msgspec.Struct, frozen=True):
     """Disk space that its files may take together; 0: no limit."""
     folders: list[str] = []
     """Folders whose files count against `disk_gb`."""
+    remove: list[str] = []
+    """Folders that are removed when the trainer and all that it started are dead."""
     trained: str = ""
     """File that takes how the trainer ended, when its model is to be judged."""
     judge: Judge | None = None

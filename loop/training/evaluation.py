@@ -65,11 +65,12 @@ def _answerer(
     read: list[str],
 ) -> Answerer:
     """A process that may read the candidate's files and the model, and write to a folder of its own."""
-    around = Fence()
+    around, remove = Fence(), list[str]()
     if support is not None:
         variables = variables | fence.make_fresh_folders(
             scratch, cache=scratch / "compiled", data=[], environ=os.environ
         )
+        remove = [str(scratch)]
         around = fence.build(
             support,
             os.environ,
@@ -82,4 +83,4 @@ def _answerer(
             held_out=settings.held_out,
             cache=fence.data_folders(os.environ, settings.data)[0],
         )
-    return Answerer(fence.environment(os.environ, variables), around)
+    return Answerer(fence.environment(os.environ, variables), around, remove)

@@ -23,7 +23,7 @@ from loop.records.training_folder import Fence
 from loop.text import names_a_secret
 from loop.training import hidden
 from loop.training.programs import sandbox
-from loop.training.slot import remove
+from loop.training.programs.leftovers import remove
 
 Setting = Literal["off", "auto", "require"]
 """Values of the setting `sandbox`: no fence, as much of it as the kernel can do, or all of it."""
@@ -55,6 +55,8 @@ class Support(msgspec.Struct, frozen=True):
     """Version of Landlock, which restricts files, TCP and signals; 0: none."""
     seccomp: bool = False
     """System calls can be filtered."""
+    memory: bool = False
+    """A process can have shared memory of its own."""
 
     @property
     def protects_files(self) -> bool:
@@ -146,6 +148,7 @@ def build(
         on=True,
         landlock=support.landlock,
         seccomp=support.seccomp,
+        memory=support.memory,
         network=network,
         file_bytes=file_bytes,
         read=readable,

@@ -20,6 +20,7 @@ from loop.records.repository import Repository
 from loop.records.training_folder import Fence, Spec
 from loop.training import evaluation, fence, prepare, slot, supervisor
 from loop.training.executor import Ended, Job, Lost, Machine, Show
+from loop.training.programs import leftovers
 from loop.training.supervisor import KEY, Standby, Supervisor
 
 MEMORY_SHARE = 0.9
@@ -192,7 +193,7 @@ class LocalExecutor:
             if supervisor.is_free(seat.lock):
                 for folder in (seat.scratch, *seat.answerers):
                     with contextlib.suppress(OSError):
-                        await _in_thread(slot.remove, folder)
+                        await _in_thread(leftovers.remove, folder)
         self._repository.close()
 
     # --- what a training is given ---
@@ -213,6 +214,7 @@ class LocalExecutor:
             fence=self._fence(seat, job),
             disk_gb=settings.disk_gb,
             folders=[str(folder) for folder in (seat.slot.folder, job.folder.out, *scratch)],
+            remove=[str(seat.scratch)] if self._support is not None else [],
             trained=str(job.folder.trained),
             judge=evaluation.judge(
                 settings,

@@ -19,7 +19,8 @@ from loop.paths import RunPaths
 from loop.records.repository import Repository
 from loop.records.training_folder import Spec, TrainingFolder
 from loop.training import fence, prepare, supervisor
-from loop.training.slot import Slot, remove
+from loop.training.programs.leftovers import remove
+from loop.training.slot import Slot
 from loop.training.supervisor import Standby, Supervisor
 
 SCRIPT = "sample.py"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 import time
 from pathlib import Path
 
 from loop.records.repository import Repository
 from loop.records.shaped_file import read_shaped
+from loop.training.programs.leftovers import remove
 
 Signature = tuple[int, ...]
 """Size, inode number, times and others of a file: when its content changes, so does one of these."""
@@ -86,32 +86,6 @@ def _parents(path: str) -> list[str]:
     """`a` and `a/b` for `a/b/c`."""
     parts = path.split("/")[:-1]
     return ["/".join(parts[: i + 1]) for i in range(len(parts))]
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder with all that is in it, if it exists. Raises OSError.
-
-    A trainer can leave folders whose mode lets nobody list or empty them, or thousands of folders in each
-    other, where `shutil.rmtree` exceeds Python's recursion limit. So each folder is opened to its owner, and
-    the folders in it are moved up before it is removed.
-    """
-    if not folder.is_dir():
-        return
-    folder.chmod(0o700)
-    while found := list(folder.iterdir()):
-        for path in found:
-            if path.is_symlink() or not path.is_dir():
-                path.unlink()
-                continue
-            path.chmod(0o700)
-            for inner in list(path.iterdir()):
-                if inner.is_symlink() or not inner.is_dir():
-                    inner.unlink()
-                else:
-                    inner.chmod(0o700)  # a folder that cannot be written to cannot be moved
-                    inner.rename(folder / secrets.token_hex(8))
-            path.rmdir()
-    folder.rmdir()
 
 
 def _sweep(folder: Path, prefix: str, files: set[str], folders: set[str]) -> None:

@@ -22,7 +22,7 @@ import psutil
 from loop import processes
 from loop.records.training_folder import Spec, TrainingFolder
 from loop.training.programs import supervise, tree
-from loop.training.slot import remove
+from loop.training.programs.leftovers import remove
 
 KEY = "AUTORESEARCH_TRAINING"
 """Environment variable of a trainer that holds `Job.key`, so that its processes can be recognised."""

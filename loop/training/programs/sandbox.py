@@ -36,6 +36,11 @@ CAP_DAC_OVERRIDE = 1
 CAPABILITY_VERSION = 0x20080522
 """_LINUX_CAPABILITY_VERSION_3 of linux/capability.h."""
 
+CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER = 0x00020000, 0x08000000, 0x10000000
+"""Kinds of namespaces, from linux/sched.h: of mounts, of System V's shared memory, of users."""
+MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 2, 4, 0x4000, 0x40000
+"""Options of mount(2), from linux/mount.h."""
+
 # --- Landlock: names and numbers of linux/landlock.h, without their prefixes ---
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE = (1 << i for i in range(6))
@@ -264,6 +269,28 @@ def _filter(code: bytes, flags: int) -> int:
     return _call("seccomp", SECCOMP[platform.machine()], SET_FILTER, flags, prog)
 
 
+# --- shared memory ---
+
+
+def own_memory() -> None:
+    """Give this process and its children shared memory of their own, empty and gone when they end.
+
+    That is /dev/shm, System V's and POSIX message queues. Root may do it. Other users can if the kernel gives
+    them a namespace of users, in which nobody but themselves exists. Raises OSError.
+    """
+    user, group = os.getuid(), os.getgid()
+    _checked("unshare", CLONE_NEWNS | CLONE_NEWIPC | (CLONE_NEWUSER if user else 0))
+    if user:
+        for name, content in (
+            ("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")
+        ):  # fmt: skip
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(content)
+    _checked("mount", b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None)
+    flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV)
+    _checked("mount", b"tmpfs", b"/dev/shm", b"tmpfs", flags, b"mode=1777")
+
+
 # --- limits, capabilities, and all of it together ---
 
 
@@ -300,6 +327,8 @@ def enter(fence: dict[str, Any], channel: socket.socket | None = None) -> None:
     limit(fence)
     if not fence["on"] or LIBC is None:
         return
+    if fence["memory"]:
+        own_memory()
     _no_new_privs()
     drop_capabilities()
     abi = fence["landlock"]
@@ -316,6 +345,13 @@ def _no_new_privs() -> None:
         raise OSError(ctypes.get_errno(), f"no_new_privs: {os.strerror(ctypes.get_errno())}")
 
 
+def _checked(name: str, *arguments: Any) -> None:
+    """Call a function of libc. Raises OSError, which names it."""
+    assert LIBC is not None
+    if getattr(LIBC, name)(*arguments) != 0:
+        raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
+
+
 def _call(what: str, number: int, *arguments: Any) -> int:
     """Make a system call by its number. Raises OSError, which names it as `what`."""
     assert LIBC is not None
@@ -326,10 +362,14 @@ def _call(what: str, number: int, *arguments: Any) -> int:
 
 
 def probe() -> dict[str, int]:
-    """Try each measure: the version of Landlock (0: none), and whether a filter can be installed (1 or 0)."""
-    found = {"landlock": 0, "seccomp": 0}
+    """Try each measure: the version of Landlock (0: none), whether a filter can be installed (1 or 0), and
+    whether a process can have shared memory of its own."""
+    found = {"landlock": 0, "seccomp": 0, "memory": 0}
     everything = {"read": ["/"], "write": [], "devices": [], "hide": [], "network": False}
-    with contextlib.suppress(OSError, AssertionError):
+    with contextlib.suppress(OSError, AssertionError, AttributeError):
+        with contextlib.suppress(OSError):
+            own_memory()
+            found["memory"] = 1
         _no_new_privs()
         with contextlib.suppress(OSError):
             if abi := landlock_abi():

@@ -30,10 +30,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __name__ != "__main__":
-    from loop.training.programs import broker, sandbox, tree
+    from loop.training.programs import broker, leftovers, sandbox, tree
 else:  # as a program it is not in its package: its neighbours are found beside it
     sys.path.append(str(Path(__file__).parent))
     import broker
+    import leftovers
     import sandbox
     import tree
 
@@ -87,13 +88,14 @@ def train(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> dict[str,
     """
     started, clock = time.time(), time.monotonic()
     report = {"started": started, "ended": started, "exit_code": 127, "trainer_seconds": 0.0}
+    shared = leftovers.shared()
     try:
         child = start(spec, spec["command"], spec["env"], spec["fence"], log.fileno(), stdout=log.fileno())
     except OSError as error:
         reason = f"cannot start {spec['command'][0]}: {error.strerror}"
         return {**report, "outcome": "crashed", "reason": reason}
-    limit_s = float(spec["timeout_s"])
-    ended = watch(tree.end_of(child.pid), spec, log, stopped, clock + limit_s)
+    limit_s, seen = float(spec["timeout_s"]), dict[tuple[int, int], float]()
+    ended = watch(tree.end_of(child.pid), spec, log, stopped, clock + limit_s, seen)
     outcome, reason = ended or ("finished", "")
     if outcome == "timeout":
         reason = f"still running after {limit_s:g} s"
@@ -101,12 +103,14 @@ def train(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> dict[str,
     if outcome == "finished" and (code := child.wait()):
         outcome, reason = "crashed", tree.describe(code)
     codes, killed = tree.end_all(child.pid)
+    clear(spec, shared)
     if killed and outcome == "finished":
         reason = f"ended {killed} process{'es' * (killed > 1)} that it left behind"
     if os.fstat(log.fileno()).st_size > spec["log_bytes"]:
         outcome, reason = "crashed", f"printed more than {spec['log_bytes'] / 2**20:g} MB"
         os.ftruncate(log.fileno(), spec["log_bytes"])
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # of all: each has been waited for by now
+    # The kernel does not count processes whose parent ignores their end: only `watch` has seen those.
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "outcome": outcome,
         "reason": reason,
@@ -114,8 +118,20 @@ def train(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> dict[str,
         "started": started,
         "ended": started + time.monotonic() - clock,
         "trainer_seconds": seconds,
-        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "cpu_seconds": max(used.ru_utime + used.ru_stime, sum(seen.values())),
     }
+
+
+def clear(owner: dict[str, Any], shared: set[tuple[str, int]]) -> None:
+    """Remove what a trainer or an answerer, which is dead with all that it started, has left.
+
+    `shared` is what was in shared memory before.
+    """
+    for folder in owner["remove"]:
+        with contextlib.suppress(OSError):  # it is made anew before anybody uses it
+            leftovers.remove(Path(folder))
+    if owner["fence"]["on"] and not owner["fence"]["memory"]:
+        leftovers.forget(shared)
 
 
 def judge(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> dict[str, Any]:
@@ -203,13 +219,14 @@ def keep(spec: dict[str, Any], answerer: dict[str, Any], questions: int, answers
     try:
         tree.die_with_parent()
         tree.adopt()
-        rules = spec["judge"]
+        rules, shared = spec["judge"], leftovers.shared()
         child = start(
             {**spec, "cwd": rules["cwd"]}, rules["answers"], answerer["env"], answerer["fence"], log,
             stdin=questions, stdout=answers,
         )  # fmt: skip
         child.wait()
         tree.end_all(child.pid)
+        clear(answerer, shared)
         code = 0
     finally:
         os._exit(code)
@@ -254,7 +271,8 @@ def start(
     with ours:
         _, listeners, _, _ = socket.recv_fds(ours, 64, 1)
     if listeners:
-        broker.serve(listeners[0], fence["write"])
+        # This process would look for a socket in the shared memory of all programs.
+        broker.serve(listeners[0], [folder for folder in fence["write"] if folder != leftovers.SHARED])
     return child
 
 
@@ -264,11 +282,13 @@ def watch(
     log: IO[bytes],
     stopped: list[int],
     deadline: float,
+    used: dict[tuple[int, int], float] | None = None,
 ) -> Verdict | None:
     """Wait until something ends; returns None then, else the limit that was exceeded or the order to stop.
 
     The reason is empty where the caller knows it better. `wait` waits so many seconds for the end. `stopped`
-    holds the signals that this process has received. `deadline` is on the monotonic clock.
+    holds the signals that this process has received. `deadline` is on the monotonic clock. `used` notes the
+    processor time of each process that was seen (`tree.processor_seconds`).
     """
     measured = time.monotonic()
     while not wait(POLL_S):
@@ -280,7 +300,7 @@ def watch(
         if os.fstat(log.fileno()).st_size > spec["log_bytes"]:
             return "crashed", ""
         if now > measured + MEASURE_S:
-            if excess := tree.too_much(spec):
+            if excess := tree.too_much(spec, {} if used is None else used):
                 return "crashed", excess
             measured = time.monotonic()
     return None

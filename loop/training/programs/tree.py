@@ -25,6 +25,7 @@ GRACE_S = 2.0
 """Seconds between asking processes to end (SIGTERM) and killing them (SIGKILL)."""
 MANY_FILES = 200_000
 """A trainer that writes more files than this is ended."""
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 """Bytes in a page of memory."""
 
@@ -51,22 +52,23 @@ def ticks(pid: int) -> int:
     return 0
 
 
-def too_much(limits: dict[str, Any]) -> str:
+def too_much(limits: dict[str, Any], used: dict[tuple[int, int], float]) -> str:
     """The limit that all processes below this one together exceed, in words; empty when there is none.
 
-    `limits` is a `loop.records.training_folder.Spec`.
+    `limits` is a `loop.records.training_folder.Spec`. `used` notes what `processor_seconds` finds on the way.
     """
     pids = descendants(os.getpid())
+    used |= processor_seconds(pids)
     if len(pids) > limits["processes"]:
         return f"started {len(pids)} processes, limit {limits['processes']}"
     memory = float(limits["memory_gb"]) * 2**30
-    if memory and resident(pids) > memory and (used := resident(pids, exact=True)) > memory:
-        return f"used {used / 2**30:.1f} GB of memory, limit {memory / 2**30:.1f} GB"
+    if memory and resident(pids) > memory and (size := resident(pids, exact=True)) > memory:
+        return f"used {size / 2**30:.1f} GB of memory, limit {memory / 2**30:.1f} GB"
     disk = float(limits["disk_gb"]) * 2**30
-    used, files = on_disk(limits["folders"]) if disk else (0, 0)
+    written, files = on_disk(limits["folders"]) if disk else (0, 0)
     if files > MANY_FILES:
         return f"wrote more than {MANY_FILES:,} files"
-    return f"wrote {used / 2**30:.1f} GB of files, limit {disk / 2**30:.1f} GB" if used > disk else ""
+    return f"wrote {written / 2**30:.1f} GB of files, limit {disk / 2**30:.1f} GB" if written > disk else ""
 
 
 def end_of(*pids: int) -> Callable[[float], bool]:
@@ -128,6 +130,19 @@ def resident(pids: list[int], exact: bool = False) -> float:
             else:
                 total += int(Path("/proc", str(pid), "statm").read_text().split()[1]) * PAGE
     return total
+
+
+def processor_seconds(pids: list[int]) -> dict[tuple[int, int], float]:
+    """Processor time that each of these processes has used, by its pid and start time (`ticks`).
+
+    Without the time of its children, and of those that have ended.
+    """
+    found = {}
+    for pid in pids:
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            after_name = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+            found[pid, int(after_name[19])] = (int(after_name[11]) + int(after_name[12])) / TICKS_A_SECOND
+    return found
 
 
 def on_disk(folders: list[str], files: int = MANY_FILES) -> tuple[float, int]:

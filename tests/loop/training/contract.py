@@ -349,9 +349,19 @@ class ExecutorContract:
         await executor.start(job)
         await executor.follow(job)
         scratch = Path(job.folder.end_of_log().split()[1])
-        assert scratch.is_dir()
         await executor.close()
         assert set(psutil.Process().children(recursive=True)) <= before
+        assert not scratch.exists()
+
+    async def test_temporary_files_are_gone_with_their_training_although_the_engine_died(
+        self, bench: Bench
+    ) -> None:
+        first, job = bench.executor(), bench.job(code=WHERE, budget_s=1)
+        await interrupted(await trains(first, job))
+        scratch = Path(job.folder.end_of_log().split()[1])
+        assert scratch.is_dir()
+        bench.dies(first)
+        await until(lambda: job.folder.read_exit(job.commit))
         assert not scratch.exists()
 
     async def test_closing_leaves_a_training_that_runs_as_it_is(self, bench: Bench) -> None:

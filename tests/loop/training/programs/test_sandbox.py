@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import re
 import socket
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
@@ -22,6 +24,7 @@ from loop.records import results, training_folder
 from loop.service.server import Server
 from loop.state import Experiment
 from loop.training import fence, supervisor
+from loop.training.fence import Support
 from loop.training.programs import sandbox
 from tests.conftest import TRAINER, git, make_repository
 from tests.loop.scripted import Bench, ScriptedAgent, until
@@ -299,24 +302,76 @@ def test_the_filter_is_a_program_whose_jumps_stay_inside(machine: str, network: 
     assert steps[-1] == (sandbox.RETURN, 0, 0, sandbox.ALLOW)
 
 
-async def test_worker_processes_and_their_pipes_work_inside(tmp_path: Path) -> None:
-    """What training itself needs: processes, threads, sockets of its own, shared memory, temporary files."""
-    (tmp_path / "train.py").write_text(WORKERS)
+async def fenced(tmp_path: Path, code: str, support: Support = SUPPORT) -> str:
+    """What this code prints as a trainer behind a fence."""
+    (tmp_path / "train.py").write_text(code)
     cache, scratch = tmp_path / "cache", tmp_path / "s"
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     given = fence.make_fresh_folders(scratch, cache=cache, data=[tmp_path / "data"], environ=environment)
     files = training_folder.TrainingFolder(tmp_path / "run")
     command = [sys.executable, "train.py"]
-    around = fence.build(SUPPORT, environment, command=command, data=[], write=[tmp_path, scratch, cache])
+    around = fence.build(support, environment, command=command, data=[], write=[tmp_path, scratch, cache])
     spec = training_folder.Spec(
         command, str(tmp_path), {**environment, **given}, str(files.log), str(files.exit),
         str(files.supervisor), 60, commit="c", fence=around,
     )  # fmt: skip
     await supervisor.ended(supervisor.Standby(tmp_path / "lock").start(files, spec))
-    assert files.end_of_log() == "[0, 1, 4, 9]\nhi\nshared\nconnected\n"
     found = files.read_exit("c")
     assert found is not None
-    assert (found.outcome, found.reason) == ("finished", "")
+    assert (found.outcome, found.reason) == ("finished", ""), files.end_of_log()
+    return files.end_of_log()
+
+
+async def test_worker_processes_and_their_pipes_work_inside(tmp_path: Path) -> None:
+    """What training itself needs: processes, threads, sockets of its own, shared memory, temporary files."""
+    assert await fenced(tmp_path, WORKERS) == "[0, 1, 4, 9]\nhi\nshared\nconnected\n"
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_shared_memory_starts_empty_and_ends_empty(tmp_path: Path, own: bool) -> None:
+    """Where the kernel cannot give a trainer its own, what it leaves in that of all programs is removed."""
+    if own and not SUPPORT.memory:
+        pytest.skip("this kernel gives nobody shared memory of his own")
+    name = f"autoresearch-test-{os.getpid()}"
+    before = Path(f"/dev/shm/{name}-before")
+    before.write_text("x")
+    code = f"""
+import ctypes, os
+print(os.path.exists({str(before)!r}))
+open("/dev/shm/{name}", "w").write("what a training learned")
+libc = ctypes.CDLL(None, use_errno=True)
+print(libc.shmget(0x0A71F1, 4096, 0o1666) >= 0)
+"""
+    try:
+        for _ in range(2):
+            support = msgspec.structs.replace(SUPPORT, memory=own)
+            assert await fenced(tmp_path, code, support) == f"{not own}\nTrue\n"
+            assert [path.name for path in Path("/dev/shm").glob(f"{name}*")] == [before.name]
+        segments = Path("/proc/sysvipc/shm").read_text()
+        assert (str(0x0A71F1) in segments) == (not own)
+    finally:
+        before.unlink()
+        libc = ctypes.CDLL(None)
+        libc.shmctl(libc.shmget(0x0A71F1, 0, 0), 0, None)  # IPC_RMID
+
+
+async def test_a_socket_in_the_shared_memory_of_other_programs_cannot_be_reached(tmp_path: Path) -> None:
+    path = f"/dev/shm/autoresearch-test-{os.getpid()}.sock"
+    code = f"""
+import socket
+s = socket.socket(socket.AF_UNIX)
+try:
+    s.connect({path!r})
+except OSError as error:
+    print(type(error).__name__)
+"""
+    with socket.socket(socket.AF_UNIX) as listener:
+        try:
+            listener.bind(path)
+            listener.listen()
+            assert await fenced(tmp_path, code) in ("PermissionError\n", "FileNotFoundError\n")
+        finally:
+            os.unlink(path)
 
 
 WORKERS = """

@@ -24,7 +24,7 @@ PROGRAM = [sys.executable, "-I", "-S", str(Path(supervise.__file__))]
 class Supervised:
     """One training in a temporary folder under a supervisor of its own."""
 
-    def __init__(self, folder: Path, code: str, **limits: float | str) -> None:
+    def __init__(self, folder: Path, code: str, **limits: float | str | list[str]) -> None:
         self.folder, self.files = folder, TrainingFolder(folder / "run")
         self.files.reset()
         command = str(limits.pop("command", sys.executable))
@@ -35,7 +35,7 @@ class Supervised:
             log=str(self.files.log),
             exit=str(self.files.exit),
             supervisor=str(self.files.supervisor),
-            timeout_s=float(limits.pop("timeout_s", 30)),
+            timeout_s=float(str(limits.pop("timeout_s", 30))),
             commit="c",
             folders=[str(folder)],
         )
@@ -60,7 +60,7 @@ Start = Callable[..., Supervised]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Start:
-    def start(code: str, **limits: float | str) -> Supervised:
+    def start(code: str, **limits: float | str | list[str]) -> Supervised:
         found = Supervised(tmp_path, code, **limits)
         found.start()
         return found
@@ -111,6 +111,36 @@ def test_sigterm_ends_the_whole_tree(start: Start) -> None:
     found.process.send_signal(signal.SIGTERM)
     assert (found.end().outcome, found.end().reason) == ("stopped", "stopped by the engine")
     assert not psutil.pid_exists(int(found.files.end_of_log()))
+
+
+BURN = "import time; end = time.process_time() + 2.5\nwhile time.process_time() < end: pass\n"
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_processor_time_of_all_processes_counts(start: Start, ignored: bool) -> None:
+    """Also that of a child whose end its parent ignores: the kernel forgets that one."""
+    reaped = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)" if ignored else ""
+    code = f"""
+import contextlib, os, signal, subprocess, sys
+{reaped}
+child = subprocess.Popen([sys.executable, "-c", {BURN!r}])
+with contextlib.suppress(ChildProcessError):
+    os.waitpid(child.pid, 0)
+"""
+    found = start(code).end()
+    assert found.outcome == "finished"
+    assert found.cpu_seconds > (1.0 if ignored else 2.5)
+
+
+def test_private_folders_are_gone_when_the_trainer_is_and_its_other_files_stay(
+    start: Start, tmp_path: Path
+) -> None:
+    private = tmp_path / "private"
+    (private / "home").mkdir(parents=True)
+    code = f"import os; open('kept', 'w'); os.chdir({str(private)!r}); open('x', 'w'); os.mkdir('closed', 0)"
+    assert start(code, remove=[str(private), str(tmp_path / "missing")]).end().outcome == "finished"
+    assert not private.exists()
+    assert (tmp_path / "kept").exists()
 
 
 def test_what_the_trainer_leaves_behind_is_ended_and_counted(start: Start) -> None:

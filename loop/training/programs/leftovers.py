@@ -1,0 +1,78 @@
+"""Removes what a training leaves: its folders, and its files in shared memory. Standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import secrets
+from pathlib import Path
+
+SHARED = "/dev/shm"
+"""Files that are in memory and in no folder of any program."""
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder with all that is in it, if it exists. Raises OSError.
+
+    A trainer can leave folders whose mode lets nobody list or empty them, or thousands of folders in each
+    other, where `shutil.rmtree` exceeds Python's recursion limit. So each folder is opened to its owner, and
+    the folders in it are moved up before it is removed.
+    """
+    if not folder.is_dir():
+        return
+    folder.chmod(0o700)
+    while found := list(folder.iterdir()):
+        for path in found:
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()
+                continue
+            path.chmod(0o700)
+            for inner in list(path.iterdir()):
+                if inner.is_symlink() or not inner.is_dir():
+                    inner.unlink()
+                else:
+                    inner.chmod(0o700)  # a folder that cannot be written to cannot be moved
+                    inner.rename(folder / secrets.token_hex(8))
+            path.rmdir()
+    folder.rmdir()
+
+
+def shared() -> set[tuple[str, int]]:
+    """Path and inode number of each file of this user in shared memory."""
+    found = set()
+    with contextlib.suppress(OSError), os.scandir(SHARED) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                at = entry.stat(follow_symlinks=False)
+                if at.st_uid == os.getuid():
+                    found.add((entry.path, at.st_ino))
+    return found
+
+
+def forget(before: set[tuple[str, int]]) -> None:
+    """Remove the files in shared memory that were not there before and that no living process uses.
+
+    For a training that had to share it with all other programs. They go on: what they use stays.
+    """
+    appeared = shared() - before
+    used = _in_use() if appeared else set()
+    for path, inode in appeared:
+        with contextlib.suppress(OSError):
+            if Path(path).is_dir() and not Path(path).is_symlink():
+                remove(Path(path))
+            elif inode not in used:
+                os.unlink(path)
+
+
+def _in_use() -> set[int]:
+    """Inode numbers of the files in shared memory that a process has opened or mapped."""
+    found = set()
+    for maps in glob.glob("/proc/[0-9]*/maps"):
+        with contextlib.suppress(OSError), open(maps) as file:
+            found |= {int(line.split()[4]) for line in file if SHARED in line}
+    for opened in glob.glob("/proc/[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(opened).startswith(SHARED):
+                found.add(os.stat(opened).st_ino)
+    return found
