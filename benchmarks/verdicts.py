@@ -20,7 +20,7 @@ import argparse
 import math
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -32,7 +32,7 @@ from loop.judging.decision import Weighed, decide
 from loop.judging.gains import Belief, Kind, believe, believe_together, learn
 from loop.judging.history import LEARNED
 from loop.judging.level import Level, Training
-from loop.judging.noise import Noise, pooled, usual
+from loop.judging.noise import Noise, near_in_time, pooled, usual
 from loop.judging.rules import Rules
 from loop.judging.verdict import FEWEST, NEWEST, TOGETHER
 
@@ -180,8 +180,8 @@ class Research:
         self.incumbent: list[Trained] = []
         self.kept: Judged | None = None
         """The verdict that made the incumbent; None for the unchanged code."""
-        self.older: list[list[float]] = []
-        """Values of each commit but the incumbent that trained more than once."""
+        self.older: list[Sequence[float]] = []
+        """Values of each commit but the incumbent, in groups that lie near in time."""
         self.single: list[Judged] = []
         """The ideas that were judged by themselves."""
         self.compared: list[Judged] = []
@@ -206,7 +206,8 @@ class Research:
         return Trained(self.machine.trainings, value)
 
     def _noise(self) -> Noise:
-        groups = [*self.older, [t.value for t in self.incumbent]]
+        first = len(self.kept.trainings) if self.kept else 1
+        groups = [*self.older, *near_in_time([t.value for t in self.incumbent], first)]
         return pooled(groups, usual("val_bpb", 1.0))
 
     def _kinds(self, unit: float) -> tuple[Kind, ...]:
@@ -237,7 +238,7 @@ class Research:
             Training(j.trainings[0].at, fmean(t.value for t in j.trainings) / unit, len(j.trainings))
             for j in self.compared
         )
-        return History(noise, start, count, tuple(trainings[count:]), trainings[-1].at, candidates, kinds)
+        return History(noise, start, count, tuple(trainings[count:]), trainings[-1].at, 0, candidates, kinds)
 
     def _try(self, ideas: list[Idea], members: list[Judged]) -> None:
         """Train and judge one idea, or several together."""
@@ -258,7 +259,8 @@ class Research:
             self.single.append(judged)
             self.compared.append(judged)
         if weighed.action == "keep":
-            self.older.append([t.value for t in self.incumbent])
+            first = len(self.kept.trainings) if self.kept else 1
+            self.older += near_in_time([t.value for t in self.incumbent], first)
             self.keeps, self.false_keeps = self.keeps + 1, self.false_keeps + (after <= self.quality)
             self.quality, self.incumbent, self.kept, self.compared = after, list(trainings), judged, []
         else:

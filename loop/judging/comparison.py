@@ -27,6 +27,8 @@ class History(Struct, frozen=True):
     """Its trainings since then."""
     tried: int = 0
     """When its last training began, also one that failed."""
+    failed: int = 0
+    """How many of its trainings failed."""
     candidates: tuple[Training, ...] = ()
     """The candidates that were compared with it."""
     kinds: tuple[Kind, ...] = PRIOR
@@ -49,6 +51,8 @@ class Comparison(Struct, frozen=True):
     ours: int
     """Trainings of the candidate; `theirs` of the incumbent."""
     theirs: int
+    turns: int
+    """Trainings of the incumbent, those that failed included."""
     level: Level
     """Where the incumbent is."""
     apart: int
@@ -79,7 +83,8 @@ def compare(
         else believe(gain - price, cautious, history.kinds)
     )
     apart = max(0, candidate[0].at - history.tried - 1)
-    return Comparison(gain, error, belief, ours, history.theirs, level, apart)
+    turns = history.theirs + history.failed
+    return Comparison(gain, error, belief, ours, history.theirs, turns, level, apart)
 
 
 def successor(own: Level, count: int, gain: float, error: float, belief: Belief) -> Level:

@@ -10,12 +10,14 @@ from loop.judging.comparison import Comparison
 from loop.judging.gains import Kind, chance_rate
 from loop.judging.rules import Rules
 
-KEEP = 0.95
+KEEP = 0.9
 """Chance of truly helping from which a candidate is kept."""
 CERTAIN = 3.0
 """Standard errors of gain that are always enough, however seldom ideas have helped so far."""
 HOPELESS = 0.3
 """Chance of truly helping below which no more training is spent on a candidate."""
+FOUND = 0.5
+"""Share of what new ideas bring that is found at once: with so much another training is compared."""
 CLEAR = 1.7
 """Standard errors that a true gain must reach to be seen, when further trainings are counted."""
 LOSS_BORNE = 1.0
@@ -70,7 +72,7 @@ def decide(
         why = f"the incumbent trained {found.apart} trainings ago: again, to see whether the machine drifts"
         return Weighed("rerun incumbent", why, evidence, stderr)
     if found.ours < rules.max_runs and (simpler or worth_training(found, kinds)):
-        if found.theirs <= found.ours and found.theirs < ENOUGH:
+        if found.turns <= found.ours and found.turns < ENOUGH:
             why = f"{evidence}; a training of the incumbent helps to decide"
             return Weighed("rerun incumbent", why, evidence, stderr)
         return Weighed("rerun", f"{evidence}; one more training helps to decide", evidence, stderr)
@@ -89,7 +91,7 @@ def worth_training(found: Comparison, kinds: tuple[Kind, ...]) -> bool:
         return False
     size = belief.upside / belief.helps
     needed = max(1.0, 1.5 * (CLEAR / max(size, 0.05)) ** 2 - found.ours)
-    return belief.upside / needed >= chance_rate(kinds)
+    return belief.upside / needed >= FOUND * chance_rate(kinds)
 
 
 def words(found: Comparison, deviation: float) -> str:

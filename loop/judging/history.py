@@ -10,7 +10,7 @@ from msgspec import Struct
 from loop.judging.comparison import History, first_level, successor
 from loop.judging.gains import Belief, Kind, believe, believe_together, learn
 from loop.judging.level import Level, Training
-from loop.judging.noise import Noise, pooled, usual
+from loop.judging.noise import Noise, near_in_time, pooled, usual
 from loop.state import Experiment, RunState
 
 LEARNED = 80
@@ -29,8 +29,20 @@ class Scale(Struct, frozen=True):
 
 def noise_of(state: RunState) -> Noise:
     """The noise that the experiments of this run show which were trained more than once."""
-    groups = [e.values for e in state.experiments if len(e.trainings) > 1]
+    groups = (
+        group
+        for e in state.experiments
+        if len(e.trainings) > 1
+        for group in near_in_time(e.values, _together(e))
+    )
     return pooled(groups, usual(state.metric, state.baseline or 0.0))
+
+
+def _together(e: Experiment) -> int:
+    """How many trainings an experiment had for its verdict; the later ones were spread over the run."""
+    if not e.judged:
+        return len(e.trainings)
+    return e.verdict.trainings if e.verdict else 1
 
 
 def scale_of(state: RunState, noise: Noise) -> Scale:
@@ -91,9 +103,11 @@ def history_of(state: RunState, noise: Noise, clock: Clock) -> History:
     trainings = trainings_of(incumbent, scale, clock)
     count = max(1, min(incumbent.verdict.trainings, len(trainings))) if incumbent.verdict else 1
     start = _start(state, incumbent, trainings[:count], scale, kinds)
-    tried = max((clock.at(t.started_at) for t in incumbent.trainings), default=0)
+    ended = [t for t in incumbent.trainings if t.finished and t.commit == incumbent.commit]
+    tried = max((clock.at(t.started_at) for t in ended), default=0)
+    failed = len(ended) - len(trainings)
     candidates = _candidates(state, incumbent, scale, clock)
-    return History(noise, start, count, tuple(trainings[count:]), tried, candidates, kinds)
+    return History(noise, start, count, tuple(trainings[count:]), tried, failed, candidates, kinds)
 
 
 def _start(

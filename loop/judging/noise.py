@@ -21,8 +21,8 @@ Measured: 0.0007 to 0.002 on an H100 with 300 s, 0.0024 on a CPU with 500 s, 0.0
 """
 USUAL_SHARE, SHARE_WEIGHT = 0.002, 2
 """The same for a metric of which nothing is known: a share of the baseline's value, and a smaller weight."""
-RARE = 1.88
-"""Standard normal quantile of one in thirty: what is rarer counts only as much as this, see `pooled`."""
+RARE = 1.75
+"""Standard normal quantile of one in twenty-five: what is rarer counts only as much as this, see `pooled`."""
 ROUNDS = 12
 """Repetitions after which the pooled deviation no longer changes."""
 
@@ -69,20 +69,30 @@ def pooled(groups: Iterable[Sequence[float]], usual: Noise | None = None) -> Noi
     """The noise that replicates show, joined with what is usual. Each group holds one commit's values.
 
     The mean of the posterior's scaled inverse chi-square distribution, with two protections. A group that
-    scatters more than the others let expect once in thirty times counts only that much: one candidate that
-    trains unsteadily does not blind the judge for all others. And where the replicates contradict the usual
-    deviation, it moves towards them. Nothing is known before the first replicate.
+    scatters more than the others let expect once in twenty-five times counts only that much: one candidate
+    that trains unsteadily does not blind the judge for all others. And where the replicates contradict the
+    usual deviation, it moves towards them. Nothing is known before the first replicate.
     """
     found = [(_squares(values), len(values) - 1) for values in groups if len(values) > 1]
     degrees = sum(own for _, own in found)
     if not degrees or not any(squares for squares, _ in found):
         return Noise(0.0, degrees)
     weight, expected = (usual.degrees, usual.deviation**2) if usual else (0, 0.0)
-    variance = _median(found)
+    variance = shown = _median(found)
     for _ in range(ROUNDS):
-        before = weight * _believable(expected, variance, degrees)
-        variance = _winsorised(found, before, weight, variance)
+        before = weight * _believable(expected, shown, degrees)
+        squares = _winsorised(found, before, weight, variance)
+        shown, variance = squares / degrees, (before + squares) / (weight + degrees)
     return Noise(math.sqrt(variance), weight + degrees)
+
+
+def near_in_time(values: Sequence[float], first: int) -> list[Sequence[float]]:
+    """One commit's values in groups that lie near in time, so that no drift of the machine is taken for noise.
+
+    The `first` values were measured together, the later ones of an incumbent two by two at most.
+    """
+    first = max(2, first)
+    return [values[:first], *(values[i : i + 2] for i in range(first, len(values), 2))]
 
 
 def own_scatter(values: Sequence[float], noise: Noise) -> float:
@@ -103,7 +113,7 @@ def _median(found: list[tuple[float, int]]) -> float:
 
 
 def _winsorised(found: list[tuple[float, int]], before: float, weight: int, variance: float) -> float:
-    """The pooled variance, with every group's squares cut at what all the others let expect.
+    """The sum of all squares, with those of every group cut at what all the others let expect.
 
     `before` and `weight` are the squares and degrees of what was known; groups are cut at `variance` first.
     """
@@ -113,7 +123,7 @@ def _winsorised(found: list[tuple[float, int]], before: float, weight: int, vari
     for (squares, own), was in zip(found, cut, strict=True):
         others = (total - was) / (degrees - own) if degrees > own else 0.0
         again += min(squares, own * _quantile(own, RARE) * others) if others else squares
-    return (before + again) / degrees
+    return again
 
 
 def _believable(usual: float, variance: float, degrees: int) -> float:
