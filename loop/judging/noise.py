@@ -87,7 +87,7 @@ def pooled(groups: Iterable[Sequence[float]], usual: Noise | None = None) -> Noi
 
 
 def near_in_time(values: Sequence[float], first: int) -> list[Sequence[float]]:
-    """One commit's values in groups that lie near in time, so that no drift of the machine is taken for noise.
+    """One commit's values in groups near in time, so that no drift of the machine is taken for noise.
 
     The `first` values were measured together, the later ones of an incumbent two by two at most.
     """

@@ -72,9 +72,9 @@ def test_nothing_worse_is_kept_unless_it_removes_code(
 
 def test_an_added_line_must_pay_for_itself() -> None:
     assert [price_of(lines, RULES) for lines in (-5, 0, 10, 500)] == [0, 0, 0.2, 1]
-    assert action(comparison(2.2, 3, 3), 0) == "keep"
-    assert action(comparison(2.2, 3, 3, price=1.0), 100) == "discard"
-    why = decide(comparison(2.2, 3, 3, price=1.0), 0.001, 1.0, 100, PRIOR, RULES).why
+    assert action(comparison(2.45, 3, 3), 0) == "keep"
+    assert action(comparison(2.45, 3, 3, price=1.0), 100) == "discard"
+    why = decide(comparison(2.45, 3, 3, price=1.0), 0.001, 1.0, 100, PRIOR, RULES).why
     assert why.endswith("90% needed beyond 0.001000 for 100 lines more")
 
 
@@ -86,7 +86,7 @@ def test_training_again_is_for_what_may_help() -> None:
 
 def test_words_are_for_someone_who_reads_them_for_the_first_time() -> None:
     assert words(comparison(2.6), 0.001) == (
-        "better by 0.0026 (2.1 standard errors), chance that it truly helps 83%"
+        "better by 0.0026 (2.1 standard errors), chance that it truly helps 73%"
     )
     assert words(comparison(-4.0, 2, 2), 0.001).startswith(
         "worse by 0.004 (4.0 standard errors over 2 and 2 trainings)"

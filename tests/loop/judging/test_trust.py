@@ -107,6 +107,14 @@ def test_a_training_unlike_the_baseline_is_discarded(measured: Training, words: 
     assert judged.status == ("discard" if words else "keep")
 
 
+def test_the_hidden_text_is_held_against_the_baseline_however_far_keeps_have_crept_from_it() -> None:
+    first, kept = experiment(1, sealed("a", 1.30, 1.30)), experiment(2, sealed("b", 1.25, 1.30))
+    kept.phase = "keep"
+    state = RunState(base="a", incumbent=2, experiments=[first, kept])
+    assert unlike_baseline(state, sealed("c", 1.24, 1.30)) == []
+    assert len(unlike_baseline(state, sealed("c", 1.22, 1.30))) == 1  # within 5% of the incumbent's ratio
+
+
 def test_a_baseline_that_was_not_sealed_is_nothing_to_compare_with() -> None:
     first = experiment(1, training(1, "a", 1.30))
     state = RunState(base="a", incumbent=1, experiments=[first])
