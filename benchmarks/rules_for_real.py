@@ -97,7 +97,7 @@ def export(repository: Path, commit: str, to: Path) -> None:
 
 
 def train(folder: Path, seed: int, budget_s: float) -> float:
-    """Train the code in a folder once and return its val_bpb; a value from an earlier call is not measured again."""
+    """Train the code in a folder once and return its val_bpb, unless it has been trained before."""
     log = folder.parent / f"{folder.name}-{seed}.log"
     if not log.exists() or "val_bpb" not in log.read_text():
         variables = {"AUTORESEARCH_BUDGET_S": f"{budget_s:g}", "AUTORESEARCH_SEED": str(seed)}

@@ -7,11 +7,9 @@ tries fewer ideas. Printed are the true quality of the incumbent, and how many k
 helps nothing, or hurts. Rule `confirmed` is the engine's own functions of `loop/judging`, fed with drawn
 numbers.
 
-Ideas are drawn from a mixture fitted to the public log of karpathy/autoresearch, branch exp/H100/mar8, and
-the longer runs after it: 22 improvements in 125 experiments, 17 of them below 0.001, 0.0282 in all, about
-0.04 after 700 (`--fit` prints what rule `improved` makes of the mixture at the noise of that log, which kept
-one seed). What an idea gains shrinks as the incumbent gets better, as those logs show; that holds for near
-misses too, which wait until they are tried together.
+Ideas and machine: research.py. Two rules show what is possible at all (best_rule.py): they know the noise,
+what ideas do, and where the incumbent truly is, and decide as well as one can who does not know what the next
+idea gains. `best` takes false keeps as they come, `best, careful` makes about one in twenty.
 """
 
 from __future__ import annotations
@@ -20,13 +18,15 @@ import argparse
 import math
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.best_rule import Best
+from benchmarks.research import MIXTURES, Idea, Ideas, Machine
 from loop.judging.comparison import History, compare, first_level, successor
 from loop.judging.decision import Weighed, decide
 from loop.judging.gains import Belief, Kind, believe, believe_together, learn
@@ -36,39 +36,13 @@ from loop.judging.noise import Noise, near_in_time, pooled, usual
 from loop.judging.rules import Rules
 from loop.judging.verdict import FEWEST, NEWEST, TOGETHER
 
-Mixture = tuple[tuple[float, str, Callable[[random.Random], float]], ...]
-
-MIXTURES: dict[str, Mixture] = {
-    "log": (
-        (0.25, "nothing much", lambda r: r.gauss(0, 0.0003)),
-        (0.22, "a little better", lambda r: r.expovariate(1 / 0.0008)),
-        (0.055, "much better", lambda r: 0.0065 * math.exp(r.gauss(0, 0.7))),
-        (0.475, "worse", lambda r: -r.expovariate(1 / 0.003)),
-    ),
-    "rare": (
-        (0.30, "nothing much", lambda r: r.gauss(0, 0.0003)),
-        (0.05, "a little better", lambda r: r.expovariate(1 / 0.0008)),
-        (0.03, "much better", lambda r: 0.009 * math.exp(r.gauss(0, 0.7))),
-        (0.62, "worse", lambda r: -r.expovariate(1 / 0.006)),
-    ),
-    "small": (
-        (0.40, "nothing much", lambda r: r.gauss(0, 0.0003)),
-        (0.20, "a little better", lambda r: r.expovariate(1 / 0.0015)),
-        (0.03, "better", lambda r: 0.004 * math.exp(r.gauss(0, 0.7))),
-        (0.37, "worse", lambda r: -r.expovariate(1 / 0.0015)),
-    ),
-}
-"""Shares of ideas and what each kind does to val_bpb (positive: better) at the baseline. The rules start from
-figures like those of `log`; in `rare` few ideas help and most hurt, in `small` all effects are small."""
-FADING = 0.015
-"""Each time the incumbent has improved by so much, gains shrink by a factor of e."""
 LOG_NOISE = 0.0005
 """Standard deviation of one training in the public log: one seed, one machine, but other code each time."""
-DRIFT = 0.005
-"""By how much a drifting machine moves the metric over a run: half a percent."""
-RULES = ["improved", "twice", "confirmed, no combining", "confirmed", "oracle"]
+RULES = ["improved", "twice", "confirmed, no combining", "confirmed", "best, careful", "best", "oracle"]
 """The rules that are compared. `twice` trains what is better once more and keeps it if its mean is better;
 `oracle` sees true gains, which no rule can."""
+CAREFUL = 3.0
+"""Price of a false keep, in standard deviations of one training, at which `best` makes one in twenty."""
 
 Row = dict[str, float]
 """One line of the table."""
@@ -86,51 +60,6 @@ class Outcome(NamedTuple):
     """Ideas that were tried, combinations included."""
 
 
-class Idea(NamedTuple):
-    """A change of the incumbent, by what it truly gains at the baseline."""
-
-    gain: float
-
-    def gain_at(self, quality: float) -> float:
-        """What it gains for an incumbent of this quality; harm does not fade."""
-        return self.gain * math.exp(-quality / FADING) if self.gain > 0 else self.gain
-
-
-class Ideas:
-    """Draws ideas from a mixture."""
-
-    def __init__(self, generator: random.Random, mixture: str) -> None:
-        self._generator, self._mixture = generator, MIXTURES[mixture]
-
-    def draw(self) -> Idea:
-        at = self._generator.random()
-        for share, _, draw in self._mixture:  # noqa: B007 - the last one takes what rounding leaves
-            at -= share
-            if at < 0:
-                break
-        return Idea(draw(self._generator))
-
-
-class Machine:
-    """Trains: draws values, counts trainings, and drifts where it was told to."""
-
-    def __init__(
-        self, generator: random.Random, deviation: float, drift: str = "none", span: int = 1
-    ) -> None:
-        self._generator, self._deviation = generator, deviation
-        self.trainings = 0
-        amount, count = DRIFT * generator.choice((-1, 1)), generator.randint(1, 3)
-        self._slope = amount / span if drift == "linear" else 0.0
-        steps = count if drift == "steps" else 0
-        self._steps = [(generator.randint(1, span), amount / count) for _ in range(steps)]
-
-    def value(self, truth: float) -> float:
-        """The gain that one more training measures for code of this true quality."""
-        self.trainings += 1
-        drifted = self._slope * self.trainings + sum(by for at, by in self._steps if self.trainings >= at)
-        return truth + drifted + self._generator.gauss(0, self._deviation)
-
-
 def greedy(machine: Machine, ideas: Ideas, mark: int, rule: str) -> Outcome:
     """Research under a rule that looks at the candidate's mean only: `improved`, `twice` or `oracle`."""
     quality, keeps, false_keeps, tries = 0.0, 0, 0, 0
@@ -144,6 +73,20 @@ def greedy(machine: Machine, ideas: Ideas, mark: int, rule: str) -> Outcome:
         if gain > 0 if rule == "oracle" else value > best:
             best, quality = value, quality + gain
             keeps, false_keeps = keeps + 1, false_keeps + (gain <= 0)
+    return Outcome(quality, keeps, false_keeps, tries)
+
+
+def best(machine: Machine, ideas: Ideas, mark: int, rule: Best) -> Outcome:
+    """Research under the best rule, to which the incumbent's true quality is known."""
+    quality, keeps, false_keeps, tries = 0.0, 0, 0, 0
+    while machine.trainings < mark:
+        gain, values = ideas.draw().gain_at(quality), list[float]()
+        tries, action = tries + 1, "rerun"
+        while action == "rerun" and machine.trainings < mark:
+            values.append(machine.value(gain))
+            action = rule.action(quality, len(values), fmean(values) / machine.deviation)
+        if action == "keep":
+            quality, keeps, false_keeps = quality + gain, keeps + 1, false_keeps + (gain <= 0)
     return Outcome(quality, keeps, false_keeps, tries)
 
 
@@ -281,12 +224,16 @@ class Research:
 def simulate(rule: str, reps: int, mark: int, given: argparse.Namespace) -> Row:
     """A row of the table: the means over `reps` simulated runs of so many trainings under one rule."""
     outcomes = []
+    price = CAREFUL if rule == "best, careful" else 0.0
+    known = Best(given.ideas, given.noise, price) if rule.startswith("best") else None
     for rep in range(reps):
         generator = random.Random(rep)
         machine, ideas = Machine(generator, given.noise, given.drift, mark), Ideas(generator, given.ideas)
         if rule.startswith("confirmed"):
             rules = Rules() if rule == "confirmed" else Rules(combine=0)
             outcomes.append(Research(machine, ideas, rules).run(mark))
+        elif known:
+            outcomes.append(best(machine, ideas, mark, known))
         else:
             outcomes.append(greedy(machine, ideas, mark, rule))
     keeps = sum(o.keeps for o in outcomes)

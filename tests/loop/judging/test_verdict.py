@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from statistics import fmean
 from typing import Any
 
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from loop import events as ev
 from loop.experiment import ExperimentPhase
 from loop.judging import verdict
-from loop.judging.history import noise_of
 from loop.judging.noise import Noise
 from loop.judging.verdict import Rerun, Rules, Verdict, improved, judge
 from loop.state import Experiment, RunState
@@ -86,13 +84,27 @@ def test_an_incumbent_whose_trainings_fail_does_not_hold_up_the_verdict() -> Non
     assert asked
 
 
-def test_the_first_keep_needs_at_most_three_standard_errors() -> None:
-    for spread in (0.0002, 0.001, 0.004):
-        s = state(experiment(1, 1.0, 1.0 + spread), experiment(2, 1.0, phase="judging"))
-        noise = noise_of(s)
-        stderr = noise.deviation * 1.5**0.5
-        s.experiment(2).trainings = [training(1, "c2", 1.0 + spread / 2 - 3.1 * stderr, n=2)]
-        assert verdict_of(s, 2).status == "keep"
+@pytest.mark.parametrize("baseline_runs", [1, 2, 3])
+@pytest.mark.parametrize("spread", [0.0001, 0.0005, 0.001, 0.002, 0.005, 0.02])
+def test_the_first_keep_never_needs_more_than_three_standard_errors(
+    spread: float, baseline_runs: int
+) -> None:
+    """The gain grows until it is kept. After a rerun both scatter as the baseline does."""
+    gain, found = 0.0, verdict.Verdict("discard", None, 0.0, None, "")
+    while found.status == "discard":
+        gain += spread / 20
+        baseline = experiment(1, *[1.0 + (-1) ** i * spread / 2 for i in range(1, baseline_runs + 1)])
+        s = state(baseline, experiment(2, 1.0 - gain, phase="judging"), baseline=1.0)
+        while isinstance(judged := judge(s, s.experiment(2), RULES), Rerun):
+            e = s.experiment(judged.n)
+            number, middle = len(e.trainings) + 1, 1.0 if e.n == 1 else 1.0 - gain
+            value = middle + (-1) ** number * spread / 2
+            e.trainings.append(training(number, e.commit, value, n=e.n, started_at=number))
+        found = judged
+        if found.status == "discard" and found.stderr:  # None: worse, and too early to say how surely
+            assert -(found.delta or 0.0) < 3 * found.stderr
+    assert found.stderr
+    assert found.stderr < -(found.delta or 0.0)
 
 
 @pytest.mark.parametrize("direction", ["min", "max"])
@@ -192,24 +204,6 @@ def test_without_noise_better_is_kept_and_worse_is_not(gain: float, lines: int) 
     assert verdict_of(state(experiment(1, 1.0, 1.0), candidate), 2).status == (
         "keep" if better else "discard"
     )
-
-
-def test_a_verdict_in_a_run_of_ten_thousand_experiments_takes_milliseconds() -> None:
-    others = []
-    for n in range(2, 10_000):
-        value = 1.003 + 0.001 * (n % 7)
-        given = ev.Judged(n, "discard", f"c{n}", value, 0.0, "", value - 1.0, stderr=0.0012)
-        values = [value, value + 0.001] if n % 10 == 0 else [value]
-        e = experiment(n, *values, phase="discard", verdict=given)
-        others.append(timed(e, *(n + i / 2 for i in range(len(values)))))
-    baseline = experiment(1, 1.0, 1.001)
-    baseline.trainings[1].started_at = 9_999
-    s = state(baseline, *others, timed(experiment(10_000, 0.9985, phase="judging"), 10_000))
-    judge(s, s.experiment(10_000), RULES)
-    begin = time.process_time()
-    for _ in range(5):
-        judge(s, s.experiment(10_000), RULES)
-    assert (time.process_time() - begin) / 5 < 0.08  # 20 ms on a machine that is not busy
 
 
 def test_higher_is_better_when_the_direction_says_so() -> None:
