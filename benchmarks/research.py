@@ -72,17 +72,31 @@ class Machine:
     """Trains: draws values, counts trainings, and drifts where it was told to."""
 
     def __init__(
-        self, generator: random.Random, deviation: float, drift: str = "none", span: int = 1
+        self,
+        generator: random.Random,
+        deviation: float,
+        drift: str = "none",
+        span: int = 1,
+        shared: float = 0.0,
     ) -> None:
-        self._generator, self.deviation = generator, deviation
+        """`drift` happens over `span` trainings. `shared`: how much of the variance belongs to the seed,
+        whatever code trains with it."""
+        self._generator, self.deviation, self._shared = generator, deviation, shared
+        self._seeds: dict[int, float] = {}
         self.trainings = 0
         amount, count = DRIFT * generator.choice((-1, 1)), generator.randint(1, 3)
         self._slope = amount / span if drift == "linear" else 0.0
         steps = count if drift == "steps" else 0
         self._steps = [(generator.randint(1, span), amount / count) for _ in range(steps)]
 
-    def value(self, truth: float) -> float:
+    def value(self, truth: float, seed: int = 1) -> float:
         """The gain that one more training measures for code of this true quality."""
         self.trainings += 1
         drifted = self._slope * self.trainings + sum(by for at, by in self._steps if self.trainings >= at)
-        return truth + drifted + self._generator.gauss(0, self.deviation)
+        luck = self._generator.gauss(0, self.deviation * math.sqrt(1 - self._shared))
+        return truth + drifted + luck + self._of_seed(seed)
+
+    def _of_seed(self, seed: int) -> float:
+        if self._shared and seed not in self._seeds:
+            self._seeds[seed] = self._generator.gauss(0, self.deviation * math.sqrt(self._shared))
+        return self._seeds.get(seed, 0.0)

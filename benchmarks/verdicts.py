@@ -69,7 +69,7 @@ def greedy(machine: Machine, ideas: Ideas, mark: int, rule: str) -> Outcome:
         tries += 1
         value = machine.value(quality + gain)
         if rule == "twice" and value > best and machine.trainings < mark:
-            value = (value + machine.value(quality + gain)) / 2
+            value = (value + machine.value(quality + gain, seed=2)) / 2
         if gain > 0 if rule == "oracle" else value > best:
             best, quality = value, quality + gain
             keeps, false_keeps = keeps + 1, false_keeps + (gain <= 0)
@@ -83,7 +83,7 @@ def best(machine: Machine, ideas: Ideas, mark: int, rule: Best) -> Outcome:
         gain, values = ideas.draw().gain_at(quality), list[float]()
         tries, action = tries + 1, "rerun"
         while action == "rerun" and machine.trainings < mark:
-            values.append(machine.value(gain))
+            values.append(machine.value(gain, len(values) + 1))
             action = rule.action(quality, len(values), fmean(values) / machine.deviation)
         if action == "keep":
             quality, keeps, false_keeps = quality + gain, keeps + 1, false_keeps + (gain <= 0)
@@ -131,7 +131,7 @@ class Research:
         """Those of them that were compared with this incumbent."""
         self.misses: list[Judged] = []
         for _ in range(rules.baseline_runs):
-            self.incumbent.append(self._train(0.0))
+            self.incumbent.append(self._train(0.0, len(self.incumbent) + 1))
 
     def run(self, mark: int) -> Outcome:
         """Research for so many trainings."""
@@ -144,8 +144,8 @@ class Research:
                 outcome = Outcome(self.quality, self.keeps, self.false_keeps, self.tries)
         return outcome
 
-    def _train(self, quality: float) -> Trained:
-        value = self.machine.value(quality)
+    def _train(self, quality: float, seed: int) -> Trained:
+        value = self.machine.value(quality, seed)
         return Trained(self.machine.trainings, value)
 
     def _noise(self) -> Noise:
@@ -189,13 +189,13 @@ class Research:
         after = self.quality
         for idea in ideas:  # each one finds the incumbent as the others have left it
             after += idea.gain_at(after)
-        trainings = [self._train(after)]
+        trainings = [self._train(after, 1)]
         while True:
             weighed, judged = self._judge(ideas, members, trainings)
             if weighed.action == "rerun incumbent":
-                self.incumbent.append(self._train(self.quality))
+                self.incumbent.append(self._train(self.quality, len(self.incumbent) + 1))
             elif weighed.action == "rerun":
-                trainings.append(self._train(after))
+                trainings.append(self._train(after, len(trainings) + 1))
             else:
                 break
         if not members:
@@ -228,7 +228,8 @@ def simulate(rule: str, reps: int, mark: int, given: argparse.Namespace) -> Row:
     known = Best(given.ideas, given.noise, price) if rule.startswith("best") else None
     for rep in range(reps):
         generator = random.Random(rep)
-        machine, ideas = Machine(generator, given.noise, given.drift, mark), Ideas(generator, given.ideas)
+        machine = Machine(generator, given.noise, given.drift, mark, given.shared)
+        ideas = Ideas(generator, given.ideas)
         if rule.startswith("confirmed"):
             rules = Rules() if rule == "confirmed" else Rules(combine=0)
             outcomes.append(Research(machine, ideas, rules).run(mark))
@@ -271,6 +272,9 @@ def main() -> None:
     parser.add_argument("--reps", type=int, default=100, help="simulated runs of research for each rule")
     parser.add_argument("--noise", type=float, default=0.001, help="standard deviation of one training")
     parser.add_argument("--drift", choices=("none", "linear", "steps"), default="none", help="of the machine")
+    parser.add_argument(
+        "--shared", type=float, default=0.0, help="share of the noise's variance that is the seed's"
+    )
     parser.add_argument("--ideas", choices=tuple(MIXTURES), default="log", help="what ideas do")
     parser.add_argument("--rules", nargs="+", default=RULES, choices=RULES)
     parser.add_argument("--trainings", nargs="+", type=int, default=[100, 500])
