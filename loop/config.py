@@ -14,7 +14,7 @@ import msgspec
 
 from loop.errors import UsageError, describe
 from loop.events import Limits
-from loop.judging.verdict import Rules
+from loop.judging.rules import Rules
 from loop.records.repository import Repository
 
 CONFIG = "autoresearch.toml"

@@ -20,7 +20,8 @@ import prepare
 from loop import events as ev
 from loop.agents.base import Proposal
 from loop.judging import audit, trust, verdict
-from loop.judging.verdict import Rules, Verdict
+from loop.judging.rules import Rules
+from loop.judging.verdict import Verdict
 from loop.records.training_folder import Spec, TrainingFolder, proof_of
 from loop.state import Experiment, RunState, Training
 from loop.training import outcome

@@ -13,7 +13,8 @@ from loop import events as ev
 from loop.experiment import ExperimentPhase
 from loop.judging import verdict
 from loop.judging.noise import Noise
-from loop.judging.verdict import Rerun, Rules, Verdict, improved, judge
+from loop.judging.rules import Rules
+from loop.judging.verdict import Rerun, Verdict, improved, judge
 from loop.state import Experiment, RunState
 from tests.loop.trainings import training
 
