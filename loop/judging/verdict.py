@@ -26,7 +26,7 @@ from loop.judging.history import (
     trainings_of,
 )
 from loop.judging.noise import Noise
-from loop.judging.rules import Rules
+from loop.judging.rules import Rules as Rules
 from loop.judging.trust import unlike_baseline
 from loop.state import Experiment, RunState
 
