@@ -1,16 +1,15 @@
 """Compares the rules of verdicts in simulated runs of research, in which every number is in part luck.
 
-    python benchmarks/verdicts.py [--reps 300] [--noise 0.001] [--fit]
+    python benchmarks/verdicts.py [--reps 100] [--noise 0.001] [--drift linear] [--ideas rare] [--fit]
 
 Every rule gets the same number of trainings, that is, the same GPU time; a rule that trains things again
 tries fewer ideas. Printed are the true quality of the incumbent, and how many keeps were false: the change
-helps nothing, or hurts. The rules are the engine's own functions of `loop/judging/verdict.py`, fed with drawn
+helps nothing, or hurts. Rule `confirmed` is the engine's own functions of `loop/judging`, fed with drawn
 numbers.
 
-Ideas are drawn from a mixture fitted to the public log of karpathy/autoresearch, branch exp/H100/mar8, and
-the longer runs after it: 22 improvements in 125 experiments, 17 of them below 0.001, 0.0282 in all, about
-0.04 after 700 (`--fit` prints what rule `improved` makes of the mixture at the noise of that log, which kept
-one seed). What an idea gains shrinks as the incumbent gets better, as those logs show.
+Ideas and machine: research.py. Two rules show what is possible at all (best_rule.py): they know the noise,
+what ideas do, and where the incumbent truly is, and decide as well as one can who does not know what the next
+idea gains. `best` takes false keeps as they come, `best, careful` makes about one in twenty.
 """
 
 from __future__ import annotations
@@ -19,27 +18,31 @@ import argparse
 import math
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from loop.judging.noise import Noise
-from loop.judging.verdict import Rules, Weighed, confirmed, improved
+from benchmarks.best_rule import Best
+from benchmarks.research import MIXTURES, Idea, Ideas, Machine
+from loop.judging.comparison import History, compare, first_level, successor
+from loop.judging.decision import Weighed, decide
+from loop.judging.gains import Belief, Kind, believe, believe_together, learn
+from loop.judging.history import LEARNED
+from loop.judging.level import Level, Training
+from loop.judging.noise import Noise, near_in_time, pooled, usual
+from loop.judging.rules import Rules
+from loop.judging.verdict import FEWEST, NEWEST, TOGETHER
 
-MIXTURE = (
-    (0.25, "nothing much", lambda r: r.gauss(0, 0.0003)),
-    (0.22, "a little better", lambda r: r.expovariate(1 / 0.0008)),
-    (0.055, "much better", lambda r: 0.0065 * math.exp(r.gauss(0, 0.7))),
-    (0.475, "worse", lambda r: -r.expovariate(1 / 0.003)),
-)
-"""Shares of ideas and what each kind does to val_bpb (positive: better) at the baseline."""
-FADING = 0.015
-"""Each time the incumbent has improved by so much, gains shrink by a factor of e."""
 LOG_NOISE = 0.0005
 """Standard deviation of one training in the public log: one seed, one machine, but other code each time."""
+RULES = ["improved", "twice", "confirmed, no combining", "confirmed", "best, careful", "best", "oracle"]
+"""The rules that are compared. `twice` trains what is better once more and keeps it if its mean is better;
+`oracle` sees true gains, which no rule can."""
+CAREFUL = 3.0
+"""Price of a false keep, in standard deviations of one training, at which `best` makes one in twenty."""
 
 Row = dict[str, float]
 """One line of the table."""
@@ -53,138 +56,194 @@ class Outcome(NamedTuple):
     keeps: int
     false_keeps: int
     """Keeps whose change truly helps nothing, or hurts."""
-    ideas: int
-    """Ideas that were tried."""
+    tries: int
+    """Ideas that were tried, combinations included."""
 
 
-class Idea(NamedTuple):
-    """A change of the incumbent."""
-
-    gain: float
-    """By how much it is truly better."""
-    combined: bool = False
-    """It puts near misses together."""
-
-
-def idea(generator: random.Random, quality: float) -> Idea:
-    """Draw a new idea for an incumbent of this quality."""
-    at = generator.random()
-    for share, _, draw in MIXTURE:  # noqa: B007 - the last one takes what rounding leaves
-        at -= share
-        if at < 0:
-            break
-    gain: float = draw(generator)
-    return Idea(gain * math.exp(-quality / FADING) if gain > 0 else gain)
+def greedy(machine: Machine, ideas: Ideas, mark: int, rule: str) -> Outcome:
+    """Research under a rule that looks at the candidate's mean only: `improved`, `twice` or `oracle`."""
+    quality, keeps, false_keeps, tries = 0.0, 0, 0, 0
+    best = machine.value(0.0)
+    while machine.trainings < mark:
+        gain = ideas.draw().gain_at(quality)
+        tries += 1
+        value = machine.value(quality + gain)
+        if rule == "twice" and value > best and machine.trainings < mark:
+            value = (value + machine.value(quality + gain, seed=2)) / 2
+        if gain > 0 if rule == "oracle" else value > best:
+            best, quality = value, quality + gain
+            keeps, false_keeps = keeps + 1, false_keeps + (gain <= 0)
+    return Outcome(quality, keeps, false_keeps, tries)
 
 
-class Luck:
-    """Draws the values of trainings, and pools the noise of replicates as the engine does (`noise_of`)."""
-
-    def __init__(self, generator: random.Random, deviation: float) -> None:
-        self._generator, self._deviation = generator, deviation
-        self.squares, self.degrees, self.trainings = 0.0, 0, 0
-
-    def value(self, truth: float) -> float:
-        self.trainings += 1
-        return truth + self._generator.gauss(0, self._deviation)
-
-    def replicate(self, values: list[float], truth: float) -> None:
-        """Draw one more value of the same commit, and add its square to the pool (Welford's update)."""
-        value = self.value(truth)
-        self.squares += (value - fmean(values)) ** 2 * len(values) / (len(values) + 1)
-        self.degrees += 1
-        values.append(value)
-
-    @property
-    def noise(self) -> Noise:
-        return Noise(math.sqrt(self.squares / self.degrees) if self.degrees else 0.0, self.degrees)
+def best(machine: Machine, ideas: Ideas, mark: int, rule: Best) -> Outcome:
+    """Research under the best rule, to which the incumbent's true quality is known."""
+    quality, keeps, false_keeps, tries = 0.0, 0, 0, 0
+    while machine.trainings < mark:
+        gain, values = ideas.draw().gain_at(quality), list[float]()
+        tries, action = tries + 1, "rerun"
+        while action == "rerun" and machine.trainings < mark:
+            values.append(machine.value(gain, len(values) + 1))
+            action = rule.action(quality, len(values), fmean(values) / machine.deviation)
+        if action == "keep":
+            quality, keeps, false_keeps = quality + gain, keeps + 1, false_keeps + (gain <= 0)
+    return Outcome(quality, keeps, false_keeps, tries)
 
 
-class Weigher(NamedTuple):
-    """A rule by name: the function that weighs the evidence, and the settings that it gets."""
+class Trained(NamedTuple):
+    """One training: when, counted in trainings of the run, and what it measured."""
 
-    name: str
-    weigh: Callable[[float, int, int, Noise, int, Rules], Weighed]
-    rules: Rules
-
-
-def twice(gain: float, ours: int, theirs: int, noise: Noise, lines: int, rules: Rules) -> Weighed:
-    """A rule that some loops use: what is better trains once more, and is kept if its mean is better."""
-    if gain <= 0:
-        return Weighed("discard", "", "")
-    return Weighed("keep" if ours > 1 else "rerun", "", "")
+    at: int
+    value: float
 
 
-WEIGHERS = (
-    Weigher("improved", improved, Rules("improved", baseline_runs=1, combine=0)),
-    Weigher("train a better one twice", twice, Rules(baseline_runs=1, combine=0)),
-    Weigher("confirmed, no combining", confirmed, Rules(combine=0)),
-    Weigher("confirmed", confirmed, Rules()),
-)
+class Judged(NamedTuple):
+    """An idea, or several together, with its verdict."""
+
+    ideas: list[Idea]
+    trainings: list[Trained]
+    delta: float
+    stderr: float
+    parts: tuple[Belief, ...] = ()
+    """What was believed of the ideas that it combines."""
+
+    def belief(self, unit: float, kinds: tuple[Kind, ...]) -> Belief:
+        gain, error = self.delta / unit, self.stderr / unit
+        if self.parts:
+            return believe_together(gain, error, self.parts)
+        return believe(gain, error, kinds)
 
 
-def research(
-    weigher: Weigher, generator: random.Random, deviation: float, marks: Sequence[int]
-) -> list[Outcome]:
-    """Simulate one run of research; returns where it stands at each number of trainings in `marks`."""
-    luck = Luck(generator, deviation)
-    quality, keeps, false_keeps, ideas = 0.0, 0, 0, 0
-    incumbent = [luck.value(quality)]
-    while len(incumbent) < weigher.rules.baseline_runs:
-        luck.replicate(incumbent, quality)
-    misses: list[float] = []
-    outcomes: list[Outcome] = []
-    while len(outcomes) < len(marks):
-        if weigher.rules.combine and len(misses) >= weigher.rules.combine:
-            tried, misses = Idea(sum(misses), combined=True), []
+class Research:
+    """One run of research under rule `confirmed`, judged by the engine's own functions."""
+
+    def __init__(self, machine: Machine, ideas: Ideas, rules: Rules) -> None:
+        self.machine, self.ideas, self.rules = machine, ideas, rules
+        self.quality, self.keeps, self.false_keeps, self.tries = 0.0, 0, 0, 0
+        self.incumbent: list[Trained] = []
+        self.kept: Judged | None = None
+        """The verdict that made the incumbent; None for the unchanged code."""
+        self.older: list[Sequence[float]] = []
+        """Values of each commit but the incumbent, in groups that lie near in time."""
+        self.single: list[Judged] = []
+        """The ideas that were judged by themselves."""
+        self.compared: list[Judged] = []
+        """Those of them that were compared with this incumbent."""
+        self.misses: list[Judged] = []
+        for _ in range(rules.baseline_runs):
+            self.incumbent.append(self._train(0.0, len(self.incumbent) + 1))
+
+    def run(self, mark: int) -> Outcome:
+        """Research for so many trainings."""
+        outcome = Outcome(0.0, 0, 0, 0)
+        while self.machine.trainings < mark:
+            members = self._combination()
+            self.misses = [miss for miss in self.misses if miss not in members]
+            self._try([idea for m in members for idea in m.ideas] or [self.ideas.draw()], members)
+            if self.machine.trainings <= mark:
+                outcome = Outcome(self.quality, self.keeps, self.false_keeps, self.tries)
+        return outcome
+
+    def _train(self, quality: float, seed: int) -> Trained:
+        value = self.machine.value(quality, seed)
+        return Trained(self.machine.trainings, value)
+
+    def _noise(self) -> Noise:
+        first = len(self.kept.trainings) if self.kept else 1
+        groups = [*self.older, *near_in_time([t.value for t in self.incumbent], first)]
+        return pooled(groups, usual("val_bpb", 1.0))
+
+    def _kinds(self, unit: float) -> tuple[Kind, ...]:
+        return learn(tuple((j.delta / unit, j.stderr / unit) for j in self.single[-LEARNED:]))
+
+    def _combination(self) -> list[Judged]:
+        """The near misses to try together, as `near_misses` picks them; empty when they are not worth it."""
+        if not self.rules.combine:
+            return []
+        unit = self._noise().deviation
+        kinds = self._kinds(unit)
+        gains = [(miss.belief(unit, kinds).gain, miss) for miss in self.misses[-NEWEST:]]
+        hopeful = sorted((g for g in gains if g[0] > 0), key=lambda g: -g[0])[: self.rules.combine]
+        enough = len(hopeful) >= FEWEST and sum(gain for gain, _ in hopeful) >= TOGETHER
+        return [miss for _, miss in hopeful] if enough else []
+
+    def _history(self, noise: Noise) -> History:
+        unit = noise.deviation
+        kinds = self._kinds(unit)
+        trainings = [Training(t.at, t.value / unit) for t in self.incumbent]
+        count, start = 1, first_level(trainings[0])
+        if self.kept:
+            count = len(self.kept.trainings)
+            own = Level(trainings[count - 1].at, fmean(t.value for t in trainings[:count]), 1 / count)
+            gain, error = self.kept.delta / unit, self.kept.stderr / unit
+            start = successor(own, count, gain, error, self.kept.belief(unit, kinds))
+        candidates = tuple(
+            Training(j.trainings[0].at, fmean(t.value for t in j.trainings) / unit, len(j.trainings))
+            for j in self.compared
+        )
+        return History(noise, start, count, tuple(trainings[count:]), trainings[-1].at, 0, candidates, kinds)
+
+    def _try(self, ideas: list[Idea], members: list[Judged]) -> None:
+        """Train and judge one idea, or several together."""
+        self.tries += 1
+        after = self.quality
+        for idea in ideas:  # each one finds the incumbent as the others have left it
+            after += idea.gain_at(after)
+        trainings = [self._train(after, 1)]
+        while True:
+            weighed, judged = self._judge(ideas, members, trainings)
+            if weighed.action == "rerun incumbent":
+                self.incumbent.append(self._train(self.quality, len(self.incumbent) + 1))
+            elif weighed.action == "rerun":
+                trainings.append(self._train(after, len(trainings) + 1))
+            else:
+                break
+        if not members:
+            self.single.append(judged)
+            self.compared.append(judged)
+        if weighed.action == "keep":
+            first = len(self.kept.trainings) if self.kept else 1
+            self.older += near_in_time([t.value for t in self.incumbent], first)
+            self.keeps, self.false_keeps = self.keeps + 1, self.false_keeps + (after <= self.quality)
+            self.quality, self.incumbent, self.kept, self.compared = after, list(trainings), judged, []
         else:
-            tried = idea(generator, quality)
-        ideas += 1
-        kept, near = _try(weigher, luck, incumbent, quality, tried)
-        while len(outcomes) < len(marks) and luck.trainings >= marks[len(outcomes)]:
-            outcomes.append(Outcome(quality, keeps, false_keeps, ideas))
-        if kept is not None:
-            incumbent, quality = kept, quality + tried.gain
-            keeps, false_keeps = keeps + 1, false_keeps + (tried.gain <= 0)
-        elif near and not tried.combined:
-            misses.append(tried.gain)
-    return outcomes
+            self.older.append([t.value for t in trainings])
+            self.misses += [] if members else [judged]
+
+    def _judge(
+        self, ideas: list[Idea], members: list[Judged], trainings: list[Trained]
+    ) -> tuple[Weighed, Judged]:
+        noise = self._noise()
+        unit, history = noise.deviation, self._history(noise)
+        parts = tuple(member.belief(unit, history.kinds) for member in members)
+        found = compare(history, [Training(t.at, t.value / unit) for t in trainings], 0.0, parts)
+        weighed = decide(found, unit, 1.0, 0, history.kinds, self.rules)
+        return weighed, Judged(ideas, trainings, found.gain * unit, found.error * unit, parts)
 
 
-def _try(
-    weigher: Weigher, luck: Luck, incumbent: list[float], quality: float, tried: Idea
-) -> tuple[list[float] | None, bool]:
-    """Train and judge one idea. Returns its values, None if it is not kept, and whether it seemed better."""
-    values = [luck.value(quality + tried.gain)]
-    while True:
-        gain = fmean(values) - fmean(incumbent)
-        weighed = weigher.weigh(gain, len(values), len(incumbent), luck.noise, 0, weigher.rules)
-        if weighed.action != "rerun":
-            return (values if weighed.action == "keep" else None), gain > 0
-        if len(incumbent) < len(values):
-            luck.replicate(incumbent, quality)
+def simulate(rule: str, reps: int, mark: int, given: argparse.Namespace) -> Row:
+    """A row of the table: the means over `reps` simulated runs of so many trainings under one rule."""
+    outcomes = []
+    price = CAREFUL if rule == "best, careful" else 0.0
+    known = Best(given.ideas, given.noise, price) if rule.startswith("best") else None
+    for rep in range(reps):
+        generator = random.Random(rep)
+        machine = Machine(generator, given.noise, given.drift, mark, given.shared)
+        ideas = Ideas(generator, given.ideas)
+        if rule.startswith("confirmed"):
+            rules = Rules() if rule == "confirmed" else Rules(combine=0)
+            outcomes.append(Research(machine, ideas, rules).run(mark))
+        elif known:
+            outcomes.append(best(machine, ideas, mark, known))
         else:
-            luck.replicate(values, quality + tried.gain)
-
-
-def compare(deviation: float, reps: int, marks: Sequence[int], seed: int = 1) -> dict[str, list[Row]]:
-    """For each rule, a row of the table for each mark: the means over `reps` simulated runs."""
-    table: dict[str, list[Row]] = {}
-    for weigher in WEIGHERS:
-        generator = random.Random(seed)
-        runs = [research(weigher, generator, deviation, marks) for _ in range(reps)]
-        table[weigher.name] = [_row([run[i] for run in runs]) for i in range(len(marks))]
-    return table
-
-
-def _row(outcomes: list[Outcome]) -> Row:
+            outcomes.append(greedy(machine, ideas, mark, rule))
     keeps = sum(o.keeps for o in outcomes)
     return {
         "quality": fmean(o.quality for o in outcomes),
         "error": stdev(o.quality for o in outcomes) / math.sqrt(len(outcomes)),
         "keeps": keeps / len(outcomes),
         "false": sum(o.false_keeps for o in outcomes) / max(1, keeps),
-        "ideas": fmean(o.ideas for o in outcomes),
+        "tries": fmean(o.tries for o in outcomes),
     }
 
 
@@ -193,14 +252,14 @@ def fit(reps: int) -> None:
     keeps, small, total = [], [], []
     generator = random.Random(3)
     for _ in range(reps):
-        luck = Luck(generator, LOG_NOISE)
-        quality, best, deltas = 0.0, luck.value(0.0), list[float]()
-        while luck.trainings < 125:
-            tried = idea(generator, quality)
-            value = luck.value(quality + tried.gain)
+        machine, ideas = Machine(generator, LOG_NOISE), Ideas(generator, "log")
+        quality, best, deltas = 0.0, machine.value(0.0), list[float]()
+        while machine.trainings < 125:
+            gain = ideas.draw().gain_at(quality)
+            value = machine.value(quality + gain)
             if value > best:
                 deltas.append(value - best)
-                best, quality = value, quality + tried.gain
+                best, quality = value, quality + gain
         keeps.append(len(deltas))
         small.append(sum(delta < 0.001 for delta in deltas))
         total.append(sum(deltas))
@@ -210,21 +269,31 @@ def fit(reps: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare verdict rules at equal GPU time.")
-    parser.add_argument("--reps", type=int, default=300, help="simulated runs of research for each rule")
+    parser.add_argument("--reps", type=int, default=100, help="simulated runs of research for each rule")
     parser.add_argument("--noise", type=float, default=0.001, help="standard deviation of one training")
+    parser.add_argument("--drift", choices=("none", "linear", "steps"), default="none", help="of the machine")
+    parser.add_argument(
+        "--shared", type=float, default=0.0, help="share of the noise's variance that is the seed's"
+    )
+    parser.add_argument("--ideas", choices=tuple(MIXTURES), default="log", help="what ideas do")
+    parser.add_argument("--rules", nargs="+", default=RULES, choices=RULES)
+    parser.add_argument("--trainings", nargs="+", type=int, default=[100, 500])
     parser.add_argument("--fit", action="store_true", help="also show the mixture against the public log")
-    arguments = parser.parse_args()
-    marks = (100, 500)
-    if arguments.fit:
-        fit(arguments.reps)
-    print(f"noise of one training {arguments.noise:g}, {arguments.reps} simulated runs for each rule")
+    given = parser.parse_args()
+    if given.fit:
+        fit(given.reps)
+    print(
+        f"noise {given.noise:g}, drift {given.drift}, ideas `{given.ideas}`, {given.reps} runs for each rule"
+    )
     print("| rule | trainings | ideas tried | true gain | keeps | false keeps |")
     print("|---|---|---|---|---|---|")
-    for name, rows in compare(arguments.noise, arguments.reps, marks).items():
-        for mark, row in zip(marks, rows, strict=True):
+    for mark in given.trainings:
+        for rule in given.rules:
+            row = simulate(rule, given.reps, mark, given)
             print(
-                f"| {name} | {mark} | {row['ideas']:.0f} | {row['quality']:.4f} ± {row['error']:.4f} "
-                f"| {row['keeps']:.1f} | {row['false']:.1%} |"
+                f"| {rule} | {mark} | {row['tries']:.0f} | {row['quality']:.4f} ± {row['error']:.4f} "
+                f"| {row['keeps']:.1f} | {row['false']:.1%} |",
+                flush=True,
             )
 
 

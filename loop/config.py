@@ -14,7 +14,7 @@ import msgspec
 
 from loop.errors import UsageError, describe
 from loop.events import Limits
-from loop.judging.verdict import Rules
+from loop.judging.rules import Rules
 from loop.records.repository import Repository
 
 CONFIG = "autoresearch.toml"
@@ -128,7 +128,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_runs: Annotated[int, _about(
         "trainings of one candidate at most, where rule `confirmed` asks for more than one", ge=1)] = 3
     combine: Annotated[int, _about(
-        "near misses after which the engine tries them together (rule `confirmed`); 0: never")] = 14
+        "near misses that the engine tries together, at most (rule `confirmed`); 0: never")] = 14
     line_price: Annotated[float, _about(
         "what an added line must gain (rule `confirmed`), in standard deviations of one training")] = 0.02
     keep_models: Annotated[int, _about(

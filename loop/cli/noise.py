@@ -7,6 +7,7 @@ this repository.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import shutil
@@ -21,8 +22,12 @@ from loop import config
 from loop import events as ev
 from loop.agenda import FIRST_SEED
 from loop.errors import UsageError
+from loop.judging.comparison import History, compare, first_level
+from loop.judging.decision import decide
+from loop.judging.gains import PRIOR
+from loop.judging.level import Training
 from loop.judging.noise import Noise, pooled
-from loop.judging.verdict import Rules, confirmed
+from loop.judging.rules import Rules
 from loop.paths import RunPaths, newest, tags
 from loop.records import journal
 from loop.records.repository import Repository
@@ -143,24 +148,31 @@ def words(measured: Measured, metric: str, rules: Rules) -> str:
 
 
 def outlook(multiple: float, rules: Rules) -> tuple[float, float]:
-    """Chance that a gain of `multiple` deviations is kept, and mean number of trainings to the verdict."""
-    chance, noise = random.Random(1), Noise(1.0, DEGREES)
-    kept = trained = 0
-    for _ in range(DRAWS):
-        theirs = [chance.gauss(0, 1) for _ in range(max(1, rules.baseline_runs))]
-        ours = [chance.gauss(multiple, 1)]
-        trained += 1
-        while True:
-            weighed = confirmed(fmean(ours) - fmean(theirs), len(ours), len(theirs), noise, 0, rules)
-            if weighed.action != "rerun":
-                break
-            trained += 1
-            if len(theirs) < len(ours):
-                theirs.append(chance.gauss(0, 1))
-            else:
-                ours.append(chance.gauss(multiple, 1))
-        kept += weighed.action == "keep"
-    return kept / DRAWS, trained / DRAWS
+    """Chance that a gain of so many deviations is kept, and mean number of trainings to the verdict."""
+    chance = random.Random(1)
+    found = [_simulated(multiple, chance, rules) for _ in range(DRAWS)]
+    return sum(kept for kept, _ in found) / DRAWS, sum(trained for _, trained in found) / DRAWS
+
+
+def _simulated(multiple: float, chance: random.Random, rules: Rules) -> tuple[bool, int]:
+    """One candidate with a true gain of so many deviations: whether it is kept, and after how many trainings.
+
+    It comes right after the baseline, whose own trainings are not counted.
+    """
+    noise, baseline = Noise(1.0, DEGREES), max(1, rules.baseline_runs)
+    theirs = [Training(at, chance.gauss(0, 1)) for at in range(baseline)]
+    ours = [Training(baseline, chance.gauss(multiple, 1))]
+    while True:
+        tried = theirs[-1].at
+        found = compare(History(noise, first_level(theirs[0]), 1, tuple(theirs[1:]), tried), ours)
+        weighed = decide(found, 1.0, math.inf, 0, PRIOR, rules)
+        trained = len(ours) + len(theirs) - baseline
+        if weighed.action == "rerun":
+            ours.append(Training(baseline + trained, chance.gauss(multiple, 1)))
+        elif weighed.action == "rerun incumbent":
+            theirs.append(Training(baseline + trained, chance.gauss(0, 1)))
+        else:
+            return weighed.action == "keep", trained
 
 
 def incumbent(repository: Repository, tag: str | None) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from html import escape
 from typing import Any
 
-from loop.judging.verdict import noise_of
+from loop.judging.history import noise_of
 from loop.state import Experiment, RunState
 
 Source = Callable[[Experiment], tuple[str, str]]
@@ -88,7 +88,7 @@ def caveats(state: RunState) -> list[str]:
     lines = [f"{len(ended)} trainings were measured; {repeated} experiments were trained more than once."]
     if (noise := noise_of(state)).known:
         lines.append(
-            f"One training's standard deviation is {noise.deviation:.6f}, from {noise.degrees} reruns."
+            f"One training's standard deviation is {noise.deviation:.6f}, from reruns and what is usual."
         )
     if printed:
         lines.append(f"{printed} values were read from printed text, not measured by a judge.")

@@ -1,47 +1,39 @@
 """The verdict on an experiment whose trainings have ended: keep, discard, crash, or train again first. Pure.
 
-Two rules. `improved` is autoresearch's own: any better number is kept. `confirmed` keeps a number that is
-better by more than luck. Where one training cannot tell, candidate and incumbent are trained again in turn,
-with other seeds, until the evidence is clear or another training is not worth its time. docs/verdicts.md
-shows what both rules do in a long simulated run.
+Two rules. `improved` is autoresearch's own: any better number is kept. `confirmed` keeps what very probably
+helps, trains again where that is worth its time, and follows the machine's drift (`decision.py`).
+docs/verdicts.md shows what both rules do in a long simulated run.
 """
 
 from __future__ import annotations
 
 from statistics import fmean
-from typing import Literal
 
 from msgspec import Struct
 
 from loop.events import Status
-from loop.judging.noise import Noise, needed, pooled
+from loop.judging import decision
+from loop.judging.comparison import compare
+from loop.judging.decision import Weighed
+from loop.judging.history import (
+    Clock,
+    belief_of,
+    history_of,
+    kinds_of,
+    noise_of,
+    parts_of,
+    scale_of,
+    trainings_of,
+)
+from loop.judging.noise import Noise
+from loop.judging.rules import Rules as Rules
 from loop.judging.trust import unlike_baseline
 from loop.state import Experiment, RunState
 
-FIRST_ERROR, LATER_ERROR = 0.03, 0.06
-"""Chance that a candidate which is only as good as the incumbent passes after its first training, and after a
-later one. Few candidates are trained a second time, so over a whole test it is kept with a chance below 5%.
-"""
-PROMISING = 1.5
-"""Standard errors of gain below which another training is not worth its time: most changes help nothing."""
-LOSS_BORNE = 1.0
-"""Standard errors of loss that a simplification may show and still count as no loss."""
-
-
-class Rules(Struct, frozen=True):
-    """What the user can choose about judging."""
-
-    rule: Literal["improved", "confirmed"] = "confirmed"
-    baseline_runs: int = 2
-    """Trainings of the baseline before anything is compared with it: they measure the noise."""
-    max_runs: int = 3
-    """Trainings of one candidate at most, its first included."""
-    combine: int = 14
-    """Near misses after which the engine tries them together; 0: never."""
-    line_price: float = 0.02
-    """What each line that a candidate adds must gain besides, in standard deviations of one training; all
-    lines together at most one deviation. A change that removes lines is kept when it loses nothing beyond the
-    noise. 0: lines do not count."""
+TOGETHER = 1.0
+"""Gain that near misses must promise together to be tried, in standard deviations of one training."""
+FEWEST, NEWEST = 3, 60
+"""Near misses that are tried together at least, and how many of the newest are looked at."""
 
 
 class Verdict(Struct, frozen=True):
@@ -66,15 +58,6 @@ class Rerun(Struct, frozen=True):
 
     n: int
     reason: str
-
-
-class Weighed(Struct, frozen=True):
-    """What the evidence says to do, and why in words."""
-
-    action: Literal["keep", "discard", "rerun"]
-    why: str
-    evidence: str
-    stderr: float | None = None
 
 
 def judge(state: RunState, e: Experiment, rules: Rules) -> Verdict | Rerun:
@@ -117,83 +100,83 @@ def attempts(e: Experiment) -> int:
 def _compare(state: RunState, e: Experiment, value: float, memory_gb: float, rules: Rules) -> Verdict | Rerun:
     assert state.incumbent is not None
     assert state.best is not None
-    incumbent, noise = state.experiment(state.incumbent), noise_of(state)
-    ours, theirs, best = len(e.values), len(incumbent.values) or 1, state.best
+    noise, ours, best = noise_of(state), len(e.values), state.best
+    if rules.rule == "confirmed" and noise.known and not noise.none:
+        return _confirmed(state, e, value, memory_gb, noise, rules)
+    incumbent = state.experiment(state.incumbent)
     delta = value - best
     gain = -delta if state.direction == "min" else delta
-    weigh = improved if rules.rule == "improved" else confirmed
-    weighed = weigh(gain, ours, theirs, noise, e.added - e.removed, rules)
+    weighed = improved(gain, ours, len(incumbent.values) or 1, noise)
+    simpler = e.added < e.removed and rules.line_price > 0 and gain == 0
+    if rules.rule == "confirmed":
+        if not noise.known and (gain > 0 or simpler):
+            # In turn. A training of the incumbent that failed counts as its turn: else it would never end.
+            tries = sum(t.commit == incumbent.commit for t in incumbent.trainings)
+            return Rerun(incumbent.n if tries <= ours else e.n, "the noise is not known yet")
+        if simpler:
+            weighed = Weighed("keep", weighed.why, weighed.evidence, weighed.stderr)
+    return _verdict(state, weighed, best, value, memory_gb, ours)
+
+
+def _confirmed(
+    state: RunState, e: Experiment, value: float, memory_gb: float, noise: Noise, rules: Rules
+) -> Verdict | Rerun:
+    """Rule `confirmed`, where trainings have noise."""
+    assert state.incumbent is not None
+    incumbent = state.experiment(state.incumbent)
+    scale, clock = scale_of(state, noise), Clock(state, incumbent)
+    history, lines = history_of(state, noise, clock), e.added - e.removed
+    parts = parts_of(state, e, scale, history.kinds)
+    candidate = trainings_of(e, scale, clock)
+    found = compare(history, candidate, decision.price_of(lines, rules), parts)
+    weighed = decision.decide(found, noise.deviation, value, lines, history.kinds, rules)
     if weighed.action == "rerun":
-        # In turn. A training of the incumbent that failed counts as its turn: else it would never end.
-        tries = sum(r.commit == incumbent.commit for r in incumbent.trainings)
-        return Rerun(incumbent.n if tries < ours else e.n, weighed.why)
-    moved = f"{state.metric} {best:.6f} -> {value:.6f} ({delta:+.6f})"
-    return Verdict(
-        weighed.action, value, memory_gb, delta, f"{moved}, {weighed.why}", weighed.evidence, weighed.stderr,
-        ours,
-    )  # fmt: skip
+        return Rerun(e.n, weighed.why)
+    if weighed.action == "rerun incumbent":
+        return Rerun(incumbent.n, weighed.why)
+    level = value - scale.sign * found.gain * noise.deviation
+    return _verdict(state, weighed, level, value, memory_gb, found.ours)
+
+
+def _verdict(
+    state: RunState, weighed: Weighed, level: float, value: float, memory_gb: float, ours: int
+) -> Verdict:
+    """The verdict in words; `level` is the incumbent's metric that `value` is compared with."""
+    delta = value - level
+    reason = f"{state.metric} {level:.6f} -> {value:.6f} ({delta:+.6f}), {weighed.why}"
+    status: Status = "keep" if weighed.action == "keep" else "discard"
+    return Verdict(status, value, memory_gb, delta, reason, weighed.evidence, weighed.stderr, ours)
 
 
 def near_misses(state: RunState, rules: Rules) -> list[Experiment]:
-    """Discarded experiments that were better, but by less than luck explains, once there are enough of them.
+    """Discarded experiments that probably help, but each too little to be sure, once they are worth a try.
 
-    The engine then tries them together. Each is used once, and a combination is no near miss itself.
+    The engine then tries them together: those with the largest expected gains, in order of their numbers.
+    Each is used once, and a combination is no near miss itself.
     """
     if not rules.combine or rules.rule == "improved":
         return []
-    used = {n for e in state.experiments for n in e.combines}
-    found = [
+    noise = noise_of(state)
+    if not noise.known or noise.none:
+        return []
+    scale = scale_of(state, noise)
+    kinds, used = kinds_of(state, scale), {n for e in state.experiments for n in e.combines}
+    unused = [
         e
         for e in state.experiments
-        if e.phase == "discard" and e.stderr and e.delta and not (e.combines or e.by_hand or e.n in used)
-        if state.better(e.delta, 0.0)
+        if e.phase == "discard" and e.stderr and not (e.combines or e.by_hand or e.n in used)
     ]
-    return found if len(found) >= rules.combine else []
+    beliefs = [(belief_of(e, scale, kinds), e) for e in unused[-NEWEST:]]
+    hopeful = sorted(((b.gain, e.n) for b, e in beliefs if b and b.gain > 0), reverse=True)[: rules.combine]
+    if len(hopeful) < FEWEST or sum(gain for gain, _ in hopeful) < TOGETHER:
+        return []
+    return [state.experiment(n) for n in sorted(n for _, n in hopeful)]
 
 
-def noise_of(state: RunState) -> Noise:
-    """The noise that all experiments of this run show that were trained more than once."""
-    return pooled(e.values for e in state.experiments if len(e.trainings) > 1)
-
-
-def improved(
-    gain: float, ours: int, theirs: int, noise: Noise, lines: int = 0, rules: Rules | None = None
-) -> Weighed:
+def improved(gain: float, ours: int, theirs: int, noise: Noise) -> Weighed:
     """Any gain is kept; the evidence says how much to believe it."""
     evidence, stderr = describe(gain, ours, theirs, noise)
     return Weighed("keep" if gain > 0 else "discard", evidence, evidence, stderr)
-
-
-def confirmed(gain: float, ours: int, theirs: int, noise: Noise, lines: int, rules: Rules) -> Weighed:
-    """Keep what is better by more than luck; train again what may be.
-
-    `gain` is how much better the mean of the candidate's `ours` trainings is than the mean of the incumbent's
-    `theirs` trainings; `lines` is how many lines of code the candidate adds (negative: removes).
-    """
-    simpler = lines < 0 and rules.line_price > 0
-    evidence, stderr = describe(gain, ours, theirs, noise)
-    if not noise.known:
-        if gain > 0 or (simpler and gain == 0):
-            return Weighed("rerun", "the noise is not known yet", evidence)
-        return Weighed("discard", evidence, evidence)
-    if stderr is None:
-        kept = gain > 0 or (simpler and gain == 0)
-        return Weighed("keep" if kept else "discard", evidence, evidence)
-    price = noise.deviation * min(1.0, rules.line_price * max(0, lines))
-    error = FIRST_ERROR if ours == 1 else LATER_ERROR
-    need = needed(error, noise.degrees)
-    if gain - price >= need * stderr:
-        return Weighed("keep", evidence, evidence, stderr)
-    if simpler and ours > 1 and theirs > 1 and gain >= -LOSS_BORNE * stderr:
-        why = f"no loss beyond noise, and {-lines} lines fewer"
-        return Weighed("keep", f"{evidence}: {why}", evidence, stderr)
-    least = price + (-LOSS_BORNE if simpler else PROMISING) * stderr
-    if gain > least and ours < rules.max_runs:
-        return Weighed("rerun", f"{evidence}, {need:.1f} needed", evidence, stderr)
-    why = evidence
-    if gain > 0:
-        why += f", {need:.1f} needed" + (f" and {price:.6f} for {lines} lines more" if price else "")
-    return Weighed("discard", why, evidence, stderr)
 
 
 def describe(gain: float, ours: int, theirs: int, noise: Noise) -> tuple[str, float | None]:

@@ -59,7 +59,8 @@ async def test_a_clear_win_and_a_clear_loss_take_one_run(noisy: Path) -> None:
     assert training(bench) == [(1, 1), (1, 2), (2, 1), (3, 1)]
     assert [e.phase for e in bench.engine.state.experiments] == ["keep", "keep", "discard"]
     second = bench.engine.state.experiment(2)
-    assert second.evidence.endswith("standard errors")
+    assert second.evidence.startswith("better by 0.3 (")
+    assert second.evidence.endswith("chance that it truly helps over 99%")
     assert second.stderr is not None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from loop.cli.noise import Measured, outlook, words
-from loop.judging.verdict import Rules
+from loop.judging.rules import Rules
 from tests.conftest import git, make_repository
 from tests.loop.test_engine_confirmed import NOISY
 

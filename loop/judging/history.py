@@ -1,0 +1,139 @@
+"""What the state of a run tells about ideas, noise and incumbent, as `compare` takes it. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from statistics import fmean
+
+from msgspec import Struct
+
+from loop.judging.comparison import History, first_level, successor
+from loop.judging.gains import Belief, Kind, believe, believe_together, learn
+from loop.judging.level import Level, Training
+from loop.judging.noise import Noise, near_in_time, pooled, usual
+from loop.state import Experiment, RunState
+
+LEARNED = 80
+"""Ideas from which the kinds of ideas are learned: the newest, since gains shrink as research goes on."""
+
+
+class Scale(Struct, frozen=True):
+    """Turns values of the metric into gains: larger is better, in standard deviations of one training."""
+
+    deviation: float
+    sign: float
+
+    def of(self, value: float) -> float:
+        return self.sign * value / self.deviation
+
+
+def noise_of(state: RunState) -> Noise:
+    """The noise that the experiments of this run show which were trained more than once."""
+    groups = (
+        group
+        for e in state.experiments
+        if len(e.trainings) > 1
+        for group in near_in_time(e.values, _together(e))
+    )
+    return pooled(groups, usual(state.metric, state.baseline or 0.0))
+
+
+def _together(e: Experiment) -> int:
+    """How many trainings an experiment had for its verdict; the later ones were spread over the run."""
+    if not e.judged:
+        return len(e.trainings)
+    return e.verdict.trainings if e.verdict else 1
+
+
+def scale_of(state: RunState, noise: Noise) -> Scale:
+    """The scale of this run's gains; the noise must be known and not 0."""
+    return Scale(noise.deviation, -1.0 if state.direction == "min" else 1.0)
+
+
+def kinds_of(state: RunState, scale: Scale) -> tuple[Kind, ...]:
+    """What ideas do, learned from the newest ones of this run."""
+    measured: list[tuple[float, float]] = []
+    for e in reversed(state.experiments):
+        if e.judged and not e.combines and e.verdict and e.delta is not None and e.stderr:
+            measured.append((scale.of(e.delta), e.stderr / scale.deviation))
+            if len(measured) == LEARNED:
+                break
+    return learn(tuple(measured))
+
+
+def belief_of(e: Experiment, scale: Scale, kinds: tuple[Kind, ...]) -> Belief | None:
+    """What is believed of a judged idea; None where it was not compared."""
+    if e.delta is None or not e.stderr:
+        return None
+    return believe(scale.of(e.delta), e.stderr / scale.deviation, kinds)
+
+
+def parts_of(state: RunState, e: Experiment, scale: Scale, kinds: tuple[Kind, ...]) -> list[Belief]:
+    """What is believed of the ideas that an experiment combines; empty for a single idea."""
+    beliefs = [belief_of(state.experiment(n), scale, kinds) for n in e.combines]
+    return [belief for belief in beliefs if belief]
+
+
+class Clock:
+    """Counts when trainings began: the first one since the incumbent's first is number 0."""
+
+    def __init__(self, state: RunState, incumbent: Experiment) -> None:
+        first = min((t.started_at for t in incumbent.trainings), default=0.0)
+        starts = (t.started_at for e in state.experiments for t in e.trainings if t.started_at >= first)
+        self._starts = sorted(starts)
+
+    def at(self, started_at: float) -> int:
+        return bisect_left(self._starts, started_at)
+
+
+def trainings_of(e: Experiment, scale: Scale, clock: Clock) -> list[Training]:
+    """The finished trainings of an experiment's commit, in order of time."""
+    good = [
+        t for t in e.trainings if t.commit == e.commit and t.outcome == "finished" and t.value is not None
+    ]
+    found = [Training(clock.at(t.started_at), scale.of(t.value)) for t in good if t.value is not None]
+    return sorted(found, key=lambda t: t.at)
+
+
+def history_of(state: RunState, noise: Noise, clock: Clock) -> History:
+    """What is known before a candidate is compared with the incumbent; the noise must be known, and not 0."""
+    assert state.incumbent is not None
+    incumbent, scale = state.experiment(state.incumbent), scale_of(state, noise)
+    kinds = kinds_of(state, scale)
+    trainings = trainings_of(incumbent, scale, clock)
+    count = max(1, min(incumbent.verdict.trainings, len(trainings))) if incumbent.verdict else 1
+    start = _start(state, incumbent, trainings[:count], scale, kinds)
+    ended = [t for t in incumbent.trainings if t.finished and t.commit == incumbent.commit]
+    tried = max((clock.at(t.started_at) for t in ended), default=0)
+    failed = len(ended) - len(trainings)
+    candidates = _candidates(state, incumbent, scale, clock)
+    return History(noise, start, count, tuple(trainings[count:]), tried, failed, candidates, kinds)
+
+
+def _start(
+    state: RunState, e: Experiment, trainings: list[Training], scale: Scale, kinds: tuple[Kind, ...]
+) -> Level:
+    """Where the incumbent stood when it became the incumbent."""
+    if not trainings:  # a human kept what had not trained to its end
+        return Level(0, scale.of(e.value or state.baseline or 0.0), 1.0)
+    if len(trainings) == 1 and e.delta is None:
+        return first_level(trainings[0])
+    own = Level(trainings[-1].at, fmean(t.value for t in trainings), 1 / len(trainings))
+    if e.delta is None or not e.stderr:
+        return own
+    gain, error = scale.of(e.delta), e.stderr / scale.deviation
+    parts = parts_of(state, e, scale, kinds)
+    belief = believe_together(gain, error, parts) if parts else believe(gain, error, kinds)
+    return successor(own, len(trainings), gain, error, belief)
+
+
+def _candidates(state: RunState, incumbent: Experiment, scale: Scale, clock: Clock) -> tuple[Training, ...]:
+    """The newest candidates that were compared with this incumbent, the oldest first."""
+    found: list[Training] = []
+    for e in reversed(state.experiments[-LEARNED:]):
+        if e.judged and e.parent == incumbent.commit and e.n != incumbent.n and not e.combines:
+            if e.delta is None or e.value is None or not e.trainings:
+                continue
+            at = clock.at(e.trainings[0].started_at)
+            found.append(Training(at, scale.of(e.value), max(1, len(e.values))))
+    return tuple(reversed(found))
