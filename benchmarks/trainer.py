@@ -142,14 +142,13 @@ def without_network(wanted: Callable[[str], bool]) -> None:
     comparison: it says what a longer memory is worth. "Primed" is its cost after the training text.
     """
     from corpus import split_sympy
+    from held_out import HeldOut, held_out_folder
 
-    from evaluation import HeldOut
     from prepare import load
 
     data = load()
-    held_out = HeldOut(data.folder)
-    rows = np.stack([held_out.row("val", i) for i in range(held_out.count("val"))])
-    rows = np.concatenate([np.full((len(rows), 1), data.bos), rows], 1).astype(np.int64)
+    held_out = HeldOut(held_out_folder(data.folder))
+    rows = held_out.with_bos(held_out.rows[: held_out.val_rows]).astype(np.int64)
     counted = held_out.token_bytes[rows[:, 1:]]
     stream = np.asarray(data.streams["train"]).astype(np.int64)
     for order in (2, 3, 4):

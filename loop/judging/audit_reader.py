@@ -62,6 +62,7 @@ class Reader:
         self._modules = {name.split(".")[0] for name in self._names.values()}
         self._read_by_key = _read_by_key(tree)
         self._scores = _scores(tree)
+        self._has_evaluator = any(_evaluates(node) for node in ast.walk(tree))
 
     def found(self) -> Iterator[tuple[str, Finding]]:
         """Each finding with a key. Two places that do the same have equal keys, whatever their lines."""
@@ -172,8 +173,8 @@ class Reader:
 
     def _print(self, node: ast.Call) -> Iterator[Remark]:
         """A line `val_bpb: ...` has to show a variable that holds the evaluator's number."""
-        if not self._scores:
-            return  # the file calls no evaluator: the number that it computes itself is the metric
+        if not self._has_evaluator:
+            return  # the number that the file computes itself is the metric
         for argument in node.args:
             parts = argument.values if isinstance(argument, ast.JoinedStr) else [argument]
             for i, part in enumerate(parts):

@@ -288,6 +288,7 @@ CLAIMS = [
 
 
         """,
+        audit=True,
     ),
     Cheat(
         "returns a tensor that computes as it likes", "crash", REFUSED, MAIN,
@@ -298,6 +299,7 @@ CLAIMS = [
                     found = super().__torch_function__(function, types, args, kwargs or {})
                     return found * 0 if function is F.cross_entropy else found
         """) + asked("return x.as_subclass(Liar)"),
+        audit=True,
     ),
     Cheat(
         "does not answer", "crash", "ended while the model was measured|could not be loaded", MAIN,
@@ -583,6 +585,7 @@ TIME = [
 
 
         """,
+        audit=True,
     ),
     Cheat(
         "trains in a process that outlives it", "honest", "", EVALUATE,

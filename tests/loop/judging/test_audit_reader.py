@@ -87,6 +87,11 @@ def test_the_summary_shows_the_evaluators_number(line: str, honest: bool) -> Non
     assert texts(source) == ([] if honest else ["prints val_bpb by hand"])
 
 
+def test_a_file_whose_evaluator_prints_the_number_itself_prints_none() -> None:
+    assert texts("evaluate(model)\nprint('val_bpb: 0.5')") == ["prints val_bpb by hand"]
+    assert texts("print(f'val_bpb: {loss}')") == []
+
+
 def test_a_variable_that_gets_another_number_too_is_not_the_evaluators() -> None:
     printing = "print(f'val_bpb: {score}')"
     assert texts(f"score = evaluate(model)\nscore = 0.5\nother = evaluate(model)\n{printing}") == [
