@@ -25,6 +25,11 @@ def clean(text: str) -> str:
     return text.translate(dict.fromkeys(map(ord, invisible))) if invisible else text
 
 
+def one_line(text: str, most: int = 300) -> str:
+    """Foreign text such as a name, a path or an error as one clean line of at most `most` characters."""
+    return " ".join(clean(text).split())[:most]
+
+
 def tail(text: str, lines: int = 50) -> str:
     """The last `lines` lines of a log, cleaned, each cut to 500 characters."""
     return "\n".join(line[:500] for line in clean(text).splitlines()[-lines:])
@@ -40,7 +45,7 @@ def without(text: str, secrets: tuple[str, ...]) -> str:
 def redact(text: str, secrets: tuple[str, ...]) -> str:
     """An error message on one line of at most 300 characters, without secrets and what looks like a key."""
     text = _KEY_SHAPE.sub("[key]", without(text, secrets))
-    return " ".join(clean(text).split())[:300]
+    return one_line(text)
 
 
 def names_a_secret(variable: str) -> bool:

@@ -57,7 +57,8 @@ class Bench:
         self.paths = RunPaths(root, tag)
         self.paths.create()
         self.journal = Journal.open(self.paths.journal)
-        settings = config.load(self.repository, self.repository.head(), flags, {"PATH": os.environ["PATH"]})
+        head, environ, everything = self.repository.head(), {"PATH": os.environ["PATH"]}, config.described()
+        settings = config.load(self.repository, head, flags, environ, everything)
         self.records: list[ev.Record] = []
         self.store = Store(self.journal)
         self.store.listen(self.records.append)
