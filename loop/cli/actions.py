@@ -25,6 +25,7 @@ from loop.records import journal, models
 from loop.records.repository import Repository
 from loop.service import attach, launch
 from loop.state import RunState, fold
+from loop.text import clean
 
 STOP_PATIENCE_S = 15.0
 """How long an engine may take to end its trainer and itself."""
@@ -80,7 +81,7 @@ def _send(paths: RunPaths, command: ev.AnyCommand) -> int:
         finally:
             await client.close()
 
-    print(asyncio.run(send()))
+    print(clean(asyncio.run(send())))
     return 0
 
 
@@ -124,7 +125,7 @@ def write_report(arguments: argparse.Namespace) -> int:
         print(report.table(paths, arguments.table), end="")
     else:
         folder = arguments.out or paths.folder / "report"
-        print(report.write(paths, Repository.discover(Path.cwd()), folder))
+        print(clean(str(report.write(paths, Repository.discover(Path.cwd()), folder))))
     return 0
 
 
@@ -147,7 +148,8 @@ def export_model(arguments: argparse.Namespace) -> int:
     paths = which_run.existing(arguments)
     repository = Repository.discover(Path.cwd())
     try:
-        print(model.export(paths, repository, asyncio.run(_state(paths)), n, Path(folder)))
+        written = model.export(paths, repository, asyncio.run(_state(paths)), n, Path(folder))
+        print(clean(str(written)))
     finally:
         repository.close()
     return 0
@@ -198,7 +200,8 @@ def make_repository(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.folder
     for path in new_repository.create(folder):
         print(f"  {path}")
-    print(f"{folder} is ready: cd {folder}, look at program.md, and start `autoresearch-tui`")
+    shown = clean(str(folder))
+    print(f"{shown} is ready: cd {shown}, look at program.md, and start `autoresearch-tui`")
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from loop import config, stranger
 from loop.errors import UsageError
 from loop.records.repository import Repository
+from loop.text import one_line
 
 
 def settings(
@@ -30,7 +31,7 @@ def settings(
         found = found.accepted()
         _remember(found, must=not trust)
     if found.open:
-        print(f"autoresearch-tui: {found.ignored()}", file=sys.stderr, flush=True)
+        print(f"autoresearch-tui: {one_line(found.ignored(), 2000)}", file=sys.stderr, flush=True)
     return config.load(repository, commit, flags, os.environ, found.names)
 
 
@@ -41,7 +42,8 @@ def is_terminal() -> bool:
 
 def _agreed(found: stranger.Wishes) -> bool:
     """Show what is asked for, and ask."""
-    print(f"{found.root} asks for more than training behind the fence ({found.hash}):", file=sys.stderr)
+    root = one_line(str(found.root), 2000)
+    print(f"{root} asks for more than training behind the fence ({found.hash}):", file=sys.stderr)
     for wish in found.open:
         print(f"  {wish}", file=sys.stderr)
     print("Allow this, now and later? [y/N] ", end="", file=sys.stderr, flush=True)

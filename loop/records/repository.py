@@ -74,13 +74,13 @@ class Repository:
             raise UsageError(f"{self.root} has no commit yet: commit train.py first") from error
 
     def read(self, commit: str, path: str) -> str | None:
-        """The text of `path` at `commit`, None when it is not there."""
-        tree = self._commit(commit).tree
+        """The text of `path` at `commit`, None when it is not there, or the commit is not there any more."""
         try:
+            tree = self._commit(commit).tree
             mode, sha = tree_lookup_path(self._repo.__getitem__, tree, path.encode())
+            blob = self._repo[sha]
         except (KeyError, NotTreeError, SubmoduleEncountered):
             return None
-        blob = self._repo[sha]
         return blob.data.decode("utf-8", "replace") if isinstance(blob, Blob) and stat.S_ISREG(mode) else None
 
     def holds(self, name: str) -> bool:

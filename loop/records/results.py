@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 from loop import events as ev
 from loop.paths import HOME, leads_inside, owner_only
 from loop.records.shaped_file import read_shaped
+from loop.text import clean
 
 if TYPE_CHECKING:
     import polars as pl
@@ -91,8 +92,8 @@ def _real(path: Path) -> Path:
 
 
 def readable(line: str) -> str:
-    """A line of `lines` as text that can be shown and sent: U+FFFD stands for what is not UTF-8."""
-    return line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """A line of `lines` as text that is safe to show and to send: U+FFFD stands for what is not UTF-8."""
+    return clean(line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")).replace("\n", " ")
 
 
 def read(path: Path) -> pl.DataFrame:
