@@ -1,4 +1,8 @@
-"""Settings of a run: defaults < autoresearch.toml < environment < flags."""
+"""Settings of a run: defaults < autoresearch.toml < environment < flags.
+
+A repository is a stranger until its user says otherwise (loop/stranger.py): what its files would run outside
+the fence, open in the fence, read or send counts only if the caller says that it is trusted.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,21 @@ import math
 import re
 import shutil
 import sys
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 import msgspec
 
-from loop.errors import UsageError, describe
+from loop.errors import UsageError
 from loop.events import Limits
 from loop.judging.rules import Rules
+from loop.records import foreign_files
 from loop.records.repository import Repository
 
 CONFIG = "autoresearch.toml"
+METRIC_MOST = 80
+"""Characters that the metric's name may have: it stands in headings."""
 PYTHON = "{python}"
 """Stands in a command for the interpreter that runs the engine."""
 READABLE = (
@@ -37,19 +44,46 @@ JUDGE, ANSWERS = "nanogpt/judge.py", "nanogpt/answers.py"
 
 FINITE = sys.float_info.max
 """As an upper bound it refuses infinity and nothing else."""
+API_AGENTS = ("auto", "search", "claude", "gpt")
+"""Agents that have nothing but our toolbox. All others are CLI agents, which run commands of their own."""
 
 
 def _about(
-    description: str, *, flag: str = "", title: str | None = None, unit: str = "", **bounds: Any
+    description: str,
+    *,
+    flag: str = "",
+    title: str | None = None,
+    unit: str = "",
+    risk: str = "",
+    harmless: Callable[[Any], bool] | None = None,
+    **bounds: Any,
 ) -> msgspec.Meta:
     """What is known of a setting beside its type and default; --help and error messages are made from it.
 
     `flag` is its name on the command line, empty if it has none there. `title` is its name in an error
-    message; without one that is the flag. `bounds` are numbers for msgspec's gt, ge and le.
+    message; without one that is the flag. `risk` says what a stranger's repository could do with it, with
+    `{}` for the value, if there is a risk; values that are `harmless` count all the same. `bounds` are
+    numbers for msgspec's gt, ge and le.
     """
-    extra = {"flag": flag, "unit": unit}
+    extra = {"flag": flag, "unit": unit, "risk": risk, "harmless": harmless}
     meta: msgspec.Meta = msgspec.Meta(description=description, title=title, extra=extra, **bounds)
     return meta
+
+
+def _bounds_the_disk(gb: float) -> bool:
+    return 0 < gb <= 50
+
+
+def _has_a_fence(sandbox: str) -> bool:
+    return sandbox != "off"
+
+
+def _has_our_toolbox_only(agent: str) -> bool:
+    return agent in API_AGENTS
+
+
+def _is_judged_by_where_it_leads(program: str) -> bool:
+    return True  # `_fill` looks at the file itself
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,16 +91,22 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     # fmt: off
     train_command: Annotated[list[str], _about(
-        "starts a training in its slot; `{python}` is the interpreter that runs the engine")] = []
+        "starts a training in its slot; `{python}` is the interpreter that runs the engine",
+        risk="runs `{}` for each training")] = []
     prepare_command: Annotated[list[str], _about(
-        "prepares the data, once before the first training and with network; empty: nothing to do")] = []
+        "prepares the data, once before the first training and with network; empty: nothing to do",
+        risk="runs `{}` outside the fence, with network")] = []
     judge_command: Annotated[list[str], _about(
-        "measures the model that a training saved (docs/formats.md); empty: what it prints is taken")] = []
+        "measures the model that a training saved (docs/formats.md); empty: what it prints is taken",
+        risk="runs `{}` outside the fence after each training")] = []
     answers_command: Annotated[list[str], _about(
-        "loads that model with the candidate's code and answers the judge")] = []
+        "loads that model with the candidate's code and answers the judge",
+        risk="runs `{}` with each saved model")] = []
     editable: Annotated[list[str], _about("the file that agents edit")] = []
     readonly: Annotated[list[str], _about("files that agents may read besides")] = []
-    program: Annotated[str, _about("the file with your instructions to the agent")] = "program.md"
+    program: Annotated[str, _about(
+        "the file with your instructions to the agent", risk="gives {} to the agent",
+        harmless=_is_judged_by_where_it_leads)] = "program.md"
     metric: Annotated[str, _about("the number that a training prints and that is judged")] = "val_bpb"
     direction: Annotated[Literal["min", "max"], _about("which end of the metric is the better one")] = "min"
     budget_s: Annotated[float, _about(
@@ -77,31 +117,40 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         flag="--timeout", unit="seconds")] = 0.0
     memory_gb: Annotated[float, _about(
         "resident memory that a training may use; 0: nine tenths of the machine's", ge=0, le=FINITE)] = 0.0
-    disk_gb: Annotated[float, _about("how much a training may write; 0: no limit", ge=0, le=FINITE)] = 50.0
+    disk_gb: Annotated[float, _about("how much a training may write; 0: no limit", ge=0, le=FINITE,
+        risk="lets a training write {} GB (0: no limit)", harmless=_bounds_the_disk)] = 50.0
     data: Annotated[list[str], _about(
-        "folders of training data outside the repository, besides the usual caches")] = []
+        "folders of training data outside the repository, besides the usual caches",
+        risk="lets trainings read {}")] = []
     held_out: Annotated[list[str], _about(
         "files and folders with the text that models are measured on: no training may read them")] = []
     sandbox: Annotated[Literal["off", "auto", "require"], _about(
         "the fence around trainings (docs/sandbox.md): none, what this machine has, or all or nothing",
-        flag="--sandbox")] = "auto"
-    sandbox_read: Annotated[list[str], _about("further files and folders that a training may read")] = []
+        flag="--sandbox", risk="takes the fence around trainings down",
+        harmless=_has_a_fence)] = "auto"
+    sandbox_read: Annotated[list[str], _about(
+        "further files and folders that a training may read", risk="lets trainings read {}")] = []
     stop_doomed: Annotated[bool, _about(
         "end a training early: its loss is not finite, explodes, or is far behind the incumbent's")] = True
     network: Annotated[bool, _about(
-        "a training may use the network: for code that downloads while it trains")] = False
+        "a training may use the network: for code that downloads while it trains",
+        risk="lets trainings use the network")] = False
     agent: Annotated[str, _about(
         "who proposes: auto, search, claude, gpt, acp, claude-code, codex or gemini",
-        flag="--agent")] = "auto"
+        flag="--agent", risk="starts the CLI agent {}, which reads program.md and runs commands of its own",
+        harmless=_has_our_toolbox_only)] = "auto"
     model: Annotated[str, _about("the agent's model; none: the agent's own choice", flag="--model")] = ""
     base_url: Annotated[str, _about(
-        "the address of an OpenAI-compatible server for agent gpt", flag="--base-url", unit="url")] = ""
+        "the address of an OpenAI-compatible server for agent gpt", flag="--base-url", unit="url",
+        risk="sends your API key and what agents are told to {}")] = ""
     api: Annotated[Literal["auto", "responses", "chat"], _about(
         "which API that server speaks", flag="--api")] = "auto"
     agent_command: Annotated[list[str], _about(
-        "the command of a CLI agent, for agent acp", flag="--agent-command", unit="command")] = []
+        "the command of a CLI agent, for agent acp", flag="--agent-command", unit="command",
+        risk="runs `{}`")] = []
     agent_env: Annotated[list[str], _about(
-        "further environment variables for a CLI agent; `NAME_` stands for all names that begin so")] = []
+        "further environment variables for a CLI agent; `NAME_` stands for all names that begin so",
+        risk="gives your variables {} to a CLI agent")] = []
     max_turns: Annotated[int, _about("turns that an agent may take for one proposal")] = 40
     proposal_s: Annotated[float, _about(
         "seconds for one proposal, not counting the wait for a provider that is down")] = 1200.0
@@ -180,6 +229,16 @@ class Setting(msgspec.Struct, frozen=True):
         """What its number counts, such as `seconds`; empty for a plain number."""
         return str((self.meta.extra or {})["unit"])
 
+    @property
+    def risk(self) -> str:
+        """What a stranger's repository could do with it; empty when nothing bad."""
+        return str((self.meta.extra or {})["risk"])
+
+    def is_harmless(self, value: object) -> bool:
+        """Whether a stranger's repository may set it to this value."""
+        harmless = (self.meta.extra or {})["harmless"]
+        return not self.risk or value == self.default or bool(harmless and harmless(value))
+
     def requirement(self, value: object) -> str:
         """The sentence that refuses a value and says which ones are allowed."""
         name, least, most = self.meta.title or self.flag or f"`{self.name}`", self.meta.ge, self.meta.le
@@ -214,25 +273,38 @@ ENVIRONMENT = {
 
 
 def load(
-    repository: Repository, commit: str, flags: Mapping[str, Any], environ: Mapping[str, str]
+    repository: Repository,
+    commit: str,
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str],
+    trusted: Collection[str] = (),
 ) -> Settings:
-    """The settings for a repository. Raises `UsageError` with the key and what is wrong with it."""
-    values: dict[str, Any] = {}
-    path = repository.root / CONFIG
-    if path.exists():
-        try:
-            values |= tomllib.loads(path.read_text("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}: {error}") from error
-        except OSError as error:
-            raise UsageError(describe(error)) from error
+    """The settings for a repository. Raises `UsageError` with the key and what is wrong with it.
+
+    `trusted` names the settings with a risk that count although the repository's files ask for them. What
+    the environment and the flags say always counts: it is the user's own word.
+    """
+    values = foreign_files.toml(repository.root / CONFIG)
+    asked = msgspec.structs.asdict(_convert(values))
+    for name, setting in described().items():
+        if name not in trusted and not setting.is_harmless(asked[name]):
+            values.pop(name, None)
     values |= {key: environ[name] for name, key in ENVIRONMENT.items() if environ.get(name)}
     values |= {key: value for key, value in flags.items() if value is not None}
+    return _check(_fill(repository, commit, _convert(values), trusted), repository, commit)
+
+
+def _convert(values: Mapping[str, Any]) -> Settings:
+    """The settings with these values. Raises `UsageError`."""
     try:
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise UsageError(_sentence(str(error), values)) from error
-    return _check(_fill(repository, commit, settings), repository, commit)
+    if settings.base_url and not _is_address(settings.base_url):
+        raise UsageError(
+            f"--base-url {settings.base_url!r} must be an address such as http://127.0.0.1:8000/v1"
+        )
+    return settings
 
 
 def _sentence(error: str, values: Mapping[str, Any]) -> str:
@@ -243,7 +315,7 @@ def _sentence(error: str, values: Mapping[str, Any]) -> str:
     return f"settings ({CONFIG}, environment or flags): {error}"
 
 
-def _fill(repository: Repository, commit: str, settings: Settings) -> Settings:
+def _fill(repository: Repository, commit: str, settings: Settings, trusted: Collection[str]) -> Settings:
     """Set what is not set, as the files of the repository suggest. Raises `UsageError`."""
     known = ("nanogpt/train.py", "train.py", JUDGE, ANSWERS, *READABLE)
     has = {path for path in known if repository.read(commit, path) is not None}
@@ -252,15 +324,23 @@ def _fill(repository: Repository, commit: str, settings: Settings) -> Settings:
         raise UsageError(
             f"{repository.root} has no committed train.py: set `editable` and `train_command` in {CONFIG}"
         )
-    train = settings.train_command or _train_command(repository, commit, editable[0])
+    train = settings.train_command
+    if not train:
+        train = _train_command(repository, commit, editable[0], "train_command" in trusted)
     prepare = settings.prepare_command
-    if not prepare and not settings.train_command and "nanogpt/prepare.py" in has:
-        prepare = [PYTHON, "nanogpt/prepare.py"]
-    elif not prepare and not settings.train_command and "prepare.py" in has and editable[0] == "train.py":
-        prepare = [*train[:-1], "prepare.py"]  # autoresearch's own: does nothing if the data is there
+    ours = foreign_files.is_our_trainer(repository, commit)
+    if not prepare and not settings.train_command:
+        if "nanogpt/prepare.py" in has and (ours or "prepare_command" in trusted):
+            prepare = [PYTHON, "nanogpt/prepare.py"]
+        elif "prepare.py" in has and editable[0] == "train.py" and "prepare_command" in trusted:
+            prepare = [*train[:-1], "prepare.py"]  # autoresearch's own: does nothing if the data is there
     judge, answers = settings.judge_command, settings.answers_command
-    if not judge and not settings.train_command and {JUDGE, ANSWERS} <= has:
+    is_there = {JUDGE, ANSWERS} <= has and (ours or "judge_command" in trusted)
+    if is_there and not judge and not settings.train_command:
         judge, answers = [PYTHON, JUDGE], [PYTHON, ANSWERS]
+    mild = foreign_files.is_mild_program(
+        repository.root, settings.program, has_commands=settings.agent not in API_AGENTS
+    )
     return msgspec.structs.replace(
         settings,
         editable=editable,
@@ -269,14 +349,18 @@ def _fill(repository: Repository, commit: str, settings: Settings) -> Settings:
         judge_command=judge,
         answers_command=answers,
         readonly=settings.readonly or [p for p in READABLE if p in has],
+        program=settings.program if mild or "program" in trusted else "",
     )
 
 
-def _train_command(repository: Repository, commit: str, path: str) -> list[str]:
+def _train_command(repository: Repository, commit: str, path: str, trusted: bool) -> list[str]:
     """How to start the script at `path`: by this interpreter, or by `uv run` where a repository like
-    karpathy/autoresearch brings a train.py and a pyproject.toml of its own, and uv is installed."""
+    karpathy/autoresearch brings a train.py and a pyproject.toml of its own, and uv is installed.
+
+    To install a project's packages runs code of theirs outside the fence, so uv needs trust.
+    """
     foreign = path == "train.py" and repository.read(commit, "pyproject.toml") is not None
-    return ["uv", "run", path] if foreign and shutil.which("uv") else [PYTHON, path]
+    return ["uv", "run", path] if trusted and foreign and shutil.which("uv") else [PYTHON, path]
 
 
 def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
@@ -287,6 +371,16 @@ def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
         raise UsageError(f"{settings.path} is not committed in {repository.root}: commit it first")
     if bool(settings.judge_command) != bool(settings.answers_command):
         raise UsageError("`judge_command` and `answers_command` belong together: set both or none")
+    if not settings.metric or len(settings.metric) > METRIC_MOST:
+        raise UsageError(f"`metric` must be a name of 1 to {METRIC_MOST} characters")
     if settings.timeout_s and not settings.budget_s <= settings.timeout_s < math.inf:
         raise UsageError("the time-out must be at least the budget (0: twice the budget)")
     return settings
+
+
+def _is_address(url: str) -> bool:
+    try:
+        found = urlsplit(url)
+    except ValueError:
+        return False
+    return found.scheme in ("http", "https") and bool(found.hostname)

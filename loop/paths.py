@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -34,19 +35,25 @@ class RunPaths:
         self.compiled = self.folder / "cache"
         """What compilers such as Triton keep from one training to the next."""
 
+    def check(self) -> None:
+        """Raise `UsageError` when a repository of somebody else leads this run's files somewhere else."""
+        for path in (self.root / HOME, self.folder):
+            if path.is_symlink():
+                raise UsageError(f"{path} leads elsewhere (it is a link): remove it, runs belong there")
+        if not leads_inside(self.results, self.root):
+            raise UsageError(f"{self.results} is a link that leads out of the repository: remove it")
+        if self.results.exists() and not self.results.is_file():
+            raise UsageError(f"{self.results} is no plain file: move it away")
+
     def create(self) -> None:
         """Make the folder, for this user alone, and invisible to git without touching the user's ignore file.
 
-        Raises `UsageError` when `.autoresearch` is a link, which a repository of somebody else may hold, or
-        when it cannot be written.
+        Raises `UsageError` when a link stands in its place, or when it cannot be written.
         """
+        self.check()
         home = self.root / HOME
-        if home.is_symlink() or self.folder.is_symlink():
-            raise UsageError(
-                f"{home} leads elsewhere (it is a link): remove it, this run's files belong there"
-            )
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             home.chmod(0o700)  # transcripts and logs are nobody else's business
             ignore = home / ".gitignore"
             if not ignore.exists():
@@ -109,10 +116,25 @@ def _private(folder: Path) -> Path:
     return folder
 
 
+def owner_only(path: str, flags: int) -> int:
+    """An `opener` for `open`: a file that it makes can be read by this user alone; it follows no link."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def leads_inside(path: Path, root: Path) -> bool:
+    """Whether a path, once all links are followed, lies in the folder `root`."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
 def tags(root: Path) -> list[str]:
     """Tags of the runs of this repository, the one that was active last at the end."""
-    journals = (root / HOME).glob("*/journal.jsonl")
-    return [j.parent.name for j in sorted(journals, key=lambda j: j.stat().st_mtime)]
+    found = []
+    for journal in (root / HOME).glob("*/journal.jsonl"):
+        with contextlib.suppress(OSError):
+            kept = journal.lstat()
+            if stat.S_ISREG(kept.st_mode):
+                found.append((kept.st_mtime, journal.parent.name))
+    return [tag for _, tag in sorted(found)]
 
 
 def newest(root: Path, wanted: str | None) -> str | None:

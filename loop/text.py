@@ -8,6 +8,10 @@ import unicodedata
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 _INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode categories of characters that steer a terminal or reorder text instead of being shown."""
+_FILLERS = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"
+"""Letters and marks that show nothing and may take columns all the same."""
+_MARKS_MOST = 4
+"""Marks that may stand on one letter. Written languages need three; a thousand cover the lines around."""
 _KEY_SHAPE = re.compile(r"\b(sk|key|pk)-[\w*.-]{4,}")
 """An API key, whole or as providers shorten it in their messages (`sk-ab***yz`)."""
 _SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "AUTORESEARCH_NOTIFY")
@@ -16,13 +20,25 @@ hold passwords and tokens of the services that notifications are sent through.""
 
 
 def clean(text: str) -> str:
-    """Text without escape sequences, control characters and bidi overrides; newlines and tabs stay."""
-    if text.isprintable():
+    """Text without escape sequences, control characters, bidi overrides and fillers; newlines and tabs stay.
+
+    Of the marks that are stacked on one letter a few stay.
+    """
+    if text.isascii() and text.isprintable():
         return text
     text = _ESCAPE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     # Few different characters occur in a text: looking at each of them once is ten times faster.
-    invisible = [c for c in set(text) - {"\n", "\t"} if unicodedata.category(c) in _INVISIBLE]
-    return text.translate(dict.fromkeys(map(ord, invisible))) if invisible else text
+    kinds = {c: unicodedata.category(c) for c in set(text) - {"\n", "\t"}}
+    invisible = [c for c, kind in kinds.items() if kind in _INVISIBLE or c in _FILLERS]
+    if invisible:
+        text = text.translate(dict.fromkeys(map(ord, invisible)))
+    marks = "".join(c for c, kind in kinds.items() if kind in ("Mn", "Me") and c not in _FILLERS)
+    return re.sub(f"([{marks}]{{{_MARKS_MOST}}})[{marks}]+", r"\1", text) if marks else text
+
+
+def one_line(text: str, most: int = 300) -> str:
+    """Foreign text such as a name, a path or an error as one clean line of at most `most` characters."""
+    return " ".join(clean(text).split())[:most]
 
 
 def tail(text: str, lines: int = 50) -> str:
@@ -40,7 +56,7 @@ def without(text: str, secrets: tuple[str, ...]) -> str:
 def redact(text: str, secrets: tuple[str, ...]) -> str:
     """An error message on one line of at most 300 characters, without secrets and what looks like a key."""
     text = _KEY_SHAPE.sub("[key]", without(text, secrets))
-    return " ".join(clean(text).split())[:300]
+    return one_line(text)
 
 
 def names_a_secret(variable: str) -> bool:

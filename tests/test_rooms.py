@@ -26,7 +26,7 @@ FLOORS = (
     ("loop.judging",),
     ("loop.records",),
     ("loop.config", "loop.client", "loop.store", "loop.agenda"),
-    ("loop.agents", "loop.training"),
+    ("loop.agents", "loop.training", "loop.stranger"),
     ("loop.proposing",),
     ("loop.engine",),
     ("loop.service",),

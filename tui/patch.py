@@ -10,12 +10,16 @@ from loop.state import RunState
 
 
 def patch(detail: ExperimentDetail) -> str:
-    """The experiment's file against its parent's as a unified diff; empty when nothing changed."""
+    """The experiment's file against its parent's as a unified diff; empty when nothing changed.
+
+    What is no character and could not be written becomes `?`.
+    """
     before, after = detail.before.splitlines(keepends=True), detail.after.splitlines(keepends=True)
     lines = unified_diff(before, after, f"a/{detail.path}", f"b/{detail.path}")
-    return "".join(
+    text = "".join(
         line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
     )
+    return text.encode("utf-8", "replace").decode()
 
 
 def save(text: str, state: RunState, n: int) -> Path:

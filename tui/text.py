@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from itertools import pairwise
 
 from loop.state import Experiment, RunState
 
-UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters: a terminal would obey them
-    "\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"  # invisible, or turns text around
-)
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""A terminal would obey them."""
+HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode categories of what is invisible, turns text around or is no character."""
+FILLERS = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"
+"""Letters and marks that show nothing and may take columns all the same."""
+MARKS_MOST = 4
+"""Marks that may stand on one letter: written languages need three, a thousand cover the lines around."""
 LONGEST = 2000
 """Characters of one line that are shown: no screen holds more, and to wrap a very long line takes long."""
 
@@ -35,14 +40,24 @@ SYMBOLS = {
 
 
 def safe(text: str) -> str:
-    """Text of an agent or a trainer without control characters and with no line longer than `LONGEST`."""
-    text = UNSAFE.sub("", text.replace("\r\n", "\n").replace("\t", "    "))
+    """Text of an agent or a trainer without what a terminal obeys, with no line longer than `LONGEST`."""
+    text = CONTROL.sub("", text.replace("\r\n", "\n").replace("\t", "    "))
+    text = text if text.isascii() else _visible(text)
     if len(text) <= LONGEST:
         return text
     return "\n".join(
         line if len(line) <= LONGEST else f"{line[:LONGEST]} … ({len(line) - LONGEST:,} more characters)"
         for line in text.split("\n")
     )
+
+
+def _visible(text: str) -> str:
+    """Text without hidden characters, and with few marks stacked on one letter."""
+    kinds = {c: unicodedata.category(c) for c in set(text) - {"\n"}}
+    hidden = [ord(c) for c, kind in kinds.items() if kind in HIDDEN or c in FILLERS]
+    text = text.translate(dict.fromkeys(hidden))
+    marks = "".join(c for c, kind in kinds.items() if kind in ("Mn", "Me") and c not in FILLERS)
+    return re.sub(f"([{marks}]{{{MARKS_MOST}}})[{marks}]+", r"\1", text) if marks else text
 
 
 def clock(seconds: float) -> str:

@@ -7,6 +7,10 @@ import sys
 from loop.cli.parser import parse
 from loop.client import ConnectionLost, Refused
 from loop.errors import JournalError, UsageError
+from loop.text import one_line
+
+MOST = 2000
+"""Characters of an error message: paths and addresses in it may be long."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -16,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
         code: int = arguments.action(arguments)
         return code
     except (UsageError, JournalError, ConnectionLost, Refused) as error:
-        print(f"autoresearch-tui: {error}", file=sys.stderr)
+        print(f"autoresearch-tui: {one_line(str(error), MOST)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

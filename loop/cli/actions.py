@@ -11,12 +11,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
-from loop import config, processes
 from loop import events as ev
-from loop.cli import status, which_run
+from loop import processes
+from loop.cli import status, trust, which_run
 from loop.cli.flags import given
 from loop.errors import UsageError
 from loop.paths import RunPaths
@@ -24,6 +25,7 @@ from loop.records import journal, models
 from loop.records.repository import Repository
 from loop.service import attach, launch
 from loop.state import RunState, fold
+from loop.text import clean
 
 STOP_PATIENCE_S = 15.0
 """How long an engine may take to end its trainer and itself."""
@@ -37,7 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
     repository = Repository.discover(Path.cwd())
     try:
         paths = which_run.to_start(arguments.tag, repository)
-        settings = config.load(repository, repository.head(), given(arguments), os.environ)
+        settings = trust.settings(
+            repository, repository.head(), given(arguments), trust=arguments.trust, ask=not arguments.headless
+        )
         lines = status.Lines(sys.stdout)
         return launch.run_engine(settings, paths, repository, headless=arguments.headless, say=lines.say)
     finally:
@@ -77,7 +81,7 @@ def _send(paths: RunPaths, command: ev.AnyCommand) -> int:
         finally:
             await client.close()
 
-    print(asyncio.run(send()))
+    print(clean(asyncio.run(send())))
     return 0
 
 
@@ -121,7 +125,7 @@ def write_report(arguments: argparse.Namespace) -> int:
         print(report.table(paths, arguments.table), end="")
     else:
         folder = arguments.out or paths.folder / "report"
-        print(report.write(paths, Repository.discover(Path.cwd()), folder))
+        print(clean(str(report.write(paths, Repository.discover(Path.cwd()), folder))))
     return 0
 
 
@@ -129,7 +133,7 @@ def measure_noise(arguments: argparse.Namespace) -> int:
     """`noise`: train the same code several times and say how much its number moves."""
     from loop.cli import noise
 
-    asyncio.run(noise.main(arguments.tag, arguments.runs, given(arguments)))
+    asyncio.run(noise.main(arguments.tag, arguments.runs, given(arguments), arguments.trust))
     return 0
 
 
@@ -144,7 +148,8 @@ def export_model(arguments: argparse.Namespace) -> int:
     paths = which_run.existing(arguments)
     repository = Repository.discover(Path.cwd())
     try:
-        print(model.export(paths, repository, asyncio.run(_state(paths)), n, Path(folder)))
+        written = model.export(paths, repository, asyncio.run(_state(paths)), n, Path(folder))
+        print(clean(str(written)))
     finally:
         repository.close()
     return 0
@@ -169,6 +174,7 @@ def sample_model(arguments: argparse.Namespace) -> int:
                 tokens=arguments.tokens,
                 temperature=arguments.temperature,
                 seed=arguments.seed,
+                trust=arguments.trust,
             )
         finally:
             repository.close()
@@ -194,15 +200,19 @@ def make_repository(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.folder
     for path in new_repository.create(folder):
         print(f"  {path}")
-    print(f"{folder} is ready: cd {folder}, look at program.md, and start `autoresearch-tui`")
+    shown = clean(str(folder))
+    print(f"{shown} is ready: cd {shown}, look at program.md, and start `autoresearch-tui`")
     return 0
 
 
 def prepare(arguments: argparse.Namespace) -> int:
     """`prepare`: prepare the training data now, so that the first training does not have to wait for it."""
     repository = Repository.discover(Path.cwd())
-    settings = config.load(repository, repository.head(), {}, os.environ)
+    settings = trust.settings(repository, repository.head(), {}, trust=arguments.trust, ask=True)
     if not settings.prepare_command:
         raise UsageError("this repository has no `prepare_command`: there is nothing to prepare")
     command = settings.command(settings.prepare_command)
-    return subprocess.run([*command, *arguments.passed_on], cwd=repository.root).returncode
+    words = [*command, *arguments.passed_on]
+    with tempfile.TemporaryDirectory() as compiled:  # a __pycache__ that lies in the repository is not run
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": compiled}
+        return subprocess.run(words, cwd=repository.root, env=environment).returncode

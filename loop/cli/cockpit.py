@@ -10,8 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from loop import config
-from loop.cli import which_run
+from loop.cli import trust, which_run
 from loop.cli.flags import given
 from loop.client import Connection, ConnectionLost
 from loop.errors import UsageError
@@ -33,11 +32,12 @@ def attach_or_start(arguments: argparse.Namespace) -> int:
     paths = running or which_run.to_start(arguments.tag, repository)
     flags = given(arguments)
     if not attaching.engine_runs(paths):
-        config.load(repository, repository.head(), flags, os.environ)  # refuses wrong settings
+        # This also refuses wrong settings.
+        trust.settings(repository, repository.head(), flags, trust=arguments.trust, ask=True)
         if warning := launch.logout_warning(os.environ):
             print(f"autoresearch-tui: {warning}", file=sys.stderr)
             time.sleep(WARNING_S)
-    return _open(paths, lambda: launch.start_detached(paths, flags))
+    return _open(paths, lambda: launch.start_detached(paths, flags, trust=arguments.trust))
 
 
 def attach(arguments: argparse.Namespace) -> int:

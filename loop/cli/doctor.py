@@ -9,6 +9,7 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -17,15 +18,19 @@ import platformdirs
 import psutil
 from msgspec import Struct
 
-from loop import __version__, config
+from loop import __version__, config, stranger
 from loop.agents.choose import KEYS, model, resolve
 from loop.errors import UsageError
+from loop.records import foreign_files
 from loop.records.repository import Repository
 from loop.service import telemetry
+from loop.text import one_line
 from loop.training import fence
 
 ANSWER_S = 3.0
 """How long a model server may take to answer."""
+ANSWER_MOST = 2**20
+"""Bytes of its answer that are read."""
 SYMBOLS = {"ok": "ok", "none": "--", "wrong": "!!"}
 
 
@@ -43,11 +48,14 @@ def report(folder: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
     settings: config.Settings | None = None
     try:
         repository = Repository.discover(folder)
-        settings = config.load(repository, repository.head(), {}, environ)
+        found = stranger.wishes(repository, repository.head(), {}, environ)
+        settings = config.load(repository, repository.head(), {}, environ, found.names)
     except UsageError as error:
         yield Finding("repository", "wrong", str(error))
     else:
         yield from _repository(repository, settings, environ)
+        if found.open:
+            yield Finding("trust", "none", f"{found.ignored()}: {'; '.join(map(str, found.open))}")
         repository.close()
     yield from _agents(settings or config.Settings(), environ)
     yield from _machine()
@@ -58,11 +66,9 @@ def _repository(
 ) -> Iterator[Finding]:
     yield Finding("repository", "ok", f"{repository.root}, HEAD {repository.head()[:7]}")
     yield Finding("trains", "ok", f"{settings.path} with `{_shown(settings.train_command)}`")
-    program = repository.root / settings.program
-    words = (
-        "the agent's instructions" if program.is_file() else "not there: agents get no instructions of yours"
-    )
-    yield Finding(settings.program, "ok" if program.is_file() else "none", words)
+    there = bool(foreign_files.program(repository.root, settings.program))
+    words = "the agent's instructions" if there else "none: agents get no instructions of yours"
+    yield Finding(settings.program or "program", "ok" if there else "none", words)
     cache = Path(environ.get("AUTORESEARCH_CACHE") or platformdirs.user_cache_dir("autoresearch-tui"))
     if not settings.prepare_command:
         yield Finding("data", "none", "no prepare_command: the trainer has to find its data")
@@ -103,26 +109,37 @@ def _agents(settings: config.Settings, environ: Mapping[str, str]) -> Iterator[F
 
 def _plain(url: str) -> str:
     """An address without the user, password and query that may be in it."""
-    shown = urlsplit(url)._replace(query="", fragment="")
+    try:
+        shown = urlsplit(url)._replace(query="", fragment="")
+    except ValueError:
+        return "no address"
     return shown._replace(netloc=shown.netloc.rpartition("@")[2]).geturl()
 
 
 def _server(url: str, key: str) -> Finding:
-    """Whether the OpenAI-compatible server at `url` answers, and which models it has."""
+    """Whether the OpenAI-compatible server at `url` answers, and which models it has.
+
+    The key goes to that address and nowhere else: a redirection is not followed.
+    """
     where = _plain(url)
-    request = urllib.request.Request(
-        f"{where.rstrip('/')}/models", headers={"Authorization": f"Bearer {key or 'none'}"}
-    )
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
-            models = [str(served["id"]) for served in json.loads(answer.read())["data"]]
+        request = urllib.request.Request(
+            f"{where.rstrip('/')}/models", headers={"Authorization": f"Bearer {key or 'none'}"}
+        )
+        with urllib.request.build_opener(_NoRedirection).open(request, timeout=ANSWER_S) as answer:
+            models = [str(served["id"]) for served in json.loads(answer.read(ANSWER_MOST))["data"]]
     except urllib.error.HTTPError as error:
         return Finding("base URL", "wrong", f"{where} answers {error.code} when asked for its models")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         return Finding("base URL", "wrong", f"{where} cannot be reached ({reason})")
     more = f" and {len(models) - 3} more" if len(models) > 3 else ""
     return Finding("base URL", "ok", f"{where} serves {', '.join(models[:3]) or 'no model'}{more}")
+
+
+class _NoRedirection(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        return None
 
 
 def _machine() -> Iterator[Finding]:
@@ -157,5 +174,6 @@ def main(environ: Mapping[str, str]) -> int:
     findings = []
     for finding in report(Path.cwd(), environ):
         findings.append(finding)
-        print(f" {SYMBOLS[finding.state]}  {finding.what:<18} {finding.text}", flush=True)
+        what, text = one_line(finding.what), one_line(finding.text, 2000)
+        print(f" {SYMBOLS[finding.state]}  {what:<18} {text}", flush=True)
     return int(any(finding.state == "wrong" for finding in findings))

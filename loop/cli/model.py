@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 import stat
 from pathlib import Path, PurePosixPath
 
-from loop import config, text
+from loop import text
+from loop.cli.trust import settings as trusted_settings
 from loop.errors import UsageError, describe
 from loop.paths import RunPaths
 from loop.records import models
@@ -132,6 +132,7 @@ async def sample(
     tokens: int,
     temperature: float,
     seed: int,
+    trust: bool = False,
 ) -> str:
     """How a kept model continues the prompt. Raises `UsageError`."""
     if not 1 <= tokens <= TOKENS_MOST:
@@ -139,7 +140,7 @@ async def sample(
     if not 0 <= temperature < math.inf:
         raise UsageError("--temperature must be 0 or more")
     e, training = kept(paths, state, n)
-    settings = config.load(repository, e.commit, {}, os.environ)
+    settings = trusted_settings(repository, e.commit, {}, trust=trust, ask=True)
     words = ["--tokens", str(tokens), "--temperature", str(temperature), "--seed", str(seed)]
     words += ["--", str(training.model), prompt]
     return await run_sample(settings, paths, repository, e.commit, training, words)

@@ -8,7 +8,6 @@ this repository.
 from __future__ import annotations
 
 import math
-import os
 import random
 import shutil
 import time
@@ -21,6 +20,7 @@ from msgspec import Struct
 from loop import config
 from loop import events as ev
 from loop.agenda import FIRST_SEED
+from loop.cli import trust
 from loop.errors import UsageError
 from loop.judging.comparison import History, compare, first_level
 from loop.judging.decision import decide
@@ -189,14 +189,14 @@ def incumbent(repository: Repository, tag: str | None) -> tuple[str, str]:
     return state.incumbent_commit, f"the incumbent of run {name}"
 
 
-async def main(tag: str | None, runs: int, flags: dict[str, object]) -> None:
+async def main(tag: str | None, runs: int, flags: dict[str, object], trusted: bool) -> None:
     """Measure and print."""
     if runs < 2:
         raise UsageError("--runs must be at least 2: one training has no deviation")
     repository = Repository.discover(Path.cwd())
     try:
         commit, what = incumbent(repository, tag)
-        settings = config.load(repository, commit, flags, os.environ)
+        settings = trust.settings(repository, commit, flags, trust=trusted, ask=True)
         print(f"{what} ({commit[:7]}), {settings.budget_s:g} s a training, {2 * runs} trainings", flush=True)
         found = await measure(settings, repository, commit, runs, lambda line: print(line, flush=True))
         print(words(found, settings.metric, settings.rules))

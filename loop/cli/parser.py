@@ -60,6 +60,8 @@ def make_parser() -> argparse.ArgumentParser:
     prepare = _command(commands, "prepare", actions.prepare, "download and tokenise the training data")
     prepare.epilog = "All other arguments are passed on to prepare.py."
     prepare.add_argument("--tag", help=argparse.SUPPRESS)
+    for name in ("prepare", "noise", "sample"):
+        _add_trust(commands.choices[name])
     for name in OF_A_RUN:
         commands.choices[name].add_argument("--tag", help="which run (default: the newest)")
     return parser
@@ -71,6 +73,15 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
         "--tag", help="name of the run and of its branch autoresearch/TAG (default: today's date)"
     )
     add_settings(parser)
+    _add_trust(parser)
+
+
+def _add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="allow, now and later, what this repository's files would run, open in the fence, read or send",
+    )
 
 
 def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from loop.judging.history import noise_of
 from loop.state import Experiment, RunState
+from loop.text import clean
 
 Source = Callable[[Experiment], tuple[str, str]]
 """The editable file before and after an experiment."""
@@ -33,26 +34,31 @@ def html(state: RunState, picture: bytes, source: Source, model: str = "") -> st
 
     `picture` is a PNG, `model` the incumbent's model file; empty when there is none.
     """
-    title = f"autoresearch/{escape(state.tag)}"
+    title = f"autoresearch/{_shown(state.tag)}"
     parts = [
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>",
         f"<h1>{title}</h1>",
-        f"<p>{escape(headline(state))}</p>",
-        f"<p>{escape(where_model_is(state, model))}</p>",
+        f"<p>{_shown(headline(state))}</p>",
+        f"<p>{_shown(where_model_is(state, model))}</p>",
         f"<img alt='progress' src='data:image/png;base64,{base64.b64encode(picture).decode()}'>",
         "<h2>Kept, by gain</h2>",
         _keeps(state),
         "<h2>Diffs of what was kept</h2>",
         *(_diff(e, source) for e in state.experiments if e.phase == "keep" and e.n > 1),
         "<h2>Spending</h2>",
-        f"<p>{escape(spending(state))}</p>",
+        f"<p>{_shown(spending(state))}</p>",
         "<h2>Noise and caveats</h2><ul>",
-        *(f"<li>{escape(line)}</li>" for line in caveats(state)),
+        *(f"<li>{_shown(line)}</li>" for line in caveats(state)),
         "</ul><h2>All experiments</h2>",
         _all(state),
         "</html>\n",
     ]
     return "\n".join(parts)
+
+
+def _shown(text: str) -> str:
+    """Foreign text as HTML that shows it: nothing in it runs or turns what stands beside it around."""
+    return escape(clean(text))
 
 
 def headline(state: RunState) -> str:
@@ -116,11 +122,11 @@ def _cells(e: Experiment, *more: str) -> list[str]:
 
 
 def _table(head: tuple[str, ...], rows: list[list[str]]) -> str:
-    lines = ["<table><tr>" + "".join(f"<th>{escape(word)}</th>" for word in head) + "</tr>"]
+    lines = ["<table><tr>" + "".join(f"<th>{_shown(word)}</th>" for word in head) + "</tr>"]
     for row in rows:
         cells = [
-            f"<td class='number'>{escape(row[0])}</td>",
-            *(f"<td>{escape(cell)}</td>" for cell in row[1:]),
+            f"<td class='number'>{_shown(row[0])}</td>",
+            *(f"<td>{_shown(cell)}</td>" for cell in row[1:]),
         ]
         lines.append("<tr>" + "".join(cells) + "</tr>")
     return "\n".join([*lines, "</table>"])
@@ -131,11 +137,11 @@ def _diff(e: Experiment, source: Source) -> str:
     lines = []
     for line in difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2):
         kind = {"+": "added", "-": "removed", "@": "quiet"}.get(line[:1])
-        lines.append(f"<span class='{kind}'>{escape(line)}</span>" if kind else escape(line))
+        lines.append(f"<span class='{kind}'>{_shown(line)}</span>" if kind else _shown(line))
     words = f"#{e.n} {e.description}"
-    why = f"<p class='quiet'>{escape(e.hypothesis)}</p>" if e.hypothesis else ""
+    why = f"<p class='quiet'>{_shown(e.hypothesis)}</p>" if e.hypothesis else ""
     body = "\n".join(lines[2:])
-    return f"<details><summary>{escape(words)}</summary>{why}<pre>{body}</pre></details>"
+    return f"<details><summary>{_shown(words)}</summary>{why}<pre>{body}</pre></details>"
 
 
 COLUMNS = (
@@ -160,14 +166,18 @@ def table(state: RunState) -> list[dict[str, Any]]:
             "input_tokens": e.usage.input_tokens,
             "output_tokens": e.usage.output_tokens,
             "dollars": e.usage.dollars,
-            "evidence": e.evidence,
-            "description": e.description,
-            "hypothesis": e.hypothesis,
-            "reason": e.reason,
+            "evidence": clean(e.evidence),
+            "description": clean(e.description),
+            "hypothesis": clean(e.hypothesis),
+            "reason": clean(e.reason),
         }
         for e in state.experiments
         if e.judged
     ]
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a formula begins with in a spreadsheet."""
 
 
 def as_csv(state: RunState) -> str:
@@ -175,5 +185,10 @@ def as_csv(state: RunState) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(table(state))
+    writer.writerows({name: _no_formula(cell) for name, cell in row.items()} for row in table(state))
     return out.getvalue()
+
+
+def _no_formula(cell: Any) -> Any:
+    """A text that a spreadsheet would take for a formula, with the sign in front that makes it a text."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell

@@ -56,7 +56,7 @@ def progress(state: RunState) -> bytes:
         axes.set_ylim(min(shown) - margin, max(shown) + 2 * margin)
         axes.legend(loc="upper right", fontsize=8)
     axes.set_xlabel("experiment")
-    axes.set_ylabel(state.metric)
+    axes.set_ylabel(state.metric, parse_math=False)
     axes.grid(alpha=0.2)
     figure.tight_layout()
     out = io.BytesIO()

@@ -7,6 +7,7 @@ from typing import Any, TextIO
 
 from loop import events as ev
 from loop.state import RunState, Training
+from loop.text import clean
 
 
 class Lines:
@@ -19,7 +20,7 @@ class Lines:
         """Write the record's line, if it is about a step."""
         if words := line(record.event):
             clock = time.strftime("%H:%M:%S", time.localtime(record.t))
-            print(f"{clock} {words}", file=self._stream, flush=True)
+            print(f"{clock} {clean(words)}", file=self._stream, flush=True)
 
 
 def line(event: ev.AnyEvent) -> str | None:
@@ -113,4 +114,4 @@ def words(summary: dict[str, Any]) -> str:
         lines.append(f"its model is {summary['model_file']}")
     if summary["training"]:
         lines.append(f"training experiment {summary['training']}, {summary['remaining_s']:.0f} s left")
-    return "\n".join(lines)
+    return "\n".join(map(clean, lines))

@@ -7,18 +7,35 @@ from datetime import date
 from pathlib import Path
 
 from loop.errors import UsageError
-from loop.paths import RunPaths, check_tag, new_tag, newest, tags
+from loop.paths import HOME, RunPaths, check_tag, new_tag, newest, tags
 from loop.records.repository import Repository
 from loop.service import attach
 
 
 def existing(arguments: argparse.Namespace) -> RunPaths:
     """The run that --tag names, or the newest one. Raises `UsageError` when there is none."""
-    root = Repository.discover(Path.cwd()).root
+    repository = Repository.discover(Path.cwd())
+    try:
+        _refuse_foreign_runs(repository)
+        root = repository.root
+    finally:
+        repository.close()
     tag = newest(root, arguments.tag)
     if tag is None:
         raise UsageError("no run here yet: start one with `autoresearch-tui`")
-    return RunPaths(root, tag)
+    paths = RunPaths(root, tag)
+    paths.check()
+    return paths
+
+
+def _refuse_foreign_runs(repository: Repository) -> None:
+    """Raise `UsageError` when runs, or a link in their place, came with the repository."""
+    RunPaths(repository.root, "").check()
+    if repository.holds(HOME):
+        raise UsageError(
+            f"{HOME} is committed in {repository.root}: runs of somebody else are not continued; "
+            f"remove it with `git rm -r {HOME}` and commit"
+        )
 
 
 def with_engine(arguments: argparse.Namespace) -> RunPaths:
@@ -35,15 +52,18 @@ def with_engine(arguments: argparse.Namespace) -> RunPaths:
 def to_start(tag: str | None, repository: Repository) -> RunPaths:
     """The run to start or continue: the one with this tag, or a new one named after the date.
 
-    Raises `UsageError` when nothing is committed yet, or the tag cannot be one.
+    Raises `UsageError` when nothing is committed yet, when runs came with the repository, or when the tag
+    cannot be one.
     """
     repository.head()
+    _refuse_foreign_runs(repository)
     known = tags(repository.root)
     name = check_tag(tag) if tag else new_tag(date.today(), {*known, *repository.tags()})
     return RunPaths(repository.root, name)
 
 
 def under_way(repository: Repository) -> RunPaths | None:
-    """The newest run whose engine is alive."""
+    """The newest run whose engine is alive. Raises `UsageError` when runs came with the repository."""
+    _refuse_foreign_runs(repository)
     runs = [RunPaths(repository.root, tag) for tag in tags(repository.root)]
     return next((run for run in reversed(runs) if attach.engine_runs(run)), None)

@@ -28,6 +28,7 @@ from loop.paths import RunPaths
 from loop.proposing import auditing
 from loop.proposing.candidates import Candidates
 from loop.proposing.permissions import Permissions
+from loop.records import foreign_files
 from loop.records.archive import KeptArchive
 from loop.records.repository import Repository
 from loop.state import ENGINE_SAYS
@@ -62,7 +63,7 @@ class Conversations:
         return ResearchContext(
             n=n,
             tag=s.tag,
-            program=_read(self._paths.root / self._settings.program),
+            program=foreign_files.program(self._paths.root, self._settings.program),
             path=s.editable,
             source=read(parent, s.editable) or "",
             readonly={path: read(parent, path) or "" for path in self._settings.readonly},

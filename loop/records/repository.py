@@ -20,7 +20,7 @@ from dulwich.errors import NotGitRepository, NotTreeError
 from dulwich.file import FileLocked
 from dulwich.notes import Notes
 from dulwich.object_store import commit_tree_changes, iter_tree_contents, tree_lookup_path
-from dulwich.objects import Blob, Commit, ObjectID, SubmoduleEncountered
+from dulwich.objects import Blob, Commit, ObjectID, SubmoduleEncountered, Tree
 from dulwich.refs import Ref
 from dulwich.repo import Repo, UnsupportedExtension, UnsupportedVersion
 
@@ -74,14 +74,21 @@ class Repository:
             raise UsageError(f"{self.root} has no commit yet: commit train.py first") from error
 
     def read(self, commit: str, path: str) -> str | None:
-        """The text of `path` at `commit`, None when it is not there."""
-        tree = self._commit(commit).tree
+        """The text of `path` at `commit`, None when it is not there, or the commit is not there any more."""
         try:
+            tree = self._commit(commit).tree
             mode, sha = tree_lookup_path(self._repo.__getitem__, tree, path.encode())
+            blob = self._repo[sha]
         except (KeyError, NotTreeError, SubmoduleEncountered):
             return None
-        blob = self._repo[sha]
         return blob.data.decode("utf-8", "replace") if isinstance(blob, Blob) and stat.S_ISREG(mode) else None
+
+    def holds(self, name: str) -> bool:
+        """Whether a file, folder or link of this name lies at the top of HEAD; False before any commit."""
+        with contextlib.suppress(KeyError):
+            tree = self._repo[self._commit(self._repo.head().decode()).tree]
+            return isinstance(tree, Tree) and name.encode() in tree
+        return False
 
     def files(self, commit: str) -> Iterator[tuple[str, int, bytes]]:
         """Path, mode and blob id of every file of a commit; submodules are left out."""
@@ -118,11 +125,6 @@ class Repository:
                 if head.read_text().strip() == f"ref: refs/heads/{branch}":
                     return tree
         return None
-
-    def dirty(self, path: str) -> bool:
-        """The user's copy of `path` differs from the committed one (it would not be what is researched)."""
-        here, committed = self.root / path, self.read(self.head(), path)
-        return here.exists() and committed is not None and here.read_text("utf-8", "replace") != committed
 
     # --- writing ---
 

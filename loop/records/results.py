@@ -13,12 +13,15 @@ import errno
 import fcntl
 import math
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from loop import events as ev
-from loop.paths import HOME
+from loop.paths import HOME, leads_inside, owner_only
+from loop.records.shaped_file import read_shaped
+from loop.text import clean
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,6 +40,8 @@ class Row(NamedTuple):
     description: str
 
 
+MOST = 256 * 2**20
+"""Bytes that results.tsv may have: a million rows have half as many."""
 COLUMNS = Row._fields
 HEADER = "\t".join(COLUMNS)
 STATUSES: dict[str, ev.Status] = {status: status for status in get_args(ev.Status)}
@@ -65,16 +70,30 @@ def _number(text: str) -> float | None:
 def lines(path: Path) -> list[str]:
     """The file's lines, header included; empty when there is no file.
 
-    Bytes that are not UTF-8 become lone surrogates, so that `append` and `change` can write them back.
+    Bytes that are not UTF-8 become lone surrogates, so that `append` and `change` can write them back. Raises
+    OSError when it is no plain file of this repository that can be read.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return []
-    return path.read_bytes().decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
+    content = read_shaped(_real(path), MOST)
+    if content is None:
+        raise OSError(errno.EINVAL, f"no plain file of at most {MOST >> 20} MB that can be read", str(path))
+    return content.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
+
+
+def _real(path: Path) -> Path:
+    """Where the file lies; the user may keep it in another folder of the repository, behind a link.
+
+    Raises OSError when it lies outside.
+    """
+    if not leads_inside(path, path.parent):
+        raise OSError(errno.ELOOP, "it is a link that leads out of the repository", str(path))
+    return Path(os.path.realpath(path))
 
 
 def readable(line: str) -> str:
-    """A line of `lines` as text that can be shown and sent: U+FFFD stands for what is not UTF-8."""
-    return line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """A line of `lines` as text that is safe to show and to send: U+FFFD stands for what is not UTF-8."""
+    return clean(line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")).replace("\n", " ")
 
 
 def read(path: Path) -> pl.DataFrame:
@@ -132,22 +151,29 @@ def _locked(path: Path) -> Iterator[Path]:
     BlockingIOError while the engine of another run holds the lock.
     """
     folder = path.parent / HOME
-    folder.mkdir(exist_ok=True)
-    with (folder / "results.lock").open("w") as lock:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with open(folder / "results.lock", "w", opener=owner_only) as lock:
+        os.fchmod(lock.fileno(), 0o600)  # whoever can open a file can lock it
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BlockingIOError(errno.EAGAIN, "locked by another process", lock.name) from error
-        beside = path.resolve().parent
+        beside = _real(path).parent
         yield folder if folder.stat().st_dev == beside.stat().st_dev else beside
 
 
 def _replace(path: Path, text: str, folder: Path) -> None:
-    """Write `text` to a temporary file in `folder`, and replace the file by it in one step."""
-    path = path.resolve()  # the user may keep it elsewhere, behind a link
+    """Write `text` to a temporary file in `folder`, and replace the file by it in one step.
+
+    Its mode stays as it was.
+    """
+    path = _real(path)
     draft = folder / f".{path.name}.draft"
+    draft.unlink(missing_ok=True)
     try:
-        with draft.open("wb") as file:
+        with draft.open("xb") as file:
+            if path.exists():
+                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
             file.write(text.encode("utf-8", "surrogateescape"))
             file.flush()
             os.fsync(file.fileno())

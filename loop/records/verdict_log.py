@@ -13,6 +13,7 @@ from loop.records import results
 from loop.records.repository import Repository, branch_of
 from loop.records.writer import Writer
 from loop.state import Experiment, RunState
+from loop.text import one_line
 
 
 class VerdictLog:
@@ -65,4 +66,4 @@ def note_of(e: Experiment, s: RunState) -> str:
         if t.finished and t.value is not None and t.commit == e.commit
     ]
     lines += [f"audit: {finding}" for finding in e.findings]
-    return "\n".join(lines) + "\n"
+    return "\n".join(one_line(line, 1000) for line in lines) + "\n"

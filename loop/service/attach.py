@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import os
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
 from loop import __version__
 from loop.client import Client, ConnectionLost
 from loop.errors import UsageError
-from loop.paths import RunPaths
+from loop.paths import RunPaths, owner_only
 
 START_PATIENCE_S = 30.0
 """How long an engine may take to start and to answer."""
@@ -35,17 +38,37 @@ def lock(paths: RunPaths) -> Iterator[None]:
     Raises `UsageError` when another engine holds it.
     """
     paths.create()
-    with paths.lock.open("a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with open(paths.lock, "a+b", opener=owner_only) as file:
+        os.fchmod(file.fileno(), 0o600)  # whoever can open a file can lock it
+        if not _take(file):
             found = info(paths)
             who = f" (pid {found.pid})" if found else ""
             raise UsageError(
                 f"an engine for run {paths.tag} is running already{who}: "
                 f"use `autoresearch-tui attach --tag {paths.tag}`"
-            ) from None
+            )
         yield
+
+
+def _take(file: BinaryIO) -> bool:
+    """Lock a file for this process alone; False when another engine has.
+
+    Whoever asks whether an engine runs holds the lock for a moment, together with others who ask
+    (`engine_runs`). That is no engine: it is tried again.
+    """
+    while True:
+        for kind in (fcntl.LOCK_EX, fcntl.LOCK_SH):
+            try:
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            if kind == fcntl.LOCK_EX:
+                return True
+            fcntl.flock(file, fcntl.LOCK_UN)
+            break
+        else:
+            return False
+        time.sleep(random.uniform(0.001, 0.01))  # two engines that start together must not go on for ever
 
 
 def engine_runs(paths: RunPaths) -> bool:

@@ -43,16 +43,18 @@ LINGER_FOLDER = Path("/var/lib/systemd/linger")
 # --- detached from the terminal ---
 
 
-def start_detached(paths: RunPaths, flags: Mapping[str, Any]) -> None:
+def start_detached(paths: RunPaths, flags: Mapping[str, Any], *, trust: bool = False) -> None:
     """Start `autoresearch-tui run` in a session of its own and wait until it holds the run's lock.
 
-    `flags` are settings by their names in `Settings`; they go to the engine through flags.json. Its output
-    goes to engine.log: if it went through a pipe to this process, the engine would end with it. Raises
-    `UsageError` with the engine's last line when it ends at once.
+    `flags` are settings by their names in `Settings`; they go to the engine through flags.json. With `trust`
+    all that the repository asks for counts (loop/stranger.py). The engine's output goes to engine.log: if it
+    went through a pipe to this process, the engine would end with it. Raises `UsageError` with the engine's
+    last line when it ends at once.
     """
     paths.create()
     _write_flags(paths, flags)
     command = [sys.executable, "-P", "-m", "loop.cli", "run", "--tag", paths.tag]
+    command += ["--trust"] if trust else []
     with paths.log.open("ab") as log:
         process = subprocess.Popen(
             [*command, "--flags-from", str(paths.flags)],

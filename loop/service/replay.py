@@ -10,6 +10,7 @@ import msgspec
 
 from loop import events as ev
 from loop.client import Refused
+from loop.errors import describe
 from loop.paths import RunPaths
 from loop.records import journal, other_rows, results
 from loop.records.archive import KeptArchive
@@ -86,7 +87,11 @@ class Replay:
         return await asyncio.to_thread(self._archive.detail, n)
 
     async def others(self) -> list[Experiment]:
-        return other_rows.experiments(other_rows.rows(results.lines(self._paths.results), self._whole))
+        try:
+            lines = await asyncio.to_thread(results.lines, self._paths.results)
+        except OSError as error:
+            raise Refused(describe(error)) from error
+        return other_rows.experiments(other_rows.rows(lines, self._whole))
 
     async def close(self) -> None:
         pass

@@ -55,7 +55,8 @@ class Bench:
         self.repository = Repository.discover(root)
         self.paths = RunPaths(root, tag)
         self.paths.create()
-        settings = config.load(self.repository, self.repository.head(), flags, {"PATH": os.environ["PATH"]})
+        head, environ, everything = self.repository.head(), {"PATH": os.environ["PATH"]}, config.described()
+        settings = config.load(self.repository, head, flags, environ, everything)
         self.records: list[ev.Record] = []
         self.store = Store.open(self.paths.journal)
         self.store.listen(self.records.append)

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from loop import text
 
 ODD = st.sampled_from(
-    ["\x1b[31m", "\x1b]0;title\x07", "\r", "\r\n", "\u202e", "\u2028", "\0", "\t", "\ud800"]
-)
+    [
+        "\x1b[31m", "\x1b]0;title\x07", "\r", "\r\n", "\u202e", "\u2028", "\0", "\t", "\ud800",
+        "a\u0301\u0302\u20dd" * 3, "\u0301" * 9, "\u3164",
+    ]
+)  # fmt: skip
 
 
 @given(st.lists(st.text(max_size=5) | ODD, max_size=8).map("".join))
@@ -23,7 +26,12 @@ def test_clean_text_has_nothing_that_steers_a_terminal(dirty: str) -> None:
     assert text.clean(cleaned) == cleaned
 
 
-@given(st.text(alphabet=st.characters(categories=["L", "N", "P", "S", "Zs"], include_characters="\n\t")))
+PLAIN = st.characters(
+    categories=["L", "N", "P", "S", "Zs"], include_characters="\n\t\u0301", exclude_characters=text._FILLERS
+)
+
+
+@given(st.text(alphabet=PLAIN).filter(lambda t: "\u0301" * 5 not in t))
 def test_what_is_harmless_stays_as_it_is(harmless: str) -> None:
     assert text.clean(harmless) == harmless
 
@@ -37,6 +45,9 @@ def test_what_is_harmless_stays_as_it_is(harmless: str) -> None:
         ("a\u202eb\u200bc\x00d", "abcd"),
         ("三つ\u2028🙂", "三つ🙂"),
         ("\x1bMup", "up"),
+        ("e" + "\u0301" * 900 + "!", "e" + "\u0301" * 4 + "!"),
+        ("x" + "\u0301\u0489" * 500, "x" + "\u0301\u0489" * 2),
+        ("\u3164" * 400 + "a\uffa0", "a"),
     ],
 )
 def test_what_is_left_out(dirty: str, cleaned: str) -> None:

@@ -294,8 +294,7 @@ def test_a_model_that_cheats_gets_no_number(model: type[nn.Module], held_out: He
 def test_a_model_is_told_what_is_wrong(held_out: HeldOut) -> None:
     torch.manual_seed(5)
     assert LOOKS in measured(PeeksSeldom(), held_out).refused
-    for model in (Remembers, Chance, Leaks):
-        assert CHANGES in measured(model(), held_out).refused
+    assert CHANGES in measured(Chance(), held_out).refused
 
 
 class NotFinite(Small):

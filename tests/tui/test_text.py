@@ -17,6 +17,10 @@ def test_nothing_a_terminal_obeys_survives() -> None:
     assert "998,000 more characters" in long
 
 
+def test_neither_stacked_marks_nor_fillers_spread_over_the_screen() -> None:
+    assert safe("e" + "\u0301" * 900 + "\u3164" * 900 + "!") == "e" + "\u0301" * 4 + "!"
+
+
 @given(st.text())
 def test_safe_text_has_no_control_characters(text: str) -> None:
     assert not any(ord(c) < 32 and c != "\n" for c in safe(text))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from textual.color import Color
+from textual.content import Content
 from textual_plotext import PlotextPlot
 
 from loop.state import RunState
+from tui.text import safe
 
 Points = tuple[tuple[int, str, float], ...]
 """Number, phase and value of each judged experiment."""
@@ -35,7 +37,7 @@ class Plot(PlotextPlot, can_focus=True):
         plt = self.plt
         plt.clear_figure()
         self.theme = "clear" if self.app.current_theme.ansi else "auto"  # else plotext draws black on black
-        self.border_title = f"{metric}, best so far"
+        self.border_title = Content(f"{safe(metric)}, best so far")
         if points:
             low, high = window([value for _, _, value in points], direction)
             inside = [(n, phase, min(max(value, low), high)) for n, phase, value in points]

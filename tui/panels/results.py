@@ -166,7 +166,7 @@ def row(e: Experiment, best: bool, columns: tuple[str, ...]) -> Content:
     why = f"  ({safe(e.reason)})" if e.phase in ("crash", "rejected") and e.reason else ""
     cells: dict[str, Content] = {
         "n": Content.styled(f"{e.n:>4} " if e.n > 0 else "   · ", "bold" if best else "$neutral"),
-        "commit": Content.styled(f"{e.commit[:7]:7} ", "$neutral"),
+        "commit": Content.styled(f"{safe(e.commit)[:7]:7} ", "$neutral"),
         "value": Content.styled(f"{metric(e.value) if e.value is not None else '':>7} ", "$measure"),
         "delta": Content.styled(f"{signed(e.delta):>8} ", delta),
         "evidence": Content.styled(f"{evidence(e):>10} ", "$neutral"),

@@ -137,7 +137,7 @@ def running(
     """Bar, countdown, figures and curve of experiment `e`, whose training is under way."""
     training = e.last_training
     assert training is not None, "an experiment in training has a training"
-    phase = state.seat.phase or "training"
+    phase = safe(state.seat.phase)[:CLOCK_WIDTH].replace("\n", " ") or "training"
     p = meter.progress
     left = meter.remaining(training.budget_s, now)
     if phase in ("starting", "compiling") or p is None or left is None:

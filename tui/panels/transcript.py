@@ -76,7 +76,7 @@ def _opened(kind: DeltaKind, tool: str, text: str, style: str) -> Content:
     if kind == "thinking":
         return Content.styled(text, "italic $neutral")
     if kind == "tool":
-        name = Content.styled(tool + " " if tool else "", f"bold {style}")
+        name = Content.styled(f"{safe(tool)} " if tool else "", f"bold {style}")
         first, newline, rest = text.partition("\n")
         return name + Content.styled(first, style) + newline + _changes(rest)
     if kind == "result":

@@ -165,7 +165,7 @@ def summary(e: Experiment, state: RunState) -> Content:
     parts = [
         (f"{state.tag} #{e.n} ", "bold"),
         (f"{symbol} {e.phase}", f"bold {style}"),
-        (f"   {state.metric} {metric(e.value)}", "$measure"),
+        (f"   {safe(state.metric)} {metric(e.value)}", "$measure"),
         (
             f" ({signed(e.delta)})" if e.delta is not None else "",
             "$keep" if e.phase == "keep" else "$neutral",

@@ -56,7 +56,9 @@ def test_prepare_runs_the_repositorys_own_command_at_its_top(
 ) -> None:
     with (here / config.CONFIG).open("a") as file:
         file.write('prepare_command = ["{python}", "-c", "import os, sys; print(os.getcwd(), *sys.argv)"]\n')
-    assert main(["prepare", "--shards", "2"]) == 0
+    assert main(["prepare", "--shards", "2"]) == 2
+    assert "ignored: prepare_command" in capfd.readouterr().err
+    assert main(["prepare", "--trust", "--shards", "2"]) == 0
     assert capfd.readouterr().out == f"{here} -c --shards 2\n"
 
 

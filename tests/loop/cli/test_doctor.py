@@ -7,14 +7,23 @@ from pathlib import Path
 
 import pytest
 
+from loop import stranger
 from loop.cli import doctor
 from loop.cli.__main__ import main
 from loop.cli.doctor import Finding
+from loop.records.repository import Repository
 from tests.loop.agents.api.wire import Reply, Wire
 
 
 def found(folder: Path, **environ: str) -> dict[str, Finding]:
     return {finding.what: finding for finding in doctor.report(folder, {"PATH": "/usr/bin:/bin", **environ})}
+
+
+def agree(root: Path) -> None:
+    """The user has agreed to all that the repository asks for."""
+    repository = Repository.discover(root)
+    stranger.remember(stranger.wishes(repository, repository.head(), {}, {}).accepted())
+    repository.close()
 
 
 def test_keys_are_told_of_and_never_shown(repository: Path) -> None:
@@ -50,6 +59,7 @@ async def test_a_server_is_asked_for_its_models(repository: Path) -> None:
 def test_all_that_an_agent_may_need_is_looked_at(repository: Path) -> None:
     with (repository / "autoresearch.toml").open("a") as config:
         config.write('agent = "acp"\nagent_command = ["no-such-agent", "--acp"]\n')
+    agree(repository)
     there = found(repository, ANTHROPIC_BASE_URL="http://me:hidden@127.0.0.1:1/?key=hidden")
     assert there["agent_command"] == Finding("agent_command", "wrong", "no-such-agent is not on the PATH")
     assert there["ANTHROPIC_BASE_URL"].text == "http://127.0.0.1:1/"

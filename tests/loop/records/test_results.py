@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,34 @@ def test_a_file_behind_a_link_is_changed_where_it_lies(tmp_path: Path) -> None:
     assert (tmp_path / "results.tsv").is_symlink()
     assert (kept / "results.tsv").read_text().endswith("ours\n")
     assert [path.name for path in kept.iterdir()] == ["results.tsv"]
+
+
+def test_a_file_that_leads_out_of_the_repository_is_neither_read_nor_written(tmp_path: Path) -> None:
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "mine").write_text(OTHERS)
+    path = tmp_path / "repository/results.tsv"
+    path.symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match="leads out of the repository"):
+        results.lines(path)
+    with pytest.raises(OSError, match="leads out of the repository"):
+        results.append(path, "abc1234\t0.980000\t1.0\tkeep\tours", copies=0)
+    assert (tmp_path / "mine").read_text() == OTHERS
+
+
+def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "results.tsv")
+    with pytest.raises(OSError, match="no plain file"):
+        results.append(tmp_path / "results.tsv", "row", copies=0)
+
+
+def test_the_users_mode_of_the_file_stays_and_nobody_else_can_lock_it(tmp_path: Path) -> None:
+    path = tmp_path / "results.tsv"
+    path.write_text(OTHERS)
+    path.chmod(0o640)
+    results.append(path, "abc1234\t0.980000\t1.0\tkeep\tours", copies=0)
+    lock = tmp_path / ".autoresearch/results.lock"
+    modes = [stat.S_IMODE(found.stat().st_mode) for found in (path, lock, lock.parent)]
+    assert modes == [0o640, 0o600, 0o700]
 
 
 def test_the_table_has_the_types_of_its_columns_even_when_it_is_empty(tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
@@ -45,6 +48,19 @@ def test_the_lock_says_that_an_engine_runs_and_goes_with_its_process(repository:
     with attach.lock(paths):
         assert attach.engine_runs(paths)
     assert not attach.engine_runs(paths)
+
+
+def test_whoever_only_asks_does_not_keep_an_engine_from_starting(repository: Path) -> None:
+    paths = RunPaths(repository, "t")
+    with attach.lock(paths):
+        pass
+    reader = paths.lock.open("rb")
+    fcntl.flock(reader, fcntl.LOCK_SH)  # what `engine_runs` holds for a moment
+    threading.Timer(0.3, reader.close).start()
+    with attach.lock(paths):
+        assert reader.closed
+        assert attach.engine_runs(paths)
+    assert stat.S_IMODE(paths.lock.stat().st_mode) == 0o600
 
 
 def test_engine_json_that_cannot_be_read_tells_nothing(repository: Path) -> None:

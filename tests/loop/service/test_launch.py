@@ -219,7 +219,7 @@ def test_a_run_goes_on_only_with_the_judge_that_measured_it_before(tmp_path: Pat
     root = make_judged(tmp_path / "repo")
     repository = Repository.discover(root)
     base = repository.head()
-    settings = config.load(repository, base, {}, {})
+    settings = config.load(repository, base, {}, {}, config.described())
     launch._check_judge(settings, repository, RunState())  # a run that begins
     state = RunState(tag="t", base=base)
     launch._check_judge(settings, repository, state)

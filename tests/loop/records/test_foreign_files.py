@@ -1,0 +1,72 @@
+"""Files of a repository that count before any training, whoever wrote them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from loop.errors import UsageError
+from loop.records import foreign_files
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def huge(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 40 * 2**30)
+
+
+def circle(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("make", [fifo, endless, huge, circle, Path.mkdir])
+def test_what_is_no_plain_file_is_refused_as_settings_and_empty_as_instructions(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "file")
+    with pytest.raises(UsageError, match="is no plain file of at most 1 MB"):
+        foreign_files.toml(tmp_path / "file")
+    assert foreign_files.program(tmp_path, "file") == ""
+
+
+def test_no_file_says_nothing(tmp_path: Path) -> None:
+    assert foreign_files.toml(tmp_path / "none") == {}
+    assert foreign_files.program(tmp_path, "none") == foreign_files.program(tmp_path, "") == ""
+
+
+@pytest.mark.parametrize("text", ["a = ", "a = 1\na = 2", "a = " + "[" * 50_000, "\x00", "a = 1979-99-99"])
+def test_what_is_not_toml_is_said_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "file").write_text(text)
+    with pytest.raises(UsageError) as caught:
+        foreign_files.toml(tmp_path / "file")
+    assert str(caught.value).isprintable()
+
+
+def test_every_text_is_cleaned_keys_included(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text(r'"k\u001b[2J" = ["a\u0007\nb", {c = "\u202ed"}]' + "\nn = 3\n")
+    assert foreign_files.toml(tmp_path / "file") == {"k": ["a b", {"c": "d"}], "n": 3}
+
+
+def test_a_program_behind_a_link_inside_the_repository_is_read(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/me.md").write_text("be bold")
+    (tmp_path / "program.md").symlink_to("docs/me.md")
+    assert foreign_files.program(tmp_path, "program.md") == "be bold"
+    assert foreign_files.is_mild_program(tmp_path, "program.md", has_commands=False)
+    assert not foreign_files.is_mild_program(tmp_path, "program.md", has_commands=True)
+
+
+def test_our_own_program_is_mild_for_every_agent(tmp_path: Path) -> None:
+    own = next(path for path in foreign_files.OWN_PROGRAMS if path.is_file())
+    (tmp_path / "program.md").write_bytes(own.read_bytes())
+    assert foreign_files.is_mild_program(tmp_path, "program.md", has_commands=True)
