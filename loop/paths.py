@@ -32,8 +32,8 @@ class RunPaths:
         """The flags that the detached engine was started with."""
         self.notes = self.folder / "notes.md"
         self.results = root / "results.tsv"
-        self.compiled = self.folder / "cache"
-        """What compilers such as Triton keep from one training to the next."""
+        self.compiled = self.folder / "compiled"
+        """What compilers such as Triton keep: a folder for each commit, or one for all (compile_cache.py)."""
 
     def check(self) -> None:
         """Raise `UsageError` when a repository of somebody else leads this run's files somewhere else."""

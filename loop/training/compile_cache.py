@@ -1,0 +1,138 @@
+"""What compilers keep between trainings: made for each commit before its clock starts, and for no other one.
+
+A cold compilation takes a minute and more on a GPU, so compilers keep what they make. But what a candidate's
+code has written must reach no later candidate: it could hold weights, or a program. So each commit has a
+cache of its own. A *dry run* fills it: some steps on random tokens, from which nothing can be learnt. It
+begins with a copy of the first commit's cache, which is the unchanged code's. Each training gets a private
+copy, which is gone with it.
+
+Where no judge measures, nothing is proved anyway: there all trainings share one cache, as autoresearch does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from loop.config import Settings
+from loop.paths import RunPaths
+from loop.records.training_folder import Spec, TrainingFolder
+from loop.training import supervisor
+from loop.training.programs.leftovers import remove
+from loop.training.programs.tree import on_disk
+from loop.training.supervisor import Standby
+
+STEPS = 6
+"""Steps of a dry run: those that the budget clock leaves out, and as many more."""
+TIMEOUT_S = 600.0
+"""How long a dry run may take."""
+MOST = 2 * 2**30
+"""Bytes of a cache that are kept; a larger one is given up."""
+NEWEST = 4
+"""How many caches are kept besides the first commit's."""
+DRIVER = Path("/proc/driver/nvidia/version")
+FIRST = "first"
+"""File in the folder of caches that names the commit whose cache all others begin with."""
+
+
+def is_private(settings: Settings) -> bool:
+    """Whether each training has a cache of its own."""
+    return bool(settings.judge_command)
+
+
+def needs_dry_run(settings: Settings, paths: RunPaths, commit: str) -> bool:
+    """Whether the commit has to run on random tokens before it trains."""
+    pays = settings.dry_run == "on" or (settings.dry_run == "auto" and DRIVER.exists())
+    return pays and is_private(settings) and not (paths.compiled / commit).exists()
+
+
+def private(scratch: Path) -> Path:
+    """Where a training that owns `scratch` has its compilers' cache."""
+    return scratch / "compiled"
+
+
+def give(paths: RunPaths, commit: str, scratch: Path) -> None:
+    """Copy the commit's cache, or else the first commit's, to where a training will look for it."""
+    for source in (paths.compiled / commit, paths.compiled / _first(paths)):
+        if source.is_dir():
+            with contextlib.suppress(OSError, shutil.Error):  # without it the training compiles anew
+                shutil.copytree(source, private(scratch), symlinks=True, dirs_exist_ok=True)
+            return
+
+
+async def dry_run(
+    paths: RunPaths, commit: str, training: Spec, data: Path, scratch: Path, lock: Path
+) -> None:
+    """Fill the cache of a commit: run it as `training` says, but for some steps and on random tokens.
+
+    `data` is the folder of prepared data, which has random tokens of the same shape in its folder `stub`;
+    what else is in there stays closed. `scratch` is the training's own folder, `lock` its seat's. A dry run
+    that fails leaves an empty cache: the training itself will show why. Raises OSError.
+    """
+    files = TrainingFolder(paths.folder / "dry-run")
+    living = Standby(lock).start(files, _spec(training, files, data, scratch))
+    try:
+        await supervisor.ended(living)
+    except asyncio.CancelledError:
+        await supervisor.stop(files, living)
+        raise
+    await asyncio.to_thread(_take, paths, commit, scratch)
+
+
+def _spec(training: Spec, files: TrainingFolder, data: Path, scratch: Path) -> Spec:
+    """What the supervisor is told: the training's own specification with stub data and no judge."""
+    open_ = [str(data / name) for name in ("stub", "chosen", "folders.json")]
+    variables = {
+        "AUTORESEARCH_STUB": "1",
+        "AUTORESEARCH_MAX_STEPS": str(STEPS),
+        "AUTORESEARCH_MODEL_FILE": str(scratch / "model.pt"),
+    }
+    return msgspec.structs.replace(
+        training,
+        env={**training.env, **variables},
+        fence=msgspec.structs.replace(
+            training.fence, read=[path for path in training.fence.read if path != str(data)] + open_
+        ),
+        log=str(files.log),
+        exit=str(files.exit),
+        supervisor=str(files.supervisor),
+        timeout_s=TIMEOUT_S,
+        commit="",
+        trained="",
+        judge=None,
+        remove=[],
+    )
+
+
+def _take(paths: RunPaths, commit: str, scratch: Path) -> None:
+    """Move what a dry run has compiled out of every candidate's reach."""
+    paths.compiled.mkdir(exist_ok=True)
+    target = paths.compiled / commit
+    used, _ = on_disk([str(private(scratch))])
+    if used <= MOST and private(scratch).is_dir():
+        shutil.move(private(scratch), target)
+    target.mkdir(exist_ok=True)
+    os.utime(target)
+    if not _first(paths):
+        (paths.compiled / FIRST).write_text(commit)
+    _thin(paths)
+
+
+def _first(paths: RunPaths) -> str:
+    with contextlib.suppress(OSError):
+        return (paths.compiled / FIRST).read_text()
+    return ""
+
+
+def _thin(paths: RunPaths) -> None:
+    """Delete all caches but the first commit's and the newest ones."""
+    caches = [path for path in paths.compiled.iterdir() if path.is_dir() and path.name != _first(paths)]
+    caches.sort(key=lambda path: os.lstat(path).st_mtime)
+    for path in caches[:-NEWEST]:
+        with contextlib.suppress(OSError):
+            remove(path)
