@@ -35,12 +35,12 @@ class HeldOut:
         meta = json.loads((folder / "meta.json").read_text())
         self.identity: str = meta["data"]
         self.bos, self.sequence = int(meta["bos"]), int(meta["sequence"])
-        token_bytes = np.load(folder / "token_bytes.npy")
-        self.vocab_size = len(token_bytes)
+        self.token_bytes: Array = np.load(folder / "token_bytes.npy")
+        self.vocab_size = len(self.token_bytes)
         parts = [self._cut(np.load(folder / f"{split}.npy", mmap_mode="r")) for split in SPLITS]
         self.val_rows = len(parts[0])
         self.rows: Array = np.concatenate(parts)
-        sizes = token_bytes[self.rows]
+        sizes = self.token_bytes[self.rows]
         self.counted: Array = sizes > 0
         self._bytes = [float(part.sum()) for part in np.split(sizes, [self.val_rows])]
 
