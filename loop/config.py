@@ -82,7 +82,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network: Annotated[bool, _about(
         "a training may use the network: for code that downloads while it trains")] = False
     agent: Annotated[str, _about(
-        "who proposes: auto, search, claude, gpt, acp, claude-code, codex or gemini",
+        "who proposes: auto, search, claude, gpt, acp, claude-code, codex, gemini, opencode or qwen",
         flag="--agent")] = "auto"
     model: Annotated[str, _about("the agent's model; none: the agent's own choice", flag="--model")] = ""
     base_url: Annotated[str, _about(
@@ -93,6 +93,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "the command of a CLI agent, for agent acp", flag="--agent-command", unit="command")] = []
     agent_env: Annotated[list[str], _about(
         "further environment variables for a CLI agent; `NAME_` stands for all names that begin so")] = []
+    agent_sandbox: Annotated[Literal["auto", "off"], _about(
+        "the fence around a CLI agent (docs/agents.md): what this machine has, or none",
+        flag="--agent-sandbox")] = "auto"
+    agent_state: Annotated[list[str], _about(
+        "further folders below your home folder in which a CLI agent keeps its login and settings")] = []
     max_turns: Annotated[int, _about("turns that an agent may take for one proposal")] = 40
     proposal_s: Annotated[float, _about(
         "seconds for one proposal, not counting the wait for a provider that is down")] = 1200.0

@@ -33,7 +33,7 @@ OUTPUT_MOST = 32_000
 SILENCE_S = 300.0
 """A stream that sends nothing for so long is given up. The API sends pings while the model thinks."""
 REFUSABLE = {"thinking": ("thinking", "reasoning")}
-"""Options that some models refuse: older ones, and those of other vendors behind a proxy, which call it so."""
+"""Options that some models refuse: older ones, and those of other vendors behind a proxy."""
 LASTING = {"type": "ephemeral", "ttl": "1h"}
 """Caches a part of the prompt for an hour: five minutes, as usual, would not last to the next experiment."""
 # What the API's names for the end of a turn mean.

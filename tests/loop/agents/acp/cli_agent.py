@@ -162,7 +162,7 @@ class CliAgent:
     def leave_children(self) -> None:
         """One child in our session, one in a session of its own whose parent is gone."""
         sleep = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(300)"
-        pids = Path(os.environ["TMPDIR"])
+        pids = Path(os.environ["OURS_PIDS"])
         subprocess.Popen([sys.executable, "-c", sleep, str(pids / "near")])
         again = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {sleep!r}, sys.argv[1]])"
         subprocess.run([sys.executable, "-c", again, str(pids / "far")], start_new_session=True)
