@@ -13,9 +13,9 @@ from loop.cli.flags import Parser, add_settings, given
 from loop.errors import UsageError
 
 FLAGS = {
-    "--agent", "--agent-sandbox", "--model", "--base-url", "--api", "--agent-command", "--fix-attempts", "--budget", "--timeout",
-    "--sandbox", "--rule", "--baseline-runs", "--approve", "--max-experiments", "--max-hours", "--max-cost",
-    "--max-crashes",
+    "--agent", "--agent-sandbox", "--model", "--base-url", "--api", "--agent-command", "--fix-attempts",
+    "--budget", "--timeout", "--sandbox", "--rule", "--baseline-runs", "--approve", "--max-experiments",
+    "--max-hours", "--max-cost", "--max-crashes",
 }  # fmt: skip
 
 

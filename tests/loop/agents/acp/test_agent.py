@@ -66,7 +66,8 @@ async def test_a_greedy_agent_gets_little_and_leaves_nothing(temporary: Path) ->
     }  # fmt: skip
     notes = heard.texts("note")
     assert notes[1:5] == [
-        "not allowed: run", "not allowed: outside /etc/hosts", "allowed: inside train.py", "not allowed: up ../x",
+        "not allowed: run", "not allowed: outside /etc/hosts", "allowed: inside train.py",
+        "not allowed: up ../x",
     ]  # fmt: skip
     assert "thrown away: cheat/sheet.txt, prepare.py" in notes
     assert sorted(path.name for path in temporary.iterdir()) == ["far", "near"]
