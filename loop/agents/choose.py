@@ -20,6 +20,7 @@ from loop.errors import UsageError
 
 if TYPE_CHECKING:
     from loop.agents.acp.known import Cli
+    from loop.agents.acp.opening import Place
     from loop.agents.api.gpt import Api
     from loop.agents.base import Bounds
 
@@ -113,9 +114,16 @@ def _is_openai(url: str) -> bool:
 def _acp(name: str, settings: Settings, environ: Mapping[str, str], bounds: Bounds) -> Agent:
     from loop.agents.acp.agent import AcpAgent
 
-    return AcpAgent(
-        name, cli(name, settings), environ, settings.model, bounds, settings.agent_sandbox == "auto"
-    )
+    return AcpAgent(place(name, settings, environ), settings.model, bounds)
+
+
+def place(name: str, settings: Settings, environ: Mapping[str, str], *, offline: bool = False) -> Place:
+    """Where and how the CLI agent of this name is started. Raises `UsageError` when nobody has said."""
+    from loop.agents.acp.opening import Place
+    from loop.agents.acp.process import secrets
+
+    fenced = settings.agent_sandbox == "auto"
+    return Place(name, cli(name, settings), environ, secrets(environ), fenced, offline)
 
 
 def cli(name: str, settings: Settings) -> Cli:

@@ -12,6 +12,8 @@ from msgspec import Struct
 
 from loop.agents.acp.agent import AcpAgent
 from loop.agents.acp.known import KNOWN
+from loop.agents.acp.opening import Place
+from loop.agents.acp.process import secrets
 from loop.agents.base import Bounds
 from tests.real_agents.vendor import Vendor
 
@@ -67,4 +69,5 @@ def agent(
         "OTHER_API_KEY": "sentinel-of-somebody-else", **REAL[name].environment(vendor.url),
     }  # fmt: skip
     cli = msgspec.structs.replace(KNOWN[name], command=REAL[name].program)
-    return AcpAgent(name, cli, environ, model, Bounds(seconds=seconds, wait_base_s=1 / 60))
+    place = Place(name, cli, environ, secrets(environ), fenced=True)
+    return AcpAgent(place, model, Bounds(seconds=seconds, wait_base_s=1 / 60))

@@ -116,7 +116,8 @@ def responses(reply: Reply, body: Any) -> Iterator[Event]:
     }  # fmt: skip
     whole = {
         "id": "resp_1", "object": "response", "created_at": 1, "status": "completed",
-        "model": body.get("model"), "output": items, "usage": usage, "error": None, "incomplete_details": None, "tools": [],
+        "model": body.get("model"), "output": items, "usage": usage, "error": None,
+        "incomplete_details": None, "tools": [],
     }  # fmt: skip
     started = {**whole, "status": "in_progress", "output": [], "usage": None}
     yield "response.created", {"response": started}

@@ -120,12 +120,14 @@ def _call(tools: Mapping[str, Any], kind: str, **values: str) -> Reply:
         if kind == "read":
             return _call(tools, "run", command=f"cat {values['path']}")
         patch = _patch(**values)
+        if name is None:
+            return _call(tools, "run", command=f"apply_patch <<'EOF'\n{patch}\nEOF")
         return Reply("", "apply_patch", patch if tools["apply_patch"] == "free" else {"input": patch})
     schema = tools[name] or {}
     properties = schema.get("properties", {})
-    given: dict[str, Any] = {
-        n: text for key, text in values.items() for n in ARGUMENTS[key] if n in properties
-    }
+    given: dict[str, Any] = {}
+    for key, text in values.items():
+        given |= {n: text for n in ARGUMENTS[key] if n in properties}
     for needed in schema.get("required", []):
         given.setdefault(needed, {"boolean": False, "number": 1}.get(properties[needed].get("type"), "it"))
     return Reply(f"I {kind}.", name, given)

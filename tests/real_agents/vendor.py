@@ -90,7 +90,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, {})
 
     def do_GET(self) -> None:
-        self._answer(200, {"object": "list", "data": [], "models": []})
+        there = "/models" in self.path  # Codex also asks for a web socket
+        self._answer(200 if there else 404, {"object": "list", "data": [], "models": []})
 
     def do_POST(self) -> None:
         body = json.loads(self._body() or b"{}")

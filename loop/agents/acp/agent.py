@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 
 import msgspec
 
 from loop.agents import checks
-from loop.agents.acp import npx, process
-from loop.agents.acp.known import Cli
+from loop.agents.acp import npx
 from loop.agents.acp.opening import Place, opened
 from loop.agents.acp.scratch import Scratch, sweep
 from loop.agents.acp.session import Session
@@ -26,17 +24,12 @@ class AcpAgent:
 
     def __init__(
         self,
-        name: str,
-        cli: Cli,
-        environ: Mapping[str, str],
+        place: Place,
         model: str = "",
         bounds: Bounds | None = None,
-        fenced: bool = True,
     ) -> None:
-        self.name, self.model = name, model
-        self._bounds = bounds or Bounds()
-        self.secrets = process.secrets(environ)
-        self._place = Place(name, cli, environ, self.secrets, fenced)
+        self.name, self.secrets, self.model = place.name, place.secrets, model
+        self._place, self._bounds = place, bounds or Bounds()
         self._tried = checks.Tried()
         self._ready = False
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from loop.agents.acp.agent import AcpAgent
 from loop.agents.acp.known import Cli
+from loop.agents.acp.opening import Place
+from loop.agents.acp.process import secrets
 from loop.agents.base import Bounds
 from tests.loop.agents.api.mock import KEY
 
@@ -23,4 +25,4 @@ def cli(
     }  # fmt: skip
     command = Cli([sys.executable, str(HERE / "cli_agent.py"), scenario], ("MINE_API_KEY", "OURS_"))
     bounds = Bounds(seconds=seconds, wait_base_s=0.05, outage_s=outage_s)
-    return AcpAgent("acp", command, environ, model, bounds, fenced=False)
+    return AcpAgent(Place("acp", command, environ, secrets(environ), fenced=False), model, bounds)

@@ -15,6 +15,7 @@ import pytest
 from loop import events as ev
 from loop.agents.acp.agent import AcpAgent
 from loop.agents.acp.known import Cli
+from loop.agents.acp.opening import Place
 from loop.agents.base import AgentFailed
 from loop.client import Refused
 from loop.records import results
@@ -177,6 +178,6 @@ async def test_a_cli_agent_has_a_time_limit(temporary: Path) -> None:
 
 
 async def test_a_command_that_is_not_there_pauses_the_engine(repository: Path) -> None:
-    agent = AcpAgent("acp", Cli(["no-such-agent"]), {"PATH": "/usr/bin"})
+    agent = AcpAgent(Place("acp", Cli(["no-such-agent"]), {"PATH": "/usr/bin"}, (), fenced=True))
     bench = Bench(repository, agent, max_experiments=2, budget_s=0.1)
     assert "cannot start no-such-agent" in await paused(bench)
