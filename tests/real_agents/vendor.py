@@ -22,6 +22,8 @@ ERRORS = {
     500: ("api_error", "Internal server error", "INTERNAL"),
     503: ("overloaded_error", "The service is unavailable", "UNAVAILABLE"),
 }
+THINKS_S = 0.2
+"""How long the model thinks. A real one takes seconds, in which an agent can be interrupted."""
 Format = tuple[Callable[[Any], Seen], Callable[[Reply, Any], Iterator[formats.Event]]]
 FORMATS: dict[str, Format] = {
     "/messages": (formats.seen_by_anthropic, formats.anthropic),
@@ -107,6 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.server_of.scenario == "hang":
             time.sleep(600)
         else:
+            time.sleep(THINKS_S)
             see, speak = found
             self._speak(reply(self.server_of.scenario, see(body)), speak, body, path)
 

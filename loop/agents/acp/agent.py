@@ -31,12 +31,14 @@ class AcpAgent:
         self.name, self.secrets, self.model = place.name, place.secrets, model
         self._place, self._bounds = place, bounds or Bounds()
         self._tried = checks.Tried()
+        self._mean: float | None = None
+        """What a request to the model has cost so far, in dollars."""
         self._ready = False
 
     async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
         await asyncio.to_thread(self._tried.update, context)
         scratch = await asyncio.to_thread(Scratch, context)
-        session = Session(context, emit, scratch, self.name, self._tried, self.secrets)
+        session = Session(context, emit, scratch, self.name, self._tried, self.secrets, self._mean)
         started = time.monotonic()
         try:
             if not self._ready:
@@ -56,6 +58,7 @@ class AcpAgent:
             error.usage = session.final_usage(time.monotonic() - started)
             raise
         finally:
+            self._mean = session.meter.mean
             await asyncio.shield(asyncio.to_thread(scratch.close))
         return msgspec.structs.replace(proposal, usage=session.final_usage(time.monotonic() - started))
 

@@ -60,6 +60,8 @@ class AcpClient:
         """How many pieces of text, tool calls and results have come."""
         self.trouble = ""
         """What Codex says about a turn that has failed, and that it ends as if nothing had happened."""
+        self._failed = False
+        """Codex has given a turn up: what it says next is why."""
         self.failed_edits = 0
         self.login = ""
         """How the agent is logged in, if it tells."""
@@ -92,6 +94,8 @@ class AcpClient:
         if not isinstance(update.content, TextContentBlock) or not update.content.text:
             return
         self.said += 1
+        if self._failed and kind == "text":
+            self.trouble = clean(update.content.text)
         if self._message[:2] != (kind, update.message_id):
             self._message = (kind, update.message_id, self._transcript.new())
         self._transcript.say(kind, update.content.text, self._message[2])
@@ -122,9 +126,9 @@ class AcpClient:
             self.trouble = clean(str(error.get("additionalDetails") or error.get("message")))
             self._transcript.say("retry", f"{clean(str(error.get('message')))} ({self.trouble})")
         elif (codex.get("threadStatus") or {}).get("type") == "systemError":
-            self.trouble = self.trouble or "it has failed and does not say why"
-        elif codex.get("threadStatus", {}).get("type") == "active":
-            self.trouble = ""
+            self._failed, self.trouble = True, self.trouble or "it has failed and does not say why"
+        elif (codex.get("threadStatus") or {}).get("type") == "active":
+            self._failed, self.trouble = False, ""
 
     async def request_permission(
         self, session_id: str, tool_call: ToolCallUpdate, options: list[PermissionOption], **_: Any

@@ -7,7 +7,7 @@ of one: the mean of the turns before, or what the tokens in the model's context 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from loop.agents import pricing
@@ -17,10 +17,12 @@ from loop.events import Usage
 if TYPE_CHECKING:
     from acp.schema import PromptResponse
 
-CONTEXT = 20_000
+CONTEXT = 12_000
 """Tokens taken for one request while nothing is known: the agent's instructions and tools, and our prompt."""
-ANSWER = 500
+ANSWER = 300
 """Tokens of output taken for one request, whose text is an edit at most."""
+UNCACHED = 0.5
+"""Which share of the price without a cache is taken for one request; most of a conversation is in a cache."""
 CAUTION = 1.25
 """By how much a request is taken for dearer than the mean before: a conversation grows."""
 
@@ -28,14 +30,17 @@ CAUTION = 1.25
 class Meter:
     """What one session has used."""
 
-    def __init__(self, model: str = "") -> None:
+    def __init__(self, model: str = "", mean: float | None = None) -> None:
         self.model = model
         """The model of the session, as far as it is known; it is priced where an answer names none."""
+        self._mean_before = mean
+        """What a request has cost in the sessions before; None: not known."""
         self._done = Usage()
         self._told: float | None = None
         """Dollars of the whole session, where the agent itself counts them."""
         self._context = 0
         self._requests = self._requests_done = 0
+        self._cost_told = False
         self._heard = Tokens()
         """Tokens that were told request by request in the turn under way."""
 
@@ -73,7 +78,7 @@ class Meter:
 
     def cost(self, dollars: float) -> None:
         """The agent tells what the session has cost so far."""
-        self._told = dollars
+        self._told, self._cost_told = dollars, True
 
     def answer(self, told: Mapping[str, Any]) -> None:
         """The agent tells what a single request has used."""
@@ -83,28 +88,31 @@ class Meter:
         """A turn begins. What was told of one that has failed is kept."""
         if self._heard.input:
             self._done += self._priced({self.model: self._heard})
-        self._requests, self._heard = 0, Tokens()
+        self._requests, self._heard, self._cost_told = 0, Tokens(), False
 
     def end(self, response: PromptResponse) -> None:
-        """A turn is over, and the agent tells what it has used, if it tells at all."""
-        requests = self._requests + 1  # the last one calls no tool
+        """A turn is over, and the agent tells what it has used.
+
+        Gemini tells nothing of a turn that was cancelled: then what it may have cost is taken for its cost.
+        """
+        each, requests = self.each(), self._requests + 1  # the last one calls no tool
         quota = (response.field_meta or {}).get("quota") or {}
         models = {str(used["model"]): _tokens(used["token_count"]) for used in quota.get("model_usage") or []}
-        if models or (response.usage and response.usage.total_tokens):
-            self._heard = Tokens()  # the same, told as a whole
+        if not models and response.usage and response.usage.total_tokens:
+            models = {self.model: _tokens(response.usage.model_dump(by_alias=True, exclude_none=True))}
         if models:
+            self._heard = Tokens()  # the same, told as a whole
             self._done += self._priced(models)
-        elif response.usage and response.usage.total_tokens:
-            told = response.usage.model_dump(by_alias=True, exclude_none=True)
-            self._done += self._priced({self.model: _tokens(told)})
+        if models or self._heard.input or self._cost_told:
+            self._requests_done += requests
+        elif response.stop_reason == "cancelled" and each is not None:
+            self._done += Usage(dollars=each * requests)
         self.begin()
-        self._requests_done += requests
 
     def _priced(self, models: Mapping[str, Tokens]) -> Usage:
         """Tokens of several models with their price. One without a known price (such as `auto`) is taken for
         the dearest of the others."""
-        known = [name for name in (*models, self.model) if pricing.dollars(Tokens(1000, output=1000), name)]
-        known.sort(key=lambda name: pricing.dollars(Tokens(1000, output=1000), name) or 0.0)
+        known = sorted(filter(self._price, (*models, self.model)), key=self._price)
         total = Usage()
         for name, tokens in models.items():
             total += pricing.usage(tokens, name if name in known else known[-1] if known else name)
@@ -112,12 +120,29 @@ class Meter:
             self.model = known[-1]
         return total
 
+    @property
+    def mean(self) -> float | None:
+        """What a request has cost so far, in dollars; None: not known."""
+        dollars = self.usage.dollars
+        if self._requests_done and dollars:
+            return dollars / self._requests_done
+        return self._mean_before
+
     def each(self) -> float | None:
         """What one more request costs, in dollars, rather too much than too little; None: not known."""
-        dollars = self.usage.dollars
-        if self._requests_done and dollars is not None:
-            return CAUTION * dollars / self._requests_done
-        return pricing.dollars(Tokens(self._context or CONTEXT, output=ANSWER), self.model)
+        if self.mean is not None:
+            return CAUTION * self.mean
+        price = pricing.dollars(Tokens(self._context or CONTEXT, output=ANSWER), self.model)
+        return None if price is None else UNCACHED * price
+
+    def suppose(self, names: Iterable[str]) -> None:
+        """If nobody knows the price of the session's model, take the dearest of these until one is told."""
+        if not self._price(self.model):
+            self.model = max([self.model, *names], key=self._price)
+
+    def _price(self, model: str) -> float:
+        """What a usual request costs with this model; 0: not known."""
+        return pricing.dollars(Tokens(CONTEXT, output=ANSWER), model) or 0.0
 
     def guess(self) -> float | None:
         """What the session has cost by now, a request under way included; None: not known."""

@@ -78,11 +78,13 @@ class Session:
         name: str,
         tried: checks.Tried,
         secrets: tuple[str, ...],
+        mean: float | None = None,
     ) -> None:
+        """`mean`: what a request to the model has cost in sessions before, in dollars."""
         self.context, self.scratch = context, scratch
         self._emit, self._name, self._tried, self._secrets = emit, name, tried, secrets
         self.transcript = Transcript(context.n, emit)
-        self.clock, self.meter = Clock(), Meter()
+        self.clock, self.meter = Clock(), Meter(mean=mean)
         self.client = AcpClient(self.transcript, scratch.folder, self._permit, self.meter, self._check)
         self._turns: Turns | None = None
         self._mode = ""
@@ -137,7 +139,8 @@ class Session:
         from acp import RequestError
 
         names = dict(opened.models)
-        self.meter.model = names.get(opened.model) or opened.model
+        self._price_by(opened.model, names)
+        self.meter.suppose([*names, *names.values()])
         if not model:
             return
         if not names:
@@ -157,7 +160,13 @@ class Session:
         if not found:
             offered = ", ".join(list(names)[:20])
             raise AgentStopped(f"{self._name} does not offer model {model}: choose --model among {offered}")
-        opened.model, self.meter.model = found, names[found] or found
+        opened.model = found
+        self._price_by(found, names)
+
+    def _price_by(self, id: str, names: dict[str, str]) -> None:
+        """Price the session's model by its id or by its name, whichever has a price."""
+        self.meter.model = id
+        self.meter.suppose([names.get(id, "")])
 
     async def _choose_mode(self, opened: Opened, modes: tuple[str, ...]) -> bool:
         """Set the first of these modes that the agent offers and does not refuse; whether there is one."""

@@ -12,7 +12,7 @@ from loop.agents.acp.client import AcpClient
 from loop.agents.acp.clock import Clock
 from loop.agents.acp.faults import Ending
 from loop.agents.acp.meter import Meter
-from loop.agents.base import AgentFailed, AgentStopped, Bounds
+from loop.agents.base import AgentFailed, AgentStopped, Bounds, OutOfMoney
 from loop.agents.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from loop.agents.acp.opening import Opened
 
 BLIND = 6
-"""After so many requests of unknown price a turn is interrupted, so that the agent tells what it has used."""
+"""After so many requests of unknown price a turn is interrupted, so that the agent tells what they cost."""
 USAGE_S = 3.0
 """How long an agent whose time is up may take to tell what it has used."""
 STEER_S = 5.0
@@ -117,7 +117,7 @@ class Turns:
         """Interrupt the turn under way if it may have cost what is left, so that the agent tells the cost."""
         if self._dollars_left is None or not self.asking or self._interrupted:
             return
-        guess = self._meter.guess()
+        guess = self._meter.guess() if self._meter.requests else self._meter.usage.dollars
         if guess >= self._dollars_left if guess is not None else self._blind():
             self._interrupted = True
             self._cancelling = asyncio.create_task(self._opened.connection.cancel(self._opened.id))
@@ -130,7 +130,11 @@ class Turns:
         """Give the attempt up when another request would cost more than is left."""
         spent, left = self._meter.usage.dollars, self._dollars_left
         if left is not None and spent is not None and spent + (self._meter.each() or 0.0) > left:
-            raise AgentFailed(f"the spending limit was reached before {self._name} was done (${spent:.2f})")
+            each = self._meter.each() or 0.0
+            raise OutOfMoney(
+                f"spending limit: {self._name} has used ${spent:.4f} of the ${left:.4f} that were left, and "
+                f"another request costs about ${each:.4f}"
+            )
 
     def _give_up(self, ending: Ending, tries: int, down_s: float) -> None:
         """Raise `AgentFailed` or `AgentStopped`, unless another try makes sense."""
