@@ -166,6 +166,16 @@ async def test_a_vendor_is_down_for_long(
     assert heard.texts("retry")
 
 
+async def test_a_message_reaches_it_in_mid_turn_or_after(
+    name: str, programs: Path, tmp_path: Path, vendor: Vendor
+) -> None:
+    said = ["Look at the budget, please."]
+    real = agent(name, programs, tmp_path / "home", vendor)
+    proposal = await propose(real, Heard(), context(hear=lambda: [said.pop()] if said else []))
+    assert proposal.description.startswith("X to ")
+    assert "Look at the budget, please." in vendor.heard
+
+
 async def test_four_whole_experiments(
     name: str, programs: Path, tmp_path: Path, vendor: Vendor, repository: Path
 ) -> None:

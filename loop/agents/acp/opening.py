@@ -44,6 +44,8 @@ class Opened(Struct):
     """It takes messages in mid-turn."""
     deletes: bool
     """It deletes a session's files when asked to."""
+    protection: str = ""
+    """What keeps it from the rest of the machine, in words."""
 
     async def ask(self, method: str, **parameters: Any) -> Any:
         """Send a request that the protocol's library does not know."""
@@ -77,6 +79,7 @@ async def opened(place: Place, folder: Path, client: AcpClient) -> AsyncIterator
             stdin, stdout, _ = process.pipes(child)
             try:
                 session = await _open(place.name, folder, client, stdin, stdout)
+                session.protection = await asyncio.to_thread(_protection, place)
                 yield session
             except ConnectionError as error:
                 await process.end(child, folder.name)
@@ -118,6 +121,14 @@ async def _running(
     finally:
         await asyncio.shield(process.end(child, mark))
         last_words.cancel()
+
+
+def _protection(place: Place) -> str:
+    if not place.fenced:
+        return "no fence"
+    if place.cli.sandboxes_itself:
+        return "in its own sandbox"
+    return "behind a fence" if fence.possible() else "no fence: this machine has none"
 
 
 async def _open(

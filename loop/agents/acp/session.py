@@ -95,7 +95,8 @@ class Session:
         """Prompt until the file can be trained. Raises `AgentFailed` or `AgentStopped`."""
         await self._choose_model(opened, model)
         await self._choose_mode(opened, MODES)
-        self.transcript.say("note", ", ".join(filter(None, (opened.program, opened.model, self._mode))))
+        words = (opened.program, opened.model, self._mode, opened.protection)
+        self.transcript.say("note", ", ".join(filter(None, words)))
         self._turns = Turns(
             self._name, opened, self.client, self.meter, self.clock, self.transcript, bounds, self._secrets,
             self.context.dollars_left,

@@ -16,9 +16,7 @@ from tests.loop.agents.acp.scenarios import HERE
 
 
 async def asked(command: list[str], path: str = "/usr/bin:/bin") -> Found:
-    return await inquire(
-        Place("acp", Cli(command), {"PATH": path}, ("hunter22",), fenced=False, offline=True)
-    )
+    return await inquire(Place("acp", Cli(command), {"PATH": path}, (), fenced=False, offline=True))
 
 
 async def test_an_agent_says_who_it_is_and_what_it_offers(temporary: Path) -> None:
@@ -45,9 +43,8 @@ async def test_an_agent_that_is_not_there_is_none() -> None:
 
 async def test_a_package_is_not_downloaded_to_look_at_it(tmp_path: Path) -> None:
     npx = tmp_path / "npx"
-    npx.write_text(
-        "#!/bin/sh\necho $@ | grep -q -- --offline || exit 3\necho 'npm error code ENOTCACHED' >&2; exit 1\n"
-    )
+    script = "echo $@ | grep -q -- --offline || exit 3; echo 'npm error code ENOTCACHED' >&2; exit 1"
+    npx.write_text(f"#!/bin/sh\n{script}\n")
     npx.chmod(0o755)
     found = await asked(["npx", "-y", "@a/b"], f"{tmp_path}:{os.environ['PATH']}")
     assert found == Found("none", f"not downloaded yet: npx does that at the first start ({npx})")

@@ -100,7 +100,7 @@ async def test_a_turn_that_ends_because_of_a_refusal_is_corrected(temporary: Pat
 async def test_a_model_is_chosen_by_its_id_or_its_name(temporary: Path, model: str) -> None:
     heard = Heard()
     await propose(cli("good", temporary, model=model), heard)
-    assert "acp, small, acceptEdits" in heard.texts("note")
+    assert "acp, small, acceptEdits, no fence" in heard.texts("note")
 
 
 @pytest.mark.parametrize(
