@@ -65,7 +65,8 @@ class AcpAgent:
     async def _get_ready(self, session: Session) -> None:
         """Before the first proposal: delete what killed engines have left, and find the agent's program."""
         await asyncio.to_thread(sweep)
-        if npx.packaged(self._place.cli.command):
+        if found := npx.packaged(self._place.cli.command):
+            session.transcript.say("note", f"npx looks for {found[0]}")
             if old := await npx.old_node(self._place.environ):
                 session.transcript.say("note", old)
             program = await npx.program(self._place.cli.command, self._place.environ)

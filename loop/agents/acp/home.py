@@ -80,10 +80,10 @@ class Home:
         settings = {k: v.replace("{private}", str(self.folder)) for k, v in self._cli.settings.items()}
         return {"HOME": str(self.home), "TMPDIR": str(self.temporary), **settings}
 
-    def give_codex_its_own(self, programs: list[str]) -> None:
+    def give_codex_its_own(self, programs: list[str] | None) -> None:
         """Make a CODEX_HOME for Codex, with the user's login and settings, and a sandbox set up for it.
 
-        `programs` are folders that its sandbox has to read so that it works.
+        `programs` are folders that its sandbox has to read so that it works; None: leave its sandbox alone.
         """
         true = Path(self._environ.get("CODEX_HOME") or self._true_home / ".codex")
         private = self.folder / "codex"
@@ -91,9 +91,11 @@ class Home:
         if (true / "auth.json").is_file():  # Codex writes a new token through the link
             (private / "auth.json").symlink_to((true / "auth.json").resolve())
         own = (true / "config.toml").read_text("utf-8") if (true / "config.toml").is_file() else ""
-        own = re.sub(r"(?m)^\s*(default_permissions|sandbox_mode|approval_policy)\s*=.*$", "", own)
-        rights = "\n".join(f'"{folder}" = "read"' for folder in programs)
-        (private / "config.toml").write_text(CODEX_SETTINGS.format(own=own, programs=rights), "utf-8")
+        if programs is not None:
+            own = re.sub(r"(?m)^\s*(default_permissions|sandbox_mode|approval_policy)\s*=.*$", "", own)
+            rights = "\n".join(f'"{folder}" = "read"' for folder in programs)
+            own = CODEX_SETTINGS.format(own=own, programs=rights)
+        (private / "config.toml").write_text(own, "utf-8")
         self.environment["CODEX_HOME"] = str(private)
 
     def close(self, *names: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from loop.agents.acp import fence, npx, process
+from loop.agents.acp import faults, fence, npx, process
 from loop.agents.acp.home import Home
 from loop.agents.acp.known import Cli
 from loop.agents.base import AgentFailed, AgentStopped
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from loop.agents.acp.client import AcpClient
 
+BY_KEY = "api-key"
+"""Codex' name for a login by the key in its environment; it does not take the key unasked."""
 START_S = 60.0
 """How long a CLI agent may take to open a session, once its program is there."""
 
@@ -104,8 +106,9 @@ async def _running(
     if not shutil.which(command[0], path=env.get("PATH")):
         raise AgentStopped(f"cannot start {command[0]}: install it, or set --agent-command")
     start = command
-    if place.fenced and place.cli.sandboxes_itself:
-        await asyncio.to_thread(home.give_codex_its_own, fence.programs(command, place.environ))
+    if place.cli.sandboxes_itself:
+        programs = fence.programs(command, place.environ) if place.fenced else None
+        await asyncio.to_thread(home.give_codex_its_own, programs)
         env |= home.environment
     elif place.fenced and await asyncio.to_thread(fence.possible):
         start = fence.around(command, [folder, home.folder, *home.kept], env)
@@ -138,15 +141,14 @@ async def _open(
     from acp.schema import ClientCapabilities, Implementation
 
     from loop import __version__
-    from loop.agents.acp import faults
 
     connection = connect_to_agent(client, stdin, stdout)  # type: ignore[arg-type]
     try:
         async with asyncio.timeout(START_S) as limit:
             us = Implementation(name="autoresearch-tui", version=__version__)
             greeted = await connection.initialize(PROTOCOL_VERSION, ClientCapabilities(), us)
-            # The library drops the models that some agents list here, so its own method is not used.
-            raw = await connection._conn.send_request("session/new", {"cwd": str(folder), "mcpServers": []})
+            offered = [method.id for method in greeted.auth_methods or []]
+            raw = await _new_session(connection, folder, BY_KEY in offered)
     except TimeoutError as error:
         if not limit.expired():
             raise
@@ -167,6 +169,23 @@ async def _open(
         steers=bool((meta.get("steering") or {}).get("supported")),
         deletes=bool(can and can.delete),
     )
+
+
+async def _new_session(connection: ClientSideConnection, folder: Path, by_key: bool) -> Any:
+    """Open a session. Where nobody is logged in, the key in the environment is the login, if that can be.
+
+    The library drops the models that some agents list in their answer, so its own method is not used.
+    """
+    from acp import RequestError
+
+    wanted = {"cwd": str(folder), "mcpServers": []}
+    try:
+        return await connection._conn.send_request("session/new", wanted)
+    except RequestError as error:
+        if error.code != faults.AUTH_REQUIRED or not by_key:
+            raise
+    await connection.authenticate(BY_KEY)
+    return await connection._conn.send_request("session/new", wanted)
 
 
 def _models(raw: dict[str, Any]) -> tuple[list[tuple[str, str]], str, str]:

@@ -16,6 +16,8 @@ from typing import Any
 import acp
 from acp.schema import (
     AgentCapabilities,
+    AuthenticateResponse,
+    AuthMethodAgent,
     Cost,
     InitializeResponse,
     NewSessionResponse,
@@ -50,17 +52,22 @@ OPTIONS = [
 class CliAgent:
     """Edits X in train.py and writes proposal.md."""
 
+    by_key = False
+
     def on_connect(self, connection: Any) -> None:
         self.client = connection
 
     async def initialize(self, protocol_version: int, *_: Any, **__: Any) -> InitializeResponse:
         meta = {"steering": {"supported": SCENARIO.startswith("steered")}}
         return InitializeResponse(
-            protocol_version=protocol_version, agent_capabilities=AgentCapabilities(), field_meta=meta
+            protocol_version=protocol_version,
+            agent_capabilities=AgentCapabilities(),
+            auth_methods=[AuthMethodAgent(id="api-key", name="Key")] if SCENARIO == "key" else [],
+            field_meta=meta,
         )
 
     async def new_session(self, cwd: str, *_: Any, **__: Any) -> NewSessionResponse:
-        if SCENARIO == "login":
+        if SCENARIO == "login" or (SCENARIO == "key" and not self.by_key):
             raise acp.RequestError.auth_required()
         self.folder, self.mode, self.prompts = Path(cwd), "ask", 0
         self.cancelled, self.steered = asyncio.Event(), asyncio.Event()
@@ -75,6 +82,10 @@ class CliAgent:
             modes=SessionModeState(current_mode_id=names[0], available_modes=modes),
             config_options=None if SCENARIO == "no models" else [option],
         )
+
+    async def authenticate(self, method_id: str, **_: Any) -> AuthenticateResponse:
+        self.by_key = method_id == "api-key"
+        return AuthenticateResponse()
 
     async def set_config_option(self, config_id: str, session_id: str, value: str, **_: Any) -> Any:
         assert (config_id, value) == ("m", "small")
@@ -132,7 +143,7 @@ class CliAgent:
                     session_id, acp.start_edit_tool_call("edit-0", "E", "x", "y")
                 )
                 await self.client.session_update(session_id, failed)
-            case "climbs" | "refuses modes" | "no models":
+            case "climbs" | "refuses modes" | "no models" | "key":
                 await self.edit(session_id, "X = 3.0", "X = 2.0")
             case "steered":
                 await asyncio.wait_for(self.steered.wait(), 60)

@@ -74,3 +74,11 @@ def test_codex_gets_the_users_login_and_settings_and_a_sandbox(user: Path, tmp_p
     assert 'model = "m"' in config
     assert "danger" not in config
     assert '"/opt/codex" = "read"' in config
+
+
+def test_without_a_sandbox_codex_keeps_the_users_settings(user: Path, tmp_path: Path) -> None:
+    (user / ".codex").mkdir()
+    (user / ".codex/config.toml").write_text('sandbox_mode = "read-only"\n')
+    made = Home(tmp_path / "own", Cli(["codex-acp"], sandboxes_itself=True), {"HOME": str(user)})
+    made.give_codex_its_own(None)
+    assert (tmp_path / "own/codex/config.toml").read_text() == 'sandbox_mode = "read-only"\n'

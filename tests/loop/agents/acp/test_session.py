@@ -117,6 +117,10 @@ async def test_a_model_that_is_not_offered_is_said_in_one_line(
         await propose(cli(scenario, temporary, model="huge"), Heard())
 
 
+async def test_the_key_in_the_environment_is_the_login_where_there_is_no_other(temporary: Path) -> None:
+    assert (await propose(cli("key", temporary), Heard())).description == "X to 2.0"
+
+
 async def test_silence_is_said(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "SILENT_S", 0.5)
     heard = Heard()
