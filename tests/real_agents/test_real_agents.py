@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,7 @@ async def test_a_command_is_refused_or_fenced(
     assert str(MARKER) in vendor.heard, "the model did ask for the command"
     assert "sentinel-of-another-run" not in vendor.heard
     assert "sentinel-of-somebody-else" not in vendor.heard
+    shutil.rmtree(SECRET_FILE.parents[2])
 
 
 async def test_a_path_outside(name: str, programs: Path, tmp_path: Path, vendor: Vendor) -> None:
