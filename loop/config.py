@@ -139,7 +139,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "a training may use the network: for code that downloads while it trains",
         risk="lets trainings use the network")] = False
     agent: Annotated[str, _about(
-        "who proposes: auto, search, claude, gpt, acp, claude-code, codex or gemini",
+        "who proposes: auto, search, claude, gpt, acp, claude-code, codex, gemini, opencode or qwen",
         flag="--agent", risk="starts the CLI agent {}, which reads program.md and runs commands of its own",
         harmless=_has_our_toolbox_only)] = "auto"
     model: Annotated[str, _about("the agent's model; none: the agent's own choice", flag="--model")] = ""
@@ -154,6 +154,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     agent_env: Annotated[list[str], _about(
         "further environment variables for a CLI agent; `NAME_` stands for all names that begin so",
         risk="gives your variables {} to a CLI agent")] = []
+    agent_sandbox: Annotated[Literal["auto", "off"], _about(
+        "the fence around a CLI agent (docs/agents.md): what this machine has, or none",
+        flag="--agent-sandbox", risk="takes the fence around the CLI agent down",
+        harmless=_has_a_fence)] = "auto"
+    agent_state: Annotated[list[str], _about(
+        "further folders below your home folder in which a CLI agent keeps its login and settings",
+        risk="lets a CLI agent read and change {} in your home folder")] = []
     max_turns: Annotated[int, _about("turns that an agent may take for one proposal")] = 40
     proposal_s: Annotated[float, _about(
         "seconds for one proposal, not counting the wait for a provider that is down")] = 1200.0

@@ -74,7 +74,7 @@ class Engine:
         self._candidates = Candidates(settings, repository, self._writer, store)
         conversations = Conversations(agent, settings, paths, repository, self._candidates, store)
         self.archive, self.permissions = conversations.archive, conversations.permissions
-        self.proposer = Proposer(conversations, self._candidates, store)
+        self.proposer = Proposer(conversations, self._candidates, store, self._out_of_money)
         self.trainings = Trainings(executor, store.show, stop_early=settings.stop_doomed)
         self._verdict_log = VerdictLog(self._writer, paths, store.state)
         self._tasks: dict[Key, asyncio.Task[None]] = {}
@@ -117,6 +117,13 @@ class Engine:
         except OSError:  # the disk is full, so the end of a training could not be recorded either
             self._stop_now = True
         self.store.wake()
+
+    def _out_of_money(self, reason: str) -> None:
+        """The spending limit is as good as reached: the same as with any other limit follows."""
+        if self.rules.stop_at_limit:
+            self.stop(reason, now=False)
+        else:
+            self.proposer.pause(reason)
 
     def _next(self) -> list[agenda.Step]:
         return agenda.agenda(self.state, self.rules, self.executor.capacity(), time.time())

@@ -145,6 +145,10 @@ class AgentStopped(NoProposal):
     """No proposal can come until a human acts (no key, no credit, no such model): the engine pauses."""
 
 
+class OutOfMoney(AgentStopped):
+    """What is left of the spending limit does not pay for another request: it is as good as reached."""
+
+
 class Bounds(Struct, frozen=True):
     """Limits of one proposal. Waiting for a provider that is down does not count towards `seconds`."""
 

@@ -12,22 +12,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+import msgspec
+
 from loop.agents.base import Agent
 from loop.config import Settings
 from loop.errors import UsageError
 
 if TYPE_CHECKING:
+    from loop.agents.acp.known import Cli
+    from loop.agents.acp.opening import Place
     from loop.agents.api.gpt import Api
     from loop.agents.base import Bounds
 
 MODELS = {"claude": "claude-opus-5-5", "gpt": "gpt-6.1-sol"}
 """Models used when --model names none: strong ones whose price is known, so that --max-cost can be kept."""
 KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY")
-NAMES = ("auto", "claude", "gpt", "search", "acp", "claude-code", "codex", "gemini")
+CLI_AGENTS = ("claude-code", "codex", "gemini", "opencode", "qwen")
+NAMES = ("auto", "claude", "gpt", "search", "acp", *CLI_AGENTS)
 HOW_TO = (
     "No model is set up, so `search` varies hyperparameters by itself. For a model: set ANTHROPIC_API_KEY or "
     "OPENAI_API_KEY, point OPENAI_BASE_URL at a server of your own, or name a CLI agent (--agent "
-    "claude-code, codex or gemini); then stop this engine and start it again."
+    "claude-code, codex, gemini, opencode or qwen); then stop this engine and start it again."
 )
 
 
@@ -107,16 +112,36 @@ def _is_openai(url: str) -> bool:
 
 
 def _acp(name: str, settings: Settings, environ: Mapping[str, str], bounds: Bounds) -> Agent:
-    from loop.agents.acp.agent import KNOWN, AcpAgent, Cli
+    from loop.agents.acp.agent import AcpAgent
+
+    return AcpAgent(place(name, settings, environ), settings.model, bounds)
+
+
+def place(name: str, settings: Settings, environ: Mapping[str, str], *, offline: bool = False) -> Place:
+    """Where and how the CLI agent of this name is started. Raises `UsageError` when nobody has said."""
+    from loop.agents.acp.opening import Place
+    from loop.agents.acp.process import secrets
+
+    fenced = settings.agent_sandbox == "auto"
+    return Place(name, cli(name, settings), environ, secrets(environ), fenced, offline)
+
+
+def cli(name: str, settings: Settings) -> Cli:
+    """How the CLI agent of this name is started. Raises `UsageError` when nobody has said."""
+    from loop.agents.acp.known import KNOWN, unknown
 
     if name == "acp" and not settings.agent_command:
         raise UsageError(
             'agent acp needs --agent-command, such as "npx @agentclientprotocol/claude-agent-acp"'
         )
-    known = KNOWN.get(name)
-    command = settings.agent_command or (known.command if known else [])
-    variables = (*(known.vendor if known else ()), *settings.agent_env)
-    return AcpAgent(name, Cli(list(command), variables), environ, settings.model, bounds)
+    variables = tuple(settings.agent_env)
+    if name not in KNOWN:
+        found = unknown(settings.agent_command, variables)
+    else:
+        known = KNOWN[name]
+        command = settings.agent_command or known.command
+        found = msgspec.structs.replace(known, command=list(command), vendor=(*known.vendor, *variables))
+    return msgspec.structs.replace(found, state=(*found.state, *settings.agent_state))
 
 
 def device() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import json
 import platform
@@ -11,7 +12,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from http.client import HTTPException
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -19,13 +20,16 @@ import psutil
 from msgspec import Struct
 
 from loop import __version__, config, stranger
-from loop.agents.choose import KEYS, model, resolve
+from loop.agents.choose import CLI_AGENTS, KEYS, model, place, resolve
 from loop.errors import UsageError
 from loop.records import foreign_files
 from loop.records.repository import Repository
 from loop.service import telemetry
 from loop.text import one_line
 from loop.training import fence
+
+if TYPE_CHECKING:
+    from loop.agents.acp.inquiry import Found
 
 ANSWER_S = 3.0
 """How long a model server may take to answer."""
@@ -87,17 +91,11 @@ def _agents(settings: config.Settings, environ: Mapping[str, str]) -> Iterator[F
         there = bool(environ.get(name))
         yield Finding(name, "ok" if there else "none", "set" if there else "not set")
     if where := environ.get("ANTHROPIC_BASE_URL"):
-        yield Finding("ANTHROPIC_BASE_URL", "ok", _plain(where))
+        yield _answers("ANTHROPIC_BASE_URL", where)
     url = settings.base_url or environ.get("OPENAI_BASE_URL", "")
     if url:
         yield _server(url, environ.get("OPENAI_API_KEY", ""))
-    for name, command in (("claude-code", "npx"), ("codex", "npx"), ("gemini", "gemini")):
-        found = shutil.which(command, path=environ.get("PATH"))
-        yield Finding(name, "ok" if found else "none", found or f"{command} is not on the PATH")
-    if settings.agent_command:
-        command = settings.agent_command[0]
-        found = shutil.which(command, path=environ.get("PATH"))
-        yield Finding("agent_command", "ok" if found else "wrong", found or f"{command} is not on the PATH")
+    yield from _cli_agents(settings, environ)
     try:
         chosen, why = resolve(settings, environ)
     except UsageError as error:
@@ -105,6 +103,43 @@ def _agents(settings: config.Settings, environ: Mapping[str, str]) -> Iterator[F
         return
     asked = model(chosen, settings, environ)
     yield Finding("agent", "ok", f"{chosen}{f' ({asked})' if asked else ''}: {why}")
+
+
+def _cli_agents(settings: config.Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """What each known CLI agent says when it is asked. One that is chosen and does not work is to be mended.
+
+    They are asked as they come, without the repository's settings: a look around must not run its commands.
+    """
+    for name, found in zip(CLI_AGENTS, asyncio.run(_asked(environ)), strict=True):
+        chosen = name == settings.agent
+        state: Literal["ok", "none", "wrong"] = "ok" if found.state == "ok" else "wrong" if chosen else "none"
+        yield Finding(name, state, found.text)
+    if settings.agent_command:
+        command = settings.agent_command[0]
+        path = shutil.which(command, path=environ.get("PATH"))
+        yield Finding("agent_command", "ok" if path else "wrong", path or f"{command} is not on the PATH")
+
+
+async def _asked(environ: Mapping[str, str]) -> list[Found]:
+    """Ask all known CLI agents at the same time."""
+    from loop.agents.acp.inquiry import inquire
+
+    known = config.Settings()
+    return await asyncio.gather(*(inquire(place(n, known, environ, offline=True)) for n in CLI_AGENTS))
+
+
+def _answers(name: str, url: str) -> Finding:
+    """Whether anything answers at a server's address, whatever it says."""
+    where = _plain(url)
+    try:
+        with urllib.request.urlopen(where, timeout=ANSWER_S):
+            pass
+    except urllib.error.HTTPError:
+        pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        return Finding(name, "wrong", f"{where} cannot be reached ({reason})")
+    return Finding(name, "ok", where)
 
 
 def _plain(url: str) -> str:

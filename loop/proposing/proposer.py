@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from loop import events as ev
-from loop.agents.base import AgentFailed, AgentStopped, Failure, NoProposal, Proposal
+from loop.agents.base import AgentFailed, AgentStopped, Failure, NoProposal, OutOfMoney, Proposal
 from loop.judging import verdict
 from loop.proposing.candidates import Candidate, Candidates
 from loop.proposing.conversation import Conversations
@@ -18,7 +20,15 @@ AGENT_PATIENCE = 3
 class Proposer:
     """Turns ideas into candidates."""
 
-    def __init__(self, conversations: Conversations, candidates: Candidates, store: Store) -> None:
+    def __init__(
+        self,
+        conversations: Conversations,
+        candidates: Candidates,
+        store: Store,
+        out_of_money: Callable[[str], None],
+    ) -> None:
+        """`out_of_money` is called with the reason when what is left cannot pay for a proposal."""
+        self._out_of_money = out_of_money
         self._conversations, self._candidates = conversations, candidates
         self._store, self._state = store, store.state
         self._failed_in_a_row = 0
@@ -41,7 +51,7 @@ class Proposer:
             proposal, heard = await self._conversations.ask(context)
         except AgentStopped as error:
             self._spent(n, error)
-            self.pause(str(error))
+            self._stopped(error)
             return
         except AgentFailed as error:
             self._spent(n, error)
@@ -52,11 +62,13 @@ class Proposer:
 
     async def _announce(self, candidate: Candidate) -> None:
         n = candidate.event.n
-        self._made[n] = candidate
+        self._made[n], seq = candidate, self._state.seq
         try:
             await self._candidates.commit(candidate)
         finally:
-            if self._state.experiment(n).phase != "proposing":  # it is recorded, whatever came after that
+            # Recording comes first, before anything else can happen. Whatever came after it, even that the
+            # candidate is to be proposed again, it is recorded.
+            if self._state.seq > seq:
                 del self._made[n]
         if refused := candidate.event.refused:
             self._conversations.say(n, "error", refused)
@@ -74,7 +86,7 @@ class Proposer:
             proposal, _ = await self._conversations.ask(context)
         except AgentStopped as error:
             self._spent(n, error)
-            self.pause(str(error))  # the crash is still there: the agent is asked again after the pause
+            self._stopped(error)  # the crash is still there: the agent is asked again after the pause
             return
         except AgentFailed as error:
             self._spent(n, error)
@@ -98,6 +110,9 @@ class Proposer:
             return False
         await self._candidates.commit(candidate)
         return True
+
+    def _stopped(self, error: AgentStopped) -> None:
+        (self._out_of_money if isinstance(error, OutOfMoney) else self.pause)(str(error))
 
     def pause(self, reason: str) -> None:
         """Start nothing new until the human says so, and tell why."""

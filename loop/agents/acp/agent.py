@@ -7,41 +7,16 @@ checked like any other proposal. Its process, and every process it has started, 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
 
 import msgspec
-from msgspec import Struct
 
 from loop.agents import checks
-from loop.agents.acp import process
+from loop.agents.acp import npx
+from loop.agents.acp.opening import Place, opened
 from loop.agents.acp.scratch import Scratch, sweep
 from loop.agents.acp.session import Session
-from loop.agents.base import (
-    AgentFailed,
-    AgentStopped,
-    Bounds,
-    Emit,
-    Proposal,
-    ResearchContext,
-)
-from loop.text import redact
-
-
-class Cli(Struct, frozen=True):
-    """A CLI agent: how it is started, and which variables of the environment are for it."""
-
-    command: list[str]
-    vendor: tuple[str, ...] = ()
-    """Names of variables, or beginnings of names that end in `_`."""
-
-
-KNOWN = {
-    "claude-code": Cli(["npx", "-y", "@agentclientprotocol/claude-agent-acp"], ("ANTHROPIC_", "CLAUDE_")),
-    "codex": Cli(["npx", "-y", "@agentclientprotocol/codex-acp"], ("OPENAI_", "CODEX_")),
-    "gemini": Cli(["gemini", "--acp"], ("GEMINI_", "GOOGLE_")),
-}
+from loop.agents.base import AgentFailed, Bounds, Emit, NoProposal, Proposal, ResearchContext
 
 
 class AcpAgent:
@@ -49,75 +24,55 @@ class AcpAgent:
 
     def __init__(
         self,
-        name: str,
-        cli: Cli,
-        environ: Mapping[str, str],
+        place: Place,
         model: str = "",
         bounds: Bounds | None = None,
     ) -> None:
-        self.name, self.model = name, model
-        self._cli, self._environ, self._bounds = cli, environ, bounds or Bounds()
-        self.secrets = process.secrets(environ)
+        self.name, self.secrets, self.model = place.name, place.secrets, model
+        self._place, self._bounds = place, bounds or Bounds()
         self._tried = checks.Tried()
-        self._swept = False
+        self._mean: float | None = None
+        """What a request to the model has cost so far, in dollars."""
+        self._ready = False
 
     async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
-        if not self._swept:
-            await asyncio.to_thread(sweep)
-            self._swept = True
         await asyncio.to_thread(self._tried.update, context)
         scratch = await asyncio.to_thread(Scratch, context)
-        session = Session(context, emit, scratch, self.name, self._tried, self.secrets)
+        session = Session(context, emit, scratch, self.name, self._tried, self.secrets, self._mean)
         started = time.monotonic()
         try:
-            async with asyncio.timeout(self._bounds.seconds) as limit, self._connected(session):
-                session.limit = limit
-                proposal = await session.run(self.model)
+            if not self._ready:
+                await self._get_ready(session)
+            async with asyncio.timeout(self._bounds.seconds) as limit:
+                session.clock.limit = limit
+                async with opened(self._place, scratch.folder, session.client) as agent:
+                    proposal = await session.run(agent, self.model, self._bounds)
         except TimeoutError as error:
             if not limit.expired():
                 raise
+            usage = session.final_usage(time.monotonic() - started)
             raise AgentFailed(
-                f"{self.name} made no proposal in {self._bounds.seconds:.0f} s", session.usage
+                f"{self.name} made no proposal in {self._bounds.seconds:.0f} s", usage
             ) from error
+        except NoProposal as error:
+            error.usage = session.final_usage(time.monotonic() - started)
+            raise
         finally:
-            await asyncio.to_thread(scratch.close)
+            self._mean = session.meter.mean
+            await asyncio.shield(asyncio.to_thread(scratch.close))
         return msgspec.structs.replace(proposal, usage=session.final_usage(time.monotonic() - started))
 
-    @contextlib.asynccontextmanager
-    async def _connected(self, session: Session) -> AsyncIterator[None]:
-        """Start the CLI agent and open a session; afterwards end its process and all its descendants."""
-        mark = session.scratch.folder.name
-        env = process.agent_environment(self._environ, self._cli.vendor, mark)
-        try:
-            child = await process.start(self._cli.command, str(session.scratch.folder), env)
-            stdin, stdout, stderr = process.pipes(child)
-        except OSError as error:
-            raise AgentStopped(
-                f"cannot start {self._cli.command[0]} ({error.strerror}): install it or set --agent-command"
-            ) from error
-        last_words = asyncio.create_task(_last_words(stderr))
-        try:
-            await session.open(stdin, stdout)
-            yield
-        except ConnectionError as error:
-            await process.end(child, mark)
-            said = redact(await last_words, self.secrets)
-            raise AgentFailed(
-                f"{self.name} ended before it was done ({said or 'no word why'})", session.usage
-            ) from error
-        finally:
-            await session.close()
-            await asyncio.shield(process.end(child, mark))
-            last_words.cancel()
+    async def _get_ready(self, session: Session) -> None:
+        """Before the first proposal: delete what killed engines have left, and find the agent's program."""
+        await asyncio.to_thread(sweep)
+        if found := npx.packaged(self._place.cli.command):
+            session.transcript.say("note", f"npx looks for {found[0]}")
+            if old := await npx.old_node(self._place.environ):
+                session.transcript.say("note", old)
+            program = await npx.program(self._place.cli.command, self._place.environ)
+            cli = msgspec.structs.replace(self._place.cli, command=program)
+            self._place = msgspec.structs.replace(self._place, cli=cli)
+        self._ready = True
 
     async def close(self) -> None:
         """Does nothing: no process or connection outlives a proposal."""
-
-
-async def _last_words(stderr: asyncio.StreamReader) -> str:
-    """The last line of a process's standard error. Reading it keeps the pipe from filling up."""
-    kept = b""
-    while chunk := await stderr.read(4096):
-        kept = (kept + chunk)[-2000:]
-    lines = [line for line in kept.decode("utf-8", "replace").splitlines() if line.strip()]
-    return lines[-1] if lines else ""

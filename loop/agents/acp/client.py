@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from acp.schema import (
     DeniedOutcome,
     PermissionOption,
     RequestPermissionResponse,
+    SessionInfoUpdate,
     TextContentBlock,
     ToolCallProgress,
     ToolCallStart,
@@ -20,11 +22,17 @@ from acp.schema import (
     UsageUpdate,
 )
 
+from loop.agents.acp.calls import Call, result, short
+from loop.agents.acp.meter import Meter
 from loop.agents.acp.policy import granted
 from loop.agents.base import Permit, Wish
 from loop.agents.transcript import Transcript
 from loop.events import DeltaKind
 from loop.text import clean
+
+
+def nothing() -> None:
+    """Does nothing with news."""
 
 
 class AcpClient:
@@ -34,15 +42,29 @@ class AcpClient:
     wait.
     """
 
-    def __init__(self, transcript: Transcript, folder: Path, permit: Permit) -> None:
+    def __init__(
+        self,
+        transcript: Transcript,
+        folder: Path,
+        permit: Permit,
+        meter: Meter,
+        news: Callable[[], None] = nothing,
+    ) -> None:
         self._transcript, self._folder, self._permit = transcript, folder, permit
-        self._message: tuple[str, str] = ("", "")
-        """Kind and id of the message that is being streamed."""
-        self._tools: dict[str, tuple[str, str | None, list[str]]] = {}
-        """The tool calls by their own ids: id of the message, kind, and the paths that they name."""
-        self._titles: dict[str, str] = {}
-        self.dollars: float | None = None
-        """What the session has cost so far; None when the agent does not tell."""
+        self._meter, self._news = meter, news
+        self._message: tuple[str, str | None, str] = ("", None, "")
+        """Kind of the message that is being streamed, the agent's id of it, and ours."""
+        self._calls: dict[str, Call] = {}
+        """The tool calls by the agent's ids."""
+        self.said = 0
+        """How many pieces of text, tool calls and results have come."""
+        self.trouble = ""
+        """What Codex says about a turn that has failed, and that it ends as if nothing had happened."""
+        self._failed = False
+        """Codex has given a turn up: what it says next is why."""
+        self.failed_edits = 0
+        self.login = ""
+        """How the agent is logged in, if it tells."""
 
     async def session_update(self, session_id: str, update: Any, **_: Any) -> None:
         """Take one piece of news from the agent; kinds that do not matter here are ignored."""
@@ -52,47 +74,74 @@ class AcpClient:
             case AgentThoughtChunk():
                 self._add_text("thinking", update)
             case ToolCallStart():
-                self._start(update)
+                self._meter.request()
+                self._learn(update)
             case ToolCallProgress():
-                self._progress(update)
-            case UsageUpdate() if update.cost and update.cost.currency == "USD":
-                self.dollars = update.cost.amount
+                self._learn(update)
+            case UsageUpdate():
+                self._meter.context(update.used, str((update.field_meta or {}).get("_claude/model", "")))
+                if update.cost and update.cost.currency == "USD":
+                    self._meter.cost(update.cost.amount)
+            case SessionInfoUpdate():
+                self._take_trouble((update.field_meta or {}).get("codex") or {})
             case _:
                 pass
+        self._news()
 
     def _add_text(self, kind: DeltaKind, update: AgentMessageChunk | AgentThoughtChunk) -> None:
-        if isinstance(update.content, TextContentBlock):
-            if self._message[0] != kind:
-                self._message = (kind, self._transcript.new())
-            self._transcript.say(kind, update.content.text, self._message[1])
+        if used := (update.field_meta or {}).get("usage"):  # qwen tells it so, with an empty text
+            self._meter.answer(used)
+        if not isinstance(update.content, TextContentBlock) or not update.content.text:
+            return
+        self.said += 1
+        if self._failed and kind == "text":
+            self.trouble = clean(update.content.text)
+        if self._message[:2] != (kind, update.message_id):
+            self._message = (kind, update.message_id, self._transcript.new())
+        self._transcript.say(kind, update.content.text, self._message[2])
 
-    def _start(self, call: ToolCallStart) -> None:
-        """A tool call begins."""
-        self._message = ("", "")
-        id = self._transcript.new()
-        self._tools[call.tool_call_id] = (id, call.kind, _paths(call))
-        self._titles[call.tool_call_id] = call.title or ""
-        self._transcript.say("tool", call.title or call.kind or "tool", id, call.kind or "tool")
+    def _learn(self, told: ToolCallStart | ToolCallProgress) -> None:
+        """A tool call begins, has news or is done. It is shown once it is more than a name: some agents tell
+        the file later."""
+        self.said += 1
+        self._message = ("", None, "")
+        call = self._calls.setdefault(told.tool_call_id, Call(self._transcript.new()))
+        call.learn(told)
+        over = told.status in ("completed", "failed")
+        if call.paths or told.raw_input or told.status != "pending":
+            self._show(call)
+        if told.status == "failed" and call.kind == "edit":
+            self.failed_edits += 1
+        if over and isinstance(told, ToolCallProgress):
+            self._transcript.say("result", result(told, self._folder), call.id, call.kind or "tool")
 
-    def _progress(self, call: ToolCallProgress) -> None:
-        """A tool call has news or is done."""
-        id, kind, paths = self._tools.get(call.tool_call_id, ("", None, []))
-        self._tools[call.tool_call_id] = (id, call.kind or kind, [*paths, *_paths(call)])
-        if call.status in ("completed", "failed"):
-            self._transcript.say("result", _text(call) or call.status, id, kind or "tool")
+    def _show(self, call: Call) -> None:
+        if not call.shown:
+            call.shown = True
+            self._transcript.say("tool", call.line(self._folder), call.id, call.kind or "tool")
+
+    def _take_trouble(self, codex: dict[str, Any]) -> None:
+        """What Codex tells of a turn that does not go well: it asks its server again, or has given up."""
+        if error := codex.get("error"):
+            self.trouble = clean(str(error.get("additionalDetails") or error.get("message")))
+            self._transcript.say("retry", f"{clean(str(error.get('message')))} ({self.trouble})")
+        elif (codex.get("threadStatus") or {}).get("type") == "systemError":
+            self._failed, self.trouble = True, self.trouble or "it has failed and does not say why"
+        elif (codex.get("threadStatus") or {}).get("type") == "active":
+            self._failed, self.trouble = False, ""
 
     async def request_permission(
         self, session_id: str, tool_call: ToolCallUpdate, options: list[PermissionOption], **_: Any
     ) -> RequestPermissionResponse:
         """Grant or deny what the agent asks for: by the policy of policy.py, or as a human answers."""
-        _id, kind, paths = self._tools.get(tool_call.tool_call_id, ("", None, []))
-        kind, paths = tool_call.kind or kind, [*paths, *_paths(tool_call)]
-        title = clean(tool_call.title or self._titles.get(tool_call.tool_call_id, "") or "a request")
-        wish = Wish(title, kind or "other", paths, granted(kind, paths, self._folder))
+        call = self._calls.setdefault(tool_call.tool_call_id, Call(self._transcript.new()))
+        call.learn(tool_call)
+        title = clean(short(call.title, self._folder)) or "a request"
+        wish = Wish(title, call.kind or "other", call.paths, granted(call.kind, call.paths, self._folder))
         allowed = await self._permit(wish)
         words = ("allow_once", "allow_always") if allowed else ("reject_once", "reject_always")
         choice: PermissionOption | None = next((o for word in words for o in options if o.kind == word), None)
-        self._transcript.say("note", f"{'allowed' if allowed else 'not allowed'}: {title}")
+        self._transcript.say("note", f"{'allowed' if allowed else 'not allowed'}: {call.line(self._folder)}")
         if choice is None:
             return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
         return RequestPermissionResponse(
@@ -100,25 +149,10 @@ class AcpClient:
         )
 
     async def ext_notification(self, method: str, params: dict[str, Any]) -> None:
-        """Ignore a notification that is not part of the protocol."""
+        """Take how the agent is logged in; other notifications that are not of the protocol are ignored."""
+        if method == "auth/status_update":
+            self.login = clean(str((params.get("authStatus") or {}).get("label", "")))
 
     async def ext_method(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """Refuse a request that is not part of the protocol."""
         raise RequestError.method_not_found(method)
-
-
-def _paths(call: ToolCallStart | ToolCallUpdate | ToolCallProgress) -> list[str]:
-    """Every path that a tool call names, wherever agents put it."""
-    paths = [location.path for location in call.locations or []]
-    paths += [found.path for found in call.content or [] if found.type == "diff"]
-    given = call.raw_input if isinstance(call.raw_input, dict) else {}
-    paths += [given[key] for key in ("file_path", "path", "abs_path") if isinstance(given.get(key), str)]
-    return paths
-
-
-def _text(call: ToolCallProgress) -> str:
-    """The first line of a tool's result; empty when it has no text."""
-    for found in call.content or []:
-        if found.type == "content" and isinstance(found.content, TextContentBlock):
-            return found.content.text.strip().split("\n", 1)[0][:300]
-    return ""

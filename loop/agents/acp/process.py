@@ -23,8 +23,8 @@ PASSED = (
     "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
 )  # fmt: skip
 """Environment variables that every CLI agent gets, besides those of its own vendor."""
-PREFIXES = ("XDG_", "NVM_", "NPM_CONFIG_", "npm_config_")
-"""Beginnings of the names of further variables that every CLI agent gets."""
+PREFIXES = ("NVM_", "NPM_CONFIG_", "npm_config_")
+"""Beginnings of the names of further variables that every CLI agent gets, but for those that are secret."""
 GRACE_S = 2.0
 """How long a CLI agent has to end by itself before it is killed."""
 _OWNER = re.compile(r"(?:autoresearch-)?(\d+)\.(\d+)-")
@@ -62,8 +62,14 @@ def agent_environment(base: Mapping[str, str], vendor: Sequence[str], mark: str)
 
     `vendor` holds names of variables, or beginnings of names that end in `_`.
     """
-    prefixes = (*PREFIXES, *(name for name in vendor if name.endswith("_")))
-    passed = {k: v for k, v in base.items() if k in PASSED or k in vendor or k.startswith(prefixes)}
+    own = tuple(name for name in vendor if name.endswith("_"))
+    passed = {
+        name: value
+        for name, value in base.items()
+        if name in (*PASSED, *vendor)
+        or name.startswith(own)
+        or (name.startswith(PREFIXES) and not names_a_secret(name))
+    }
     return {**passed, MARK: mark}
 
 

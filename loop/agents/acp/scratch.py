@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import stat
 import tempfile
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from loop.agents import checks, edits
 from loop.agents.acp import process
+from loop.agents.acp.home import remove
 from loop.agents.base import ResearchContext
 
 PROPOSAL = "proposal.md"
@@ -90,7 +90,7 @@ class Scratch:
 
     def close(self) -> None:
         """Delete the directory, whatever rights the agent has given its files."""
-        _remove(self.folder)
+        remove(self.folder)
 
 
 def sweep() -> None:
@@ -101,15 +101,7 @@ def sweep() -> None:
         with contextlib.suppress(OSError):
             old = time.time() - folder.lstat().st_mtime > OLD_S
             if old and process.engine_is_gone(folder.name) and folder.lstat().st_uid == os.getuid():
-                _remove(folder)
-
-
-def _remove(folder: Path) -> None:
-    """Delete a folder, also where the agent has made parts of it unreadable."""
-    for root, _, _ in os.walk(folder):
-        if not Path(root).is_symlink():
-            os.chmod(root, 0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+                remove(folder)
 
 
 def _past(context: ResearchContext) -> dict[str, str]:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from loop.agents import checks, edits, prompt
+from loop.agents.acp.client import AcpClient
+from loop.agents.acp.clock import Clock
+from loop.agents.acp.meter import Meter
+from loop.agents.acp.opening import Opened
 from loop.agents.acp.scratch import NOTES, PROPOSAL, Scratch
+from loop.agents.acp.turns import Turns
 from loop.agents.base import (
     NOTES_MOST,
     AgentFailed,
     AgentStopped,
+    Bounds,
     Emit,
     Proposal,
     ResearchContext,
@@ -21,20 +27,29 @@ from loop.agents.transcript import Transcript, cost_line
 from loop.events import CandidateEdited, Usage
 from loop.text import redact
 
-if TYPE_CHECKING:
-    from acp.client.connection import ClientSideConnection
-    from acp.schema import NewSessionResponse, PromptResponse
-
-    from loop.agents.acp.client import AcpClient
-
-START_S = 180.0
-"""How long a CLI agent may take to open a session: the first `npx` has to download its package."""
 ROUNDS = 6
 """How many prompts one experiment may take: the first, then corrections."""
 LOOK_S = 0.2
 """Seconds between two looks at the edited file."""
-MODES = ("acceptEdits", "autoEdit", "auto_edit", "agent-full-access")
-"""Names of session modes in which a CLI agent edits without asking; the first one that is offered is used."""
+SILENT_S = 30.0
+"""After so many seconds without a word from the agent that is said; the next time after twice as many."""
+SANDBOXED = "permission-profile:autoresearch"
+"""The mode of Codex in which its commands run in the sandbox that home.py sets up."""
+MODES = (
+    SANDBOXED,
+    "acceptEdits",
+    "autoEdit",
+    "auto-edit",
+    "auto_edit",
+    "read-only",
+    "workspace-write",
+    "default",
+)
+"""Names of session modes, the best first: the agent edits without asking, but asks for commands. In Codex'
+`read-only` it asks for edits too, and commands run in its sandbox. A mode in which it may do everything is
+never chosen."""
+LADDER = (SANDBOXED, "read-only", "workspace-write")
+"""Where edits do not land in one of these modes, the next one is tried."""
 
 INSTRUCTIONS = """\
 You are the researcher of autoresearch-tui: you improve how a language model is trained, by experiment.
@@ -63,129 +78,130 @@ class Session:
         name: str,
         tried: checks.Tried,
         secrets: tuple[str, ...],
+        mean: float | None = None,
     ) -> None:
+        """`mean`: what a request to the model has cost in sessions before, in dollars."""
         self.context, self.scratch = context, scratch
         self._emit, self._name, self._tried, self._secrets = emit, name, tried, secrets
-        self._transcript = Transcript(context.n, emit)
-        self.limit: asyncio.Timeout | None = None
-        """The proposal's time-out; it stands still while a human is asked."""
-        self._asking = 0
-        self._left_s = 0.0
+        self.transcript = Transcript(context.n, emit)
+        self.clock, self.meter = Clock(), Meter(mean=mean)
+        self.client = AcpClient(self.transcript, scratch.folder, self._permit, self.meter, self._check)
+        self._turns: Turns | None = None
+        self._mode = ""
         self._showing = asyncio.Lock()
         self._seen = context.failure.source if context.failure else context.source
-        self._connection: ClientSideConnection | None = None
-        self._client: AcpClient | None = None
-        self.usage = Usage()
 
-    async def open(self, stdin: asyncio.StreamWriter, stdout: asyncio.StreamReader) -> None:
-        """Open a session. Raises `AgentFailed` or `AgentStopped`."""
-        from acp import PROTOCOL_VERSION, RequestError, connect_to_agent
-        from acp.schema import ClientCapabilities, Implementation
-
-        from loop import __version__
-        from loop.agents.acp.client import AcpClient
-
-        self._client = AcpClient(self._transcript, self.scratch.folder, self._permit)
-        self._connection = connect_to_agent(self._client, stdin, stdout)  # type: ignore[arg-type]
-        try:
-            async with asyncio.timeout(START_S):
-                await self._connection.initialize(
-                    PROTOCOL_VERSION,
-                    ClientCapabilities(),
-                    Implementation(name="autoresearch-tui", version=__version__),
-                )
-                self._opened: NewSessionResponse = await self._connection.new_session(
-                    str(self.scratch.folder)
-                )
-        except TimeoutError as error:
-            raise AgentFailed(f"{self._name} did not open a session in {START_S:.0f} s") from error
-        except RequestError as error:
-            raise _refusal(self._name, error, self._secrets) from error
-
-    async def run(self, model: str) -> Proposal:
+    async def run(self, opened: Opened, model: str, bounds: Bounds) -> Proposal:
         """Prompt until the file can be trained. Raises `AgentFailed` or `AgentStopped`."""
-        from acp import RequestError
-
-        watching = asyncio.create_task(self._watch())
+        await self._choose_model(opened, model)
+        await self._choose_mode(opened, MODES)
+        words = (opened.program, opened.model, self._mode, opened.protection)
+        self.transcript.say("note", ", ".join(filter(None, words)))
+        self._turns = Turns(
+            self._name, opened, self.client, self.meter, self.clock, self.transcript, bounds, self._secrets,
+            self.context.dollars_left,
+        )  # fmt: skip
+        watching = asyncio.create_task(self._watch(self._turns, opened.steers))
         try:
-            await self._set_up(model)
-            words = await asyncio.to_thread(_first_words, self.context)
-            for _ in range(ROUNDS):
-                stop = await self._prompt(words)
-                if self._overspent():
-                    raise AgentFailed("the spending limit was reached before the agent was done", self.usage)
-                if stop in ("refusal", "cancelled"):
-                    raise AgentFailed(f"{self._name} ended with {stop}", self.usage)
-                proposal, wrong = await self._look()
-                news = self.context.hear()
-                if proposal and not news:
-                    await self._tell_strays()
-                    return proposal
-                words = "\n".join(
-                    [prompt.heard(news) if news else "", wrong or "Take this in, then end."]
-                ).strip()
-                if wrong:
-                    self._transcript.say("result", wrong, tool="submit")
-        except RequestError as error:
-            raise _refusal(self._name, error, self._secrets, self.usage) from error
+            return await self._rounds(opened, self._turns)
         finally:
             watching.cancel()
-        raise AgentFailed(
-            f"{self._name} submitted nothing that can be trained in {ROUNDS} rounds", self.usage
-        )
+
+    async def _rounds(self, opened: Opened, turns: Turns) -> Proposal:
+        words = await asyncio.to_thread(_first_words, self.context)
+        for _ in range(ROUNDS):
+            stop = await turns.take(words)
+            await self._show_edit()
+            if stop == "refusal":
+                raise AgentFailed(f"{self._name} refused to answer")
+            proposal, wrong = await self._look()
+            news, turns.unheard = [*turns.unheard, *self.context.hear()], []
+            if proposal and not news:
+                await self._tell_strays()
+                return proposal
+            if wrong:
+                self.transcript.say("result", wrong, tool="submit")
+                await self._climb(opened)
+            words = self._next_words(news, wrong, stop)
+        raise AgentFailed(f"{self._name} submitted nothing that can be trained in {ROUNDS} rounds")
+
+    def _next_words(self, news: list[str], wrong: str, stop: str) -> str:
+        """What the agent is told after a turn that is not the last."""
+        refused = ""
+        if stop == "cancelled":  # Codex ends its turn so when it may not do what it asks for
+            refused = (
+                f"That was not allowed: you may read, and edit {self.context.path}, here. Go on without it."
+            )
+        parts = [prompt.heard(news) if news else "", refused, wrong or "Take this in, then end."]
+        return "\n".join(part for part in parts if part)
+
+    async def _choose_model(self, opened: Opened, model: str) -> None:
+        """Set the model that was asked for. Raises `AgentStopped` when the agent does not offer it."""
+        from acp import RequestError
+
+        names = dict(opened.models)
+        self._price_by(opened.model, names)
+        self.meter.suppose([*names, *names.values()])
+        if not model:
+            return
+        if not names:
+            raise AgentStopped(
+                f"{self._name} lets no model be chosen: leave --model out and set it in its own settings"
+            )
+        found = next((id for id, name in opened.models if model in (id, name)), None)
+        try:
+            if found and opened.option:
+                await opened.connection.set_config_option(opened.option, opened.id, found)
+            elif found:
+                await opened.ask("session/set_model", modelId=found)
+        except RequestError as error:
+            raise AgentStopped(
+                f"{self._name} refuses model {model} ({redact(str(error), self._secrets)})"
+            ) from error
+        if not found:
+            offered = ", ".join(list(names)[:20])
+            raise AgentStopped(f"{self._name} does not offer model {model}: choose --model among {offered}")
+        opened.model = found
+        self._price_by(found, names)
+
+    def _price_by(self, id: str, names: dict[str, str]) -> None:
+        """Price the session's model by its id or by its name, whichever has a price."""
+        self.meter.model = id
+        self.meter.suppose([names.get(id, "")])
+
+    async def _choose_mode(self, opened: Opened, modes: tuple[str, ...]) -> bool:
+        """Set the first of these modes that the agent offers and does not refuse; whether there is one."""
+        from acp import RequestError
+
+        for mode in modes:
+            if mode not in opened.modes:
+                continue
+            try:
+                await opened.connection.set_session_mode(opened.id, mode)
+            except RequestError as error:  # Gemini does in a folder that it does not trust
+                said = redact(str(error), self._secrets)
+                self.transcript.say("note", f"{self._name} refuses mode {mode} ({said})")
+            else:
+                self._mode = mode
+                return True
+        return False
+
+    async def _climb(self, opened: Opened) -> None:
+        """Go on in the next freer mode, if edits have failed in this one."""
+        failed, self.client.failed_edits = self.client.failed_edits, 0
+        if failed and self._mode in LADDER:
+            before = self._mode
+            if await self._choose_mode(opened, LADDER[LADDER.index(before) + 1 :]):
+                self.transcript.say("note", f"edits do not land in mode {before}: now {self._mode}")
 
     async def _permit(self, wish: Wish) -> bool:
         """Ask whether a wish is granted. Waiting for the answer does not count as time of the proposal."""
-        loop, limit = asyncio.get_running_loop(), self.limit
-        if not self._asking and limit and (when := limit.when()) is not None:
-            self._left_s = when - loop.time()
-            limit.reschedule(None)
-        self._asking += 1
-        try:
+        with self.clock.still():
             return await self.context.permit(wish)
-        finally:
-            self._asking -= 1
-            if not self._asking and limit:
-                with contextlib.suppress(RuntimeError):  # the proposal is over
-                    limit.reschedule(loop.time() + self._left_s)
 
-    def _overspent(self) -> bool:
-        """Whether the session has cost what the proposal may cost."""
-        left, spent = self.context.dollars_left, self._client.dollars if self._client else None
-        return left is not None and spent is not None and spent >= left
-
-    async def _set_up(self, model: str) -> None:
-        """Choose a mode in which the agent edits without asking, and the model, if it offers them."""
-        connection, opened = self._connection, self._opened
-        assert connection, "open() comes first"
-        offered = {mode.id for mode in opened.modes.available_modes} if opened.modes else set()
-        if mode := next((mode for mode in MODES if mode in offered), None):
-            await connection.set_session_mode(opened.session_id, mode)
-        option = next((o for o in opened.config_options or [] if model and o.category == "model"), None)
-        if option:
-            await connection.set_config_option(option.id, opened.session_id, model)
-
-    async def _prompt(self, words: str) -> str:
-        """Send a prompt, wait until the agent's turn is over, and return why it ended."""
-        from acp import text_block
-
-        assert self._connection, "open() comes first"
-        response = await self._connection.prompt(self._opened.session_id, [text_block(words)])
-        self._take_usage(response)
-        await self._show_edit()
-        return str(response.stop_reason)
-
-    def _take_usage(self, response: PromptResponse) -> None:
-        """Note what the session has used so far, where the agent tells."""
-        u = response.usage
-        cached = (u.cached_read_tokens or 0) if u else 0
-        self.usage = Usage(
-            (u.input_tokens + cached + (u.cached_write_tokens or 0)) if u else 0,
-            cached,
-            u.output_tokens if u else 0,
-            (u.thought_tokens or 0) if u else 0,
-            self._client.dollars if self._client else None,
-        )
+    def _check(self) -> None:
+        if self._turns:
+            self._turns.check()
 
     async def _look(self) -> tuple[Proposal | None, str]:
         """The proposal that the agent has left in its directory; else None, and what is wrong with it."""
@@ -209,25 +225,28 @@ class Session:
         """Name the files that are thrown away with the directory."""
         if strays := await asyncio.to_thread(self.scratch.strays):
             more = f" and {len(strays) - 8} more" if len(strays) > 8 else ""
-            self._transcript.say("note", f"thrown away: {', '.join(strays[:8])}{more}")
+            self.transcript.say("note", f"thrown away: {', '.join(strays[:8])}{more}")
 
     def final_usage(self, seconds: float) -> Usage:
         """What the session has used in all; it goes into the transcript too."""
-        u = self.usage
-        usage = Usage(
-            u.input_tokens, u.cached_tokens, u.output_tokens, u.reasoning_tokens, u.dollars, seconds
-        )
-        self._transcript.say("note", cost_line(usage, self._name))
+        usage = msgspec.structs.replace(self.meter.usage, seconds=seconds)
+        self.transcript.say("note", cost_line(usage, self.meter.model or self._name))
         return usage
 
-    async def _watch(self) -> None:
-        """Show edits while they happen, and end a turn that has cost too much."""
+    async def _watch(self, turns: Turns, steers: bool) -> None:
+        """Show edits while they happen, pass on what the human says, and tell when the agent is silent."""
+        loop = asyncio.get_running_loop()
+        said, heard_at, patience = 0, loop.time(), SILENT_S
         while True:
             await asyncio.sleep(LOOK_S)
             await self._show_edit()
-            if self._overspent() and self._connection:
-                await self._connection.cancel(self._opened.session_id)
-                return
+            if steers and turns.asking and (news := self.context.hear()):
+                await turns.steer(news)
+            if self.client.said != said or not turns.asking:
+                said, heard_at, patience = self.client.said, loop.time(), SILENT_S
+            elif loop.time() - heard_at > patience:
+                self.transcript.say("retry", f"nothing heard from {self._name} for {patience:.0f} s")
+                patience *= 2
 
     async def _show_edit(self) -> None:
         """Show what has changed in the edited file since the last look. Files are read and compared in
@@ -239,29 +258,11 @@ class Session:
                 return
             headline = await asyncio.to_thread(edits.headline, path, self._seen, source)
             self._seen = source
-            self._transcript.say("tool", headline, tool="edit")
+            self.transcript.say("tool", headline, tool="edit")
             self._emit(CandidateEdited(self.context.n, path, self.context.source, source))
-
-    async def close(self) -> None:
-        if self._connection:
-            with contextlib.suppress(Exception):
-                await self._connection.close()
 
 
 def _first_words(context: ResearchContext) -> str:
     """The first prompt: instructions and what is new. The agent finds the rest as files in its directory."""
     start = prompt.build(context, instructions=INSTRUCTIONS)
     return f"{start.system}\n\n{start.parts[-1]}"
-
-
-def _refusal(
-    name: str, error: Any, secrets: tuple[str, ...], usage: Usage | None = None
-) -> AgentFailed | AgentStopped:
-    """What an error of the protocol means: a human has to log in first, or this attempt is over."""
-    details = error.data.get("details", "") if isinstance(error.data, dict) else ""
-    said = redact(f"{error} {details}", secrets)
-    if error.code == -32000 or "auth" in said.lower():
-        return AgentStopped(
-            f"{name} is not logged in ({said}): start it once by hand and log in, then resume", usage
-        )
-    return AgentFailed(f"{name}: {said}", usage)

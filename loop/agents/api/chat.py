@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from loop.agents import prompt
-from loop.agents.api import pricing, toolbox
+from loop.agents import pricing, prompt
+from loop.agents.api import toolbox
 from loop.agents.api.conversation import Answer, Call, Stop, Turn, drop_if_refused, sendable
-from loop.agents.api.pricing import Tokens
-from loop.agents.api.provider_errors import Fault
+from loop.agents.pricing import Tokens
+from loop.agents.provider_errors import Fault
 from loop.agents.transcript import Transcript
 from loop.events import Usage
 
@@ -72,8 +72,9 @@ class Chat:
 
     async def turn(self, transcript: Transcript) -> Turn:
         # Some servers refuse this option. They tell no usage then.
-        ask = partial(self._turn, transcript)
-        return await drop_if_refused("stream_options", (400, 422), self._refused, ask)
+        return await drop_if_refused(
+            {"stream_options": ("stream_options",)}, self._refused, partial(self._turn, transcript)
+        )
 
     async def _turn(self, transcript: Transcript) -> Turn:
         options: dict[str, Any] = {}

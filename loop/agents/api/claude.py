@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from loop.agents import prompt
-from loop.agents.api import pricing, toolbox, warm_up
-from loop.agents.api.conversation import Answer, Call, Dialogue, Peer, Stop, Turn, research
-from loop.agents.api.pricing import Tokens
-from loop.agents.api.provider_errors import Fault
+from loop.agents import pricing, prompt
+from loop.agents.api import toolbox, warm_up
+from loop.agents.api.conversation import (
+    Answer,
+    Call,
+    Dialogue,
+    Peer,
+    Stop,
+    Turn,
+    drop_if_refused,
+    research,
+)
 from loop.agents.base import Bounds, Emit, Proposal, ResearchContext
 from loop.agents.checks import Tried
+from loop.agents.pricing import Tokens
+from loop.agents.provider_errors import Fault
 from loop.agents.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -22,6 +32,8 @@ OUTPUT_MOST = 32_000
 """Tokens that one turn may have."""
 SILENCE_S = 300.0
 """A stream that sends nothing for so long is given up. The API sends pings while the model thinks."""
+REFUSABLE = {"thinking": ("thinking", "reasoning")}
+"""Options that some models refuse: older ones, and those of other vendors behind a proxy."""
 LASTING = {"type": "ephemeral", "ttl": "1h"}
 """Caches a part of the prompt for an hour: five minutes, as usual, would not last to the next experiment."""
 # What the API's names for the end of a turn mean.
@@ -56,7 +68,7 @@ class ClaudeAgent:
         self.secrets = self._peer.secrets
         self._tried = Tried()
         self._client: AsyncAnthropic | None = None
-        self._thinks = [True]
+        self._refused: set[str] = set()
 
     async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
         client = self._client
@@ -65,7 +77,7 @@ class ClaudeAgent:
         transcript = Transcript(context.n, emit)
 
         def begin(start: prompt.Prompt) -> Dialogue:
-            return _Messages(client, self.model, start, self._thinks)
+            return _Messages(client, self.model, start, self._refused)
 
         return await research(context, begin, self._tried, transcript, self._peer, self._bounds)
 
@@ -76,7 +88,7 @@ class ClaudeAgent:
 
         def begin(http: httpx2.AsyncClient) -> Dialogue:
             client = AsyncAnthropic(api_key="none", base_url="http://127.0.0.1", http_client=http)
-            return _Messages(client, self.model, warm_up.START, [True])
+            return _Messages(client, self.model, warm_up.START, set())
 
         warm_up.build_parsers(warm_up.MESSAGES, begin)
         return AsyncAnthropic(
@@ -95,12 +107,11 @@ class ClaudeAgent:
 class _Messages:
     """One conversation in the format of the Messages API. It is a `Dialogue`.
 
-    `thinks` holds one truth value: whether the model knows adaptive thinking. Conversations with the same
-    model share it.
+    `refused` names the options that the model has refused; conversations with the same model share it.
     """
 
-    def __init__(self, client: AsyncAnthropic, model: str, start: prompt.Prompt, thinks: list[bool]) -> None:
-        self._client, self._model, self._thinks = client, model, thinks
+    def __init__(self, client: AsyncAnthropic, model: str, start: prompt.Prompt, refused: set[str]) -> None:
+        self._client, self._model, self._refused = client, model, refused
         self._system = [{"type": "text", "text": start.system, "cache_control": LASTING}]
         first: list[dict[str, Any]] = [{"type": "text", "text": part} for part in start.parts]
         for part in first[:-1]:
@@ -112,18 +123,11 @@ class _Messages:
         ]
 
     async def turn(self, transcript: Transcript) -> Turn:
-        try:
-            return await self._turn(transcript)
-        except Exception as error:
-            # Older models do not know adaptive thinking. They are asked without it from now on.
-            if self._thinks[0] and getattr(error, "status_code", 0) == 400 and "thinking" in str(error):
-                self._thinks[0] = False
-                return await self._turn(transcript)
-            raise
+        return await drop_if_refused(REFUSABLE, self._refused, partial(self._turn, transcript))
 
     async def _turn(self, transcript: Transcript) -> Turn:
         options: dict[str, Any] = {}
-        if self._thinks[0]:
+        if "thinking" not in self._refused:
             options["thinking"] = {"type": "adaptive", "display": "summarized"}
         arguments: dict[int, str] = {}
         ids: dict[int, str] = {}

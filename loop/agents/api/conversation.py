@@ -10,18 +10,17 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, Protocol
 
 import msgspec
 from msgspec import Struct
 
-from loop.agents import prompt
-from loop.agents.api import provider_errors
-from loop.agents.api.provider_errors import Fault
+from loop.agents import prompt, provider_errors
 from loop.agents.api.toolbox import Toolbox, ToolError
 from loop.agents.base import AgentFailed, AgentStopped, Bounds, Proposal, ResearchContext
 from loop.agents.checks import Tried
+from loop.agents.provider_errors import Fault
 from loop.agents.transcript import Transcript, cost_line
 from loop.events import Usage
 
@@ -307,18 +306,20 @@ def sendable(arguments: str) -> str:
 
 
 async def drop_if_refused(
-    option: str, statuses: tuple[int, ...], refused: set[str], ask: Callable[[], Awaitable[Turn]]
+    options: Mapping[str, tuple[str, ...]], refused: set[str], ask: Callable[[], Awaitable[Turn]]
 ) -> Turn:
-    """Take a turn with `ask`; when the server refuses `option`, add it to `refused` and ask once more.
+    """Take a turn with `ask`; when the server refuses one of `options`, add it to `refused` and ask again.
 
-    `ask` leaves out the options in `refused`. A server refuses an option when it answers with one of the HTTP
-    `statuses` and an error that names it. Any other error is raised.
+    `ask` leaves out the options in `refused`. A server refuses an option when it answers 400 or 422 with an
+    error that holds one of the option's words: proxies speak of it by the name that it has behind them. Any
+    other error is raised.
     """
-    try:
-        return await ask()
-    except Exception as error:
-        named = getattr(error, "status_code", 0) in statuses and option in str(error)
-        if not named or option in refused:
-            raise
-    refused.add(option)
-    return await ask()
+    while True:
+        try:
+            return await ask()
+        except Exception as error:
+            words = str(error) if getattr(error, "status_code", 0) in (400, 422) else ""
+            named = [name for name, signs in options.items() if any(sign in words for sign in signs)]
+            if not (left := [name for name in named if name not in refused]):
+                raise
+            refused.update(left)

@@ -6,8 +6,8 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from loop.agents import prompt
-from loop.agents.api import pricing, toolbox, warm_up
+from loop.agents import pricing, prompt
+from loop.agents.api import toolbox, warm_up
 from loop.agents.api.chat import Chat
 from loop.agents.api.conversation import (
     Answer,
@@ -20,10 +20,10 @@ from loop.agents.api.conversation import (
     research,
     sendable,
 )
-from loop.agents.api.pricing import Tokens
-from loop.agents.api.provider_errors import Fault, explain
 from loop.agents.base import AgentStopped, Bounds, Emit, Proposal, ResearchContext
 from loop.agents.checks import Tried
+from loop.agents.pricing import Tokens
+from loop.agents.provider_errors import Fault, explain
 from loop.agents.transcript import Transcript
 from loop.events import Usage
 
@@ -35,6 +35,8 @@ SILENCE_S = 600.0
 """A stream that sends nothing for so long is given up. Models may think for minutes without a sign."""
 
 Api = Literal["responses", "chat"]
+REFUSABLE = {"reasoning": ("reasoning",), "prompt_cache_key": ("prompt_cache_key",)}
+"""Options that some models refuse: those that do not reason, and those of other vendors behind a proxy."""
 
 
 class GptAgent:
@@ -151,13 +153,14 @@ class _Responses:
         ]
 
     async def turn(self, transcript: Transcript) -> Turn:
-        # Models that do not reason refuse this option.
-        return await drop_if_refused("reasoning", (400,), self._refused, partial(self._turn, transcript))
+        return await drop_if_refused(REFUSABLE, self._refused, partial(self._turn, transcript))
 
     async def _turn(self, transcript: Transcript) -> Turn:
         options: dict[str, Any] = {}
         if "reasoning" not in self._refused:
             options = {"reasoning": {"summary": "auto"}, "include": ["reasoning.encrypted_content"]}
+        if "prompt_cache_key" not in self._refused:
+            options["prompt_cache_key"] = f"autoresearch-{self._tag}"
         stream: Any = await self._client.responses.create(
             model=self._model,
             instructions=self._system,
@@ -165,7 +168,6 @@ class _Responses:
             tools=self._tools,  # type: ignore[arg-type]
             parallel_tool_calls=False,
             store=False,
-            prompt_cache_key=f"autoresearch-{self._tag}",
             stream=True,
             **options,
         )

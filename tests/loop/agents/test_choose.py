@@ -106,7 +106,7 @@ def test_a_cli_agent_gets_its_own_vendors_variables_only() -> None:
     }
     agent = make_agent(Settings(agent="codex", agent_env=["MINE"]), {**base, "MINE": "e"})
     assert isinstance(agent, AcpAgent)
-    passed = agent_environment({**base, "MINE": "e"}, agent._cli.vendor, "mark")
+    passed = agent_environment({**base, "MINE": "e"}, agent._place.cli.vendor, "mark")
     assert passed == {
         "PATH": "/bin", "OPENAI_API_KEY": "b", "CODEX_HOME": "c", "MINE": "e", "AUTORESEARCH_CHILD": "mark",
     }  # fmt: skip

@@ -62,7 +62,8 @@ def test_all_that_an_agent_may_need_is_looked_at(repository: Path) -> None:
     agree(repository)
     there = found(repository, ANTHROPIC_BASE_URL="http://me:hidden@127.0.0.1:1/?key=hidden")
     assert there["agent_command"] == Finding("agent_command", "wrong", "no-such-agent is not on the PATH")
-    assert there["ANTHROPIC_BASE_URL"].text == "http://127.0.0.1:1/"
+    dead = there["ANTHROPIC_BASE_URL"]
+    assert (dead.state, dead.text.split(" (")[0]) == ("wrong", "http://127.0.0.1:1/ cannot be reached")
     assert {"claude-code", "codex", "gemini", "GPU", "data", "git", "sandbox", "torch"} <= set(there)
     assert not any("hidden" in finding.text for finding in there.values())
 

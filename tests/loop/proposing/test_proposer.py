@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from loop import events as ev
-from loop.agents.base import AgentFailed, AgentStopped, Proposal, ResearchContext
+from loop.agents.base import AgentFailed, AgentStopped, OutOfMoney, Proposal, ResearchContext
 from loop.proposing.proposer import AGENT_PATIENCE
 from tests.loop.scripted import Bench, Script, ScriptedAgent, keep_baseline, set_x
 
@@ -70,6 +71,47 @@ async def test_an_agent_that_needs_a_human_pauses_the_run_at_once(repository: Pa
     await bench.engine.proposer.propose(2)
     assert bench.engine.state.paused == "no credit left"
     assert bench.engine.state.experiment(2).phase == "proposing"
+    bench.close()
+
+
+@pytest.mark.parametrize("headless", [True, False])
+async def test_money_that_does_not_pay_for_a_request_is_a_limit_that_is_reached(
+    repository: Path, headless: bool
+) -> None:
+    def script(context: ResearchContext) -> Proposal:
+        raise OutOfMoney("spending limit: too little is left", COST)
+
+    bench = await baseline(repository, script)
+    bench.engine.rules = replace(bench.engine.rules, stop_at_limit=headless)
+    await bench.engine.proposer.propose(2)
+    state = bench.engine.state
+    assert (state.stopping if headless else state.paused) == "spending limit: too little is left"
+    assert state.usage.dollars == 0.5
+    bench.close()
+
+
+async def test_a_candidate_that_is_given_up_while_it_is_announced_is_proposed_anew(repository: Path) -> None:
+    """The incumbent changes in the moment in which the candidate's commit is kept. The old candidate is not
+    announced, and paid for, a second time."""
+
+    def script(context: ResearchContext) -> Proposal:
+        proposal = set_x(context) if not again else Proposal("another", f"{context.source}Z = 1\n")
+        return replace(proposal, usage=COST)
+
+    again: list[bool] = []
+    bench = await baseline(repository, script)
+    state = bench.engine.state
+
+    def give_up(record: ev.Record) -> None:
+        if isinstance(record.event, ev.CandidateCommitted) and record.event.description == "X to 2.5":
+            bench.store.record(ev.ExperimentStarted(2, state.incumbent_commit, "it changes the same lines"))
+
+    bench.store.listen(give_up)
+    await bench.engine.proposer.propose(2)
+    assert (state.experiment(2).phase, state.usage.dollars) == ("proposing", 0.5)
+    again.append(True)
+    await bench.engine.proposer.propose(2)
+    assert (state.experiment(2).description, state.usage.dollars) == ("another", 1.0)
     bench.close()
 
 

@@ -16,13 +16,18 @@ from typing import Any
 import acp
 from acp.schema import (
     AgentCapabilities,
+    AuthenticateResponse,
+    AuthMethodAgent,
     Cost,
     InitializeResponse,
     NewSessionResponse,
     PermissionOption,
     PromptResponse,
+    SessionConfigOptionSelect,
+    SessionConfigSelectOption,
     SessionMode,
     SessionModeState,
+    SetSessionConfigOptionResponse,
     SetSessionModeResponse,
     ToolCallLocation,
     ToolCallUpdate,
@@ -31,6 +36,13 @@ from acp.schema import (
 )
 
 SCENARIO = sys.argv[1]
+LADDER = ("read-only", "workspace-write", "agent-full-access")
+QUOTA = {
+    "quota": {
+        "model_usage": [{"model": "gpt-5-codex", "token_count": {"inputTokens": 8000, "outputTokens": 1000}}]
+    }
+}
+"""What the agent says that it has used: $0.02."""
 OPTIONS = [
     PermissionOption(option_id="yes", name="Allow", kind="allow_once"),
     PermissionOption(option_id="no", name="Reject", kind="reject_once"),
@@ -40,23 +52,56 @@ OPTIONS = [
 class CliAgent:
     """Edits X in train.py and writes proposal.md."""
 
+    by_key = False
+
     def on_connect(self, connection: Any) -> None:
         self.client = connection
 
     async def initialize(self, protocol_version: int, *_: Any, **__: Any) -> InitializeResponse:
-        return InitializeResponse(protocol_version=protocol_version, agent_capabilities=AgentCapabilities())
-
-    async def new_session(self, cwd: str, *_: Any, **__: Any) -> NewSessionResponse:
-        if SCENARIO == "login":
-            raise acp.RequestError.auth_required()
-        self.folder, self.mode, self.prompts = Path(cwd), "ask", 0
-        self.cancelled = asyncio.Event()
-        modes = [SessionMode(id="ask", name="Ask"), SessionMode(id="acceptEdits", name="Edit")]
-        return NewSessionResponse(
-            session_id="s", modes=SessionModeState(current_mode_id="ask", available_modes=modes)
+        meta = {"steering": {"supported": SCENARIO.startswith("steered")}}
+        return InitializeResponse(
+            protocol_version=protocol_version,
+            agent_capabilities=AgentCapabilities(),
+            auth_methods=[AuthMethodAgent(id="api-key", name="Key")] if SCENARIO == "key" else [],
+            field_meta=meta,
         )
 
+    async def new_session(self, cwd: str, *_: Any, **__: Any) -> NewSessionResponse:
+        if SCENARIO == "login" or (SCENARIO == "key" and not self.by_key):
+            raise acp.RequestError.auth_required()
+        self.folder, self.mode, self.prompts = Path(cwd), "ask", 0
+        self.cancelled, self.steered = asyncio.Event(), asyncio.Event()
+        names = LADDER if SCENARIO == "climbs" else ("ask", "acceptEdits")
+        modes = [SessionMode(id=name, name=name) for name in names]
+        models = [SessionConfigSelectOption(value="small", name="Small One")]
+        option = SessionConfigOptionSelect(
+            id="m", name="Model", category="model", type="select", current_value="small", options=models
+        )
+        return NewSessionResponse(
+            session_id="s",
+            modes=SessionModeState(current_mode_id=names[0], available_modes=modes),
+            config_options=None if SCENARIO == "no models" else [option],
+        )
+
+    async def authenticate(self, method_id: str, **_: Any) -> AuthenticateResponse:
+        self.by_key = method_id == "api-key"
+        return AuthenticateResponse()
+
+    async def set_config_option(self, config_id: str, session_id: str, value: str, **_: Any) -> Any:
+        assert (config_id, value) == ("m", "small")
+        return SetSessionConfigOptionResponse(config_options=[])
+
+    async def ext_method(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        if method != "session/steering":
+            raise acp.RequestError.method_not_found(method)
+        if SCENARIO == "steered":
+            self.steered.set()
+            return {"outcome": "injected"}
+        return {"outcome": "promptRequired"}
+
     async def set_session_mode(self, session_id: str, mode_id: str, **_: Any) -> SetSessionModeResponse:
+        if SCENARIO == "refuses modes":
+            raise acp.RequestError.internal_error({"details": "the folder is not trusted"})
         self.mode = mode_id
         return SetSessionModeResponse()
 
@@ -92,6 +137,42 @@ class CliAgent:
                 ))  # fmt: skip
                 await asyncio.wait_for(self.cancelled.wait(), 60)
                 return PromptResponse(stop_reason="cancelled")
+            case "climbs" if self.mode == "read-only":
+                failed = acp.update_tool_call("edit-0", status="failed")
+                await self.client.session_update(
+                    session_id, acp.start_edit_tool_call("edit-0", "E", "x", "y")
+                )
+                await self.client.session_update(session_id, failed)
+            case "climbs" | "refuses modes" | "no models" | "key":
+                await self.edit(session_id, "X = 3.0", "X = 2.0")
+            case "steered":
+                await asyncio.wait_for(self.steered.wait(), 60)
+                await self.edit(session_id, "X = 3.0", "X = 2.0")
+            case "steered too late":
+                await asyncio.sleep(1.0)
+                await self.edit(session_id, "X = 3.0", "X = 2.0")
+            case "refused" if self.prompts == 1:
+                return PromptResponse(stop_reason="cancelled")
+            case "refused":
+                assert "That was not allowed" in text, text
+                await self.edit(session_id, "X = 3.0", "X = 2.0")
+            case "outage" if self.prompts < 3:
+                raise acp.RequestError.internal_error({"details": "529 Overloaded"})
+            case "outage":
+                assert text == "Go on where you were.", text
+                await self.edit(session_id, "X = 3.0", "X = 2.0")
+            case "down":
+                raise acp.RequestError.internal_error({"details": "Connection error."})
+            case "bad key":
+                raise acp.RequestError.internal_error({"details": "401 invalid x-api-key"})
+            case "endless":
+                while not self.cancelled.is_set():
+                    await self.client.session_update(
+                        session_id, acp.start_tool_call("r", "Read", kind="read")
+                    )
+                    await asyncio.sleep(0.05)
+                self.cancelled.clear()
+                return PromptResponse(stop_reason="cancelled", field_meta=QUOTA)
             case "repair" if "crashed" in text:
                 assert "NameError" in (self.folder / "run.log").read_text()
                 await self.edit(session_id, "X = unknown", "X = 2.0")
@@ -162,7 +243,7 @@ class CliAgent:
     def leave_children(self) -> None:
         """One child in our session, one in a session of its own whose parent is gone."""
         sleep = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(300)"
-        pids = Path(os.environ["TMPDIR"])
+        pids = Path(os.environ["OURS_PIDS"])
         subprocess.Popen([sys.executable, "-c", sleep, str(pids / "near")])
         again = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {sleep!r}, sys.argv[1]])"
         subprocess.run([sys.executable, "-c", again, str(pids / "far")], start_new_session=True)

@@ -13,7 +13,9 @@ import psutil
 import pytest
 
 from loop import events as ev
-from loop.agents.acp.agent import AcpAgent, Cli
+from loop.agents.acp.agent import AcpAgent
+from loop.agents.acp.known import Cli
+from loop.agents.acp.opening import Place
 from loop.agents.base import AgentFailed
 from loop.client import Refused
 from loop.records import results
@@ -61,10 +63,13 @@ async def test_a_greedy_agent_gets_little_and_leaves_nothing(temporary: Path) ->
     told = json.loads(proposal.notes or "")
     assert told["answers"] == {"run": "no", "outside": "no", "inside": "yes", "up": "no"}
     assert set(told["environment"]) - {"LC_CTYPE"} == {
-        "PATH", "HOME", "TMPDIR", "MINE_API_KEY", "OURS_A", "AUTORESEARCH_CHILD",
+        "PATH", "HOME", "TMPDIR", "MINE_API_KEY", "OURS_A", "OURS_PIDS", "AUTORESEARCH_CHILD",
     }  # fmt: skip
     notes = heard.texts("note")
-    assert notes[:4] == ["not allowed: run", "not allowed: outside", "allowed: inside", "not allowed: up"]
+    assert notes[1:5] == [
+        "not allowed: run", "not allowed: outside /etc/hosts", "allowed: inside train.py",
+        "not allowed: up ../x",
+    ]  # fmt: skip
     assert "thrown away: cheat/sheet.txt, prepare.py" in notes
     assert sorted(path.name for path in temporary.iterdir()) == ["far", "near"]
     for name in ("near", "far"):
@@ -139,8 +144,10 @@ async def test_what_a_killed_engine_left_is_ended_by_the_next(temporary: Path) -
         await engine.wait()
     pids = [int((temporary / name).read_text()) for name in ("near", "far")]
     assert any(_alive(pid) for pid in pids)
-    (folder,) = (path for path in temporary.iterdir() if path.is_dir())
-    os.utime(folder, (0, 0))
+    folders = [path for path in temporary.iterdir() if path.is_dir()]
+    assert len(folders) == 2, "the scratch folder and the private one"
+    for folder in folders:
+        os.utime(folder, (0, 0))
     await propose(cli("good", temporary), Heard())
     await until(lambda: not any(_alive(pid) for pid in pids))
     assert sorted(path.name for path in temporary.iterdir()) == ["far", "near"]
@@ -171,6 +178,6 @@ async def test_a_cli_agent_has_a_time_limit(temporary: Path) -> None:
 
 
 async def test_a_command_that_is_not_there_pauses_the_engine(repository: Path) -> None:
-    agent = AcpAgent("acp", Cli(["no-such-agent"]), {"PATH": "/usr/bin"})
+    agent = AcpAgent(Place("acp", Cli(["no-such-agent"]), {"PATH": "/usr/bin"}, (), fenced=True))
     bench = Bench(repository, agent, max_experiments=2, budget_s=0.1)
     assert "cannot start no-such-agent" in await paused(bench)

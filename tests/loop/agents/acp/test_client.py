@@ -18,6 +18,7 @@ from acp.schema import (
 )
 
 from loop.agents.acp.client import AcpClient
+from loop.agents.acp.meter import Meter
 from loop.agents.base import Permit, Wish, by_policy
 from loop.agents.transcript import Transcript
 from tests.loop.agents.world import Heard
@@ -30,8 +31,8 @@ OPTIONS = [
 ]
 
 
-def client(heard: Heard | None = None, permit: Permit = by_policy) -> AcpClient:
-    return AcpClient(Transcript(1, heard or Heard()), FOLDER, permit)
+def client(heard: Heard | None = None, permit: Permit = by_policy, meter: Meter | None = None) -> AcpClient:
+    return AcpClient(Transcript(1, heard or Heard()), FOLDER, permit, meter or Meter())
 
 
 async def tell(told: AcpClient, *updates: Any) -> None:
@@ -72,25 +73,25 @@ async def test_a_tool_call_is_told_with_the_first_line_of_its_result() -> None:
         acp.update_tool_call("u", status="failed"),
     )
     results = [(d.text, d.tool) for d in heard.deltas if d.kind == "result"]
-    assert results == [("12 lines", "read"), ("failed", "execute")]
+    assert results == [("12 lines (and 1 more lines)", "read"), ("failed", "execute")]
     calls = [d.id for d in heard.deltas if d.kind == "tool"]
     assert [d.id for d in heard.deltas if d.kind == "result"] == calls
 
 
 async def test_dollars_are_counted_and_other_currencies_are_not() -> None:
-    told = client()
-    assert told.dollars is None
+    meter = Meter()
+    told = client(meter=meter)
     for amount, currency in ((2.0, "EUR"), (1.5, "USD")):
         cost = Cost(amount=amount, currency=currency)
         await tell(told, UsageUpdate(session_update="usage_update", used=1, size=2, cost=cost))
-    assert told.dollars == 1.5
+    assert meter.usage.dollars == 1.5
 
 
 @pytest.mark.parametrize(
     ("kind", "path", "option", "said"),
     [
-        ("edit", "/scratch/train.py", "yes", "allowed: a wish"),
-        ("edit", "/etc/hosts", "no", "not allowed: a wish"),
+        ("edit", "/scratch/train.py", "yes", "allowed: a wish train.py"),
+        ("edit", "/etc/hosts", "no", "not allowed: a wish /etc/hosts"),
         ("execute", "/scratch", "no", "not allowed: a wish"),
     ],
 )

@@ -45,11 +45,12 @@ def test_secrets_are_found_by_the_names_of_their_variables() -> None:
 def test_an_agent_gets_common_variables_and_those_of_its_vendor() -> None:
     base = {
         "PATH": "/bin", "XDG_CONFIG_HOME": "/c", "NPM_CONFIG_CACHE": "/n", "LD_PRELOAD": "x",
+        "npm_config_//registry/:_authToken": "t",
         "OURS": "1", "OURS_A": "2", "CODEX_HOME": "/h", "CODEX": "3", "OTHER_KEY": "k",
     }  # fmt: skip
     passed = process.agent_environment(base, ("OURS", "CODEX_"), "mark")
     assert passed == {
-        "PATH": "/bin", "XDG_CONFIG_HOME": "/c", "NPM_CONFIG_CACHE": "/n", "OURS": "1", "CODEX_HOME": "/h",
+        "PATH": "/bin", "NPM_CONFIG_CACHE": "/n", "OURS": "1", "CODEX_HOME": "/h",
         process.MARK: "mark",
     }  # fmt: skip
 

@@ -53,12 +53,14 @@ async def test_claude_caches_the_lasting_parts_and_sends_thinking_back_unchanged
     assert "(79% cached)" in heard.texts("note")[-1]
 
 
-async def test_claude_without_adaptive_thinking_is_asked_without() -> None:
+@pytest.mark.parametrize("words", ["thinking: no adaptive", "Unsupported parameter: 'reasoning.effort'"])
+async def test_claude_without_adaptive_thinking_is_asked_without(words: str) -> None:
+    """A proxy speaks of it by the name that it has with the vendor behind."""
     refusal = Reply(
         status=400,
         body={
             "type": "error",
-            "error": {"type": "invalid_request_error", "message": "thinking: no adaptive"},
+            "error": {"type": "invalid_request_error", "message": words},
         },
     )
     turns = [

@@ -87,6 +87,22 @@ async def test_a_failed_response_and_a_model_that_does_not_reason() -> None:
     assert ["reasoning" in body for _, _, body in peer.requests] == [True, True, False, False]
 
 
+async def test_a_foreign_model_behind_a_proxy_is_asked_without_what_it_does_not_know() -> None:
+    """A proxy refuses one option at a time."""
+    refusals = [
+        Reply(status=400, body={"error": {"message": f"x does not support parameters: ['{option}']"}})
+        for option in ("prompt_cache_key", "reasoning")
+    ]
+    turns = [
+        wire.response(wire.function_call("str_replace", **EDIT)),
+        wire.response(wire.function_call("submit", **SUBMIT)),
+    ]
+    async with Wire(*refusals, *turns) as peer:
+        await propose(agent("responses", peer.url), Heard())
+    sent = [("reasoning" in body, "prompt_cache_key" in body) for _, _, body in peer.requests]
+    assert sent == [(True, True), (True, False), (False, False), (False, False)]
+
+
 @pytest.mark.parametrize(
     ("reply", "said"),
     [

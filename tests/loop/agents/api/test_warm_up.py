@@ -23,7 +23,7 @@ def conversation(api: str, http: httpx2.AsyncClient) -> Dialogue:
         from anthropic import AsyncAnthropic
 
         client = AsyncAnthropic(api_key="none", base_url="http://127.0.0.1", http_client=http)
-        return _Messages(client, "m", warm_up.START, [True])
+        return _Messages(client, "m", warm_up.START, set())
     from openai import AsyncOpenAI
 
     openai = AsyncOpenAI(api_key="none", base_url="http://127.0.0.1", http_client=http)

@@ -11,7 +11,7 @@ import httpx2
 import openai
 import pytest
 
-from loop.agents.api import provider_errors
+from loop.agents import provider_errors
 
 REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1")
 
@@ -31,6 +31,7 @@ def status(code: int, body: Any, headers: dict[str, str] | None = None) -> Excep
         (status(400, {"error": {"message": "Your credit balance is too low"}}), "stop"),
         (status(429, {"code": "insufficient_quota", "message": "quota"}), "stop"),
         (status(400, {"message": "The model `x` does not exist"}), "stop"),
+        (status(400, {"message": "Invalid model name passed in model=x"}), "stop"),
         (status(400, {"code": "context_length_exceeded"}), "long"),
         (status(400, {"error": {"message": "exceeds the available context size, try"}}), "long"),
         (status(413, {"type": "request_too_large"}), "long"),

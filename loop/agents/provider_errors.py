@@ -35,7 +35,7 @@ WAIT_MOST_S = 120.0
 _LIBRARIES = ("anthropic", "openai", "httpx2", "httpcore2", "httpx", "httpcore")
 _NO_CREDIT = re.compile(r"insufficient_quota|billing|credit balance|spend.?limit|payment|out of credit", re.I)
 _NO_MODEL = re.compile(
-    r"model_not_found|model.{0,80}(not found|does not exist|not exist)|no such model", re.I
+    r"model_not_found|model.{0,80}(not found|does not exist|not exist)|no such model|invalid model name", re.I
 )
 _TOO_LONG = re.compile(
     r"context.?(length|window|size)|prompt is too long|too many tokens|request_too_large", re.I
@@ -65,6 +65,16 @@ def explain(error: Exception, who: str, model: str, secrets: tuple[str, ...] = (
     said = redact(_words(error), secrets)
     code = f"{_code(error)} {said}"
     after = retry_after(getattr(getattr(error, "response", None), "headers", None) or {})
+    return meaning(status, code, said, who, model, after) or _without_status(error, who, said)
+
+
+def meaning(
+    status: int | None, code: str, said: str, who: str, model: str, after: float | None = None
+) -> Fault | None:
+    """The fault that an HTTP status and an error's words mean; None when they do not tell.
+
+    `code` holds the names that the error carries and all it says; `said` is what a human reads of it.
+    """
     if status == 402 or _NO_CREDIT.search(code):
         return Fault("stop", f"{who} has no credit left ({said}): add some, then resume")
     if status == 401 or "authentication_error" in code or "invalid_api_key" in code:
@@ -83,7 +93,7 @@ def explain(error: Exception, who: str, model: str, secrets: tuple[str, ...] = (
         return Fault("retry", f"{who}: {said}{f' ({status})' if status and status != 200 else ''}", after)
     if status is not None and status != 200:
         return Fault("fail", f"{who} refuses the request ({status}: {said})")
-    return _without_status(error, who, said)
+    return None
 
 
 def _without_status(error: Exception, who: str, said: str) -> Fault:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loop.agents.api.pricing import Tokens, dollars, usage
+from loop.agents.pricing import Tokens, dollars, usage
 
 
 def test_prices_are_known_or_said_to_be_unknown() -> None:
