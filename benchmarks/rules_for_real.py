@@ -4,7 +4,7 @@
         python -m benchmarks.rules_for_real FOLDER [--trainings 60] [--budget 10] [--seeds 5]
 
 Under each rule an engine of its own, in a fresh repository of its own below FOLDER, does research with agent
-`search`, whose ideas depend on the run's tag and results only. Both engines run beside each other. What was
+`search`, whose ideas depend on the run's tag and results alone. Both engines run beside each other. What was
 the incumbent after so many trainings then trains anew with fresh seeds, beside the unchanged code: a rule's
 own number is too good, because it was picked for being good. FOLDER can be given again to go on.
 """
@@ -31,7 +31,6 @@ from loop.state import RunState
 
 ROOT = Path(__file__).parents[1]
 RULES = ("improved", "confirmed")
-TAG = "real"
 FRESH = 1
 """First seed of the evaluation: engines count theirs from 1337 (`agenda.FIRST_SEED`)."""
 POLL_S = 5.0
@@ -42,12 +41,12 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def start(folder: Path, rule: str, trainings: int, budget_s: float) -> subprocess.Popen[bytes]:
+def start(folder: Path, rule: str, tag: str, trainings: int, budget_s: float) -> subprocess.Popen[bytes]:
     """Make the repository where it is missing, and start its engine."""
     if not folder.exists():
         subprocess.run([sys.executable, "-m", "loop.cli", "init", str(folder)], env=environment(), check=True)
     command = [
-        "nice", sys.executable, "-m", "loop.cli", "run", "--headless", "--tag", TAG, "--rule", rule,
+        "nice", sys.executable, "-m", "loop.cli", "run", "--headless", "--tag", tag, "--rule", rule,
         "--agent", "search", "--budget", f"{budget_s:g}", "--timeout", f"{60 + 20 * budget_s:g}",
         "--max-experiments", f"{trainings + 10}",
     ]  # fmt: skip
@@ -55,10 +54,10 @@ def start(folder: Path, rule: str, trainings: int, budget_s: float) -> subproces
         return subprocess.Popen(command, cwd=folder, env=environment(), stdout=log, stderr=log)
 
 
-def after(folder: Path, trainings: int) -> RunState | None:
+def after(folder: Path, tag: str, trainings: int) -> RunState | None:
     """The state of a run once its first `trainings` trainings are judged; None before that."""
     state, ended = RunState(), 0
-    for record in journal.read(RunPaths(folder, TAG).journal):
+    for record in journal.read(RunPaths(folder, tag).journal):
         if ended >= trainings and isinstance(record.event, ev.TrainingStarted):
             return state
         ended += isinstance(record.event, ev.TrainingFinished)
@@ -66,15 +65,17 @@ def after(folder: Path, trainings: int) -> RunState | None:
     return None
 
 
-def research(folder: Path, trainings: int, budget_s: float) -> dict[str, RunState]:
+def research(folder: Path, tag: str, trainings: int, budget_s: float) -> dict[str, RunState]:
     """Run both engines until each has trained so often."""
     engines = {
-        rule: start(folder / rule, rule, trainings, budget_s)
+        rule: start(folder / rule, rule, tag, trainings, budget_s)
         for rule in RULES
-        if not (folder / rule).exists() or after(folder / rule, trainings) is None
+        if not (folder / rule).exists() or after(folder / rule, tag, trainings) is None
     }
     try:
-        while waiting := {rule: e for rule, e in engines.items() if after(folder / rule, trainings) is None}:
+        while waiting := {
+            rule: e for rule, e in engines.items() if after(folder / rule, tag, trainings) is None
+        }:
             for rule, engine in waiting.items():
                 if engine.poll() is not None:
                     raise SystemExit(f"the engine of rule {rule} ended: see {folder / f'{rule}.log'}")
@@ -86,7 +87,7 @@ def research(folder: Path, trainings: int, budget_s: float) -> dict[str, RunStat
             engine.terminate()
         for engine in engines.values():
             engine.wait()
-    return {rule: state for rule in RULES if (state := after(folder / rule, trainings))}
+    return {rule: state for rule in RULES if (state := after(folder / rule, tag, trainings))}
 
 
 def export(repository: Path, commit: str, to: Path) -> None:
@@ -118,12 +119,13 @@ def mean(values: Sequence[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--tag", default="real", help="of both runs; another one is another course of ideas")
     parser.add_argument("--trainings", type=int, default=60, help="of each rule")
     parser.add_argument("--budget", type=float, default=10.0, help="seconds of each training")
     parser.add_argument("--seeds", type=int, default=5, help="with which each final incumbent trains")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    states = research(given.folder.absolute(), given.trainings, given.budget)
+    states = research(given.folder.absolute(), given.tag, given.trainings, given.budget)
     commits = {"unchanged code": states[RULES[0]].base}
     commits |= {rule: states[rule].incumbent_commit for rule in RULES}
     folders = {name: given.folder.absolute() / f"final-{name}".replace(" ", "-") for name in commits}

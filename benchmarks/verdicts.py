@@ -1,6 +1,7 @@
 """Compares the rules of verdicts in simulated runs of research, in which every number is in part luck.
 
     python benchmarks/verdicts.py [--reps 100] [--noise 0.001] [--drift linear] [--ideas rare] [--fit]
+    python benchmarks/verdicts.py --cost        (what one verdict takes in a long run)
 
 Every rule gets the same number of trainings, that is, the same GPU time; a rule that trains things again
 tries fewer ideas. Printed are the true quality of the incumbent, and how many keeps were false: the change
@@ -18,15 +19,18 @@ import argparse
 import math
 import random
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.best_rule import Best
 from benchmarks.research import MIXTURES, Idea, Ideas, Machine
+from loop import events as ev
+from loop.experiment import ExperimentPhase
 from loop.judging.comparison import History, compare, first_level, successor
 from loop.judging.decision import Weighed, decide
 from loop.judging.gains import Belief, Kind, believe, believe_together, learn
@@ -34,7 +38,9 @@ from loop.judging.history import LEARNED
 from loop.judging.level import Level, Training
 from loop.judging.noise import Noise, near_in_time, pooled, usual
 from loop.judging.rules import Rules
-from loop.judging.verdict import FEWEST, NEWEST, TOGETHER
+from loop.judging.verdict import FEWEST, NEWEST, TOGETHER, judge
+from loop.state import Experiment, RunState
+from tests.loop.trainings import training
 
 LOG_NOISE = 0.0005
 """Standard deviation of one training in the public log: one seed, one machine, but other code each time."""
@@ -76,7 +82,7 @@ def greedy(machine: Machine, ideas: Ideas, mark: int, rule: str) -> Outcome:
     return Outcome(quality, keeps, false_keeps, tries)
 
 
-def best(machine: Machine, ideas: Ideas, mark: int, rule: Best) -> Outcome:
+def best_possible(machine: Machine, ideas: Ideas, mark: int, rule: Best) -> Outcome:
     """Research under the best rule, to which the incumbent's true quality is known."""
     quality, keeps, false_keeps, tries = 0.0, 0, 0, 0
     while machine.trainings < mark:
@@ -234,7 +240,7 @@ def simulate(rule: str, reps: int, mark: int, given: argparse.Namespace) -> Row:
             rules = Rules() if rule == "confirmed" else Rules(combine=0)
             outcomes.append(Research(machine, ideas, rules).run(mark))
         elif known:
-            outcomes.append(best(machine, ideas, mark, known))
+            outcomes.append(best_possible(machine, ideas, mark, known))
         else:
             outcomes.append(greedy(machine, ideas, mark, rule))
     keeps = sum(o.keeps for o in outcomes)
@@ -267,6 +273,29 @@ def fit(reps: int) -> None:
           f"(17), in all {fmean(total):.4f} (0.0282)")  # fmt: skip
 
 
+def cost(experiments: int = 10_000) -> None:
+    """Print how long the verdict takes after so many experiments, one in ten of them trained twice."""
+    state = RunState(base="c1", incumbent=1, baseline=1.0)
+    for n in range(1, experiments + 1):
+        value = 1.003 + 0.001 * (n % 7) if n > 1 else 1.0
+        times = 2 if n == 1 or n % 10 == 0 else 1
+        trainings = [
+            training(i, f"c{n}", value + 0.001 * i, n=n, started_at=n + i / 4) for i in range(1, times + 1)
+        ]
+        judged = ev.Judged(n, "discard", f"c{n}", value, 0.0, "", value - 1.0, stderr=0.0012)
+        phase: ExperimentPhase = "keep" if n == 1 else "discard" if n < experiments else "judging"
+        verdict = judged if phase == "discard" else None
+        e = Experiment(n, "c1", phase, f"c{n}", trainings=trainings, value=value, verdict=verdict)
+        state.experiments.append(e)
+    state.experiments[0].trainings[1].started_at = experiments - 1
+    took = []
+    for _ in range(20):
+        began = time.process_time()
+        judge(state, state.experiments[-1], Rules())
+        took.append(time.process_time() - began)
+    print(f"the verdict on experiment {experiments}: {1000 * median(took):.0f} ms of CPU time")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare verdict rules at equal GPU time.")
     parser.add_argument("--reps", type=int, default=100, help="simulated runs of research for each rule")
@@ -279,11 +308,15 @@ def main() -> None:
     parser.add_argument("--rules", nargs="+", default=RULES, choices=RULES)
     parser.add_argument("--trainings", nargs="+", type=int, default=[100, 500])
     parser.add_argument("--fit", action="store_true", help="also show the mixture against the public log")
+    parser.add_argument("--cost", action="store_true", help="only show how long a verdict takes")
     given = parser.parse_args()
+    if given.cost:
+        return cost()
     if given.fit:
         fit(given.reps)
     print(
-        f"noise {given.noise:g}, drift {given.drift}, ideas `{given.ideas}`, {given.reps} runs for each rule"
+        f"noise {given.noise:g} (the seed's share {given.shared:g}), drift {given.drift}, "
+        f"ideas `{given.ideas}`, {given.reps} runs for each rule"
     )
     print("| rule | trainings | ideas tried | true gain | keeps | false keeps |")
     print("|---|---|---|---|---|---|")

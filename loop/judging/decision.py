@@ -22,9 +22,9 @@ CLEAR = 1.7
 """Standard errors that a true gain must reach to be seen, when further trainings are counted."""
 LOSS_BORNE = 1.0
 """Standard errors of loss that a simplification may show and still count as no loss."""
-NEIGHBOURS = 2
+NEIGHBOURS = 4
 """Trainings that may lie between candidate and incumbent in a keep: the machine drifts."""
-STALE = 20
+STALE = 40
 """Trainings after which the incumbent trains again, to see whether the machine has drifted."""
 BEYOND_DRIFT = 0.01
 """Share of the metric that no drift of a machine reaches: a larger gain needs no training beside it."""

@@ -168,12 +168,12 @@ def test_after_a_long_time_the_incumbent_trains_beside_what_would_be_kept() -> N
 
 def test_an_incumbent_that_has_not_trained_for_long_trains_again() -> None:
     baseline = timed(experiment(1, 1.0, 1.001), 0, 1)
-    between = [timed(experiment(n, 1.004, phase="discard"), n) for n in range(2, 25)]
-    candidate = timed(experiment(25, 1.01, phase="judging"), 25)
+    between = [timed(experiment(n, 1.004, phase="discard"), n) for n in range(2, 45)]
+    candidate = timed(experiment(45, 1.01, phase="judging"), 45)
     found = judge(state(baseline, *between, candidate), candidate, RULES)
     assert isinstance(found, Rerun)
     assert (found.n, found.reason) == (
-        1, "the incumbent trained 23 trainings ago: again, to see whether the machine drifts",
+        1, "the incumbent trained 43 trainings ago: again, to see whether the machine drifts",
     )  # fmt: skip
 
 
