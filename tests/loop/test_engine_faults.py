@@ -47,11 +47,11 @@ async def test_a_ledger_that_cannot_be_written_is_waited_for(
 ) -> None:
     monkeypatch.setattr(engine, "RETRY_S", 0.05)
     ledger = repository / "results.tsv"
-    ledger.mkdir()
     bench = Bench(repository, ScriptedAgent(), max_experiments=2)
+    ledger.mkdir()  # at the start that would be refused
     running = asyncio.create_task(bench.run())
     await until(lambda: bench.events(ev.Notice))
-    assert f"{ledger}: Is a directory" in bench.events(ev.Notice)[0].text
+    assert f"{ledger}: no plain file" in bench.events(ev.Notice)[0].text
     ledger.rmdir()
     await running
     assert results.read(ledger).height == 2
