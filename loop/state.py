@@ -21,7 +21,6 @@ from loop.live import SeatView as SeatView
 
 Phase = Literal["starting", "preparing", "proposing", "waiting", "training", "judging", "paused", "stopped"]
 
-
 BY_HAND = "asked for by hand"
 """Why an experiment trains again that a human wants to train once more."""
 ENGINE_SAYS = "The engine says: "
@@ -96,15 +95,16 @@ class RunState(Struct):
     @property
     def has_judge(self) -> bool:
         """The judge measured the unchanged code: so it has to measure every candidate."""
-        return any(t.finished is not None and t.finished.verified for t in self._baseline_trainings)
+        return any(t.finished is not None and t.finished.verified for t in self.baseline_trainings)
 
     @property
     def uses_budget(self) -> bool:
         """The unchanged code trained for its whole budget at least once, by the engine's clock."""
-        return any(t.finished and t.finished.total_seconds >= t.budget_s for t in self._baseline_trainings)
+        return any(t.finished and t.finished.total_seconds >= t.budget_s for t in self.baseline_trainings)
 
     @property
-    def _baseline_trainings(self) -> list[Training]:
+    def baseline_trainings(self) -> list[Training]:
+        """The trainings of the unchanged code."""
         first = next((e for e in self.experiments if e.commit == self.base), None)
         return first.trainings if first else []
 

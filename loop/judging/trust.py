@@ -64,10 +64,11 @@ def unlike_baseline(state: RunState, training: Training) -> list[str]:
 
     It catches a measurement on other data, training for longer than the budget, and a metric that fell by
     fitting the text it is measured on. All is held against the baseline, so that no keep moves the measure.
-    There is nothing to compare with when nobody judged the baseline, and when `training` is one of its own.
+    There is nothing to compare with when nobody judged the baseline, or when `training` is its first.
     """
-    ended, usual = training.finished, _judged_baseline(state)
-    if ended is None or not usual or training.commit == state.base:
+    ended = training.finished
+    usual = [(t, t.finished) for t in state.baseline_trainings if t.finished and t.finished.data]
+    if ended is None or not usual or ended is usual[0][1]:
         return []
     found = []
     if ended.data != usual[0][1].data:
@@ -84,13 +85,6 @@ def unlike_baseline(state: RunState, training: Training) -> list[str]:
     if ratios and ratio is not None and ratio < (1 - OVERFIT) * fmean(ratios):
         found.append("its number does not hold on text like that it is measured on")
     return found
-
-
-def _judged_baseline(state: RunState) -> list[tuple[Training, TrainingFinished]]:
-    """The trainings of the unchanged code that the judge has measured, with how they ended."""
-    baseline = next((e for e in state.experiments if e.commit == state.base), None)
-    trainings = baseline.trainings if baseline else []
-    return [(t, t.finished) for t in trainings if t.finished and t.finished.data]
 
 
 def _hidden_ratio(ended: TrainingFinished) -> float | None:

@@ -74,15 +74,18 @@ def repair(path: Path) -> int:
     """Cut off a last line without a newline: its writer was killed. Returns how many bytes were cut off."""
     if not path.exists():
         return 0
-    torn = b""
-    with path.open("rb") as file:
-        for line in file:
-            torn = line if not line.endswith(b"\n") else b""
-    if torn:
-        with path.open("r+b") as file:
-            file.truncate(path.stat().st_size - len(torn))
+    with path.open("r+b") as file:
+        size = start = file.seek(0, os.SEEK_END)
+        tail = b""
+        while start and b"\n" not in tail:
+            before, start = start, max(0, start - 65536)
+            file.seek(start)
+            tail = file.read(before - start) + tail
+        torn = len(tail) - tail.rfind(b"\n") - 1
+        if torn:
+            file.truncate(size - torn)
             os.fsync(file.fileno())
-    return len(torn)
+    return torn
 
 
 def read(path: Path) -> list[ev.Record]:

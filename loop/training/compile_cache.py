@@ -14,17 +14,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 from pathlib import Path
 
 import msgspec
 
 from loop.config import Settings
 from loop.paths import RunPaths
+from loop.records.shaped_file import copy_shaped
 from loop.records.training_folder import Spec, TrainingFolder
 from loop.training import supervisor
 from loop.training.programs.leftovers import remove
-from loop.training.programs.tree import on_disk
 from loop.training.supervisor import Standby
 
 STEPS = 6
@@ -33,6 +32,8 @@ TIMEOUT_S = 600.0
 """How long a dry run may take."""
 MOST = 2 * 2**30
 """Bytes of a cache that are kept; a larger one is given up."""
+FILES, DEEP = 50_000, 20
+"""How many files it may have, and how many folders may lie in each other."""
 NEWEST = 4
 """How many caches are kept besides the first commit's."""
 DRIVER = Path("/proc/driver/nvidia/version")
@@ -60,8 +61,8 @@ def give(paths: RunPaths, commit: str, scratch: Path) -> None:
     """Copy the commit's cache, or else the first commit's, to where a training will look for it."""
     for source in (paths.compiled / commit, paths.compiled / _first(paths)):
         if source.is_dir():
-            with contextlib.suppress(OSError, shutil.Error):  # without it the training compiles anew
-                shutil.copytree(source, private(scratch), symlinks=True, dirs_exist_ok=True)
+            with contextlib.suppress(OSError):  # without it the training compiles anew
+                _copy(source, private(scratch))
             return
 
 
@@ -111,16 +112,39 @@ def _spec(training: Spec, files: TrainingFolder, data: Path, scratch: Path) -> S
 
 def _take(paths: RunPaths, commit: str, scratch: Path) -> None:
     """Move what a dry run has compiled out of every candidate's reach."""
-    paths.compiled.mkdir(exist_ok=True)
     target = paths.compiled / commit
-    used, _ = on_disk([str(private(scratch))])
-    if used <= MOST and private(scratch).is_dir():
-        shutil.move(private(scratch), target)
-    target.mkdir(exist_ok=True)
+    target.mkdir(parents=True, exist_ok=True)
+    if not _copy(private(scratch), target):
+        remove(target)
+        target.mkdir()
     os.utime(target)
     if not _first(paths):
         (paths.compiled / FIRST).write_text(commit)
     _thin(paths)
+
+
+def _copy(source: Path, target: Path) -> bool:
+    """Copy the plain files of a folder that a candidate could shape; False when they are too many.
+
+    At most `MOST` bytes in `FILES` files, `DEEP` folders deep. Links, pipes and the like are left out. Raises
+    OSError when `target` cannot be written.
+    """
+    left, files, waiting = MOST, 0, [(source, target, 0)]
+    while waiting:
+        folder, copy, depth = waiting.pop()
+        copy.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError, PermissionError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((Path(entry.path), copy / entry.name, depth + 1))
+                elif copy_shaped(Path(entry.path), left, copy / entry.name):
+                    left -= (copy / entry.name).stat().st_size
+                    files += 1
+                elif entry.is_file(follow_symlinks=False):
+                    return False
+                if files > FILES or depth > DEEP:
+                    return False
+    return True
 
 
 def _first(paths: RunPaths) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from loop.config import Settings
 from loop.records.training_folder import Answerer, Fence, Judge, TrainingFolder
-from loop.training import fence
+from loop.training import compile_cache, fence
 from loop.training.fence import Support
 
 LEAST_S = 120.0
@@ -68,7 +68,7 @@ def _answerer(
     around, remove = Fence(), list[str]()
     if support is not None:
         variables = variables | fence.make_fresh_folders(
-            scratch, cache=scratch / "compiled", data=[], environ=os.environ
+            scratch, cache=compile_cache.private(scratch), data=[], environ=os.environ
         )
         remove = [str(scratch)]
         around = fence.build(

@@ -5,11 +5,8 @@ programs/sandbox.py puts up the fence that denies everything else; docs/sandbox.
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,25 +19,15 @@ from loop.errors import UsageError
 from loop.records.training_folder import Fence
 from loop.text import names_a_secret
 from loop.training import hidden
-from loop.training.programs import sandbox
+from loop.training.programs import machine
 from loop.training.programs.leftovers import remove
 
 Setting = Literal["off", "auto", "require"]
 """Values of the setting `sandbox`: no fence, as much of it as the kernel can do, or all of it."""
 
-SYSTEM_FILES = (
-    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix/store", "/gnu/store", "/sys", "/proc",
-    "/run/opengl-driver", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.preload",
-    "/etc/localtime", "/etc/timezone", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/alternatives",
-    "/etc/os-release", "/etc/OpenCL", "/etc/nvidia", "/etc/mime.types", "/etc/ssl/openssl.cnf",
-)  # fmt: skip
-"""What programs, libraries and GPU drivers read; every trainer may."""
-NETWORK_FILES = (
-    "/etc/hosts", "/etc/resolv.conf", "/etc/host.conf", "/etc/gai.conf", "/etc/services", "/etc/protocols",
-    "/etc/ssl/certs", "/etc/ca-certificates", "/etc/pki/tls", "/run/systemd/resolve",
-)  # fmt: skip
-"""What connecting to a host needs; trainers may read it if the setting `network` lets them connect."""
-DEVICES = ("null", "zero", "full", "random", "urandom", "nvidia*", "nvidia-caps/*", "dri/*", "kfd")
+TRAINER_FILES = ("/run/opengl-driver", "/etc/OpenCL", "/etc/nvidia", "/etc/ssl/openssl.cnf")
+"""What libraries and GPU drivers of a trainer read besides."""
+DEVICES = (*machine.DEVICES, "nvidia*", "nvidia-caps/*", "dri/*", "kfd")
 """Devices below /dev that a trainer may use: simple ones, and GPUs of NVIDIA, Intel and AMD."""
 UV_FILES = ("pyproject.toml", "uv.toml", ".python-version")
 """What uv looks for in every folder above the one it runs in."""
@@ -73,16 +60,9 @@ class Support(msgspec.Struct, frozen=True):
         return f"partial: {', '.join(gaps)} open" if gaps else "full"
 
 
-@functools.cache
 def detect() -> Support:
     """What the kernel supports, found by putting up a fence around a small process. Never raises."""
-    program = Path(sandbox.__file__)
-    with contextlib.suppress(OSError, subprocess.SubprocessError, msgspec.DecodeError):
-        found = subprocess.run(
-            [sys.executable, "-I", "-S", str(program)], capture_output=True, timeout=20, check=True
-        )
-        return msgspec.json.decode(found.stdout, type=Support, strict=False)
-    return Support()
+    return msgspec.convert(machine.measures(), Support, strict=False)
 
 
 def choose(setting: Setting) -> Support | None:
@@ -110,9 +90,8 @@ def data_folders(environ: Mapping[str, str], more: Iterable[str]) -> list[Path]:
     cache = environ.get("AUTORESEARCH_CACHE")
     own = Path(cache).expanduser() if cache else Path(platformdirs.user_cache_dir("autoresearch-tui"))
     huggingface = Path(environ.get("HF_HOME") or home / ".cache/huggingface") / "hub"
-    absolute = [home / path for path in more if not path.startswith("~")]
-    in_home = [home / path.removeprefix("~").lstrip("/") for path in more if path.startswith("~")]
-    return [own.absolute(), home / ".cache/autoresearch", huggingface, *absolute, *in_home]
+    given = sorted(more, key=lambda path: path.startswith("~"))
+    return [own.absolute(), home / ".cache/autoresearch", huggingface, *(_at_home(home, p) for p in given)]
 
 
 def build(
@@ -138,11 +117,12 @@ def build(
     if support is None:
         return Fence(file_bytes=file_bytes)
     home = _home(environ)
-    programs = [*SYSTEM_FILES, *(NETWORK_FILES if network else ()), *_interpreters(command, environ)]
+    programs = [*machine.SYSTEM_FILES, *TRAINER_FILES, *_interpreters(command, environ)]
+    programs += machine.NETWORK_FILES if network else ()
     hide = hidden.held_out(cache, [*programs, *map(str, data)]) if cache else []
-    hide += [os.path.realpath(home / path.removeprefix("~/")) for path in held_out]
+    hide += [os.path.realpath(_at_home(home, path)) for path in held_out]
     readable = [*programs, *(str(path) for path in data if path == cache or not hidden.covers(hide, path))]
-    readable += [str(home / path.removeprefix("~/")) for path in read]
+    readable += [str(_at_home(home, path)) for path in read]
     readable += [str(above / name) for above in (slot.parents if slot else ()) for name in UV_FILES]
     return Fence(
         on=True,
@@ -194,6 +174,11 @@ def make_fresh_folders(
         "PYTHONNOUSERSITE": "1",
         "HF_HUB_OFFLINE": "1",
     }
+
+
+def _at_home(home: Path, path: str) -> Path:
+    """A path of the settings: `~`, and what does not begin with `/`, is in the home folder."""
+    return home / (path.removeprefix("~").lstrip("/") if path.startswith("~") else path)
 
 
 def _home(environ: Mapping[str, str]) -> Path:

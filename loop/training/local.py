@@ -232,15 +232,11 @@ class LocalExecutor:
                 folder=job.folder,
                 frozen=seat.frozen.folder,
                 scratch=seat.answerers,
-                variables={KEY: job.key, **self._uv_variables()},
+                variables={KEY: job.key, **prepare.uv_offline(self._uv)},
                 read=list(self._uv.values()),
                 reference=job.reference,
             ),
         )
-
-    def _uv_variables(self) -> dict[str, str]:
-        """Variables with which uv uses what `prepare` has installed, and installs nothing."""
-        return {**self._uv, "UV_NO_SYNC": "1", "UV_OFFLINE": "1"} if self._uv else {}
 
     def _variables(self, seat: _Seat, job: Job) -> dict[str, str]:
         """Environment variables for one training; the folders that they name are created."""
@@ -249,7 +245,7 @@ class LocalExecutor:
             "AUTORESEARCH_SEED": str(job.seed),
             "AUTORESEARCH_MODEL_FILE": str(job.folder.model),
             KEY: job.key,
-            **self._uv_variables(),
+            **prepare.uv_offline(self._uv),
         }
         if self._support is not None:
             variables |= fence.make_fresh_folders(

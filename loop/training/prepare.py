@@ -31,6 +31,12 @@ def uv_environment(command: list[str], folder: Path) -> dict[str, str]:
     return {"UV_PROJECT_ENVIRONMENT": str(folder)} if Path(command[0]).name == "uv" else {}
 
 
+def uv_offline(uv: Mapping[str, str]) -> dict[str, str]:
+    """Variables with which uv uses what it has installed (`uv_environment`) and installs nothing; empty when
+    the command is not uv's."""
+    return {**uv, "UV_NO_SYNC": "1", "UV_OFFLINE": "1"} if uv else {}
+
+
 async def run(command: list[str], folder: Path, show: Show, extra: Mapping[str, str]) -> None:
     """Run the command in `folder` and show the last line of its output as it changes.
 

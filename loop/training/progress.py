@@ -69,6 +69,8 @@ def parse_phase(line: str) -> str | None:
 def parse_summary(log: str) -> dict[str, float | str]:
     """The `key: value` lines after the last line `---`; empty when the trainer never got there.
 
+    The supervisor prints the phase of the judgement after them: that is no part of the summary.
+
     Numbers that are not finite stay text: JSON, and so the journal, has no way to write them.
     """
     _, separator, tail = ("\n" + clean(log)).rpartition("\n---\n")
@@ -77,7 +79,7 @@ def parse_summary(log: str) -> dict[str, float | str]:
     summary: dict[str, float | str] = {}
     for line in tail.splitlines():
         match = _SUMMARY.match(line.strip())
-        if match and len(summary) < 64:
+        if match and len(summary) < 64 and not parse_phase(line):
             text = match.group(2).strip()
             value = number(text)
             summary[match.group(1)] = text if value is None or not math.isfinite(value) else value

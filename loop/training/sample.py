@@ -87,7 +87,7 @@ def _spec(
     support = fence.choose(settings.sandbox)
     data = fence.data_folders(os.environ, settings.data)
     uv = prepare.uv_environment(settings.train_command, paths.folder / "venv")
-    variables = {**uv, "UV_NO_SYNC": "1", "UV_OFFLINE": "1"} if uv else {}
+    variables = prepare.uv_offline(uv)
     if support is not None:
         variables |= fence.make_fresh_folders(
             scratch, cache=compile_cache.private(scratch), data=data, environ=os.environ

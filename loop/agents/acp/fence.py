@@ -7,10 +7,8 @@ network is open, because it has to reach its vendor.
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,38 +17,20 @@ from typing import Literal
 import msgspec
 
 from loop.records.training_folder import Fence
-from loop.training.programs import fenced, sandbox
+from loop.training.programs import fenced, machine
 
 Setting = Literal["auto", "off"]
 """Values of the setting `agent_sandbox`: as much of the fence as the kernel can do, or none."""
 
-SYSTEM = (
-    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix/store", "/gnu/store", "/sys", "/proc",
-    "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.preload", "/etc/alternatives",
-    "/etc/localtime", "/etc/timezone", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/os-release",
-    "/etc/hosts", "/etc/resolv.conf", "/etc/host.conf", "/etc/gai.conf", "/etc/services", "/etc/protocols",
-    "/etc/ssl", "/etc/ca-certificates", "/etc/pki/tls", "/etc/mime.types", "/etc/bash.bashrc", "/etc/profile",
-    "/run/systemd/resolve",
-)  # fmt: skip
+READ = (*machine.SYSTEM_FILES, *machine.NETWORK_FILES, "/etc/ssl", "/etc/bash.bashrc", "/etc/profile")
 """What programs read to run, and to reach a host."""
-DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")
+DEVICES = (*machine.DEVICES, "tty", "ptmx", "pts")
 CERTIFICATES = ("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR")
-
-
-@functools.cache
-def support() -> Mapping[str, int]:
-    """What this machine's kernel can do: the version of Landlock (0: none), and whether it filters calls."""
-    program = [sys.executable, "-I", "-S", str(Path(sandbox.__file__))]
-    try:
-        found = subprocess.run(program, capture_output=True, timeout=20, check=True)
-        return msgspec.json.decode(found.stdout, type=dict[str, int])
-    except (OSError, subprocess.SubprocessError, msgspec.DecodeError):
-        return {"landlock": 0, "seccomp": 0}
 
 
 def possible() -> bool:
     """Whether files can be kept from an agent here, truncation included (version 3)."""
-    return support()["landlock"] >= 3
+    return machine.measures()["landlock"] >= 3
 
 
 def around(command: list[str], write: Iterable[Path], environ: Mapping[str, str]) -> list[str]:
@@ -58,10 +38,10 @@ def around(command: list[str], write: Iterable[Path], environ: Mapping[str, str]
     certificates = [environ[name] for name in CERTIFICATES if name in environ]
     fence = Fence(
         on=True,
-        landlock=support()["landlock"],
-        seccomp=bool(support()["seccomp"]),
+        landlock=machine.measures()["landlock"],
+        seccomp=bool(machine.measures()["seccomp"]),
         network=True,
-        read=[*SYSTEM, *programs(command, environ), *certificates],
+        read=[*READ, *programs(command, environ), *certificates],
         write=[str(folder) for folder in write],
         devices=[f"/dev/{name}" for name in DEVICES],
     )

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from loop.agents.acp.known import Cli
+from loop.training.programs import leftovers
 
 DEEP = 6
 """So many folders deep in an agent's own folder its sessions are looked for."""
@@ -126,8 +127,6 @@ def _forget(folder: Path, wanted: set[str], deep: int) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder, also where an agent has made parts of it unreadable."""
-    for root, _, _ in os.walk(folder):
-        if not Path(root).is_symlink():
-            os.chmod(root, 0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+    """Delete a folder, whatever an agent has made of it. A failure is passed over."""
+    with contextlib.suppress(OSError):
+        leftovers.remove(folder)

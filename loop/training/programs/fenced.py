@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING or __name__ != "__main__":
+    from loop.training.programs import sandbox
+else:  # as a program it is not in its package: its neighbour is found beside it
+    sys.path.append(str(Path(__file__).parent))
+    import sandbox
 
 
 def main(fence: str, command: list[str]) -> None:
     """Enter the fence and become the command. Raises OSError when one of the two cannot be done."""
-    sandbox = runpy.run_path(str(Path(__file__).with_name("sandbox.py")))
-    sandbox["enter"](json.loads(fence))
+    sandbox.enter(json.loads(fence))
     os.execvp(command[0], command)
 
 

@@ -80,12 +80,13 @@ def landlock(fence: dict[str, Any], abi: int) -> None:
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = _call("landlock_create_ruleset", CREATE_RULESET, attributes, size, 0)
     own = [f"/proc/{os.getpid()}"]  # CUDA writes the names of its threads there
-    above = {folder for path in fence["hide"] for folder in _parents(path)}
+    hidden = set(fence["hide"])
+    above = {folder for path in hidden for folder in _parents(path)}
     done: set[tuple[str, int]] = set()
     for paths, access in ((fence["read"], READ), (fence["write"] + own, WRITE), (fence["devices"], DEVICE)):
-        for path in {os.path.realpath(path) for path in paths} - set(fence["hide"]):
+        for path in {os.path.realpath(path) for path in paths} - hidden:
             granted = access & known if os.path.isdir(path) else access & known & FILE
-            for opened in openings(path, granted, set(fence["hide"]), above):
+            for opened in openings(path, granted, hidden, above):
                 if opened not in done:
                     done.add(opened)
                     with contextlib.suppress(FileNotFoundError, PermissionError, NotADirectoryError):

@@ -3,7 +3,7 @@
     echo "SPEC.json" | python -I -S loop/training/programs/supervise.py
 
 It waits for that line, so that it can be started before it is needed. Then it runs the trainer, lets the
-model that the trainer saved be judged (evaluate.py), and writes `exit.json`. It is a process of its own so
+model that the trainer saved be judged (`judge`), and writes `exit.json`. It is a process of its own so
 that a training and its result survive the engine; therefore it also keeps the time-out and the other limits.
 
 When the trainer ends, or on SIGTERM, time-out or an exceeded limit, it ends every process that the trainer
@@ -22,6 +22,7 @@ import os
 import resource
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -70,6 +71,7 @@ def run(spec: dict[str, Any]) -> None:
         if spec["judge"] and report["outcome"] == "finished":
             write(Path(spec["trained"]), report, durable=True)
             report |= judge(spec, log, stopped)
+            report["ended"] += report["judge_seconds"]
     write(Path(spec["exit"]), report, durable=True)
 
 
@@ -150,7 +152,7 @@ def judge(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> dict[str,
     found = {"outcome": "crashed" if failed else outcome, "judge_failed": failed}
     if outcome != "finished":
         found["reason"] = reason
-    return {**found, "judge_seconds": time.monotonic() - clock, "ended": time.time()}
+    return {**found, "judge_seconds": time.monotonic() - clock}
 
 
 def evaluate(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> Verdict:
@@ -203,7 +205,7 @@ def is_plain_file(path: str) -> bool:
     """Whether there is a file with something in it, not a link or a pipe or whatever a trainer can leave."""
     with contextlib.suppress(OSError):
         found = os.lstat(path)
-        return found.st_size > 0 and (found.st_mode & 0o170000) == 0o100000
+        return found.st_size > 0 and stat.S_ISREG(found.st_mode)
     return False
 
 

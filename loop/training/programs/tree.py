@@ -48,8 +48,13 @@ def ticks(pid: int) -> int:
     A pid is given to another process after a while; together with this number it is unique.
     """
     with contextlib.suppress(OSError):
-        return int(Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[19])
+        return int(_stat(pid)[19])
     return 0
+
+
+def _stat(pid: int | str) -> list[str]:
+    """What `/proc/<pid>/stat` says after the program's name (proc(5)). Raises OSError."""
+    return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
 
 
 def too_much(limits: dict[str, Any], used: dict[tuple[int, int], float]) -> str:
@@ -106,8 +111,7 @@ def descendants(root: int) -> list[int]:
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             with contextlib.suppress(OSError, IndexError, ValueError):
-                after_name = Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()
-                parents.setdefault(int(after_name[1]), []).append(int(entry))
+                parents.setdefault(int(_stat(entry)[1]), []).append(int(entry))
     found, waiting = [], [root]
     while waiting:
         children = parents.get(waiting.pop(), [])
@@ -140,8 +144,8 @@ def processor_seconds(pids: list[int]) -> dict[tuple[int, int], float]:
     found = {}
     for pid in pids:
         with contextlib.suppress(OSError, IndexError, ValueError):
-            after_name = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
-            found[pid, int(after_name[19])] = (int(after_name[11]) + int(after_name[12])) / TICKS_A_SECOND
+            said = _stat(pid)
+            found[pid, int(said[19])] = (int(said[11]) + int(said[12])) / TICKS_A_SECOND
     return found
 
 

@@ -120,6 +120,14 @@ def test_the_baseline_is_not_compared_with_itself() -> None:
     assert [unlike_baseline(state, t) for t in first.trainings] == [[], []]
 
 
+def test_a_later_training_of_the_baseline_is_compared_with_its_first() -> None:
+    first = experiment(1, judged("a", 1.30, 1.29))
+    again = judged("a", 1.30, 1.29, data="e", number=2)
+    first.trainings.append(again)
+    state = RunState(base="a", incumbent=1, experiments=[first])
+    assert unlike_baseline(state, again) == ["it was measured on other data than the baseline"]
+
+
 def test_the_baseline_is_kept_whatever_the_machine_does() -> None:
     measured = training(1, "a", 1.3, hidden=1.3, data="d", flags=["over budget: trained 30.0 s of 20 s"])
     e = experiment(1, measured)

@@ -149,3 +149,35 @@ def test_only_where_a_judge_measures_and_a_gpu_compiles(
     assert not compile_cache.needs_dry_run(config.Settings(dry_run="on"), paths, "c")
     off = config.Settings(judge_command=["j"], answers_command=["a"], dry_run="off")
     assert not compile_cache.needs_dry_run(off, paths, "c")
+
+
+SHAPES = """
+import os
+kept = os.environ["TORCHINDUCTOR_CACHE_DIR"]
+os.makedirs(kept, exist_ok=True)
+open(kept + "/good", "w").write("good")
+SHAPE
+print("found", "it trains")
+"""
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        "os.mkfifo(kept + '/pipe')",
+        "os.symlink('/dev/zero', kept + '/link')",
+        "open(kept + '/big', 'wb').truncate(40 * 2**30)",
+        "for _ in range(3000): os.mkdir('d'); os.chdir('d')",
+        "os.makedirs(kept + '/closed', exist_ok=True); os.chmod(kept + '/closed', 0)",
+    ],
+)
+async def test_whatever_a_dry_run_leaves_in_its_cache_the_training_goes_on(bench: Bench, shape: str) -> None:
+    there = f"os.chdir(kept)\nhome = os.getcwd()\n{shape}\nos.chdir(home)"
+    (bench.root / "train.py").write_text(
+        SHAPES.replace("SHAPE", there) + TRAINER.replace("open(os", "open(os")
+    )
+    git(bench.root, "commit", "-qam", "shapes")
+    commit = bench.repository.head()
+    assert await bench.train(1, commit) == "found it trains"
+    kept = sorted(path.name for path in (bench.paths.compiled / commit).rglob("*") if path.is_file())
+    assert kept in ([], ["good"])

@@ -11,6 +11,7 @@ from loop.errors import UsageError
 from loop.records.training_folder import Fence
 from loop.training import fence
 from loop.training.fence import Support
+from loop.training.programs import machine
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_a_fence_lets_a_trainer_write_only_what_is_its_own(tmp_path: Path) -> No
 def test_what_connecting_needs_is_readable_only_with_network(tmp_path: Path) -> None:
     found = fence.build(Support(7, True), {}, command=["python"], data=[], write=[], network=True)
     assert found.network
-    assert set(fence.NETWORK_FILES) <= set(found.read)
+    assert set(machine.NETWORK_FILES) <= set(found.read)
 
 
 @pytest.mark.parametrize("folder", ["bin", ".local/bin"])

@@ -48,6 +48,7 @@ def test_the_summary_is_what_follows_the_last_line_of_dashes() -> None:
     log = "val_bpb: 0.1\n---\nval_bpb: 0.2\n" + end
     assert progress.parse_summary(log) == {"val_bpb": 0.9979, "num_steps": 953.0, "words": "a b"}
     assert progress.parse_summary("val_bpb: 0.1\n") == {}
+    assert progress.parse_summary("---\ndepth: 2\nphase: evaluating\n") == {"depth": 2.0}
 
 
 @pytest.mark.parametrize(("text", "value"), [("nan", None), ("inf", None), ("-inf", None), ("0.5", 0.5)])

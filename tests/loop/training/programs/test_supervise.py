@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +16,7 @@ import pytest
 
 from loop.records.training_folder import Exit, Spec, TrainingFolder
 from loop.training.programs import supervise, tree
-
-PROGRAM = [sys.executable, "-I", "-S", str(Path(supervise.__file__))]
+from tests.loop.training.programs.supervising import PROGRAM, until
 
 
 class Supervised:
@@ -66,13 +64,6 @@ def start(tmp_path: Path) -> Start:
         return found
 
     return start
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_it_writes_how_the_trainer_ended(start: Start) -> None:

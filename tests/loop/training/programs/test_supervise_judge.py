@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +15,9 @@ import psutil
 import pytest
 
 from loop.records.training_folder import Answerer, Exit, Fence, Judge, Spec, TrainingFolder
-from loop.training.programs import supervise
 from tests.loop.judged import ANSWERS, JUDGE, TRAINER
+from tests.loop.training.programs.supervising import PROGRAM, until
 
-PROGRAM = [sys.executable, "-I", "-S", str(Path(supervise.__file__))]
 STAYS = """
 import os, signal, sys, time
 if os.fork() == 0:
@@ -103,13 +101,6 @@ def make(tmp_path: Path) -> Make:
         return Judged(tmp_path, trainer=trainer, answers=answers, judge=judge, timeout_s=timeout_s)
 
     return make
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_the_judge_measures_what_two_processes_of_the_candidate_agree_on(make: Make) -> None:
