@@ -10,17 +10,20 @@ import math
 import re
 import shutil
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
 
+from loop.cluster_settings import ClusterSettings
 from loop.errors import UsageError
 from loop.events import Limits
 from loop.judging.rules import Rules
 from loop.records import foreign_files
 from loop.records.repository import Repository
+from loop.setting import FINITE, Setting
+from loop.setting import about as _about
 
 CONFIG = "autoresearch.toml"
 METRIC_MOST = 80
@@ -42,32 +45,8 @@ JUDGE, ANSWERS = "nanogpt/judge.py", "nanogpt/answers.py"
 """This project's own judge, and the program that answers it."""
 
 
-FINITE = sys.float_info.max
-"""As an upper bound it refuses infinity and nothing else."""
 API_AGENTS = ("auto", "search", "claude", "gpt")
 """Agents that have nothing but our toolbox. All others are CLI agents, which run commands of their own."""
-
-
-def _about(
-    description: str,
-    *,
-    flag: str = "",
-    title: str | None = None,
-    unit: str = "",
-    risk: str = "",
-    harmless: Callable[[Any], bool] | None = None,
-    **bounds: Any,
-) -> msgspec.Meta:
-    """What is known of a setting beside its type and default; --help and error messages are made from it.
-
-    `flag` is its name on the command line, empty if it has none there. `title` is its name in an error
-    message; without one that is the flag. `risk` says what a stranger's repository could do with it, with
-    `{}` for the value, if there is a risk; values that are `harmless` count all the same. `bounds` are
-    numbers for msgspec's gt, ge and le.
-    """
-    extra = {"flag": flag, "unit": unit, "risk": risk, "harmless": harmless}
-    meta: msgspec.Meta = msgspec.Meta(description=description, title=title, extra=extra, **bounds)
-    return meta
 
 
 def _bounds_the_disk(gb: float) -> bool:
@@ -86,7 +65,7 @@ def _is_judged_by_where_it_leads(program: str) -> bool:
     return True  # `_fill` looks at the file itself
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that can be set. Field names are the keys of autoresearch.toml."""
 
     # fmt: off
@@ -218,50 +197,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def command(self, words: list[str]) -> list[str]:
         """A command of these settings with the interpreter's path in it."""
         return [word.replace(PYTHON, sys.executable) for word in words]
-
-
-class Setting(msgspec.Struct, frozen=True):
-    """One field of `Settings` as the struct describes it."""
-
-    name: str
-    type: Any
-    """int, float, bool, str, list[str] or a Literal; that None may be set, too, is left out."""
-    default: Any
-    meta: msgspec.Meta
-
-    @property
-    def flag(self) -> str:
-        """Its name on the command line; empty when it can only be set in autoresearch.toml."""
-        return str((self.meta.extra or {})["flag"])
-
-    @property
-    def unit(self) -> str:
-        """What its number counts, such as `seconds`; empty for a plain number."""
-        return str((self.meta.extra or {})["unit"])
-
-    @property
-    def risk(self) -> str:
-        """What a stranger's repository could do with it; empty when nothing bad."""
-        return str((self.meta.extra or {})["risk"])
-
-    def is_harmless(self, value: object) -> bool:
-        """Whether a stranger's repository may set it to this value."""
-        harmless = (self.meta.extra or {})["harmless"]
-        return not self.risk or value == self.default or bool(harmless and harmless(value))
-
-    def requirement(self, value: object) -> str:
-        """The sentence that refuses a value and says which ones are allowed."""
-        name, least, most = self.meta.title or self.flag or f"`{self.name}`", self.meta.ge, self.meta.le
-        if get_origin(self.type) is Literal:
-            *choices, last = get_args(self.type)
-            return f"{name} {value!r} must be {', '.join(choices)} or {last}"
-        if self.meta.gt is not None:
-            return f"{name} must be more than {self.meta.gt} {self.unit}".rstrip()
-        return (
-            f"{name} must be {least} or more"
-            if most in (None, FINITE)
-            else f"{name} must be {least} to {most}"
-        )
 
 
 def described() -> dict[str, Setting]:

@@ -13,20 +13,23 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FORBIDDEN = {
     "nanogpt": {"loop", "tui", "textual", "openai", "anthropic", "dulwich"},
-    "loop": {"textual", "textual_serve", "torch", "nanogpt"},
+    "loop": {"textual", "textual_serve", "torch", "nanogpt"},  # and Ray, but for one program
     "tui": {"torch", "dulwich", "openai", "anthropic", "nanogpt"},
 }
 DOORS = {"loop.client", "loop.events", "loop.state"}
 """All that the cockpit may know of the engine."""
 
 FLOORS = (
-    ("loop.training.programs", "loop.errors", "loop.text", "loop.merge", "loop.events"),
+    ("loop.training.programs", "loop.training.ray.worker", "loop.setting"),
+    ("loop.errors", "loop.text", "loop.merge", "loop.events", "loop.cluster_settings"),
     ("loop.processes", "loop.live", "loop.experiment", "loop.paths"),
     ("loop.state",),
     ("loop.judging",),
     ("loop.records",),
     ("loop.config", "loop.client", "loop.store", "loop.agenda"),
     ("loop.agents", "loop.training", "loop.stranger"),
+    ("loop.training.remote",),
+    ("loop.training.ray", "loop.training.slurm"),
     ("loop.proposing",),
     ("loop.engine",),
     ("loop.service",),

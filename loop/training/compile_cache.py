@@ -76,7 +76,8 @@ async def dry_run(
     that fails leaves an empty cache: the training itself will show why. Raises OSError.
     """
     files = TrainingFolder(paths.folder / "dry-run")
-    living = Standby(lock).start(files, _spec(training, files, data, scratch))
+    standby = Standby(lock)  # with a lease the run depends on this object
+    living = standby.start(files, _spec(training, files, data, scratch))
     try:
         await supervisor.ended(living)
     except asyncio.CancelledError:

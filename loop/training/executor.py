@@ -95,10 +95,10 @@ class Executor(Protocol):
         """
         ...
 
-    async def start(self, job: Job) -> None:
+    async def start(self, job: Job) -> str:
         """Start the training, or find it again if it runs or has ended already (the same `job.key`).
 
-        Afterwards its folder exists. A training that was lost or stopped starts anew. Raises OSError when it
+        Returns its place, the name of the machine where it runs. Afterwards its folder exists. A training that was lost or stopped starts anew. Raises OSError when it
         cannot be started now.
         """
         ...

@@ -7,7 +7,7 @@ import contextlib
 import os
 import platform
 import signal
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -25,8 +25,6 @@ from loop.training.supervisor import KEY, Standby, Supervisor
 
 MEMORY_SHARE = 0.9
 """Share of the machine's memory that all trainings together may use, where the settings name no limit."""
-FREE_SEAT_S = 0.1
-"""How often a seat is looked for to prepare data in, while all are taken."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -66,8 +64,19 @@ class _Seat:
 class LocalExecutor:
     """Runs trainings in `.autoresearch/<tag>/slots/<seat>` on this machine."""
 
-    def __init__(self, settings: Settings, paths: RunPaths, repository: Repository, seats: int = 1) -> None:
-        """Raises `UsageError` when the settings require a fence that this machine does not have."""
+    def __init__(
+        self,
+        settings: Settings,
+        paths: RunPaths,
+        repository: Repository,
+        seats: int = 1,
+        *,
+        leased: bool = False,
+    ) -> None:
+        """`leased`: trainings end when this process does, and it is to start one training only.
+
+        Raises `UsageError` when the settings require a fence that this machine does not have.
+        """
         self._settings, self._paths = settings, paths
         # It is read in other threads, so it needs file handles of its own.
         self._repository = Repository.discover(repository.root)
@@ -79,6 +88,9 @@ class LocalExecutor:
         self._preparing = asyncio.Lock()
         self._prepared = False
         self._under_way: dict[str, _UnderWay] = {}
+        self._leased = leased
+        self._leases: list[Standby] = []
+        """Each keeps the pipe open on which a leased training depends."""
 
     def describe(self) -> Sequence[Machine]:
         strength = "off" if self._support is None else str(self._support)
@@ -93,34 +105,24 @@ class LocalExecutor:
         commands += [command] if command else []
         async with self._preparing:
             if commands and not self._prepared:
-                async with self._free_seat() as seat:
-                    await _in_thread(seat.slot.export, self._repository, commit)
-                    variables = {**self._uv, KEY: f"{self._paths.identity}-prepare"}
-                    for words in commands:
-                        await prepare.run(words, seat.slot.folder, show, variables)
+                place = slot.Slot(self._paths.slot("prepare"))
+                await _in_thread(place.export, self._repository, commit)
+                variables = {**self._uv, KEY: f"{self._paths.identity}-prepare"}
+                for words in commands:
+                    await prepare.run(words, place.folder, show, variables)
             self._prepared = True
 
-    @contextlib.asynccontextmanager
-    async def _free_seat(self) -> AsyncIterator[_Seat]:
-        """A seat where nothing trains, and where nothing is started meanwhile."""
-        while True:
-            for seat in self._seats.values():
-                if not seat.busy.locked() and supervisor.is_free(seat.lock):
-                    async with seat.busy:
-                        yield seat
-                    return
-            await asyncio.sleep(FREE_SEAT_S)
-
-    async def start(self, job: Job) -> None:
+    async def start(self, job: Job) -> str:
         seat = self._seat(job)
         async with seat.busy:  # whoever starts the same training a second time finds the first
             known = self._under_way.get(job.key)
             if known is None or not known.goes_on():
                 before = await self._inventory() if known is None else known.data_before
                 self._under_way[job.key] = _UnderWay(await self._start_or_find(seat, job), before)
-            if seat.standby is None and self._under_way[job.key].supervisor:
+            if seat.standby is None and not self._leased and self._under_way[job.key].supervisor:
                 with contextlib.suppress(OSError):  # a training without the next one's supervisor is as good
                     seat.standby = Standby(seat.lock)
+        return platform.node()
 
     def _seat(self, job: Job) -> _Seat:
         """The training's seat. An earlier engine may have had more of them than this one."""
@@ -149,7 +151,10 @@ class LocalExecutor:
         if standby:
             with contextlib.suppress(BrokenPipeError):  # it has been killed: a new one will do
                 return standby.start(job.folder, spec)
-        return Standby(seat.lock).start(job.folder, spec)
+        standby = Standby(seat.lock)
+        if self._leased:
+            self._leases.append(standby)
+        return standby.start(job.folder, spec)
 
     async def _compile(self, seat: _Seat, job: Job) -> None:
         """Fill the commit's compile cache by a dry run in the seat, where that is wanted and not done yet."""
@@ -226,6 +231,7 @@ class LocalExecutor:
             folders=[str(folder) for folder in (seat.slot.folder, job.folder.out, *scratch)],
             remove=[str(seat.scratch)] if self._support is not None else [],
             trained=str(job.folder.trained),
+            lease=self._leased,
             judge=evaluation.judge(
                 settings,
                 self._support,

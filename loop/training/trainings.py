@@ -69,7 +69,8 @@ class Trainings:
         """
         training = self._under_way[job.n, job.training] = _UnderWay(job)
         try:
-            await self._executor.start(job)
+            place = await self._executor.start(job)
+            self._show(ev.TrainingPlaced(job.n, job.training, place))
             follower = Follower(job, self._show)
             ended = await self._watch(training, follower, comparison.incumbent)
         except asyncio.CancelledError:
@@ -78,7 +79,8 @@ class Trainings:
         finally:
             del self._under_way[job.n, job.training]
         if isinstance(ended, Lost) and training.stopped is None and attempt < ATTEMPTS:
-            return Result(ev.TrainingLost(job.n, job.training, attempt, ended.reason), ended.changed_data)
+            lost = ev.TrainingLost(job.n, job.training, attempt, ended.reason, place)
+            return Result(lost, ended.changed_data)
         finished = outcome.finished(
             job,
             _exit(training, ended, started_at),
@@ -86,6 +88,7 @@ class Trainings:
             steps_s=follower.steps_s,
             changed=ended.changed if isinstance(ended, Ended) else [],
             uses_budget=comparison.uses_budget,
+            place=place,
             fenced=any(machine.fence != "off" for machine in self._executor.describe()),
         )
         return Result(finished, ended.changed_data)

@@ -7,7 +7,8 @@ model that the trainer saved be judged (`judge`), and writes `exit.json`. It is 
 that a training and its result survive the engine; therefore it also keeps the time-out and the other limits.
 
 When the trainer ends, or on SIGTERM, time-out or an exceeded limit, it ends every process that the trainer
-has started, also those that called setsid (tree.py). A training that ended well is noted in `trained.json`:
+has started, also those that called setsid (tree.py). With a `lease` it does so too when its standard input
+closes: on a machine that somebody else manages, no training outlives the one who started it. A training that ended well is noted in `trained.json`:
 should this process be killed while the model is judged, the next one judges it without training again.
 
 The trainer runs behind the fence of sandbox.py. This process does not, and the trainer can neither end nor
@@ -20,6 +21,7 @@ import contextlib
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import stat
@@ -295,6 +297,8 @@ def watch(
     measured = time.monotonic()
     while not wait(POLL_S):
         now = time.monotonic()
+        if spec["lease"] and hung_up():
+            stopped.append(signal.SIGHUP)
         if stopped:
             return "stopped", "stopped by the engine"
         if now > deadline:
@@ -306,6 +310,13 @@ def watch(
                 return "crashed", excess
             measured = time.monotonic()
     return None
+
+
+def hung_up() -> bool:
+    """Whether whoever started this process has closed its standard input, or has died."""
+    poll = select.poll()
+    poll.register(0, 0)  # the other end's closing is always reported
+    return bool(poll.poll(0))
 
 
 def write(path: Path, content: dict[str, Any], durable: bool) -> None:
