@@ -17,8 +17,8 @@ class ClusterSettings(msgspec.Struct, frozen=True):
         "where trainings run (docs/fleet.md): on this machine, a Ray cluster, or by way of Slurm",
         flag="--executor", risk="trains on a cluster of yours, by way of {}")] = "local"
     node_python: Annotated[str, about(
-        "the Python on the cluster's machines that has autoresearch-tui; none: the one that Ray's workers run "
-        "in, or the engine's own with Slurm", risk="runs `{}` on a cluster's machines")] = ""
+        "the Python on the cluster's machines that has autoresearch-tui; none: that of Ray's workers, with "
+        "Slurm the engine's own", risk="runs `{}` on a cluster's machines")] = ""
     node_folder: Annotated[str, about(
         "folder of the cluster's machines for slots and compiled code; none: in the user's cache folder",
         risk="writes to {} on a cluster's machines")] = ""

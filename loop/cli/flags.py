@@ -9,6 +9,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from loop import config
 from loop.service import launch
+from loop.setting import Setting
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,7 +31,7 @@ def command(text: str) -> list[str]:
     return shlex.split(text)
 
 
-def _add(parser: argparse.ArgumentParser, setting: config.Setting) -> None:
+def _add(parser: argparse.ArgumentParser, setting: Setting) -> None:
     text = (setting.meta.description or "").replace("%", "%%")  # argparse fills in % by itself
     if setting.type is bool:
         parser.add_argument(setting.flag, dest=setting.name, action="store_true", default=None, help=text)

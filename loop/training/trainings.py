@@ -88,7 +88,7 @@ class Trainings:
             steps_s=follower.steps_s,
             changed=ended.changed if isinstance(ended, Ended) else [],
             uses_budget=comparison.uses_budget,
-            place=place,
+            place=(ended.place if isinstance(ended, Ended) else "") or place,
             fenced=any(machine.fence != "off" for machine in self._executor.describe()),
         )
         return Result(finished, ended.changed_data)

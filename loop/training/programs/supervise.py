@@ -8,8 +8,9 @@ that a training and its result survive the engine; therefore it also keeps the t
 
 When the trainer ends, or on SIGTERM, time-out or an exceeded limit, it ends every process that the trainer
 has started, also those that called setsid (tree.py). With a `lease` it does so too when its standard input
-closes: on a machine that somebody else manages, no training outlives the one who started it. A training that ended well is noted in `trained.json`:
-should this process be killed while the model is judged, the next one judges it without training again.
+closes: on a machine that somebody else manages, no training outlives the one who started it. A training that
+ended well is noted in `trained.json`: should this process be killed while the model is judged, the next one
+judges it without training again.
 
 The trainer runs behind the fence of sandbox.py. This process does not, and the trainer can neither end nor
 change it. It uses the standard library only, so that it starts in milliseconds and on any machine.

@@ -1,9 +1,9 @@
 """The executor for a Ray cluster: each training is a detached actor with the resources of one seat.
 
-The actor carries out an order (training/remote) and outlives the engine and its helper; a new engine finds it by
-the name of the attempt. Only Ray's word that an actor has died makes a training `Lost`: a cluster that
-cannot be reached is waited for. An actor holds its GPU until it is ended, so it is ended once everything that it
-left is on this disk.
+The actor carries out an order (training/remote) and outlives the engine and its helper; a new engine finds it
+by the name of the attempt. Only Ray's word that an actor has died makes a training `Lost`: a cluster that
+cannot be reached is waited for. An actor holds its GPU until it is ended, so it is ended once everything that
+it left is on this disk.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import platform
 import secrets
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -29,7 +30,7 @@ from loop.training.executor import Ended, Job, Lost, Machine, PrepareFailed, Sho
 from loop.training.ray.link import DESCRIBE_S, Link, Unavailable
 from loop.training.remote import mirror, order
 from loop.training.remote.mirror import Gone, News, Refused
-from loop.training.remote.node import Description
+from loop.training.remote.node import Description, name_of_place
 
 RETRY_S = 2.0
 """Pause between two attempts to reach a cluster that cannot be reached."""
@@ -126,7 +127,7 @@ class RayExecutor:
                 "use one with a single model"
             )
 
-    def _of_machine(self, node: str) -> dict[str, str]:
+    def _of_machine(self, node: str) -> dict[str, Any]:
         return {"node": node, "python": self._settings.node_python}
 
     def _description(self, host: str, code: int, output: str) -> Description:
@@ -163,13 +164,14 @@ class RayExecutor:
                 self._places.append(_Place(machine.id, machine.host, seats, known.gpu, strength))
 
     async def _look(self) -> None:
-        """Look at the machines now and then. A machine that is new has a seat once it has described itself."""
+        """Look at the machines now and then. A new one has seats once it has described itself."""
         while True:
             await asyncio.sleep(LOOK_S)
             with contextlib.suppress(Unavailable, Gone):
                 nodes = (await self._link.ask("nodes"))[0]["nodes"]
                 for node in [node for node in nodes if node["id"] not in self._known]:
-                    said, _ = await self._link.ask("describe", **self._of_machine(node["id"]))
+                    asked = self._of_machine(node["id"])
+                    said, _ = await self._link.ask("describe", patience_s=DESCRIBE_S, **asked)
                     with contextlib.suppress(UsageError):
                         known = self._description(node["host"], said["code"], said["output"])
                         self._known[node["id"]] = known
@@ -178,7 +180,7 @@ class RayExecutor:
     # --- data ---
 
     async def prepare(self, commit: str, show: Show) -> None:
-        """Each machine makes the data once for this engine; one that comes later, before its first training."""
+        """Each machine makes the data once for this engine; later ones do before their first training."""
         if not self._settings.prepare_command:
             return
         async with self._preparing:
@@ -248,7 +250,7 @@ class RayExecutor:
             begun = _Begun(start="", host=str(error))  # `follow` will say so
         except Unavailable as error:
             raise OSError(errno.EAGAIN, str(error), "the Ray cluster") from error
-        place = f"{begun.host}:{begun.gpus}" if begun.gpus else begun.host
+        place = name_of_place(begun.host, {"CUDA_VISIBLE_DEVICES": begun.gpus})
         mirror.begin(job, begun.start, place)
         if begun.host == platform.node():
             self._pids[job.key] = begun.pid
@@ -303,10 +305,10 @@ class RayExecutor:
         with contextlib.suppress(Unavailable, Gone):
             await self._end(key)
 
-    async def _end(self, key: str) -> int:
-        """End an actor with its training; returns how many processes the training had."""
+    async def _end(self, key: str) -> bool:
+        """End an actor with its training; returns whether that was still under way."""
         answer, _ = await self._link.ask("end", key=key)
-        return int(answer["processes"])
+        return bool(answer["under_way"])
 
     async def stop(self, job: Job) -> None:
         self._stopped.add(job.key)

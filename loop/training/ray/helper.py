@@ -2,9 +2,9 @@
 
     python helper.py FD
 
-Ray ends the process of a driver without an exception when the head has been away for a minute, so the engine must
-not be one. This process may end at any time: what it has started are detached actors, found again by name.
-It needs Ray and the standard library, so that it can run in another Python that fits the cluster's.
+Ray ends the process of a driver without an exception when the head has been away for a minute, so the engine
+must not be one. This process may end at any time: what it has started are detached actors, found again by
+name. It needs Ray and the standard library, so that it can run in another Python that fits the cluster's.
 
 `FD` is a socket. Both sides write frames: the length of a JSON object and of the bytes after it as two 32-bit
 numbers, then both. Each request has an `id` and an `op`, the name of a method of `Helper`; the answer has the
@@ -23,13 +23,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-if __name__ == "__main__":  # in the engine's process only the names of this file are needed
+if TYPE_CHECKING or __name__ != "__main__":
+    from loop.training.ray.worker import Worker
+else:  # as a program it is not in its package: its neighbour is found beside it
     sys.path.append(str(Path(__file__).parent))
     from worker import Worker
-else:
-    from loop.training.ray.worker import Worker
 
 HEADER = struct.Struct("!II")
 PROBE_S = 3.0
@@ -89,7 +89,7 @@ class Helper:
         }
 
     async def describe(self, node: str, python: str) -> dict[str, Any]:
-        """What a machine says of itself: exit code and output of `loop/training/remote/node.py --describe`."""
+        """What a machine says of itself: exit code and output of remote/node.py with `--describe`."""
         task = self._ray.remote(describe).options(num_cpus=0, max_retries=0, **self._on(node))
         code, output = await task.remote(python)
         return {"code": code, "output": output}
@@ -120,24 +120,24 @@ class Helper:
         return {}, await (await self._get(key)).read.remote(name, offset)
 
     async def stop(self, key: str) -> dict[str, Any]:
-        """End the training of an actor and wait for its end; says how many processes there were."""
-        return {"processes": await (await self._get(key)).stop.remote()}
+        """End the training of an actor and wait for its end; says whether it was under way."""
+        return {"under_way": await (await self._get(key)).stop.remote()}
 
     async def end(self, key: str) -> dict[str, Any]:
         """End an actor together with its training and its folder, so that its name is free again.
 
         `ray.kill` alone would leave it to the lease to end the training.
         """
-        actor, processes = await self._find(key), 0
+        actor, under_way = await self._find(key), False
         if actor is None:
-            return {"processes": 0}
+            return {"under_way": False}
         with contextlib.suppress(self._ray.exceptions.RayActorError, TimeoutError):
-            processes = await asyncio.wait_for(_awaited(actor.remove.remote()), NAME_S)
+            under_way = await asyncio.wait_for(_awaited(actor.remove.remote()), NAME_S)
         await asyncio.to_thread(self._ray.kill, actor)
         async with asyncio.timeout(NAME_S):
-            while await self._find(key) is not None:
+            while await self._find(key) is not None:  # noqa: ASYNC110 - Ray tells nobody of it
                 await asyncio.sleep(0.02)
-        return {"processes": processes}
+        return {"under_way": under_way}
 
     async def names(self) -> dict[str, Any]:
         """The names of all actors of this run."""
@@ -182,7 +182,7 @@ class Helper:
         return actor
 
     async def _make(self, key: str, options: dict[str, Any]) -> Any:
-        """A new actor. It outlives this process; one that dies is not made again, because it would be empty."""
+        """A new actor, which outlives this process. One that dies is not made again: it would be empty."""
         if node := options.pop("node", ""):
             options |= self._on(node)
         kind = self._ray.remote(Worker).options(
@@ -294,7 +294,8 @@ def main() -> None:
         text = f"Ray is not installed for {sys.executable}: pip install 'autoresearch-tui[ray]'"
         connection.sendall(encode({"id": 0, "error": "cluster", "text": text}))
         return
-    ray.cloudpickle.register_pickle_by_value(sys.modules["worker"])  # no machine needs this file
+    register: Any = ray.cloudpickle.register_pickle_by_value
+    register(sys.modules["worker"])  # no machine needs that file
     asyncio.run(serve(Helper(ray), connection))
 
 

@@ -1,8 +1,9 @@
 """The Ray actor that carries out one order on a machine of the cluster.
 
-Ray runs it in a worker process there. It starts the program `loop/training/remote/node.py` and lets the engine's
-helper read that program's files. When the worker process dies, the program's standard input closes, and it ends
-with everything that it has started. Standard library only: this class is sent to the cluster by value.
+Ray runs it in a worker process there. It starts the program `loop/training/remote/node.py` and lets the
+engine's helper read that program's files. When the worker process dies, the program's standard input closes,
+and it ends with everything that it has started. Standard library only: this class is sent to the cluster by
+value.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import json
 import os
 import platform
 import secrets
-import shutil
 import signal
 import stat
 import subprocess
@@ -26,6 +26,7 @@ from typing import Any
 class Worker:
     """Has the resources of one training as long as it lives. Its methods run in threads of their own."""
 
+    PROGRAM = "loop.training.remote.node"
     READ_BYTES = 4 * 2**20
     """Bytes that are sent at once."""
     LOOK_S = 0.02
@@ -36,10 +37,12 @@ class Worker:
     """Age at which the folders that dead actors left are removed."""
     END_S = 15.0
     """How long the program may take to end a training before it is killed."""
+    LEASE_S = 3.0
+    """How long the supervisor takes to end everything after that."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._folder = Path()
+        self._folder, self._python = Path(), ""
         self._process: subprocess.Popen[bytes] | None = None
         self._asked = time.monotonic()
         self._start = secrets.token_hex(8)
@@ -52,17 +55,18 @@ class Worker:
         """
         with self._lock:
             if self._process is None:
+                self._python = python or sys.executable
                 order = json.loads(files["order.json"])
                 self._folder = self._make_folder(root, order["run"], order["key"])
                 for name, content in files.items():
                     (self._folder / name).write_bytes(content)
-                self._process = self._run(python or sys.executable)
+                self._process = self._run()
                 threading.Thread(target=self._give_back, daemon=True).start()
             gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
             return {"start": self._start, "host": platform.node(), "pid": self._process.pid, "gpus": gpus}
 
     def news(self, offset: int, wait_s: float) -> tuple[bytes, bool]:
-        """What the training has printed since `offset`, and whether it has ended; waits a while for either."""
+        """What the training has printed since `offset`, and whether it has ended; waits for either."""
         deadline = time.monotonic() + wait_s
         while True:
             ended = self._has_ended()
@@ -83,27 +87,25 @@ class Worker:
                 os.close(file)
         return b""
 
-    def stop(self) -> int:
-        """End the training and wait for its end; returns how many processes it had."""
-        if self._process is None:
-            return 0
-        processes = self._count()
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(self.END_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()  # the supervisor's lease ends with it
-                self._process.wait()
-                time.sleep(1)
-        return processes
+    def stop(self) -> bool:
+        """End the training and wait for its end; returns whether it was still under way."""
+        if self._process is None or self._process.poll() is not None:
+            return False
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(self.END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # the supervisor's lease ends with it
+            self._process.wait()
+            time.sleep(self.LEASE_S)
+        return True
 
-    def remove(self) -> int:
+    def remove(self) -> bool:
         """`stop`, and remove the order's folder."""
-        processes = self.stop()
+        under_way = self.stop()
         if self._process is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        return processes
+            self._delete(self._folder)
+        return under_way
 
     def _make_folder(self, root: str, run: str, key: str) -> Path:
         """An empty folder for the order; those that dead actors left long ago are removed."""
@@ -114,17 +116,18 @@ class Worker:
         for other in orders.iterdir():
             with contextlib.suppress(OSError):
                 if time.time() - other.stat().st_mtime > self.OLD_S:
-                    shutil.rmtree(other, ignore_errors=True)
+                    self._delete(other)
         folder = orders / key
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            self._delete(folder)
         folder.mkdir(mode=0o700)
         return folder
 
-    def _run(self, python: str) -> subprocess.Popen[bytes]:
+    def _run(self) -> subprocess.Popen[bytes]:
         """Start the program. It ends when this process does, because it sees its standard input close."""
         with (self._folder / "node.log").open("ab") as log:
             return subprocess.Popen(
-                [python, "-P", "-m", "loop.training.remote.node", str(self._folder), "--leased"],
+                [self._python, "-P", "-m", self.PROGRAM, str(self._folder), "--leased"],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -141,20 +144,18 @@ class Worker:
             return False
         with self._lock:
             if not report.exists():
-                found = {"lost": {"reason": f"its program on {platform.node()} was killed"}}
+                found: dict[str, Any] = {"lost": {"reason": f"its program on {platform.node()} was killed"}}
                 if process.returncode > 0:
                     words = self.read("node.log", 0).decode("utf-8", "replace").strip().splitlines()
                     found = {"refused": f"{platform.node()}: {words[-1][:200] if words else 'no output'}"}
                 report.write_text(json.dumps(found))
         return True
 
-    def _count(self) -> int:
-        """How many processes carry the order's key in their environment."""
-        mark, count = f"AUTORESEARCH_TRAINING={self._folder.name}".encode(), 0
-        for entry in Path("/proc").glob("[0-9]*/environ"):
-            with contextlib.suppress(OSError):
-                count += mark in entry.read_bytes().split(b"\0")
-        return count
+    def _delete(self, folder: Path) -> None:
+        """Remove a folder that a candidate could shape; only the program there knows how."""
+        subprocess.run(
+            [self._python, "-P", "-m", self.PROGRAM, "--remove", str(folder)], stderr=subprocess.DEVNULL
+        )
 
     def _give_back(self) -> None:
         """End this actor when its training has ended and no engine has fetched the result for long."""

@@ -1,1 +1,1 @@
-"""Training on other machines: what a machine is told, the program that runs there, and how results come back."""
+"""Training on other machines: what one is told, the program that runs there, how results come back."""

@@ -1,8 +1,8 @@
 """Fills a training's folder on the engine's disk from the folder of its order on another machine.
 
-So follower, early stop, outcome and verdict find what they would find of a training on this machine. The one file
-that only trainings elsewhere have is `remote.json` (`Note`): it says whose log is in the folder, and what
-else the other machine reported. After a restart the log is appended where it ends here.
+So follower, early stop, outcome and verdict find what they would find of a training on this machine. The one
+file that only trainings elsewhere have is `remote.json` (`Note`): it says whose log is in the folder, and
+what else the other machine reported. After a restart the log is appended where it ends here.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ def end_of(job: Job) -> Ended | None:
 async def fill(job: Job, source: Source) -> Ended | Lost:
     """Fetch what a training prints and, when it has ended, what it left; exit.json is written last.
 
-    Raises `Gone`, `Refused`, and OSError when the engine's disk cannot be written. It can be cancelled and called again.
+    Raises `Gone`, `Refused`, and OSError when the engine's disk cannot be written. It can be cancelled and
+    called again.
     """
     ended = False
     with job.folder.log.open("ab") as log:

@@ -2,9 +2,10 @@
 
     python -P -m loop.training.remote.node FOLDER [--leased]
     python -P -m loop.training.remote.node --describe
+    python -P -m loop.training.remote.node --remove FOLDER
 
-`FOLDER` holds the order (order.py). The training runs there as it would on the engine's own machine: this
-is `LocalExecutor` with a repository that has the order's commit only. It ends when the training has ended, and
+`FOLDER` holds the order (order.py). The training runs there as it would on the engine's own machine: this is
+`LocalExecutor` with a repository that has the order's commit only. It ends when the training has ended, and
 ends the training on SIGTERM, with `--leased` also when its standard input closes. If it is killed, so is the
 training: its supervisor has a lease.
 """
@@ -19,7 +20,7 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -36,10 +37,13 @@ from loop.records.training_folder import TrainingFolder
 from loop.training import fence
 from loop.training.executor import Job, Lost, PrepareFailed
 from loop.training.local import LocalExecutor
+from loop.training.programs import leftovers
 from loop.training.remote.order import Node, Order, OrderFolder, Report
 
 GPUS = Path("/proc/driver/nvidia/gpus")
 """Where NVIDIA's driver describes each GPU."""
+STOP_S = 0.5
+"""How often it is looked whether the training is to end."""
 LOCK_S = 0.2
 """How often it is tried again to get a lock."""
 
@@ -59,8 +63,10 @@ class Description(Struct, frozen=True):
 def main(words: list[str]) -> None:
     if words == ["--describe"]:
         print(msgspec.json.encode(describe_machine()).decode())
-        return
-    asyncio.run(carry_out(OrderFolder(Path(words[0])), leased="--leased" in words))
+    elif words[0] == "--remove":
+        leftovers.remove(Path(words[1]))
+    else:
+        asyncio.run(carry_out(OrderFolder(Path(words[0])), leased="--leased" in words))
 
 
 def describe_machine() -> Description:
@@ -78,13 +84,20 @@ def gpu_model() -> str:
     return ""
 
 
+def name_of_place(host: str, environ: Mapping[str, str]) -> str:
+    """The name of a place to train: of its machine and, where a cluster has chosen some, of its GPUs."""
+    gpus = environ.get("CUDA_VISIBLE_DEVICES", "")
+    return f"{host}:{gpus}" if gpus else host
+
+
 async def carry_out(folder: OrderFolder, *, leased: bool) -> None:
     """Carry out the order in `folder` and write the report; nothing where somebody else has claimed it.
 
     A batch queue may start the same order twice, after a restart of its controller or of a machine.
     """
     try:
-        os.close(os.open(folder.claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with folder.claim.open("x") as claim:
+            claim.write(os.environ.get("SLURM_JOB_ID", ""))
     except FileExistsError:
         return
     stop = asyncio.Event()
@@ -93,9 +106,17 @@ async def carry_out(folder: OrderFolder, *, leased: bool) -> None:
         loop.add_signal_handler(number, stop.set)
     if leased:
         loop.add_reader(0, stop.set)  # nothing is ever written to it
-    _write(folder.node, Node(platform.node(), os.getpid()))
-    working = asyncio.create_task(_report(folder, stop))
-    _write(folder.report, await working)
+    _write(folder.node, Node(platform.node(), os.getpid(), name_of_place(platform.node(), os.environ)))
+    watching = asyncio.create_task(_watch(folder.stop, stop))
+    _write(folder.report, await _report(folder, stop))
+    watching.cancel()
+
+
+async def _watch(file: Path, stop: asyncio.Event) -> None:
+    """Set `stop` once the file is there: with a batch queue the engine has no other way to tell."""
+    while not file.exists():  # noqa: ASYNC110 - a file on another machine's disk tells nobody
+        await asyncio.sleep(STOP_S)
+    stop.set()
 
 
 async def _report(folder: OrderFolder, stop: asyncio.Event) -> Report:
@@ -115,7 +136,7 @@ async def _report(folder: OrderFolder, stop: asyncio.Event) -> Report:
 
 async def _begin(order: Order, folder: OrderFolder, stop: asyncio.Event) -> Report:
     """Make the executor for an order and use it."""
-    cores = len(os.sched_getaffinity(0))
+    cores = int(os.environ.get("SLURM_CPUS_ON_NODE") or len(os.sched_getaffinity(0)))
     os.environ["OMP_NUM_THREADS"] = str(max(1, cores // order.share))  # a cluster's workers say 1
     root = Path(order.root) if order.root else Path(platformdirs.user_cache_dir("autoresearch-tui")) / "nodes"
     paths = RunPaths(root.expanduser() / platform.node() / order.run, "node")
@@ -158,6 +179,7 @@ async def _work(order: Order, folder: OrderFolder, paths: RunPaths, executor: Lo
     ended = await executor.follow(job)
     if isinstance(ended, Lost):
         return Report(lost=ended)
+    ended = msgspec.structs.replace(ended, place=name_of_place(platform.node(), os.environ))
     return Report(ended=ended, files=folder.results())
 
 

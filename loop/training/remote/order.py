@@ -1,12 +1,16 @@
 """What another machine is told about a training, what it answers, and the files of both.
 
-    order.json       what to train, and how (`Order`)
-    objects          the commit's files (`Repository.packed`)
-    reference.npy    what the incumbent's model claimed; missing where there is no judge
-    claim            who works on the order: whoever made this file
-    node.json        where it runs (`Node`)
-    training/        the training's folder on that machine (loop/records/training_folder.py)
-    report.json      how it ended (`Report`); written last
+    order.json       what to train, and how (`Order`) objects          the commit's files
+    (`Repository.packed`) reference.npy    what the incumbent's model claimed; missing where there is no judge
+    claim            who works on the order: whoever made this file; holds the number of a batch job, if it is
+    one node.json        where it runs (`Node`) training/        the training's folder on that machine
+    (loop/records/training_folder.py) report.json      how it ended (`Report`); written last
+
+Where the engine reads this folder itself, there are also:
+
+    start            names the order among those with the same key
+    number           the number of its batch job
+    stop             once it is there, the training is to end
 
 No part of this is secret, and no variable of the engine's environment is in it.
 """
@@ -77,6 +81,8 @@ class Node(Struct, frozen=True):
 
     host: str
     pid: int
+    place: str
+    """Name of the machine, with the numbers of the GPUs that the training has there."""
 
 
 class Report(Struct, frozen=True):
@@ -99,12 +105,15 @@ class OrderFolder:
         self.objects = folder / "objects"
         self.reference = folder / "reference.npy"
         self.claim = folder / "claim"
+        self.stop = folder / "stop"
+        self.start = folder / "start"
+        self.number = folder / "number"
         self.node = folder / "node.json"
         self.training = TrainingFolder(folder / "training")
         self.report = folder / "report.json"
 
     def results(self) -> dict[str, int]:
-        """Sizes of the files in the training's folder that the engine wants, as far as they are to be believed.
+        """Sizes of the files in the training's folder that the engine wants, where they are plain files.
 
         A candidate can shape most of them.
         """

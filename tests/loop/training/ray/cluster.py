@@ -1,7 +1,7 @@
 """A real Ray cluster on this machine: a head without seats, and machines with GPUs that are only numbers.
 
-It runs in a process of its own (this file as a program), because Ray reads its settings when it is imported and
-leaves threads behind.
+It runs in a process of its own (this file as a program), because Ray reads its settings when it is imported
+and leaves threads behind.
 """
 
 from __future__ import annotations
@@ -75,12 +75,12 @@ class RayCluster:
 
 @contextlib.contextmanager
 def ray_cluster(folder: Path, machines: int = 2) -> Iterator[RayCluster]:
-    """A cluster while the block runs, which this process may use. Skips the test where Ray is not installed."""
+    """A cluster while the block runs, which this process may use. Skips where Ray is not installed."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("Ray is not installed: pip install -e '.[dev]'")
     cluster = RayCluster(folder, machines)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in cluster.variables.items():
+        for name, value in (cluster.variables | {"RAY_ADDRESS": cluster.address}).items():
             patch.setenv(name, value)
         yield cluster
     cluster.close()
