@@ -164,7 +164,7 @@ class Helper:
         if isinstance(error, exceptions.ActorUnavailableError):
             return "unavailable", "its machine does not answer"
         if isinstance(error, exceptions.RayActorError):
-            lost = "node" in str(error).lower() and "died" in str(error).lower()
+            lost = "node has died" in str(error) or "node died" in str(error)
             return "gone", "its machine is gone" if lost else "its Ray worker was killed"
         return "cluster", " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
@@ -203,7 +203,7 @@ def describe(python: str) -> tuple[int, str]:
     try:
         said = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as error:
-        return 1, str(error)
+        return 1, f"{command[0]}: {getattr(error, 'strerror', error)}"
     return said.returncode, said.stdout if said.returncode == 0 else said.stderr
 
 
@@ -249,20 +249,24 @@ def _probe(address: str) -> None:
 
 def _sentence(error: Exception, address: str) -> str:
     """Why `ray.init` failed, and what to do."""
-    text = " ".join(str(error).split())
+    causes: list[BaseException] = [error]
+    while cause := causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(cause)
+    text = " ".join(" ".join(f"{type(cause).__name__}: {cause}" for cause in causes).split())
     if "ersion mismatch" in text:
-        return f"this Ray or Python is not the cluster's: set `ray_python` to one that is ({text[:160]})"
-    if "uthenticat" in f"{type(error).__name__} {text}" or "token" in text.lower():
+        versions = " ".join(str(error).partition("mismatch:")[2].split())[:160]
+        return f"this Ray or Python is not the cluster's: set `ray_python` to one that is ({versions})"
+    if "AuthenticationError" in text or "InvalidAuthToken" in text:
         return (
             f"the Ray cluster at {address} does not take our token: set RAY_AUTH_MODE=token and "
             "RAY_AUTH_TOKEN_PATH as on its head"
         )
-    if "node" in text.lower() and ("find" in text or "raylet" in text.lower()):
+    if "raylet" in text or "node info" in text or "node_ip_address" in text:
         return (
             f"this machine is no part of the Ray cluster at {address}: run "
             f"`ray start --address={address} --num-gpus=0` here first"
         )
-    return f"cannot use the Ray cluster at {address}: {type(error).__name__}: {text[:200]}"
+    return f"cannot use the Ray cluster at {address}: {text[:200]}"
 
 
 async def serve(helper: Helper, connection: socket.socket) -> None:

@@ -54,6 +54,11 @@ class Link:
         self._last = 0
         self._opening = asyncio.Lock()
 
+    @property
+    def helper(self) -> int:
+        """The process id of the helper; 0 while there is none."""
+        return self._process.pid if self._process else 0
+
     # --- at the start, before there is anything to wait for besides ---
 
     def open(self) -> dict[str, Any]:
@@ -79,7 +84,8 @@ class Link:
         except TimeoutError as error:
             where = self._connect[1]["address"]
             raise UsageError(
-                f"the Ray cluster ({where}) does not answer within {patience_s:.0f} s: is its head alive?"
+                f"the Ray cluster ({where}) does not answer within {patience_s:.0f} s: is its head alive, "
+                "and this machine a part of it?"
             ) from error
         except ConnectionError as error:
             raise UsageError(f"Ray's helper ended: {self._last_words()}") from error
