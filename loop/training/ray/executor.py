@@ -111,15 +111,16 @@ class RayExecutor:
         """Look at the cluster's machines before anything trains there. Raises `UsageError`."""
         nodes = self._link.ask_now([("nodes", {})], DESCRIBE_S)[0]["nodes"]
         self._share_out(nodes)
+        asked = [("describe", self._of_machine(place.node)) for place in self._places]
+        for place, said in zip(self._places, self._link.ask_now(asked, DESCRIBE_S), strict=True):
+            if said["code"] >= 0:
+                self._known[place.node] = self._description(place.host, said["code"], said["output"])
+        self._share_out([node for node in nodes if node["id"] in self._known])
         if not self._places:
             raise UsageError(
                 "the Ray cluster has no machine to train on: add one with "
                 "`ray start --address=HOST:PORT`, with --num-gpus=N if its GPUs are not found"
             )
-        asked = [("describe", self._of_machine(place.node)) for place in self._places]
-        for place, said in zip(self._places, self._link.ask_now(asked, DESCRIBE_S), strict=True):
-            self._known[place.node] = self._description(place.host, said["code"], said["output"])
-        self._share_out(nodes)
         models = sorted({place.gpu for place in self._places if place.gpu})
         if len(models) > 1:
             raise UsageError(
@@ -172,7 +173,7 @@ class RayExecutor:
                 for node in [node for node in nodes if node["id"] not in self._known]:
                     asked = self._of_machine(node["id"])
                     said, _ = await self._link.ask("describe", patience_s=DESCRIBE_S, **asked)
-                    with contextlib.suppress(UsageError):
+                    with contextlib.suppress(UsageError):  # it has no seats, then, and is asked again
                         known = self._description(node["host"], said["code"], said["output"])
                         self._known[node["id"]] = known
                 self._share_out([node for node in nodes if node["id"] in self._known])
@@ -220,8 +221,8 @@ class RayExecutor:
                 for line in news.log.decode("utf-8", "replace").splitlines():
                     said.show(line)
             report = msgspec.json.decode(await source.read("report.json", 0), type=order.Report)
-        except Gone as error:
-            raise PrepareFailed(f"preparing the data failed on {place.host}: {error}") from error
+        except Gone:
+            return  # if it comes back, it prepares before its first training
         await self._end(key)
         if report.refused or report.lost:
             where = f" on {place.host}" if len({place.host for place in self._places}) > 1 else ""

@@ -89,9 +89,15 @@ class Helper:
         }
 
     async def describe(self, node: str, python: str) -> dict[str, Any]:
-        """What a machine says of itself: exit code and output of remote/node.py with `--describe`."""
+        """What a machine says of itself: exit code and output of remote/node.py with `--describe`.
+
+        The code is -1 where the machine is gone: Ray lists one for a while after its end.
+        """
         task = self._ray.remote(describe).options(num_cpus=0, max_retries=0, **self._on(node))
-        code, output = await task.remote(python)
+        try:
+            code, output = await task.remote(python)
+        except self._ray.exceptions.RayError as error:
+            code, output = -1, str(error)
         return {"code": code, "output": output}
 
     async def begin(

@@ -70,10 +70,10 @@ class Link:
         """Make requests at once and wait for all answers. Raises `UsageError` when one fails or is late."""
         assert self._socket is not None, "open has been called"
         deadline = time.monotonic() + patience_s
-        for number, (op, fields) in enumerate(requests):
-            self._socket.sendall(helper.encode({**fields, "op": op, "id": number}))
         found: dict[int, dict[str, Any]] = {}
         try:
+            for number, (op, fields) in enumerate(requests):
+                self._socket.sendall(helper.encode({**fields, "op": op, "id": number}))
             while len(found) < len(requests):
                 words, payload = helper.HEADER.unpack(self._receive(helper.HEADER.size, deadline))
                 answer = msgspec.json.decode(self._receive(words, deadline), type=dict[str, Any])

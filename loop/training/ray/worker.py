@@ -91,6 +91,7 @@ class Worker:
         """End the training and wait for its end; returns whether it was still under way."""
         if self._process is None or self._process.poll() is not None:
             return False
+        under_way = not (self._folder / "report.json").exists()
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(self.END_S)
@@ -98,7 +99,7 @@ class Worker:
             self._process.kill()  # the supervisor's lease ends with it
             self._process.wait()
             time.sleep(self.LEASE_S)
-        return True
+        return under_way
 
     def remove(self) -> bool:
         """`stop`, and remove the order's folder."""

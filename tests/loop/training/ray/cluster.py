@@ -43,8 +43,8 @@ class RayCluster:
             text=True,
         )
         self.address = self._read()
-        for _ in range(machines):
-            self.add()
+        self.raylets = [self.add() for _ in range(machines)]
+        """The machines that it began with, by the pid of their raylet."""
 
     def add(self) -> int:
         """One more machine; returns the pid of its raylet."""
