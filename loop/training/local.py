@@ -81,7 +81,8 @@ class LocalExecutor:
         # It is read in other threads, so it needs file handles of its own.
         self._repository = Repository.discover(repository.root)
         self._capacity = seats
-        self._seats = {number: _Seat(paths, number) for number in range(seats)}
+        # Others have the other seats where a training is leased: they are none of this object's business.
+        self._seats = {number: _Seat(paths, number) for number in range(0 if leased else seats)}
         self._support = fence.choose(settings.sandbox)
         self._uv = prepare.uv_environment(settings.train_command, paths.folder / "venv")
         self._data = fence.data_folders(os.environ, settings.data)

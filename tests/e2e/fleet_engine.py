@@ -16,6 +16,7 @@ from loop.agents.base import Agent, Proposal, ResearchContext
 from loop.paths import RunPaths
 from loop.records.repository import Repository
 from loop.service import launch
+from loop.training import trainings
 from tests.loop.scripted import ScriptedAgent
 
 
@@ -34,6 +35,7 @@ def main(root: str, experiments: str, executor: str) -> int:
         return ScriptedAgent(propose)
 
     setattr(launch, "make_agent", scripted)  # noqa: B010
+    setattr(trainings, "ATTEMPTS", 1000)  # noqa: B010 - here a training may well be lost three times
     repository = Repository.discover(Path(root))
     flags = {
         "max_experiments": int(experiments),

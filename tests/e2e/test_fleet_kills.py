@@ -1,4 +1,4 @@
-"""kill -9 on a cluster, of engines, helpers, actors, jobs and machines: nothing is lost or doubled."""
+"""kill -9 on a cluster, of engines, helpers, actors and machines: nothing is lost or doubled."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ import os
 with open(os.environ['TRITON_CACHE_DIR'] + '-count', 'a') as file:
     file.write(os.environ[{KEY!r}] + '\\n')
 """
-"""Notes each start beside a compiler's cache: one of the few places that a trainer may write and that stay."""
+"""Notes each start beside a compiler's cache: a place that a trainer may write to and that stays."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -121,12 +121,12 @@ def test_a_hundred_kills_on_a_ray_cluster(tmp_path: Path, kills: int) -> None:
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    fleet = Fleet(tmp_path, experiments=kills // 2, executor="ray")
+    fleet = Fleet(tmp_path, experiments=kills, executor="ray")
     (tmp_path / "home").mkdir()
     with ray_cluster(tmp_path / "home") as cluster:
         machines, engine = list(cluster.raylets), fleet.start()
-        while fleet.rows() < fleet.experiments:
-            time.sleep(chance.uniform(0.5, 4))
+        while sum(fleet.kills.values()) < kills and fleet.rows() < fleet.experiments:
+            time.sleep(chance.uniform(1, 9))  # an engine needs some seconds to reach its cluster
             match chance.choice((*("engine",) * 3, *("helper",) * 2, *("worker",) * 2, "raylet")):
                 case "engine":
                     fleet.kill("engine", [psutil.Process(engine.pid)], chance)
@@ -141,9 +141,7 @@ def test_a_hundred_kills_on_a_ray_cluster(tmp_path: Path, kills: int) -> None:
                     machines.append(cluster.add())
             if engine.poll() is not None:
                 engine = fleet.start()
-        assert engine.wait(300) in (0, -9)
-        if engine.returncode:
-            assert fleet.start().wait(300) == 0
+        assert engine.wait(1200) == 0
         fleet.check(tmp_path / "home/cache")
         until_gone(fleet.left)
         until_gone(lambda: below(os.getpid(), "ray::Worker"))

@@ -36,6 +36,8 @@ PROBE_S = 3.0
 """How long the head's port may take to accept a connection; `ray.init` itself would wait for minutes."""
 QUEUE_S = 15.0
 """How long an actor may wait for its resources before the engine is told that it waits."""
+NOTED_IN = "ray/ray_current_cluster"
+"""File in the folder for temporary files where `ray start` notes the cluster's address."""
 NAME_S = 20.0
 """How long the name of an actor that was ended may stay taken."""
 ERRORS = ("gone", "unavailable", "cluster")
@@ -232,7 +234,7 @@ def _local_address() -> str:
         return where
     for folder in filter(None, (os.environ.get("RAY_TMPDIR"), "/tmp", tempfile.gettempdir())):
         with contextlib.suppress(OSError):
-            return Path(folder, "ray/ray_current_cluster").read_text().strip()
+            return Path(folder, NOTED_IN).read_text().strip()
     raise Failed(
         "cluster",
         "no Ray cluster is known here: start this machine's part with `ray start`, "

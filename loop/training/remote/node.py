@@ -16,12 +16,14 @@ import asyncio
 import contextlib
 import fcntl
 import functools
+import itertools
 import os
 import platform
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import msgspec
 import platformdirs
@@ -146,22 +148,56 @@ async def _begin(order: Order, folder: OrderFolder, stop: asyncio.Event) -> Repo
         repository.add(folder.objects.read_bytes())
     settings = msgspec.convert(order.settings, Settings)
     executor = LocalExecutor(settings, paths, repository, order.share, leased=True)
+    with _own_seat(paths) as seat:
+        try:
+            return await _carry_out(order, _job(order, folder, seat), folder, paths, executor, stop)
+        finally:
+            await executor.close()
+            repository.close()
+
+
+async def _carry_out(
+    order: Order,
+    job: Job,
+    folder: OrderFolder,
+    paths: RunPaths,
+    executor: LocalExecutor,
+    stop: asyncio.Event,
+) -> Report:
+    """Do what an order says until it is done, or until `stop`."""
+    working = asyncio.create_task(_work(order, job, folder, paths, executor))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if working.done():
+        return working.result()
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    await executor.stop(job)
+    return Report(lost=Lost("it was stopped"))
+
+
+@contextlib.contextmanager
+def _own_seat(paths: RunPaths) -> Iterator[int]:
+    """The lowest number that no other program of this run has on this machine; it is free at the end."""
+    for number in itertools.count():
+        with (paths.folder / f"seat-{number}").open("ab") as file:
+            if _lock(file):
+                yield number
+                return
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Lock a file as long as it is open; False when another process has locked it."""
     try:
-        working = asyncio.create_task(_work(order, folder, paths, executor))
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
-        await executor.stop(_job(order, folder))
-        return Report(lost=Lost("it was stopped"))
-    finally:
-        await executor.close()
-        repository.close()
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
-async def _work(order: Order, folder: OrderFolder, paths: RunPaths, executor: LocalExecutor) -> Report:
+async def _work(
+    order: Order, job: Job, folder: OrderFolder, paths: RunPaths, executor: LocalExecutor
+) -> Report:
     """Prepare the data, if that is still to do, and train."""
     settings = msgspec.convert(order.settings, Settings)
     folder.training.folder.mkdir(exist_ok=True)
@@ -174,7 +210,6 @@ async def _work(order: Order, folder: OrderFolder, paths: RunPaths, executor: Lo
             done.write_text(order.session)
     if order.only_prepare:
         return Report()
-    job = _job(order, folder)
     await executor.start(job)
     ended = await executor.follow(job)
     if isinstance(ended, Lost):
@@ -189,7 +224,7 @@ def _say(order: Order, log: int, event: ev.LiveEvent) -> None:
         os.write(log, f"{event.text}\n".encode())
 
 
-def _job(order: Order, folder: OrderFolder) -> Job:
+def _job(order: Order, folder: OrderFolder, seat: int) -> Job:
     return Job(
         key=order.key,
         n=order.n,
@@ -197,7 +232,7 @@ def _job(order: Order, folder: OrderFolder) -> Job:
         commit=order.commit,
         seed=order.seed,
         budget_s=order.budget_s,
-        seat=order.seat,
+        seat=seat,
         folder=TrainingFolder(folder.training.folder),
         editable=order.editable,
         reference=folder.reference if folder.reference.exists() else None,
@@ -218,10 +253,7 @@ async def _locked_in_turn(path: Path) -> AsyncIterator[None]:
     """The same for a lock that another process may hold for minutes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
-        while True:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+        while not _lock(file):
             await asyncio.sleep(LOCK_S)
         yield
 

@@ -68,7 +68,6 @@ class Order(Struct, frozen=True):
     training: int = 0
     seed: int = 0
     budget_s: float = 0.0
-    seat: int = 0
     editable: str = ""
     share: int = 1
     """How many trainings share that machine's memory and cores."""
@@ -153,7 +152,6 @@ def for_job(settings: Settings, job: Job, *, run: str, session: str, share: int,
         training=job.training,
         seed=job.seed,
         budget_s=job.budget_s,
-        seat=job.seat,
         editable=job.editable,
         share=share,
         root=root,

@@ -128,11 +128,11 @@ async def test_a_training_goes_on_while_its_helper_is_killed(bench: Bench) -> No
 # --- clusters that cannot be used ---
 
 
-def refusal(bench: Bench, **flags: object) -> str:
+def refusal(bench: Bench, **flags: str) -> str:
     """Why an executor cannot be made, which has to be known within ten seconds."""
     began = time.monotonic()
     with pytest.raises(UsageError) as refused:
-        bench.executor(**flags)
+        bench.executor(1, **flags)
     assert time.monotonic() - began < 12
     assert "\n" not in str(refused.value)
     return str(refused.value)

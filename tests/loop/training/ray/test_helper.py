@@ -46,7 +46,7 @@ def test_a_head_that_does_not_listen_is_noticed_before_ray_waits_for_it() -> Non
 
 
 def test_without_a_cluster_it_is_said_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(helper.Path, "read_text", lambda self: (_ for _ in ()).throw(FileNotFoundError()))
+    monkeypatch.setattr(helper, "NOTED_IN", "ray/none")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(Failed, match="no Ray cluster is known here"):
         helper._local_address()

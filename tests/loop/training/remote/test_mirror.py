@@ -23,8 +23,8 @@ SPEC = b'{"command":[],"cwd":"","env":{},"log":"","exit":"","supervisor":"","tim
 class There:
     """The other machine: its files, and how much of them it sends at once."""
 
-    def __init__(self, log: bytes, report: Report | None = None, at_once: int = 4, **files: bytes) -> None:
-        self.log, self.report, self.at_once = log, report, at_once
+    def __init__(self, log: bytes, report: Report | None = None, **files: bytes) -> None:
+        self.log, self.report, self.at_once = log, report, 4
         self.files = {f"training/{name.replace('__', '/').replace('_', '.')}": c for name, c in files.items()}
         self.asked: list[int] = []
 

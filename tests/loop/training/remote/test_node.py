@@ -104,13 +104,13 @@ def test_data_is_prepared_once_for_each_engine(orders: Orders, tmp_path: Path) -
     script = f"with open({str(count)!r}, 'a') as file: file.write('.')\nprint('downloading')\n"
     (orders.repository.root / "notes.txt").write_text(script)
     subprocess.run(["git", "commit", "-qam", "data"], cwd=orders.repository.root, check=True)
-    wishes = {"prepare_command": ["{python}", "notes.txt"]}
-    first = orders.write(orders.job(n=1), only_prepare=True, **wishes)
+    command = ["{python}", "notes.txt"]
+    first = orders.write(orders.job(n=1), only_prepare=True, prepare_command=command)
     cache = {"AUTORESEARCH_CACHE": str(tmp_path / "cache")}
     begin(first, **cache).wait(20)
     assert report(first) == Report()
     assert first.training.log.read_text() == "preparing data\ndownloading\n"
-    second = orders.write(orders.job(n=2), **wishes)
+    second = orders.write(orders.job(n=2), prepare_command=command)
     begin(second, **cache).wait(20)
     assert report(second).ended is not None
     assert count.read_text() == "."
