@@ -40,7 +40,7 @@ class ClusterSettings(msgspec.Struct, frozen=True):
         "what a training gets, as Slurm's --gres: gpu:1 or gpu:h100:1; none: processors only",
         flag="--slurm-gres")] = ""
     slurm_time: Annotated[int, about(
-        "minutes for Slurm's --time; 0: enough for one training, or a day for `slurm_allocation`",
+        "minutes for Slurm's --time; 0: enough for one training, or the partition's for `slurm_allocation`",
         flag="--slurm-time", unit="minutes", ge=0)] = 0
     slurm_options: Annotated[list[str], about(
         "further options of sbatch", risk="gives the options {} to sbatch")] = []

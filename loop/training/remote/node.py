@@ -44,8 +44,8 @@ from loop.training.remote.order import Node, Order, OrderFolder, Report
 
 GPUS = Path("/proc/driver/nvidia/gpus")
 """Where NVIDIA's driver describes each GPU."""
-STOP_S = 0.5
-"""How often it is looked whether the training is to end."""
+BEAT_S = 1.0
+"""How often it is looked whether the training is to end, and shown that this program lives."""
 LOCK_S = 0.2
 """How often it is tried again to get a lock."""
 
@@ -109,16 +109,23 @@ async def carry_out(folder: OrderFolder, *, leased: bool) -> None:
     if leased:
         loop.add_reader(0, stop.set)  # nothing is ever written to it
     _write(folder.node, Node(platform.node(), os.getpid(), name_of_place(platform.node(), os.environ)))
-    watching = asyncio.create_task(_watch(folder.stop, stop))
+    watching = asyncio.create_task(_watch(folder, stop))
     _write(folder.report, await _report(folder, stop))
     watching.cancel()
 
 
-async def _watch(file: Path, stop: asyncio.Event) -> None:
-    """Set `stop` once the file is there: with a batch queue the engine has no other way to tell."""
-    while not file.exists():  # noqa: ASYNC110 - a file on another machine's disk tells nobody
-        await asyncio.sleep(STOP_S)
-    stop.set()
+async def _watch(folder: OrderFolder, stop: asyncio.Event) -> None:
+    """Set `stop` once the file `stop` is there, or the folder is gone; until then, show that this lives.
+
+    An engine that only shares the folder has no other way to tell, and to know.
+    """
+    for beat in itertools.count():
+        if folder.stop.exists() or not folder.order.exists():
+            stop.set()
+            return
+        with contextlib.suppress(OSError):
+            folder.pulse.write_text(str(beat))
+        await asyncio.sleep(BEAT_S)
 
 
 async def _report(folder: OrderFolder, stop: asyncio.Event) -> Report:
@@ -253,7 +260,7 @@ async def _locked_in_turn(path: Path) -> AsyncIterator[None]:
     """The same for a lock that another process may hold for minutes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
-        while not _lock(file):
+        while not _lock(file):  # noqa: ASYNC110 - other processes tell nobody that they are done
             await asyncio.sleep(LOCK_S)
         yield
 
