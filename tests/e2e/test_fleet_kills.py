@@ -26,12 +26,23 @@ from tests.loop.training.ray.cluster import ray_cluster
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, "-m", "tests.e2e.fleet_engine")
-COUNTED = f"""\
-import os
-with open(os.environ['TRITON_CACHE_DIR'] + '-count', 'a') as file:
-    file.write(os.environ[{KEY!r}] + '\\n')
+ALONE = f"""\
+import fcntl, os, time
+base, key = os.environ['TRITON_CACHE_DIR'], os.environ[{KEY!r}]
+alone = open(base + '-' + key.split('-')[1], 'w')
+for _ in range(60):
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        break
+    except BlockingIOError:
+        time.sleep(0.1)
+else:
+    raise SystemExit('its experiment trains twice at once')
+with open(base + '-count', 'a') as file:
+    file.write(key + '\\n')
 """
-"""Notes each start beside a compiler's cache: a place that a trainer may write to and that stays."""
+"""Crashes where another training of the same experiment goes on: one that was lost ends within seconds. Notes
+each start. It is beside a compiler's cache, a place that a trainer may write to and that stays."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -41,7 +52,7 @@ class Fleet:
 
     def __init__(self, folder: Path, experiments: int, executor: str) -> None:
         self.folder, self.experiments, self.kind = folder, experiments, executor
-        self.root = make_repository(folder / "repo", COUNTED + TRAINER, "budget_s = 1.5\n")
+        self.root = make_repository(folder / "repo", ALONE + TRAINER, "budget_s = 1.5\n")
         self.paths = RunPaths(self.root, "t")
         self.kills: Counter[str] = Counter()
 
@@ -84,7 +95,7 @@ class Fleet:
             assert found == list(range(1, self.experiments + 1))
         lost = [event for event in records if isinstance(event, ev.TrainingLost)]
         starts = [key for file in nodes.rglob("triton-count") for key in file.read_text().split()]
-        assert len(starts) == len(set(starts)) <= self.experiments + len(lost)
+        assert len(set(starts)) <= self.experiments + len(lost)
         print(f"{dict(self.kills)}, {len(lost)} attempts lost, {len(starts)} starts, {self.experiments} rows")
 
     def left(self) -> list[psutil.Process]:

@@ -164,7 +164,6 @@ class SlurmExecutor:
         return f"#!/bin/sh\nexec '{python}' -P -m {module} '{folder}'\n"
 
     async def follow(self, job: Job) -> Ended | Lost:
-        folder = self._folder(job.key)
         async with self._locks[job.key]:
             ended: Ended | Lost | None = mirror.end_of(job)
             if ended is None:
@@ -222,6 +221,18 @@ class SlurmExecutor:
             await self._let_go(key)
         return len(keys)
 
+    async def _end_idle_workers(self) -> None:
+        """Give back the places where nothing trains."""
+        busy = set[str]()
+        for path in self._shared.glob("[!.]*/claim"):
+            with contextlib.suppress(OSError):
+                if not OrderFolder(path.parent).report.exists():
+                    busy.add(path.read_text())
+        with contextlib.suppress(OutOfReach):
+            jobs = await self._queue.jobs(fresh=True)
+            workers = {job.id for job in jobs if job.name == self._name("worker")}
+            await self._queue.cancel(*workers - busy)
+
     def processes(self) -> list[int]:
         found = []
         for key, lock in self._locks.items():
@@ -231,6 +242,7 @@ class SlurmExecutor:
         return found
 
     async def close(self) -> None:
+        await self._end_idle_workers()
         await self._here.close()
         self._repository.close()
 

@@ -77,12 +77,15 @@ class SlurmCluster:
         )
 
     def kill(self, name: str) -> None:
-        """End a daemon at once. A machine loses its trainings too, as if it had lost its power."""
+        """End the controller, or at once a machine with its trainings, as if it had lost its power."""
         process = self._running.pop(name)
         for pid in _below(_steps(name)) if name != "slurmctld" else []:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        process.kill()
+        if name == "slurmctld":
+            process.terminate()  # it writes down which jobs there are
+        else:
+            process.kill()
         process.wait()
 
     def machine_of(self, pid: int) -> str:

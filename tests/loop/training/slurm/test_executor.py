@@ -15,7 +15,7 @@ from loop.paths import RunPaths
 from loop.records.repository import Repository
 from loop.training.executor import Ended, Executor, Lost
 from loop.training.slurm.executor import SlurmExecutor
-from tests.loop.training.contract import LONG_S, Bench, ExecutorContract, processes, steps, trains
+from tests.loop.training.contract import LONG_S, Bench, ExecutorContract, processes, steps, trains, until
 from tests.loop.training.slurm.cluster import SlurmCluster, slurm_cluster
 
 pytestmark = pytest.mark.slow
@@ -46,6 +46,12 @@ async def bench(repository: Path, cluster: SlurmCluster) -> AsyncIterator[Bench]
     bench = Bench(repository, SlurmExecutor)
     yield bench
     await bench.close()
+
+
+async def numbers(executor: Executor) -> set[str]:
+    """The jobs that an executor has in the queue."""
+    assert isinstance(executor, SlurmExecutor)
+    return {job.id for job in await executor._queue.jobs(fresh=True)}
 
 
 async def test_the_place_is_the_machine_once_it_is_known(bench: Bench) -> None:
@@ -88,7 +94,7 @@ async def test_an_order_that_slurm_starts_twice_is_carried_out_once(
 ) -> None:
     executor, job = bench.executor(), bench.job(budget_s=6)
     following = await trains(executor, job)
-    [number] = cluster.ask("squeue", "-h", "-o", "%i").split()
+    [number] = await numbers(executor)
     script = cluster.ask("scontrol", "write", "batch_script", number, "-")
     cluster.submit(script)
     ended = await following
@@ -101,23 +107,25 @@ async def test_workers_keep_their_places(bench: Bench, cluster: SlurmCluster) ->
     jobs = [bench.job(n, seat=n - 1) for n in (1, 2)]
     for job in jobs:
         await executor.start(job)
-    first = set(cluster.ask("squeue", "-h", "-o", "%i").split())
+    first = await numbers(executor)
     assert len(first) == 2
     ended = await asyncio.gather(*(executor.follow(job) for job in jobs))
     assert [type(end) for end in ended] == [Ended, Ended]
     third = bench.job(3, budget_s=LONG_S)
     following = await trains(executor, third)
-    assert set(cluster.ask("squeue", "-h", "-o", "%i").split()) == first
+    assert await numbers(executor) == first
     await executor.stop(third)
     assert isinstance(await following, Lost)
     assert processes(third) == []
-    assert set(cluster.ask("squeue", "-h", "-o", "%i").split()) == first
+    assert await numbers(executor) == first
+    await executor.close()
+    await until(lambda: not set(cluster.ask("squeue", "-h", "-o", "%i").split()) & first)
 
 
 async def test_a_worker_that_is_cancelled_loses_its_training(bench: Bench, cluster: SlurmCluster) -> None:
     executor, job = bench.executor(slurm_allocation=True), bench.job(budget_s=LONG_S)
     following = await trains(executor, job)
-    cluster.ask("scancel", *cluster.ask("squeue", "-h", "-o", "%i").split())
+    cluster.ask("scancel", *await numbers(executor))
     assert isinstance(await asyncio.wait_for(following, 60), Lost)
     assert processes(job) == []
 
