@@ -20,7 +20,7 @@ class ClusterSettings(msgspec.Struct, frozen=True):
         "the Python on the cluster's machines that has autoresearch-tui; none: that of Ray's workers, with "
         "Slurm the engine's own", risk="runs `{}` on a cluster's machines")] = ""
     node_folder: Annotated[str, about(
-        "folder of the cluster's machines for slots and compiled code; none: in the user's cache folder",
+        "folder of the cluster's machines for slots and compiled code; none: in the user's state folder",
         risk="writes to {} on a cluster's machines")] = ""
     ray_address: Annotated[str, about(
         "HOST:PORT of the Ray cluster's head; auto: the cluster that this machine is a part of",

@@ -153,7 +153,7 @@ def test_a_hundred_kills_on_a_ray_cluster(tmp_path: Path, kills: int) -> None:
             if engine.poll() is not None:
                 engine = fleet.start()
         assert engine.wait(1200) == 0
-        fleet.check(tmp_path / "home/cache")
+        fleet.check(tmp_path / "home/state")
         until_gone(fleet.left)
         until_gone(lambda: below(os.getpid(), "ray::Worker"))
         until_gone(lambda: below(os.getpid(), "training/ray/helper.py"))

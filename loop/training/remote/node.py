@@ -147,7 +147,9 @@ async def _begin(order: Order, folder: OrderFolder, stop: asyncio.Event) -> Repo
     """Make the executor for an order and use it."""
     cores = int(os.environ.get("SLURM_CPUS_ON_NODE") or len(os.sched_getaffinity(0)))
     os.environ["OMP_NUM_THREADS"] = str(max(1, cores // order.share))  # a cluster's workers say 1
-    root = Path(order.root) if order.root else Path(platformdirs.user_cache_dir("autoresearch-tui")) / "nodes"
+    # Not in the cache folder: trainers may read that, and orders hold what the judge keeps from them.
+    state = Path(platformdirs.user_state_dir("autoresearch-tui"))
+    root = Path(order.root) if order.root else state / "nodes"
     paths = RunPaths(root.expanduser() / platform.node() / order.run, "node")
     paths.folder.mkdir(parents=True, mode=0o700, exist_ok=True)
     with _locked(paths.folder / "repository.lock"):

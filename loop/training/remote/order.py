@@ -75,7 +75,7 @@ class Order(Struct, frozen=True):
     share: int = 1
     """How many trainings share that machine's memory and cores."""
     root: str = ""
-    """Folder on that machine for what trainings have in common; empty: in the user's cache folder."""
+    """Folder on that machine for what trainings have in common; empty: in the user's state folder."""
 
 
 class Node(Struct, frozen=True):

@@ -114,6 +114,7 @@ async def test_a_killed_worker_is_a_lost_attempt_and_leaves_no_process(bench: Be
     assert steps(again) == [f"step 0000{i}" for i in range(4)]
 
 
+@pytest.mark.slow
 async def test_a_training_goes_on_while_its_helper_is_killed(bench: Bench) -> None:
     executor, job = bench.executor(), bench.job(budget_s=6)
     following = await trains(executor, job)

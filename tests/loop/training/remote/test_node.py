@@ -61,7 +61,21 @@ def test_an_order_is_carried_out_once(orders: Orders) -> None:
     assert not folder.report.exists()  # somebody has claimed it
 
 
-@pytest.mark.parametrize("way", ["closed", "file", "signal"])
+def test_a_trainer_reads_nothing_of_its_order_or_of_another_one(orders: Orders, tmp_path: Path) -> None:
+    other = orders.write(orders.job(n=2))
+    other.reference.write_bytes(b"claims")
+    here = orders.folder / orders.job(n=1).key
+    code = "for path in PATHS:\n    try:\n        print('READ', open(path, 'rb').read())\n"
+    code += "    except PermissionError:\n        print('closed')\n"
+    paths = [str(other.reference), *(str(here / name) for name in ("reference.npy", "order.json", "objects"))]
+    folder = orders.write(orders.job(n=1, code=f"PATHS = {paths}\n{code}"))
+    folder.reference.write_bytes(b"claims")
+    state = {"XDG_STATE_HOME": str(tmp_path), "AUTORESEARCH_CACHE": str(tmp_path / "cache")}
+    begin(folder, **state).wait(20)
+    assert folder.training.log.read_text().splitlines()[:4] == ["closed"] * 4
+
+
+@pytest.mark.parametrize("way", ["closed", "file"])
 def test_a_training_is_stopped_with_all_its_processes(orders: Orders, way: str) -> None:
     job = orders.job(code=FORKING, budget_s=LONG_S)
     folder = orders.write(job)
@@ -71,10 +85,8 @@ def test_a_training_is_stopped_with_all_its_processes(orders: Orders, way: str) 
     if way == "closed":
         assert program.stdin
         program.stdin.close()
-    elif way == "file":
-        folder.stop.touch()
     else:
-        program.terminate()
+        folder.stop.touch()
     assert program.wait(20) == 0
     assert processes(job) == []
     lost = report(folder).lost
