@@ -23,6 +23,8 @@ from loop.config import Settings
 from loop.errors import BranchMoved, describe
 from loop.experiment import format_row
 from loop.judging import verdict
+from loop.judging.needed import needed
+from loop.judging.short import short_reason
 from loop.paths import RunPaths
 from loop.proposing.candidates import Candidates
 from loop.proposing.conversation import Conversations
@@ -247,6 +249,7 @@ class Engine:
                 budget_s=self.settings.budget_s,
                 seat=step.seat,
                 why=step.why,
+                needed=needed(self.state, e, self.rules.judging),
             )
         )
         return True
@@ -300,6 +303,7 @@ class Engine:
                 stderr=judged.stderr,
                 trainings=judged.trainings,
                 incumbent=self.state.incumbent_commit if self.state.incumbent else "",
+                short=short_reason(self.state, e, judged),
                 copies=lines.count(row),  # one more of them after a kill means that ours was written
             )
         )

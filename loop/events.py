@@ -199,6 +199,8 @@ class TrainingStarted(Event, frozen=True):
     """Number of the seat that it takes, counted from 0."""
     why: str = ""
     """Why the experiment trains again; empty for its first training."""
+    needed: str = ""
+    """What it must measure to be kept, in words, as things stood when it started."""
 
 
 class TrainingLost(Event, frozen=True):
@@ -235,6 +237,8 @@ class TrainingFinished(Event, frozen=True):
     """Why this number cannot be kept, a sentence each; `loop.judging.trust` finds them."""
     data: str = ""
     """Name of the data that the judge measured on."""
+    about: str = ""
+    """The data in words, e.g. `sympy, vocabulary 4,096, context 256`."""
     used_seconds: float = 0.0
     """From the trainer's start to its exit, on the clock that its budget counts: the wall's, or the CPU time
     of all its processes. 0 where no judge measured."""
@@ -265,6 +269,8 @@ class Judged(Event, frozen=True):
     """How many trainings of the candidate `value` is the mean of."""
     incumbent: str = ""
     """The incumbent commit this was judged against; empty for the baseline."""
+    short: str = ""
+    """`reason` in at most a few words, for a narrow column."""
     copies: int = 0
     """How many lines equal to its row results.tsv held before; a restarted engine needs this number."""
 

@@ -140,6 +140,11 @@ class Experiment(Struct, omit_defaults=True):
         return self.verdict.evidence if self.verdict else ""
 
     @property
+    def short(self) -> str:
+        """Why the verdict is what it is, in a few words; empty without one, and once a human changed it."""
+        return self.verdict.short if self.verdict and not self.by_hand else ""
+
+    @property
     def row(self) -> str:
         """Its line of results.tsv."""
         return format_row(self.commit, self.value, self.memory_gb, self.phase, self.description)

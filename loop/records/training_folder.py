@@ -171,6 +171,8 @@ class Judged(msgspec.Struct, frozen=True):
     """The metric on the hidden text, which no agent is told."""
     data: str = ""
     """Name of the data that it was measured on, made from its content."""
+    about: str = ""
+    """The data in words, e.g. `sympy, vocabulary 4,096, context 256`."""
     refused: str = ""
     """Why the number is not believed, in a sentence; empty when it is."""
     failed: str = ""

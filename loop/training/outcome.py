@@ -22,6 +22,9 @@ FENCED = "the sandbox leaves training its own files, the data to read, and no ne
 KNOWN_ERRORS = ("OutOfMemoryError", "UnpicklingError", "BackendCompilerFailed")
 """Exceptions of torch and pickle whose names an agent may be told, besides Python's own."""
 
+ABOUT = 100
+"""Characters of the judge's words about the data that are kept."""
+
 
 def finished(
     job: Job,
@@ -88,6 +91,7 @@ def _with_judged(found: ev.TrainingFinished, job: Job, exit: Exit) -> ev.Trainin
         verified=True,
         hidden=judged.hidden_bpb,
         data=judged.data,
+        about=text.clean(judged.about)[:ABOUT],
         probes=judged.probes,
         used_seconds=exit.cpu_seconds if on_cpu else exit.trainer_seconds,
     )

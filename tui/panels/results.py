@@ -35,7 +35,9 @@ Look = tuple[Any, ...]
 """Everything that a row shows."""
 UNMADE = Item(Content(""))
 """Stands for a row that was not in view yet."""
-WIDTH_BEFORE_DESCRIPTION = 72
+WHY = 15
+"""Characters of the column that says why; the engine's short reasons are no longer."""
+WIDTH_BEFORE_DESCRIPTION = 88
 """Characters that the cells before the description take at most, with a few to spare."""
 
 
@@ -146,24 +148,24 @@ class Results(Lines):
 
 def _look(e: Experiment, best: bool) -> Look:
     figures = (e.value, e.delta, e.stderr, len(e.values), e.memory_gb)
-    return (e.phase, e.commit, *figures, e.description, e.reason, best)
+    return (e.phase, e.commit, why(e), *figures, e.description, e.reason, best)
 
 
 def _columns(width: int) -> tuple[str, ...]:
     if width < 60:
-        return ("n", "value", "status", "description")
+        return ("n", "value", "status", "why", "description")
     if width < 84:
-        return ("n", "commit", "value", "delta", "status", "description")
-    if width < 100:
-        return ("n", "commit", "value", "delta", "memory", "status", "description")
-    return ("n", "commit", "value", "delta", "evidence", "memory", "status", "description")
+        return ("n", "value", "delta", "status", "why", "description")
+    if width < 110:
+        return ("n", "commit", "value", "delta", "status", "why", "description")
+    return ("n", "commit", "value", "delta", "evidence", "memory", "status", "why", "description")
 
 
 def row(e: Experiment, best: bool, columns: tuple[str, ...]) -> Content:
     """An experiment as one line; `best` marks the incumbent."""
     symbol, style = SYMBOLS[e.phase]
     delta = "$keep" if e.phase == "keep" else "$neutral"
-    why = f"  ({safe(e.reason)})" if e.phase in ("crash", "rejected") and e.reason else ""
+    reason = f"  ({safe(e.reason)})" if e.phase in ("crash", "rejected") and e.reason else ""
     cells: dict[str, Content] = {
         "n": Content.styled(f"{e.n:>4} " if e.n > 0 else "   · ", "bold" if best else "$neutral"),
         "commit": Content.styled(f"{safe(e.commit)[:7]:7} ", "$neutral"),
@@ -172,9 +174,21 @@ def row(e: Experiment, best: bool, columns: tuple[str, ...]) -> Content:
         "evidence": Content.styled(f"{evidence(e):>10} ", "$neutral"),
         "memory": Content.styled(f"{e.memory_gb:>5.1f} GB " if e.memory_gb else " " * 9, "$neutral"),
         "status": Content.styled(f"{symbol} {e.phase:9} ", style),
-        "description": Content.assemble(("★ " if best else "", "$keep"), title(e), (why, "$neutral")),
+        "why": Content.styled(f"{why(e)[:WHY]:{WHY}} ", style if e.judged else "$measure"),
+        "description": Content.assemble(("★ " if best else "", "$keep"), title(e), (reason, "$neutral")),
     }
     return Content("").join(cells[name] for name in columns)
+
+
+def why(e: Experiment) -> str:
+    """Why the experiment is where it is, in at most `WHY` characters."""
+    if e.judged:
+        return "changed by you" if e.by_hand else safe(e.short)
+    if e.phase == "waiting":
+        return "a or r decides"
+    if e.phase in ("training", "judging") and len(e.trainings) > 1:
+        return f"training {len(e.trainings)}"
+    return ""
 
 
 def evidence(e: Experiment) -> str:
@@ -193,6 +207,7 @@ HEADINGS = {
     "evidence": "  evidence ",
     "memory": "  memory ",
     "status": "  status    ",
+    "why": f"{'why':{WHY}} ",
     "description": "description",
 }
 

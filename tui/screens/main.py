@@ -21,6 +21,7 @@ from loop.state import Experiment
 from tui.actions import ACTIONS, Action, bindings
 from tui.link import Link
 from tui.panels.diff import Diff
+from tui.panels.flow import Flow
 from tui.panels.plot import Plot
 from tui.panels.results import Results, ResultsPanel
 from tui.panels.status import Status
@@ -39,6 +40,8 @@ Part = Literal["status", "training", "results", "diff", "reference", "permission
 
 ROWS = {"top": ("agent", "diff"), "bottom": ("results", "plot")}
 """Which panels stand side by side."""
+TALL = 36
+"""Lines of a screen from which there is room for the row with the steps of the loop."""
 FRAME_S = 0.2
 """Seconds between two frames: more often would fill a slow line, less often would look stuck."""
 QUIET_S = 1.0
@@ -74,6 +77,7 @@ class MainScreen(RunScreen):
 
     def compose(self) -> ComposeResult:
         yield Status(id="status")
+        yield Flow(id="flow")
         yield TabBar(id="tabbar")
         with Horizontal(id="top"):
             yield Transcript(id="agent")
@@ -134,6 +138,7 @@ class MainScreen(RunScreen):
             self.move_child(training, after=bottom)
         else:
             self.move_child(training, before=bottom)
+        self.query_one(Flow).display = not self.single and self.size.height >= TALL
         tabs = self.query_one(TabBar)
         tabs.display = self.single
         tabs.show_active(self._active)
@@ -196,6 +201,7 @@ class MainScreen(RunScreen):
             self.transcript.show_permission(state)
         if "status" in dirty:
             self.query_one(Status).show_state(state, self.link.trouble, now)
+            self.query_one(Flow).show_state(state)
             self._refresh_keys()
         if "training" in dirty:
             self.query_one(TrainingStrip).show_state(state, now)

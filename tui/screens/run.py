@@ -118,7 +118,7 @@ class RunScreen(Screen[None]):
         self.app.theme = names[(index + 1) % len(names)]
 
     def action_help(self) -> None:
-        self.app.push_screen(Help())
+        self.app.push_screen(Help(self.link.state))
 
     # --- the diff ---
 
