@@ -19,6 +19,8 @@ from tests.loop.trainings import training
 def run_with(*baseline: float) -> tuple[RunState, Experiment]:
     """A baseline with these values, and a candidate that has not trained yet."""
     own = [training(i, "c1", v, n=1) for i, v in enumerate(baseline, 1)]
+    for i, t in enumerate(own):
+        t.started_at = float(i)
     first = Experiment(1, "c0", "keep", "c1", trainings=own, value=sum(baseline) / len(baseline))
     candidate = Experiment(2, "c1", "queued", "c2")
     return RunState(base="c1", experiments=[first, candidate], incumbent=1, baseline=first.value), candidate
@@ -33,6 +35,7 @@ def test_the_bound_is_that_of_the_verdict(noise: float, off: float) -> None:
     if abs(off) < 6e-5:  # the bound is rounded to four digits
         return
     e.trainings, e.phase = [training(1, "c2", bound + off, n=2)], "judging"
+    e.trainings[0].started_at = 10.0
     found = judge(state, e, Rules())
     kept = not isinstance(found, Rerun) and found.status == "keep"
     asks_incumbent = isinstance(found, Rerun) and found.n == 1 and "drifted" in found.reason
