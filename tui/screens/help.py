@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 
 from loop.state import RunState
-from tui.actions import ACTIONS, EVERYWHERE, IN_EXPERIMENT, key_name
+from tui.actions import EVERY_ACTION, EVERYWHERE, key_name
 from tui.lines import Item, Lines
 from tui.panels.flow import STEPS, fixed
 from tui.text import SYMBOLS
@@ -20,6 +20,7 @@ HEADINGS = {
     "Past": "Past experiments",
     "Look": "The screen",
     "Experiment": "In an experiment",
+    "Comparison": "In a comparison",
 }
 COLOURS = (
     ("agent", "the agent"),
@@ -75,7 +76,7 @@ def items(fixed: str = "") -> list[Item]:
     found += [Content("")]
     for group, heading in HEADINGS.items():
         found += [_heading(heading)]
-        found += [_line(key_name(a.key), a.help) for a in (*ACTIONS, *IN_EXPERIMENT) if a.group == group]
+        found += [_line(key_name(a.key), a.help) for a in EVERY_ACTION if a.group == group]
         found += [Content("")]
     found += [_heading("In every panel"), *(_line(keys, text) for keys, text in EVERYWHERE), Content("")]
     found += [_heading("Colours")]

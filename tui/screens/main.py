@@ -29,6 +29,7 @@ from tui.panels.tabs import PANELS, TabBar
 from tui.panels.training import TrainingStrip
 from tui.panels.transcript import Transcript
 from tui.screens.ask import Ask
+from tui.screens.compare import CompareScreen
 from tui.screens.experiment import ExperimentScreen
 from tui.screens.log import LogScreen
 from tui.screens.run import RunScreen
@@ -256,6 +257,18 @@ class MainScreen(RunScreen):
             self._dirty.add("training")
 
     # --- keys: past experiments ---
+
+    def action_mark(self) -> None:
+        self.results.mark()
+
+    def action_compare(self) -> None:
+        """Compare what is marked; with fewer than two marks, this experiment with the incumbent."""
+        state, marks = self.link.state, sorted(self.results.marks)
+        if len(marks) < 2:
+            chosen = marks or [n for n in [self.results.selected] if n]
+            marks = sorted({*chosen, *([state.incumbent] if state.incumbent else [])})
+        if marks:
+            self.app.push_screen(CompareScreen(self.link, self.settings, self.remember, marks))
 
     def action_open(self, n: int | None = None) -> None:
         n = n or self.results.selected
