@@ -102,6 +102,7 @@ ACTIONS = (
         _any,
     ),
     Action("y", "copy", "Copy", "copy the commit (through the terminal)", "Past", False, _any),
+    Action("w", "runs", "Runs", "all runs on this machine: what they do, and go to one", "Look"),
     Action("tab", "app.focus_next", "Next panel", "next panel", "Look"),
     Action("1", "panel('agent')", "Agent", "the agent's transcript", "Look"),
     Action("2", "panel('diff')", "Diff", "candidate against incumbent", "Look"),

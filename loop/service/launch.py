@@ -25,6 +25,7 @@ from loop.engine import Engine
 from loop.errors import BranchMoved, UsageError, describe
 from loop.paths import RunPaths
 from loop.records.repository import Repository, branch_of
+from loop.service import runs
 from loop.service.attach import START_PATIENCE_S, EngineInfo, engine_runs, info, lock
 from loop.service.notify import Notifier
 from loop.service.server import Server
@@ -185,6 +186,7 @@ async def _run(
     server = Server(paths.socket())
     store.listen(server.publish)
     store.listen(say)
+    store.listen(runs.Overviews(paths, store.state).take)
     store.listen(lambda record: notifier.tell(record.event, store.state))
     executor = LocalExecutor(settings, paths, repository)
     engine = Engine(settings, paths, repository, store, agent, executor, stop_at_limit=headless)

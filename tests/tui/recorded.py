@@ -211,7 +211,7 @@ class Recorded:
         return other_rows.experiments(self.rows)
 
     async def close(self) -> None:
-        pass
+        self.lose()
 
 
 def training() -> Recorded:

@@ -147,6 +147,11 @@ class Results(Lines):
     def on_lines_moved(self) -> None:
         self._pinned = None if self.cursor == 0 else self._under_cursor
 
+    def forget(self) -> None:
+        """Another run is shown from now on: marks and rows of other runs were this one's."""
+        self.marks.clear()
+        self.others, self._pinned = [], None
+
     def mark(self) -> None:
         """Mark the experiment under the cursor, or take its mark away, and go to the next row."""
         if (n := self.selected) is not None:

@@ -16,10 +16,11 @@ from textual.theme import Theme
 from textual.widgets import Footer
 
 from loop import events as ev
-from loop.client import ConnectionLost, Refused
+from loop.client import ConnectionLost, Refused, Runs
 from loop.state import Experiment
 from tui.actions import ACTIONS, Action, bindings
 from tui.link import Link
+from tui.others import LOOK_S, Others
 from tui.panels.diff import Diff
 from tui.panels.flow import Flow
 from tui.panels.plot import Plot
@@ -33,6 +34,7 @@ from tui.screens.compare import CompareScreen
 from tui.screens.experiment import ExperimentScreen
 from tui.screens.log import LogScreen
 from tui.screens.run import RunScreen
+from tui.screens.runs import RunsScreen
 from tui.settings import Settings
 
 Part = Literal["status", "training", "results", "diff", "reference", "permission"]
@@ -56,9 +58,18 @@ class MainScreen(RunScreen):
     actions: ClassVar[tuple[Action, ...]] = ACTIONS
 
     def __init__(
-        self, link: Link, settings: Settings, remember: Callable[[], None], now: Callable[[], float]
+        self,
+        link: Link,
+        settings: Settings,
+        remember: Callable[[], None],
+        now: Callable[[], float],
+        runs: Runs | None,
     ) -> None:
         super().__init__(link, settings, remember)
+        self._runs = runs
+        self._others: Others | None = None
+        self._shown = ("", "")
+        """Repository and tag of the run that is on the screen."""
         self._now = now
         self._active = "agent"
         """The panel that is shown when there is room for one."""
@@ -106,6 +117,9 @@ class MainScreen(RunScreen):
         self.lay_out()
         self.app.theme_changed_signal.subscribe(self, self._recolor)
         self.set_interval(FRAME_S, self.flush)
+        if self._runs is not None:
+            self._others = Others(self._runs, self.link, self.app)
+            self.set_interval(LOOK_S, self._others.look)
 
     def on_resize(self) -> None:
         self._dirty |= {"status", "training", "results"}
@@ -154,9 +168,12 @@ class MainScreen(RunScreen):
     # --- what the link receives ---
 
     def attached(self) -> None:
+        if self._shown != (shown := (self.link.state.repository, self.link.state.tag)):
+            self._shown, self._reference, self.picked = shown, 0, None
+            self.results.forget()
         self.transcript.reset(self.link.state.live.transcript)
         self._dirty |= {"status", "training", "results", "diff", "reference", "permission"}
-        self.run_worker(self._fetch_others(), exclusive=True, group="others")
+        self.run_worker(self._fetch_others(), exclusive=True, group="other-runs")
         self.flush()
 
     def detached(self) -> None:
@@ -336,3 +353,9 @@ class MainScreen(RunScreen):
 
     def action_log(self) -> None:
         self.app.push_screen(LogScreen(self.link))
+
+    def action_runs(self) -> None:
+        if self._others is None:
+            self.link.toast("a recording is shown: there is no list of runs here", "warning")
+        else:
+            self.app.push_screen(RunsScreen(self._others.runs, self.link.state), self._others.show)
