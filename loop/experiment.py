@@ -176,6 +176,20 @@ def worth_keeping(
     return [model for model in saved if model in stay or not experiments[model[0] - 1].judged]
 
 
+def lineage(experiments: list[Experiment], commit: str) -> list[Experiment]:
+    """The keeps from the unchanged code to the one with this commit, the oldest first.
+
+    The parent of an experiment is the commit that it changes, so the way back follows the parents.
+    """
+    keeps = {e.commit: e for e in experiments if e.phase == "keep"}
+    found: list[Experiment] = []
+    at = keeps.get(commit)
+    while at is not None and at not in found:
+        found.append(at)
+        at = keeps.get(at.parent)
+    return found[::-1]
+
+
 def format_row(commit: str, value: float | None, memory_gb: float, status: str, description: str) -> str:
     """A line of results.tsv without its newline. A crash's value is 0.000000; tabs and newlines become
     spaces."""

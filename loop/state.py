@@ -16,6 +16,7 @@ from loop import events as ev
 from loop.experiment import Experiment as Experiment
 from loop.experiment import ExperimentPhase, Model, worth_keeping
 from loop.experiment import Training as Training
+from loop.experiment import lineage as lineage
 from loop.live import LiveView as LiveView
 from loop.live import SeatView as SeatView
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from textual.content import Content
 
-from loop.state import Experiment, RunState
+from loop.state import Experiment, RunState, lineage
 from tui.text import SYMBOLS, metric, plural, safe, signed, title
 
 
@@ -18,28 +18,20 @@ class Link(NamedTuple):
     """The judged experiments that changed it and were not kept."""
 
 
-def lineage(state: RunState) -> list[Link]:
-    """The keeps from the unchanged code to the incumbent, and what else was tried on each.
-
-    An experiment's parent is the commit that it changes, so the way back follows the parents.
-    """
-    by_commit = {e.commit: e for e in state.experiments if e.phase == "keep"}
-    chain: list[Experiment] = []
-    at = by_commit.get(state.incumbent_commit)
-    while at is not None and at not in chain:
-        chain.append(at)
-        at = by_commit.get(at.parent)
+def links(state: RunState) -> list[Link]:
+    """The keeps from the unchanged code to the incumbent, and what else was tried on each."""
+    chain = lineage(state.experiments, state.incumbent_commit)
     on = {e.commit: list[Experiment]() for e in chain}
     for e in state.experiments:
         if e.judged and e not in chain and e.parent in on:
             on[e.parent].append(e)
-    return [Link(e, on[e.commit]) for e in reversed(chain)]
+    return [Link(e, on[e.commit]) for e in chain]
 
 
 def graph(state: RunState) -> list[Content]:
     """The lineage, a line or two for each keep, the unchanged code first."""
     found: list[Content] = []
-    for number, (e, tried) in enumerate(lineage(state)):
+    for number, (e, tried) in enumerate(links(state)):
         if number:
             gained = f"{signed(e.delta)}   {safe(e.short)}".rstrip()
             found.append(Content.assemble(("│  ", "$neutral"), (gained, "$keep")))

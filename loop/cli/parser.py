@@ -11,7 +11,8 @@ from loop.cli import actions, cockpit
 from loop.cli.flags import Parser, add_settings
 
 OF_A_RUN = (
-    "attach", "status", "pause", "resume", "stop", "logs", "serve", "report", "noise", "model", "sample",
+    "attach", "status", "pause", "resume", "stop", "logs", "serve", "report", "finish", "noise", "model",
+    "sample",
 )  # fmt: skip
 """Commands about a run that exists: --tag names it."""
 
@@ -104,7 +105,7 @@ def _add_cockpits(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _add_reports(commands: argparse._SubParsersAction[Parser]) -> None:
-    """The commands `report` and `noise`."""
+    """The commands `report`, `finish` and `noise`."""
     report = _command(
         commands, "report", actions.write_report, "write a page about the run: plot, keeps, diffs, caveats"
     )
@@ -112,6 +113,10 @@ def _add_reports(commands: argparse._SubParsersAction[Parser]) -> None:
     for kind in ("json", "csv"):
         text = f"print every experiment as {kind.upper()} instead"
         report.add_argument(f"--{kind}", dest="table", action="store_const", const=kind, help=text)
+    text = "take the result home: a clean branch, a pull request's text, a patch, the model"
+    finish = _command(commands, "finish", actions.finish, text)
+    finish.add_argument("--out", type=Path, metavar="DIR", help="where (default: .autoresearch/TAG/finish)")
+    finish.add_argument("--branch", metavar="NAME", help="name of the new branch (default: TAG-keeps)")
     noise = _command(
         commands, "noise", actions.measure_noise, "how much the number moves here when nothing changes"
     )

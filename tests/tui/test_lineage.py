@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loop import events as ev
 from tests.tui.recorded import Script, commit
-from tui.lineage import graph, lineage
+from tui.lineage import graph, links
 
 
 def run() -> Script:
@@ -27,7 +27,7 @@ def run() -> Script:
 
 
 def test_the_chain_follows_the_parents_and_counts_what_was_tried() -> None:
-    chain = lineage(run().state)
+    chain = links(run().state)
     assert [link.keep.n for link in chain] == [1, 3, 5]
     assert [[e.n for e in link.tried] for link in chain] == [[2], [4], []]
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "replay": cockpit.replay,
     "serve": cockpit.serve,
     "report": actions.write_report,
+    "finish": actions.finish,
     "noise": actions.measure_noise,
     "model export DIR": actions.export_model,
     "sample TEXT": actions.sample_model,
