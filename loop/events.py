@@ -141,8 +141,12 @@ class CandidateCommitted(Event, frozen=True):
     removed: int = 0
     usage: Usage = Usage()
     author: Literal["agent", "human", "engine"] = "agent"
+    heard: list[int] = []
+    """Ids of the waiting messages (`RunState.steering`) that the agent had heard when it proposed this."""
     steered: int = 0
-    """How many of the human's waiting messages the agent had seen when it made this proposal."""
+    """How many of them, the oldest, in journals of 0.1.0, which have no ids."""
+    agent: str = ""
+    """Name of the agent that proposed it, where several take turns."""
     findings: list[str] = []
     """What the audit of the change found, a sentence each."""
     refused: str = ""
@@ -264,7 +268,7 @@ class Judged(Event, frozen=True):
     trainings: int = 1
     """How many trainings of the candidate `value` is the mean of."""
     incumbent: str = ""
-    """The incumbent commit this was judged against; empty for the baseline."""
+    """The commit this was judged against: the incumbent when its training began; empty for the baseline."""
     copies: int = 0
     """How many lines equal to its row results.tsv held before; a restarted engine needs this number."""
 
@@ -503,6 +507,8 @@ class StopTraining(Command, frozen=True):
 
     reason: str = "stopped by hand"
     n: int | None = None
+    training: int | None = None
+    """Number of the training within the experiment; None: all that run."""
 
 
 class StopEngine(Command, frozen=True):
