@@ -68,6 +68,7 @@ class Engine:
         self.rules = agenda.Rules(
             judging=settings.rules,
             ahead=settings.ahead,
+            proposers=settings.proposers,
             repairs=settings.fix_attempts,
             stop_at_limit=stop_at_limit,
         )

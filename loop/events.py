@@ -104,6 +104,10 @@ class EngineStarted(Event, frozen=True):
     limits: Limits = Limits()
     keep_models: int = 3
     """How many models are kept besides the incumbent's."""
+    seats: int = 1
+    """How many trainings may run at once."""
+    gpu: str = ""
+    """Name of the GPUs that they run on; empty where there are none."""
 
 
 class EngineStopped(Event, frozen=True):
