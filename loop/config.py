@@ -10,7 +10,7 @@ import math
 import re
 import shutil
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
@@ -21,6 +21,8 @@ from loop.events import Limits
 from loop.judging.rules import Rules
 from loop.records import foreign_files
 from loop.records.repository import Repository
+from loop.setting import FINITE, Setting
+from loop.setting import about as _about
 
 CONFIG = "autoresearch.toml"
 METRIC_MOST = 80
@@ -42,32 +44,11 @@ JUDGE, ANSWERS = "nanogpt/judge.py", "nanogpt/answers.py"
 """This project's own judge, and the program that answers it."""
 
 
-FINITE = sys.float_info.max
-"""As an upper bound it refuses infinity and nothing else."""
+AUTO = 0
+"""Value of a setting whose number follows from the machine; `auto` in the file and on the command line."""
+NUMBER_OR_AUTO = ("workers", "proposers")
 API_AGENTS = ("auto", "search", "claude", "gpt")
 """Agents that have nothing but our toolbox. All others are CLI agents, which run commands of their own."""
-
-
-def _about(
-    description: str,
-    *,
-    flag: str = "",
-    title: str | None = None,
-    unit: str = "",
-    risk: str = "",
-    harmless: Callable[[Any], bool] | None = None,
-    **bounds: Any,
-) -> msgspec.Meta:
-    """What is known of a setting beside its type and default; --help and error messages are made from it.
-
-    `flag` is its name on the command line, empty if it has none there. `title` is its name in an error
-    message; without one that is the flag. `risk` says what a stranger's repository could do with it, with
-    `{}` for the value, if there is a risk; values that are `harmless` count all the same. `bounds` are
-    numbers for msgspec's gt, ge and le.
-    """
-    extra = {"flag": flag, "unit": unit, "risk": risk, "harmless": harmless}
-    meta: msgspec.Meta = msgspec.Meta(description=description, title=title, extra=extra, **bounds)
-    return meta
 
 
 def _bounds_the_disk(gb: float) -> bool:
@@ -80,6 +61,14 @@ def _has_a_fence(sandbox: str) -> bool:
 
 def _has_our_toolbox_only(agent: str) -> bool:
     return agent in API_AGENTS
+
+
+def _have_our_toolbox_only(agents: list[str]) -> bool:
+    return all(map(_has_our_toolbox_only, agents))
+
+
+def _is_auto(number: int) -> bool:
+    return number == AUTO
 
 
 def _is_judged_by_where_it_leads(program: str) -> bool:
@@ -164,6 +153,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_turns: Annotated[int, _about("turns that an agent may take for one proposal")] = 40
     proposal_s: Annotated[float, _about(
         "seconds for one proposal, not counting the wait for a provider that is down")] = 1200.0
+    workers: Annotated[int, _about(
+        "trainings at once, each on its own seat (docs/fleet.md); auto: one for each GPU", flag="--workers",
+        title="--workers (auto: 0)", ge=0, le=256, risk="trains on {} seats at once (0: on every GPU)")] = 1
+    workers_per_gpu: Annotated[int, _about(
+        "trainings at once that share a GPU; their numbers are only comparable with each other", ge=1, le=16,
+        risk="lets {} trainings share a GPU")] = 1
+    proposers: Annotated[int, _about(
+        "conversations with agents at once; auto: what the seats need", flag="--proposers",
+        title="--proposers (auto: 0)", ge=0, le=64, risk="lets {} agents work at once",
+        harmless=_is_auto)] = 0
+    agents: Annotated[list[str], _about(
+        "agents that take turns, such as claude,gpt,search; none: `agent` alone", flag="--agents",
+        unit="names", risk="starts the agents {}", harmless=_have_our_toolbox_only)] = []
     ahead: Annotated[int, _about(
         "candidates prepared beyond the one in training; with `approve`, how many may wait for you",
         ge=1, le=20)] = 1
@@ -220,50 +222,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [word.replace(PYTHON, sys.executable) for word in words]
 
 
-class Setting(msgspec.Struct, frozen=True):
-    """One field of `Settings` as the struct describes it."""
-
-    name: str
-    type: Any
-    """int, float, bool, str, list[str] or a Literal; that None may be set, too, is left out."""
-    default: Any
-    meta: msgspec.Meta
-
-    @property
-    def flag(self) -> str:
-        """Its name on the command line; empty when it can only be set in autoresearch.toml."""
-        return str((self.meta.extra or {})["flag"])
-
-    @property
-    def unit(self) -> str:
-        """What its number counts, such as `seconds`; empty for a plain number."""
-        return str((self.meta.extra or {})["unit"])
-
-    @property
-    def risk(self) -> str:
-        """What a stranger's repository could do with it; empty when nothing bad."""
-        return str((self.meta.extra or {})["risk"])
-
-    def is_harmless(self, value: object) -> bool:
-        """Whether a stranger's repository may set it to this value."""
-        harmless = (self.meta.extra or {})["harmless"]
-        return not self.risk or value == self.default or bool(harmless and harmless(value))
-
-    def requirement(self, value: object) -> str:
-        """The sentence that refuses a value and says which ones are allowed."""
-        name, least, most = self.meta.title or self.flag or f"`{self.name}`", self.meta.ge, self.meta.le
-        if get_origin(self.type) is Literal:
-            *choices, last = get_args(self.type)
-            return f"{name} {value!r} must be {', '.join(choices)} or {last}"
-        if self.meta.gt is not None:
-            return f"{name} must be more than {self.meta.gt} {self.unit}".rstrip()
-        return (
-            f"{name} must be {least} or more"
-            if most in (None, FINITE)
-            else f"{name} must be {least} to {most}"
-        )
-
-
 def described() -> dict[str, Setting]:
     """Every field of `Settings` by its name."""
     found = {}
@@ -306,8 +264,9 @@ def load(
 
 def _convert(values: Mapping[str, Any]) -> Settings:
     """The settings with these values. Raises `UsageError`."""
+    numbers = {name: AUTO for name in NUMBER_OR_AUTO if values.get(name) == "auto"}
     try:
-        settings = msgspec.convert(values, Settings, strict=False)
+        settings = msgspec.convert({**values, **numbers}, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise UsageError(_sentence(str(error), values)) from error
     if settings.base_url and not _is_address(settings.base_url):
@@ -349,7 +308,9 @@ def _fill(repository: Repository, commit: str, settings: Settings, trusted: Coll
     if is_there and not judge and not settings.train_command:
         judge, answers = [PYTHON, JUDGE], [PYTHON, ANSWERS]
     mild = foreign_files.is_mild_program(
-        repository.root, settings.program, has_commands=settings.agent not in API_AGENTS
+        repository.root,
+        settings.program,
+        has_commands=not _have_our_toolbox_only(settings.agents or [settings.agent]),
     )
     return msgspec.structs.replace(
         settings,

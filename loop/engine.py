@@ -23,6 +23,7 @@ from loop.config import Settings
 from loop.errors import BranchMoved, describe
 from loop.experiment import format_row
 from loop.judging import verdict
+from loop.judging.history import reference
 from loop.judging.needed import needed
 from loop.judging.short import short_reason
 from loop.paths import RunPaths
@@ -69,12 +70,15 @@ class Engine:
         self.rules = agenda.Rules(
             judging=settings.rules,
             ahead=settings.ahead,
+            proposers=settings.proposers,
             repairs=settings.fix_attempts,
             stop_at_limit=stop_at_limit,
         )
         self._writer = Writer(repository)
         self._candidates = Candidates(settings, repository, self._writer, store)
-        conversations = Conversations(agent, settings, paths, repository, self._candidates, store)
+        conversations = Conversations(
+            agent, settings, paths, repository, self._candidates, store, self._at_once
+        )
         self.archive, self.permissions = conversations.archive, conversations.permissions
         self.proposer = Proposer(conversations, self._candidates, store, self._out_of_money)
         self.trainings = Trainings(executor, store.show, stop_early=settings.stop_doomed)
@@ -129,6 +133,10 @@ class Engine:
 
     def _next(self) -> list[agenda.Step]:
         return agenda.agenda(self.state, self.rules, self.executor.capacity(), time.time())
+
+    def _at_once(self) -> int:
+        """How many conversations with agents may go on at once."""
+        return agenda.at_once(self.state, self.rules, self.executor.capacity())
 
     def _begin(self, step: agenda.Step) -> None:
         task = asyncio.create_task(self._retry_on_disk_error(step))
@@ -302,7 +310,7 @@ class Engine:
                 evidence=judged.evidence,
                 stderr=judged.stderr,
                 trainings=judged.trainings,
-                incumbent=self.state.incumbent_commit if self.state.incumbent else "",
+                incumbent=reference(self.state, e).commit if self.state.incumbent else "",
                 short=short_reason(self.state, e, judged),
                 copies=lines.count(row),  # one more of them after a kill means that ours was written
             )

@@ -104,6 +104,10 @@ class EngineStarted(Event, frozen=True):
     limits: Limits = Limits()
     keep_models: int = 3
     """How many models are kept besides the incumbent's."""
+    seats: int = 1
+    """How many trainings may run at once."""
+    gpu: str = ""
+    """Name of the GPUs that they run on; empty where there are none."""
 
 
 class EngineStopped(Event, frozen=True):
@@ -141,8 +145,12 @@ class CandidateCommitted(Event, frozen=True):
     removed: int = 0
     usage: Usage = Usage()
     author: Literal["agent", "human", "engine"] = "agent"
+    heard: list[int] = []
+    """Ids of the waiting messages (`RunState.steering`) that the agent had heard when it proposed this."""
     steered: int = 0
-    """How many of the human's waiting messages the agent had seen when it made this proposal."""
+    """How many of them, the oldest, in journals of 0.1.0, which have no ids."""
+    agent: str = ""
+    """Name of the agent that proposed it, where several take turns."""
     findings: list[str] = []
     """What the audit of the change found, a sentence each."""
     refused: str = ""
@@ -268,7 +276,7 @@ class Judged(Event, frozen=True):
     trainings: int = 1
     """How many trainings of the candidate `value` is the mean of."""
     incumbent: str = ""
-    """The incumbent commit this was judged against; empty for the baseline."""
+    """The commit this was judged against: the incumbent when its training began; empty for the baseline."""
     short: str = ""
     """`reason` in at most a few words, for a narrow column."""
     copies: int = 0
@@ -509,6 +517,8 @@ class StopTraining(Command, frozen=True):
 
     reason: str = "stopped by hand"
     n: int | None = None
+    training: int | None = None
+    """Number of the training within the experiment; None: all that run."""
 
 
 class StopEngine(Command, frozen=True):

@@ -94,6 +94,12 @@ class Experiment(Struct, omit_defaults=True):
     approved: bool = False
     queued_seq: int = 0
     """Number of the record that put it in the queue: what was approved first trains first."""
+    proposed_at: float | None = None
+    """When its first candidate was committed: `started_at` to here is how long its agent thought."""
+    agent: str = ""
+    """Name of the agent that proposed it, where several take turns."""
+    moved: int = 0
+    """How many versions had trained when it was merged onto a newer incumbent, or proposed anew for one."""
     no_repair: bool = False
     """It crashed, and its agent has nothing more to try: the crash is final."""
     logged: bool = False
@@ -101,10 +107,38 @@ class Experiment(Struct, omit_defaults=True):
     usage: ev.Usage = ev.Usage()
     """What its proposal has cost, with all attempts and repairs."""
 
+    def committed(self, event: ev.CandidateCommitted, seq: int, t: float) -> None:
+        """Take in its new candidate, which is record number `seq` and was made at the time `t`."""
+        if event.author == "engine" and self.phase == "judging":
+            self.moved = self.versions  # it has trained, and is merged onto a newer incumbent
+        self.commit, self.parent, self.author = event.commit, event.parent, event.author
+        self.description, self.hypothesis = event.description, event.hypothesis
+        self.queued_seq = self.queued_seq if self.phase == "queued" else seq  # a merged one keeps its place
+        self.added, self.removed, self.phase = event.added, event.removed, "queued"
+        self.findings, self.combines = event.findings, event.combines
+        self.agent = event.agent or self.agent
+        self.proposed_at = self.proposed_at or t
+        self.usage += event.usage
+
+    def row_changes(self) -> None:
+        """Remember the row that results.tsv has now: another one is to replace it."""
+        self.replaced = self.row if self.logged else self.replaced
+        self.logged = False
+
     @property
     def judged(self) -> bool:
         """It has a verdict, and so a row in results.tsv."""
         return self.phase in ("keep", "discard", "crash")
+
+    @property
+    def seeds(self) -> set[int]:
+        """The seeds at which its commit has trained, or trains now."""
+        return {t.seed for t in self.trainings if t.commit == self.commit}
+
+    @property
+    def versions(self) -> int:
+        """How many versions of it have trained."""
+        return len({t.commit for t in self.trainings})
 
     @property
     def last_training(self) -> Training | None:

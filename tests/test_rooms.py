@@ -20,7 +20,8 @@ DOORS = {"loop.client", "loop.events", "loop.state"}
 """All that the cockpit may know of the engine."""
 
 FLOORS = (
-    ("loop.training.programs", "loop.errors", "loop.text", "loop.merge", "loop.events"),
+    ("loop.training.programs", "loop.setting"),
+    ("loop.errors", "loop.text", "loop.merge", "loop.events"),
     ("loop.processes", "loop.live", "loop.experiment", "loop.paths"),
     ("loop.state",),
     ("loop.judging",),

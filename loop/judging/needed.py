@@ -48,8 +48,9 @@ def _bound(state: RunState, e: Experiment, rules: Rules, wanted: tuple[Action, .
     """The worst value at which rule `confirmed` takes one of the wanted actions; None where no value does."""
     assert state.incumbent is not None
     noise = noise_of(state)
-    scale, clock = scale_of(state, noise), Clock(state, state.experiment(state.incumbent))
-    history, lines = history_of(state, noise, clock), e.added - e.removed
+    incumbent = state.experiment(state.incumbent)
+    scale, clock = scale_of(state, noise), Clock(state, incumbent)
+    history, lines = history_of(state, incumbent, noise, clock), e.added - e.removed
     parts = parts_of(state, e, scale, history.kinds)
     measured = trainings_of(e, scale, clock)
     price, best = decision.price_of(lines, rules), scale.of(state.best or 0.0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from loop.judging.history import reference
 from loop.judging.verdict import Verdict
 from loop.state import Experiment, RunState, Training
 
@@ -71,8 +72,7 @@ def _failure(reason: str) -> str:
 
 def _fewer_steps(state: RunState, e: Experiment) -> str:
     """`12% fewer steps` where the candidate was slower than the incumbent; empty where it was not."""
-    assert state.incumbent is not None, "a difference is one to an incumbent"
-    ours, theirs = _steps(e.last_training), _steps(state.experiment(state.incumbent).last_training)
+    ours, theirs = _steps(e.last_training), _steps(reference(state, e).last_training)
     if not ours or not theirs or ours > (1 - FEWER) * theirs:
         return ""
     return f"{min(0.99, 1 - ours / theirs):.0%} fewer steps"

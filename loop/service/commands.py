@@ -72,7 +72,8 @@ def _experiment(engine: Engine, n: int) -> Experiment:
 def _stop_training(engine: Engine, command: ev.StopTraining) -> str:
     first = engine.state.training
     n = command.n if command.n is not None else first.n if first else None
-    if n is None or not engine.trainings.stop(n, command.reason or "stopped by hand"):
+    why = command.reason or "stopped by hand"
+    if n is None or not engine.trainings.stop(n, why, command.training):
         raise Refused("no training to stop")
     return f"stopping the training of experiment {n}"
 

@@ -209,6 +209,8 @@ async def _run(
             approval=settings.approve,
             limits=settings.limits,
             keep_models=settings.keep_models,
+            seats=executor.capacity(),
+            gpu=", ".join(dict.fromkeys(m.gpu for m in executor.describe() if m.gpu)),
         )
     )
     await server.open(engine)

@@ -8,6 +8,7 @@ fence of their own and see neither training data nor answers. docs/verdicts.md t
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from loop.config import Settings
@@ -29,12 +30,14 @@ def judge(
     variables: dict[str, str],
     read: list[str],
     reference: Path | None,
+    narrow: Callable[[Fence], Fence] = lambda fence: fence,
 ) -> Judge | None:
     """Who measures the model in `folder`; None where the repository has no judge.
 
     `frozen` holds the candidate's files, in which no trainer can write. `scratch` are the private folders of
     claimant and witness, which this makes anew. `variables` are those that every process of this training
     has. `read` is what an interpreter needs besides the usual. `reference` holds the incumbent's claims.
+    `narrow` takes what belongs to other seats out of a fence.
     """
     if not settings.judge_command:
         return None
@@ -46,7 +49,7 @@ def judge(
         cwd=str(frozen),
         answers=[*settings.command(settings.answers_command), str(folder.model)],
         answerers=[
-            _answerer(settings, support, private, frozen, folder.model, variables, read)
+            _answerer(settings, support, private, frozen, folder.model, variables, read, narrow)
             for private in scratch
         ],
         model=str(folder.model),
@@ -63,6 +66,7 @@ def _answerer(
     model: Path,
     variables: dict[str, str],
     read: list[str],
+    narrow: Callable[[Fence], Fence],
 ) -> Answerer:
     """A process that may read the candidate's files and the model, and write to a folder of its own."""
     around, remove = Fence(), list[str]()
@@ -83,4 +87,4 @@ def _answerer(
             held_out=settings.held_out,
             cache=fence.data_folders(os.environ, settings.data)[0],
         )
-    return Answerer(fence.environment(os.environ, variables), around, remove)
+    return Answerer(fence.environment(os.environ, variables), narrow(around), remove)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import platform
 import signal
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -14,6 +15,7 @@ from typing import ParamSpec, TypeVar
 import psutil
 from msgspec import Struct
 
+from loop import events as ev
 from loop.config import Settings
 from loop.paths import RunPaths
 from loop.records.repository import Repository
@@ -21,10 +23,9 @@ from loop.records.training_folder import Fence, Spec
 from loop.training import compile_cache, evaluation, fence, prepare, slot, supervisor
 from loop.training.executor import Ended, Job, Lost, Machine, Show
 from loop.training.programs import leftovers
+from loop.training.seats import MEMORY_SHARE, Seat, capacity, share, warning
 from loop.training.supervisor import KEY, Standby, Supervisor
 
-MEMORY_SHARE = 0.9
-"""Share of the machine's memory that all trainings together may use, where the settings name no limit."""
 FREE_SEAT_S = 0.1
 """How often a seat is looked for to prepare data in, while all are taken."""
 
@@ -47,7 +48,9 @@ class _UnderWay(Struct):
 class _Seat:
     """One place to train."""
 
-    def __init__(self, paths: RunPaths, number: int) -> None:
+    def __init__(self, paths: RunPaths, number: int, share: Seat) -> None:
+        self.share = share
+        """What of this machine belongs to it."""
         self.slot = slot.Slot(paths.slot(number))
         self.frozen = slot.Slot(paths.frozen(number))
         """The same files once more, out of the trainer's reach: the saved model is loaded with them."""
@@ -66,23 +69,33 @@ class _Seat:
 class LocalExecutor:
     """Runs trainings in `.autoresearch/<tag>/slots/<seat>` on this machine."""
 
-    def __init__(self, settings: Settings, paths: RunPaths, repository: Repository, seats: int = 1) -> None:
-        """Raises `UsageError` when the settings require a fence that this machine does not have."""
+    def __init__(
+        self, settings: Settings, paths: RunPaths, repository: Repository, seats: int | None = None
+    ) -> None:
+        """`seats` is how many trainings may run at once; None: as the settings say.
+
+        Raises `UsageError` when the settings require a fence or seats that this machine does not have.
+        """
         self._settings, self._paths = settings, paths
         # It is read in other threads, so it needs file handles of its own.
         self._repository = Repository.discover(repository.root)
-        self._capacity = seats
-        self._seats = {number: _Seat(paths, number) for number in range(seats)}
+        self._capacity = seats or capacity(settings, os.environ)
+        self._seats = {number: self._new_seat(number) for number in range(self._capacity)}
         self._support = fence.choose(settings.sandbox)
         self._uv = prepare.uv_environment(settings.train_command, paths.folder / "venv")
         self._data = fence.data_folders(os.environ, settings.data)
+        self._reading = asyncio.Lock()
+        """Held while a thread reads from the repository, which only one may do at a time."""
+        self._compiling: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """By commit: held while its compile cache is filled. Another seat with this commit waits for it."""
         self._preparing = asyncio.Lock()
         self._prepared = False
         self._under_way: dict[str, _UnderWay] = {}
 
     def describe(self) -> Sequence[Machine]:
         strength = "off" if self._support is None else str(self._support)
-        return [Machine(platform.node(), self._capacity, fence=strength)]
+        names = dict.fromkeys(seat.share.gpu.name for seat in self._seats.values() if seat.share.gpu)
+        return [Machine(platform.node(), self._capacity, ", ".join(filter(None, names)), strength)]
 
     def capacity(self) -> int:
         return self._capacity
@@ -94,10 +107,12 @@ class LocalExecutor:
         async with self._preparing:
             if commands and not self._prepared:
                 async with self._free_seat() as seat:
-                    await _in_thread(seat.slot.export, self._repository, commit)
+                    await self._export(seat.slot, commit)
                     variables = {**self._uv, KEY: f"{self._paths.identity}-prepare"}
                     for words in commands:
                         await prepare.run(words, seat.slot.folder, show, variables)
+            if not self._prepared and (crowded := warning(self._capacity)):
+                show(ev.Notice("warning", crowded))
             self._prepared = True
 
     @contextlib.asynccontextmanager
@@ -120,13 +135,16 @@ class LocalExecutor:
                 self._under_way[job.key] = _UnderWay(await self._start_or_find(seat, job), before)
             if seat.standby is None and self._under_way[job.key].supervisor:
                 with contextlib.suppress(OSError):  # a training without the next one's supervisor is as good
-                    seat.standby = Standby(seat.lock)
+                    seat.standby = Standby(seat.lock, seat.share.settle)
 
     def _seat(self, job: Job) -> _Seat:
         """The training's seat. An earlier engine may have had more of them than this one."""
         if job.seat not in self._seats:
-            self._seats[job.seat] = _Seat(self._paths, job.seat)
+            self._seats[job.seat] = self._new_seat(job.seat)
         return self._seats[job.seat]
+
+    def _new_seat(self, number: int) -> _Seat:
+        return _Seat(self._paths, number, share(number, self._capacity, os.environ))
 
     async def _inventory(self) -> dict[str, slot.Signature]:
         """How the training data looks, where the fence does not keep trainings from changing it."""
@@ -140,25 +158,34 @@ class LocalExecutor:
         if living or not _interrupted(job):
             return living
         await _in_thread(supervisor.end_orphans, job.folder)
-        await _in_thread(seat.slot.export, self._repository, job.commit)
+        await self._export(seat.slot, job.commit)
         await self._compile(seat, job)
         if self._settings.judge_command:
-            await _in_thread(seat.frozen.export, self._repository, job.commit)
+            await self._export(seat.frozen, job.commit)
         spec = await _in_thread(self._spec, seat, job)
         standby, seat.standby = seat.standby, None
         if standby:
             with contextlib.suppress(BrokenPipeError):  # it has been killed: a new one will do
                 return standby.start(job.folder, spec)
-        return Standby(seat.lock).start(job.folder, spec)
+        return Standby(seat.lock, seat.share.settle).start(job.folder, spec)
+
+    async def _export(self, to: slot.Slot, commit: str) -> None:
+        """Give a slot the files of the commit. Raises OSError."""
+        async with self._reading:
+            await _in_thread(to.export, self._repository, commit)
 
     async def _compile(self, seat: _Seat, job: Job) -> None:
         """Fill the commit's compile cache by a dry run in the seat, where that is wanted and not done yet."""
-        needed = compile_cache.needs_dry_run(self._settings, self._paths, job.commit)
-        if self._support is None or not needed or job.folder.has_trained(job.commit):
+        if self._support is None or job.folder.has_trained(job.commit):
             return
-        spec = await _in_thread(self._spec, seat, job)
-        await compile_cache.dry_run(self._paths, job.commit, spec, self._data[0], seat.scratch, seat.lock)
-        await _in_thread(seat.slot.export, self._repository, job.commit)
+        async with self._compiling[job.commit]:
+            if not compile_cache.needs_dry_run(self._settings, self._paths, job.commit):
+                return
+            spec = await _in_thread(self._spec, seat, job)
+            await compile_cache.dry_run(
+                self._paths, job.commit, spec, self._data[0], seat.scratch, seat.lock, self._capacity
+            )
+        await self._export(seat.slot, job.commit)
 
     async def follow(self, job: Job) -> Ended | Lost:
         training = self._under_way[job.key]
@@ -179,7 +206,8 @@ class LocalExecutor:
             await _in_thread(supervisor.end_orphans, job.folder)
             return Lost(found.reason if found else "its supervisor was killed", changed_data)
         in_slot = self._seat(job).slot
-        changed = await _in_thread(in_slot.changed, self._repository, job.commit, job.editable)
+        async with self._reading:
+            changed = await _in_thread(in_slot.changed, self._repository, job.commit, job.editable)
         return Ended(found, [*changed, changed_data] if changed_data else changed, changed_data)
 
     async def stop(self, job: Job) -> None:
@@ -232,7 +260,8 @@ class LocalExecutor:
                 folder=job.folder,
                 frozen=seat.frozen.folder,
                 scratch=seat.answerers,
-                variables={KEY: job.key, **prepare.uv_offline(self._uv)},
+                variables={KEY: job.key, **prepare.uv_offline(self._uv), **seat.share.variables()},
+                narrow=seat.share.narrowed,
                 read=list(self._uv.values()),
                 reference=job.reference,
             ),
@@ -246,6 +275,7 @@ class LocalExecutor:
             "AUTORESEARCH_MODEL_FILE": str(job.folder.model),
             KEY: job.key,
             **prepare.uv_offline(self._uv),
+            **seat.share.variables(),
         }
         if self._support is not None:
             variables |= fence.make_fresh_folders(
@@ -263,7 +293,7 @@ class LocalExecutor:
     def _fence(self, seat: _Seat, job: Job) -> Fence:
         settings = self._settings
         write: list[Path] = [seat.slot.folder, seat.scratch, self._cache(seat), job.folder.out]
-        return fence.build(
+        built = fence.build(
             self._support,
             os.environ,
             command=settings.command(settings.train_command),
@@ -277,6 +307,7 @@ class LocalExecutor:
             # A trainer that measures itself, such as karpathy/autoresearch's, has to read held-out text.
             cache=self._data[0] if settings.judge_command else None,
         )
+        return seat.share.narrowed(built)
 
 
 def _interrupted(job: Job) -> bool:

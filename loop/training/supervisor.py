@@ -51,8 +51,11 @@ class Standby:
     It waits on a pipe from the engine. When the engine dies, the pipe closes and the process ends.
     """
 
-    def __init__(self, lock: Path) -> None:
-        """`lock` is the lock file of the seat where it will train. Raises OSError."""
+    def __init__(self, lock: Path, settle: Callable[[int], None] = lambda pid: None) -> None:
+        """`lock` is the lock file of the seat where it will train; `settle` is called with its process id.
+
+        Raises OSError.
+        """
         self._held = lock.open("ab")
         orders, pipe = os.pipe()
         self._pipe = open(pipe, "wb", buffering=0)  # noqa: SIM115 - it stays open until `start` or `dismiss`
@@ -72,6 +75,7 @@ class Standby:
             raise
         finally:
             os.close(orders)
+        settle(self._process.pid)
 
     def start(self, files: TrainingFolder, spec: Spec) -> Supervisor:
         """Let it train; from here on it outlives the engine. What has trained already is only judged.

@@ -90,13 +90,16 @@ class Trainings:
         )
         return Result(finished, ended.changed_data)
 
-    def stop(self, n: int, reason: str) -> bool:
-        """Stop the trainings of experiment `n`: they finish with the outcome `stopped` and this reason.
+    def stop(self, n: int, reason: str, training: int | None = None) -> bool:
+        """Stop training number `training` of experiment `n`, or all of them that run: they finish with the
+        outcome `stopped` and this reason.
 
         Returns False when there is none to stop.
         """
-        found = [t.stop("stopped", reason) for (number, _), t in self._under_way.items() if number == n]
-        return any(found)
+        found = self._under_way.items()
+        wanted = [t for (of, number), t in found if of == n and training in (None, number)]
+        stopped = [t.stop("stopped", reason) for t in wanted]
+        return any(stopped)
 
     async def _watch(
         self, training: _UnderWay, follower: Follower, incumbent: list[ev.CurvePoint]

@@ -57,7 +57,7 @@ def test_the_incumbents_trainings_are_in_order_of_time_and_failed_ones_are_count
     )  # fmt: skip
     s.experiment(1).trainings.append(training(3, "c1", None, started_at=4))
     noise, clock = noise_of(s), Clock(s, s.experiment(1))
-    found = history_of(s, noise, clock)
+    found = history_of(s, s.experiment(1), noise, clock)
     assert (found.count, found.theirs, found.failed, found.tried) == (1, 2, 1, 4)
     assert [c.at for c in found.candidates] == [2]
     scale = scale_of(s, noise)
@@ -68,7 +68,7 @@ def test_a_kept_candidate_starts_below_its_lucky_number() -> None:
     kept = experiment(2, 2, 0.9965, phase="keep", verdict=judged(2, -0.004))
     s = state(experiment(1, 0, 1.0, 1.001, phase="keep"), kept, incumbent=2)
     noise = noise_of(s)
-    found = history_of(s, noise, Clock(s, kept))
+    found = history_of(s, kept, noise, Clock(s, kept))
     measured = scale_of(s, noise).of(0.9965)
     assert measured - 1 < found.start.value < measured
     assert found.start.variance < 1
@@ -81,7 +81,7 @@ def test_a_verdict_by_hand_on_what_was_never_compared_is_taken_as_it_is() -> Non
     ):
         s = state(experiment(1, 0, 1.0, 1.001, phase="keep"), by_hand, incumbent=2)
         noise = noise_of(s)
-        start = history_of(s, noise, Clock(s, by_hand)).start
+        start = history_of(s, by_hand, noise, Clock(s, by_hand)).start
         assert start.value == pytest.approx(scale_of(s, noise).of(by_hand.value or 1.0))
         assert start.variance == 1
 

@@ -46,7 +46,7 @@ async def test_a_client_gets_the_state_of_now_and_then_what_happens(bench: tuple
     engine.store.record(ev.Steered("after"))
     engine.store.show(ev.Notice("info", "live"))
     assert await take(client, 2) == [ev.Steered("after"), ev.Notice("info", "live")]
-    assert client.state.steering == ["before", "after"]
+    assert [m.text for m in client.state.steering] == ["before", "after"]
     await client.close()
 
 
