@@ -66,6 +66,8 @@ class Limits(Struct, frozen=True):
     """Dollars that the proposals of the run have cost."""
     max_crashes: int | None = 10
     """Crashes one after another."""
+    until: str = ""
+    """The goal: a comparison of the metric such as `val_bpb < 1.2`; empty for none."""
 
 
 # --- durable events -----------------------------------------------------------------------------------------
@@ -320,6 +322,12 @@ class Steered(Event, frozen=True):
     text: str
 
 
+class TakenBack(Event, frozen=True):
+    """A human took back the message with this id, which had waited for the agent."""
+
+    id: int
+
+
 class ModeSet(Event, frozen=True):
     """A human switched approval mode on or off: whether candidates wait for approval."""
 
@@ -451,7 +459,7 @@ DurableEvent = (
     RunCreated | EngineStarted | EngineStopping | EngineStopped | ExperimentStarted | CandidateCommitted
     | Spent | ApprovalRequested | Approved | Rejected | RepairGivenUp | TrainingStarted | TrainingLost
     | TrainingFinished | Judged | Logged | RerunAsked | Overridden | Paused | Resumed | Steered
-    | ModeSet | LimitsSet
+    | TakenBack | ModeSet | LimitsSet
 )  # fmt: skip
 LiveEvent = (
     Preparing | AgentDelta | CandidateEdited | PermissionAsked | PermissionAnswered | PhaseChanged
@@ -541,9 +549,15 @@ class SetMode(Command, frozen=True):
 
 
 class SetLimits(Command, frozen=True):
-    """Set other limits."""
+    """Set other limits: a line of text such as `experiments 100, until val_bpb < 1.2`."""
 
-    limits: Limits
+    text: str
+
+
+class TakeBack(Command, frozen=True):
+    """Take back a message that waits for the agent."""
+
+    id: int
 
 
 class Override(Command, frozen=True):
@@ -571,8 +585,8 @@ class GetOthers(Command, frozen=True):
 
 
 AnyCommand = (
-    Pause | Resume | Approve | Reject | Edit | Permit | StopTraining | StopEngine | Steer | SetMode
-    | SetLimits | Override | RunAgain | GetExperiment | GetOthers
+    Pause | Resume | Approve | Reject | Edit | Permit | StopTraining | StopEngine | Steer | TakeBack
+    | SetMode | SetLimits | Override | RunAgain | GetExperiment | GetOthers
 )  # fmt: skip
 
 

@@ -210,6 +210,18 @@ def worth_keeping(
     return [model for model in saved if model in stay or not experiments[model[0] - 1].judged]
 
 
+def per_hour(experiments: list[Experiment], now: float) -> float | None:
+    """Experiments an hour over the last ten that were judged or rejected; None before the second one.
+
+    When none has ended for half an hour, the wait since then counts too.
+    """
+    ends = [e.finished_at for e in experiments[-30:] if e.finished_at is not None][-11:]
+    if len(ends) < 2 or ends[-1] <= ends[0]:
+        return None
+    last = max(now, ends[-1]) if now - ends[-1] > 1800 else ends[-1]
+    return (len(ends) - 1) * 3600 / (last - ends[0])
+
+
 def lineage(experiments: list[Experiment], commit: str) -> list[Experiment]:
     """The keeps from the unchanged code to the one with this commit, the oldest first.
 

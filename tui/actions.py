@@ -83,6 +83,24 @@ ACTIONS = (
     Action(
         "i", "steer", "Steer", "write to the agent: it reads it at its next step", "Run", True, _connected
     ),
+    Action(
+        "I",
+        "messages",
+        "Messages",
+        "messages that wait for the agent: take one back",
+        "Run",
+        False,
+        _connected,
+    ),
+    Action(
+        "L",
+        "limits",
+        "Limits",
+        "when the run ends by itself: experiments, hours, cost, a goal",
+        "Run",
+        False,
+        _connected,
+    ),
     Action("A", "mode", "Approval", "every candidate waits for you, or none does", "Run", False, _connected),
     Action("Q", "stop_engine", "Stop engine", "stop the engine (asks)", "Run", False, _connected),
     Action("enter", "open", "Open", "open the experiment under the cursor", "Past", True, _any),

@@ -33,6 +33,7 @@ from tui.screens.ask import Ask
 from tui.screens.compare import CompareScreen
 from tui.screens.experiment import ExperimentScreen
 from tui.screens.log import LogScreen
+from tui.screens.messages import MessagesScreen
 from tui.screens.run import RunScreen
 from tui.screens.runs import RunsScreen
 from tui.settings import Settings
@@ -231,7 +232,7 @@ class MainScreen(RunScreen):
         if "reference" in dirty:
             self._load_reference()
         above = self.app.screen
-        if isinstance(above, ExperimentScreen | LogScreen) and above.is_mounted:
+        if isinstance(above, ExperimentScreen | LogScreen | MessagesScreen) and above.is_mounted:
             above.show()
 
     def _refresh_keys(self) -> None:

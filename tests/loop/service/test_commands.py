@@ -39,7 +39,8 @@ def last(bench: Bench) -> ev.AnyEvent:
         (ev.Reject("  ", 2), "experiment 2 rejected", ev.Rejected(2, "no reason given")),
         (ev.Steer(" wider "), "the agent reads it at its next proposal", ev.Steered("wider")),
         (ev.SetMode(False), "candidates train without approval", ev.ModeSet(False)),
-        (ev.SetLimits(ev.Limits(max_hours=1)), "limits set", ev.LimitsSet(ev.Limits(max_hours=1))),
+        (ev.SetLimits("hours 1"), "limits set", ev.LimitsSet(ev.Limits(None, 1, None, None))),
+        (ev.SetLimits(""), "no limits from now on", ev.LimitsSet(ev.Limits(max_crashes=None))),
         (ev.RunAgain(1), "experiment 1 trains once more after the training under way", ev.RerunAsked(1)),
         (ev.StopEngine(), "stopping after this training", ev.EngineStopping("stopped by hand")),
     ],
@@ -81,11 +82,11 @@ async def test_a_human_edits_a_candidate_and_it_is_theirs(bench: Bench) -> None:
 
 
 async def test_a_reached_limit_is_not_resumed_before_it_is_raised(bench: Bench) -> None:
-    await obey(bench.engine, ev.SetLimits(ev.Limits(max_experiments=1)))
+    await obey(bench.engine, ev.SetLimits("experiments 1"))
     await obey(bench.engine, ev.Pause())
-    with pytest.raises(Refused, match="limit reached: 1 experiments; start again with a higher limit"):
+    with pytest.raises(Refused, match="limit reached: 1 experiments; L sets other limits"):
         await obey(bench.engine, ev.Resume())
-    await obey(bench.engine, ev.SetLimits(ev.Limits(max_experiments=9)))
+    await obey(bench.engine, ev.SetLimits("experiments 9"))
     assert await obey(bench.engine, ev.Resume()) == "going on"
 
 
@@ -113,3 +114,19 @@ async def test_rows_of_other_tools_are_told_apart_from_our_own(bench: Bench, rep
         f"commit\tval_bpb\tmemory_gb\tstatus\tdescription\n{theirs}\n{own}\n"
     )
     assert others(bench.engine) == [theirs]
+
+
+async def test_a_message_is_taken_back_once(bench: Bench) -> None:
+    await obey(bench.engine, ev.Steer("wider"))
+    id = bench.engine.state.steering[-1].id
+    assert "taken back" in await obey(bench.engine, ev.TakeBack(id))
+    assert all(message.id != id for message in bench.engine.state.steering)
+    with pytest.raises(Refused, match="does not wait any more"):
+        await obey(bench.engine, ev.TakeBack(id))
+
+
+async def test_limits_that_are_none_are_refused_with_a_sentence(bench: Bench) -> None:
+    before = bench.engine.state.limits
+    with pytest.raises(Refused, match="hours 'many' must be a number above 0"):
+        await obey(bench.engine, ev.SetLimits("hours many"))
+    assert bench.engine.state.limits == before
