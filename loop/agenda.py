@@ -208,7 +208,7 @@ def _free_seats(state: RunState, rules: Rules, ended: list[_Ended], seats: int) 
     and nothing at all before enough of the trainings under way have ended.
     """
     taken = {started.seat for started in state.under_way}
-    free = [seat for seat in range(seats) if seat not in taken][:0]
+    free = [seat for seat in range(seats) if seat not in taken][: max(0, seats - len(taken))]
     chosen, first = set[tuple[int, int]](), set[int]()
     for wish in _wishes(state, rules, ended, seats):
         if not free:

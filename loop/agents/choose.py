@@ -66,8 +66,8 @@ def model(name: str, settings: Settings, environ: Mapping[str, str]) -> str:
 def make_agent(settings: Settings, environ: Mapping[str, str]) -> Agent:
     """The agent for these settings, or several that take turns.
 
-    Raises `UsageError` when one cannot work here. `--model` is for an agent that works alone: of several, each
-    has its own.
+    Raises `UsageError` when one cannot work here. `--model` is for an agent that works alone: several have
+    their own.
     """
     if not settings.agents:
         return _make_one(settings, environ)

@@ -27,7 +27,7 @@ def run(thinking_s: float, training_s: float, count: int = 5) -> RunState:
     ("seats", "thinking_s", "wanted"), [(1, 900, 1), (8, 60, 3), (8, 5, 1), (8, 600, 8), (256, 60, 16)]
 )
 def test_conversations_are_as_many_as_the_seats_need(seats: int, thinking_s: float, wanted: int) -> None:
-    """Of 8 seats at 60 s of thinking and 330 s of training 4% idle with two conversations, none with three."""
+    """With 60 s of thinking and 330 s of training 8 seats never wait for three conversations."""
     assert staffing.proposers(run(thinking_s, 330.0), seats) == wanted
 
 
