@@ -13,9 +13,11 @@ from loop.judging.history import (
     Clock,
     belief_of,
     history_of,
+    is_stale,
     kinds_of,
     noise_of,
     parts_of,
+    reference,
     scale_of,
     trainings_of,
 )
@@ -103,3 +105,27 @@ def test_a_drift_between_an_incumbents_trainings_is_not_taken_for_noise() -> Non
     steady = state(experiment(1, 0, 1.0, 1.001, phase="keep", verdict=judged(1, None)))
     drifted = state(experiment(1, 0, 1.0, 1.001, 0.99, 0.991, phase="keep", verdict=judged(1, None)))
     assert noise_of(drifted).deviation == pytest.approx(noise_of(steady).deviation, rel=0.3)
+
+
+def test_trainings_that_ran_at_the_same_time_are_of_one_round() -> None:
+    """Three seats: no drift of the machine lies between trainings that began together."""
+    baseline = experiment(1, 0, phase="keep")
+    baseline.trainings = [
+        training(number, "c1", 1.0, started_at=start, seat=seat)
+        for number, (start, seat) in enumerate([(0, 0), (1, 1), (2, 2), (300, 1), (301, 0), (599, 1)], 1)
+    ]
+    clock = Clock(state(baseline), baseline)
+    assert [clock.at(t.started_at) for t in baseline.trainings] == [0, 0, 0, 1, 1, 2]
+    assert clock.at(700) == 3
+
+
+def test_a_stale_experiment_is_compared_with_its_own_parent() -> None:
+    """Experiment 3 changes the baseline; meanwhile 2 was kept, which is far better."""
+    kept = experiment(2, 2, 0.9, phase="keep", verdict=judged(2, -0.1))
+    late = experiment(3, 3, 1.001, phase="judging")
+    s = state(experiment(1, 0, 1.0, 1.001, phase="keep"), kept, late, incumbent=2)
+    assert (is_stale(s, late), reference(s, late).n) == (True, 1)
+    fresh = Experiment(4, "c2", "judging", "c4")
+    assert (is_stale(s, fresh), reference(s, fresh).n) == (False, 2)
+    lost = Experiment(5, "nowhere", "judging", "c5")
+    assert reference(s, lost).n == 2
