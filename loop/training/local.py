@@ -74,7 +74,8 @@ class LocalExecutor:
         self._capacity = seats
         self._seats = {number: _Seat(paths, number) for number in range(seats)}
         self._support = fence.choose(settings.sandbox)
-        self._uv = prepare.uv_environment(settings.train_command, paths.folder / "venv")
+        self._command = prepare.train_command(settings, paths)
+        self._uv = prepare.uv_environment(settings.train_command, paths.venv)
         self._data = fence.data_folders(os.environ, settings.data)
         self._preparing = asyncio.Lock()
         self._prepared = False
@@ -88,16 +89,12 @@ class LocalExecutor:
         return self._capacity
 
     async def prepare(self, commit: str, show: Show) -> None:
-        command = self._settings.command(self._settings.prepare_command)
-        commands = [["uv", "sync"]] if self._uv else []
-        commands += [command] if command else []
         async with self._preparing:
-            if commands and not self._prepared:
+            if not self._prepared and prepare.is_needed(self._settings):
                 async with self._free_seat() as seat:
                     await _in_thread(seat.slot.export, self._repository, commit)
-                    variables = {**self._uv, KEY: f"{self._paths.identity}-prepare"}
-                    for words in commands:
-                        await prepare.run(words, seat.slot.folder, show, variables)
+                    variables = {KEY: f"{self._paths.identity}-prepare"}
+                    await prepare.everything(self._settings, self._paths, seat.slot.folder, show, variables)
             self._prepared = True
 
     @contextlib.asynccontextmanager
@@ -212,7 +209,7 @@ class LocalExecutor:
         settings = self._settings
         scratch = [seat.scratch, *seat.answerers] if self._support is not None else []
         return Spec(
-            command=settings.command(settings.train_command),
+            command=self._command,
             cwd=str(seat.slot.folder),
             env=fence.environment(os.environ, self._variables(seat, job)),
             log=str(job.folder.log),
@@ -249,7 +246,11 @@ class LocalExecutor:
         }
         if self._support is not None:
             variables |= fence.make_fresh_folders(
-                seat.scratch, cache=self._cache(seat), data=self._data, environ=os.environ
+                seat.scratch,
+                cache=self._cache(seat),
+                data=self._data,
+                environ=os.environ,
+                network=self._settings.network,
             )
             if compile_cache.is_private(self._settings):
                 compile_cache.give(self._paths, job.commit, seat.scratch)
@@ -266,7 +267,7 @@ class LocalExecutor:
         return fence.build(
             self._support,
             os.environ,
-            command=settings.command(settings.train_command),
+            command=self._command,
             data=self._data,
             write=write,
             read=[*settings.sandbox_read, *self._uv.values()],

@@ -44,7 +44,7 @@ async def sample(
     Raises `UsageError` when the commit has no such script, when another sample of this run is under way, and
     when the script fails.
     """
-    command = _command(settings, repository, commit)
+    command = _command(settings, paths, repository, commit)
     folder = paths.folder / "sample"
     folder.mkdir(exist_ok=True)
     lock = folder / "lock"
@@ -62,12 +62,12 @@ async def sample(
     return _printed(files, commit)
 
 
-def _command(settings: Settings, repository: Repository, commit: str) -> list[str]:
+def _command(settings: Settings, paths: RunPaths, repository: Repository, commit: str) -> list[str]:
     """The training's command with sample.py in the place of the editable file."""
     script = str(PurePosixPath(settings.path).with_name(SCRIPT))
     if repository.read(commit, script) is None:
         raise UsageError(f"commit {commit[:7]} has no {script}, which would load the model")
-    command = settings.command(settings.train_command)
+    command = prepare.train_command(settings, paths)
     if settings.path not in command:
         raise UsageError(f"`train_command` does not name {settings.path}: unknown how to start {script}")
     return [script if word == settings.path else word for word in command]
@@ -86,7 +86,7 @@ def _spec(
     """What the supervisor is to run: like a training, but it reads a model, and never has network."""
     support = fence.choose(settings.sandbox)
     data = fence.data_folders(os.environ, settings.data)
-    uv = prepare.uv_environment(settings.train_command, paths.folder / "venv")
+    uv = prepare.uv_environment(settings.train_command, paths.venv)
     variables = prepare.uv_offline(uv)
     if support is not None:
         variables |= fence.make_fresh_folders(
