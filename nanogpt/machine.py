@@ -86,8 +86,8 @@ def _cause(cuda: str) -> str:
     if number < least:
         other = f", or {_install('cu126')}" if number >= LEAST_DRIVER[12] else ""
         return (
-            f"torch {torch.__version__} is built for CUDA {cuda}, which needs NVIDIA driver {least} or newer, "
-            f"and this machine has {found}: update the driver{other}"
+            f"torch {torch.__version__} is built for CUDA {cuda}, which needs NVIDIA driver {least} or newer"
+            f", and this machine has {found}: update the driver{other}"
         )
     if not WINDOWS_DRIVER.exists() and (missing := [path for path in NODES if not os.path.exists(path)]):
         return (

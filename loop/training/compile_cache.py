@@ -82,7 +82,7 @@ async def dry_run(
     except asyncio.CancelledError:
         await supervisor.stop(files, living)
         raise
-    await asyncio.to_thread(_take, paths, commit, scratch)
+    await asyncio.to_thread(take, paths, commit, scratch)
 
 
 def _spec(training: Spec, files: TrainingFolder, data: Path, scratch: Path) -> Spec:
@@ -110,7 +110,7 @@ def _spec(training: Spec, files: TrainingFolder, data: Path, scratch: Path) -> S
     )
 
 
-def _take(paths: RunPaths, commit: str, scratch: Path) -> None:
+def take(paths: RunPaths, commit: str, scratch: Path) -> None:
     """Move what a dry run has compiled out of every candidate's reach."""
     target = paths.compiled / commit
     target.mkdir(parents=True, exist_ok=True)

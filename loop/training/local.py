@@ -18,7 +18,7 @@ from loop.config import Settings
 from loop.paths import RunPaths
 from loop.records.repository import Repository
 from loop.records.training_folder import Fence, Spec
-from loop.training import compile_cache, evaluation, fence, prepare, slot, supervisor
+from loop.training import compile_cache, evaluation, fence, prepare, selftest, slot, supervisor
 from loop.training.executor import Ended, Job, Lost, Machine, Show
 from loop.training.programs import leftovers
 from loop.training.supervisor import KEY, Standby, Supervisor
@@ -94,7 +94,12 @@ class LocalExecutor:
                 async with self._free_seat() as seat:
                     await _in_thread(seat.slot.export, self._repository, commit)
                     variables = {KEY: f"{self._paths.identity}-prepare"}
-                    await prepare.everything(self._settings, self._paths, seat.slot.folder, show, variables)
+                    facts = await prepare.everything(
+                        self._settings, self._paths, seat.slot.folder, show, variables
+                    )
+                    await selftest.before_training(
+                        self._settings, self._paths, self._repository, commit, facts, show
+                    )
             self._prepared = True
 
     @contextlib.asynccontextmanager

@@ -20,6 +20,7 @@ from loop.paths import RunPaths
 from loop.text import clean
 from loop.training import fence, gpu
 from loop.training.executor import PrepareFailed, Show
+from loop.training.gpu import Facts
 from loop.training.programs import fetch_kernels
 
 DOWNLOADING = (
@@ -82,10 +83,11 @@ def is_needed(settings: Settings) -> bool:
 
 async def everything(
     settings: Settings, paths: RunPaths, folder: Path, show: Show, extra: Mapping[str, str]
-) -> None:
+) -> Facts | None:
     """Make ready whatever the settings ask for, in `folder`, which holds the repository's files.
 
-    A GPU that cannot be used is said before anything is downloaded for it. Raises `PrepareFailed`.
+    A GPU that cannot be used is said before anything is downloaded for it. Returns what is known of the GPU;
+    None where there is none. Raises `PrepareFailed`.
     """
     uv = uv_environment(settings.train_command, paths.venv)
     command, extra = train_command(settings, paths), {**uv, **extra}
@@ -100,6 +102,7 @@ async def everything(
         await run([python, "-I", program, settings.path], folder, show, extra)
     if settings.prepare_command:
         await run(settings.command(settings.prepare_command), folder, show, extra)
+    return found
 
 
 async def run(command: list[str], folder: Path, show: Show, extra: Mapping[str, str]) -> None:
