@@ -63,6 +63,7 @@ def test_a_step_takes_longer_on_a_slower_card_and_with_more_passes() -> None:
 def test_the_table_s_row_names_what_matters() -> None:
     found = {
         "card": "L4", "parameters": 3.2e8, "rows": 8, "of": 32, "memory": 18 * 2**30,
-        "card_memory": 22 * 2**30, "tokens_a_second": 234_000, "mfu": 0.171, "kernels": 49, "refused": ["one"],
+        "card_memory": 22 * 2**30, "tokens_a_second": 234_000, "mfu": 0.171, "kernels": 49,
+        "refused": ["one"],
     }  # fmt: skip
     assert report.line(found) == "| L4 | 320 M | 8 of 32 | 18.0 of 22.0 | 0.23M | 17% | 48 of 49 |"
