@@ -209,6 +209,13 @@ def check_setup(arguments: argparse.Namespace) -> int:
     return doctor.main(os.environ)
 
 
+def test_machine(arguments: argparse.Namespace) -> int:
+    """`selftest`: try what a training needs, a line for each; exit code 1 when something fails."""
+    from loop.cli import selftest
+
+    return asyncio.run(selftest.main(arguments.trust))
+
+
 def make_repository(arguments: argparse.Namespace) -> int:
     """`init`: make a new research repository."""
     from loop.cli import new_repository

@@ -55,13 +55,15 @@ def make_parser() -> argparse.ArgumentParser:
     _add_reports(commands)
     _add_models(commands)
     _command(commands, "doctor", actions.check_setup, "what is set up here: keys, servers, agents, data, GPU")
+    text = "try all that a training needs on this machine, behind the fence, in about a minute"
+    _command(commands, "selftest", actions.test_machine, text)
     text = "a new research repository, with the trainer and program.md"
     new = _command(commands, "init", actions.make_repository, text)
     new.add_argument("folder", type=Path, metavar="DIR")
     prepare = _command(commands, "prepare", actions.prepare, "download and tokenise the training data")
     prepare.epilog = "All other arguments are passed on to prepare.py."
     prepare.add_argument("--tag", help=argparse.SUPPRESS)
-    for name in ("prepare", "noise", "sample"):
+    for name in ("prepare", "noise", "sample", "selftest"):
         _add_trust(commands.choices[name])
     for name in OF_A_RUN:
         commands.choices[name].add_argument("--tag", help="which run (default: the newest)")

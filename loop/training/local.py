@@ -20,7 +20,7 @@ from loop.config import Settings
 from loop.paths import RunPaths
 from loop.records.repository import Repository
 from loop.records.training_folder import Fence, Spec
-from loop.training import compile_cache, evaluation, fence, prepare, slot, supervisor
+from loop.training import compile_cache, evaluation, fence, prepare, selftest, slot, supervisor
 from loop.training.executor import Ended, Job, Lost, Machine, Show
 from loop.training.programs import leftovers
 from loop.training.seats import MEMORY_SHARE, Seat, capacity, share, warning
@@ -82,7 +82,8 @@ class LocalExecutor:
         self._capacity = seats or capacity(settings, os.environ)
         self._seats = {number: self._new_seat(number) for number in range(self._capacity)}
         self._support = fence.choose(settings.sandbox)
-        self._uv = prepare.uv_environment(settings.train_command, paths.folder / "venv")
+        self._command = prepare.train_command(settings, paths)
+        self._uv = prepare.uv_environment(settings.train_command, paths.venv)
         self._data = fence.data_folders(os.environ, settings.data)
         self._reading = asyncio.Lock()
         """Held while a thread reads from the repository, which only one may do at a time."""
@@ -101,16 +102,17 @@ class LocalExecutor:
         return self._capacity
 
     async def prepare(self, commit: str, show: Show) -> None:
-        command = self._settings.command(self._settings.prepare_command)
-        commands = [["uv", "sync"]] if self._uv else []
-        commands += [command] if command else []
         async with self._preparing:
-            if commands and not self._prepared:
+            if not self._prepared and prepare.is_needed(self._settings):
                 async with self._free_seat() as seat:
                     await self._export(seat.slot, commit)
-                    variables = {**self._uv, KEY: f"{self._paths.identity}-prepare"}
-                    for words in commands:
-                        await prepare.run(words, seat.slot.folder, show, variables)
+                    variables = {KEY: f"{self._paths.identity}-prepare"}
+                    facts = await prepare.everything(
+                        self._settings, self._paths, seat.slot.folder, show, variables
+                    )
+                    await selftest.before_training(
+                        self._settings, self._paths, self._repository, commit, facts, show
+                    )
             if not self._prepared and (crowded := warning(self._capacity)):
                 show(ev.Notice("warning", crowded))
             self._prepared = True
@@ -240,7 +242,7 @@ class LocalExecutor:
         settings = self._settings
         scratch = [seat.scratch, *seat.answerers] if self._support is not None else []
         return Spec(
-            command=settings.command(settings.train_command),
+            command=self._command,
             cwd=str(seat.slot.folder),
             env=fence.environment(os.environ, self._variables(seat, job)),
             log=str(job.folder.log),
@@ -279,7 +281,11 @@ class LocalExecutor:
         }
         if self._support is not None:
             variables |= fence.make_fresh_folders(
-                seat.scratch, cache=self._cache(seat), data=self._data, environ=os.environ
+                seat.scratch,
+                cache=self._cache(seat),
+                data=self._data,
+                environ=os.environ,
+                network=self._settings.network,
             )
             if compile_cache.is_private(self._settings):
                 compile_cache.give(self._paths, job.commit, seat.scratch)
@@ -296,7 +302,7 @@ class LocalExecutor:
         built = fence.build(
             self._support,
             os.environ,
-            command=settings.command(settings.train_command),
+            command=self._command,
             data=self._data,
             write=write,
             read=[*settings.sandbox_read, *self._uv.values()],

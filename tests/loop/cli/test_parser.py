@@ -26,6 +26,7 @@ COMMANDS = {
     "model export DIR": actions.export_model,
     "sample TEXT": actions.sample_model,
     "doctor": actions.check_setup,
+    "selftest": actions.test_machine,
     "init DIR": actions.make_repository,
     "prepare": actions.prepare,
 }

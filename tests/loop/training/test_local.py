@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -121,6 +123,33 @@ async def test_what_a_training_writes_is_counted_in_all_folders_of_its_own(bench
     unfenced = await trained(bench.executor(sandbox="off"), bench.job(2))
     assert unfenced.folders == [str(bench.paths.slot(0)), str(bench.job(2).folder.out)]
     assert not unfenced.fence.on
+
+
+async def test_a_trainer_of_uvs_is_the_supervisors_own_child_and_can_name_its_threads(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA does not start where a process may not write to its own folder in /proc."""
+    uv = tmp_path / "programs/uv"
+    uv.parent.mkdir()
+    uv.write_text(f'#!/bin/sh\nexec {sys.executable} -m venv --without-pip "$UV_PROJECT_ENVIRONMENT"\n')
+    uv.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{uv.parent}:{os.environ['PATH']}")
+    code = (
+        "import sys, threading\n"
+        "open(f'/proc/self/task/{threading.get_native_id()}/comm', 'w').write('cuda')\n"
+        "print('prefix', sys.prefix, flush=True)\n"
+    )
+    executor, job = local(bench, train_command=["uv", "run", "train.py"]), bench.job(code=code)
+    await executor.prepare(job.commit, lambda event: None)
+    await trained(executor, job)
+    assert f"prefix {bench.paths.venv}\n" in job.folder.end_of_log()
+    assert steps(job)
+
+
+@pytest.mark.parametrize("network", [False, True])
+async def test_a_data_hub_may_be_asked_only_with_network(bench: Bench, network: bool) -> None:
+    spec = await trained(local(bench, network=network), bench.job())
+    assert spec.env.get("HF_HUB_OFFLINE") == (None if network else "1")
 
 
 async def test_held_out_text_is_hidden_where_a_judge_measures_the_model(
