@@ -1,6 +1,6 @@
 """The folder of one training: what the engine, the supervisor and the trainer leave there for each other.
 
-    spec.json        what the supervisor is to run (`Spec`); the engine writes it before the start
+    spec.json        what the supervisor is to run (`Spec`), without environments; the engine writes it
     supervisor.json  process id and start time of the supervisor; the supervisor writes it when it starts
     run.log          everything that the trainer prints
     metrics.jsonl    the progress lines of run.log as `Progress` events; the engine writes it meanwhile
@@ -24,6 +24,7 @@ from pathlib import Path
 import msgspec
 
 from loop import events as ev
+from loop.paths import owner_only
 from loop.records import journal
 from loop.records.shaped_file import copy_shaped, read_shaped, remove_shaped, size_of_shaped
 
@@ -110,7 +111,7 @@ class Spec(msgspec.Struct, frozen=True):
     cwd: str
     """Folder that the command starts in: the slot, which holds the candidate's files."""
     env: dict[str, str]
-    """The trainer's whole environment."""
+    """The trainer's whole environment; never in a file, as any of its values may be private."""
     log: str
     """File that takes what the trainer prints."""
     exit: str
@@ -125,6 +126,10 @@ class Spec(msgspec.Struct, frozen=True):
     """Bytes that it may print."""
     commit: str = ""
     """The commit that is trained."""
+    key: str = ""
+    """Names this attempt at the training (`loop.training.executor.Job.key`)."""
+    clock: str = ""
+    """The trainer's AUTORESEARCH_CLOCK: `cpu` where its budget is processor time."""
     fence: Fence = Fence()
     processes: int = 2000
     """Number of processes that it may have at a time."""
@@ -138,6 +143,15 @@ class Spec(msgspec.Struct, frozen=True):
     """File that takes how the trainer ended, when its model is to be judged."""
     judge: Judge | None = None
     """None: nobody measures the model, and the number that the trainer prints is taken."""
+
+
+def without_environments(spec: Spec) -> Spec:
+    """The same specification with every environment empty, as it may be kept in a file."""
+    judge = spec.judge
+    if judge:
+        answerers = [msgspec.structs.replace(answerer, env={}) for answerer in judge.answerers]
+        judge = msgspec.structs.replace(judge, env={}, answerers=answerers)
+    return msgspec.structs.replace(spec, env={}, judge=judge)
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -226,7 +240,7 @@ class TrainingFolder:
         Also None when this folder holds the training of another commit: of an earlier candidate of the same
         experiment.
         """
-        spec = self._read_spec()
+        spec = self.read_spec()
         if spec is None or spec.commit != commit:
             return None
         with contextlib.suppress(OSError, msgspec.DecodeError):
@@ -236,17 +250,23 @@ class TrainingFolder:
 
     def has_trained(self, commit: str) -> bool:
         """The trainer of `commit` ended well, and its model has not been judged yet."""
-        spec = self._read_spec()
+        spec = self.read_spec()
         return spec is not None and spec.commit == commit and self.trained.exists()
 
-    def read_variable(self, name: str) -> str:
-        """A variable of the trainer's environment; empty when it has none of this name."""
-        spec = self._read_spec()
-        return spec.env.get(name, "") if spec else ""
+    def write_spec(self, spec: Spec) -> None:
+        """Write spec.json: what the supervisor is to run, but no environment. Raises OSError."""
+        with open(self.spec, "wb", opener=owner_only) as file:
+            file.write(msgspec.json.encode(without_environments(spec)))
+
+    def read_spec(self) -> Spec | None:
+        """What the supervisor was to run, without environments; None when there is no spec.json."""
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            return msgspec.json.decode(self.spec.read_bytes(), type=Spec)
+        return None
 
     def has_judge(self) -> bool:
         """There is a judge for this training, so no number counts but the one that it finds."""
-        spec = self._read_spec()
+        spec = self.read_spec()
         return spec is not None and spec.judge is not None
 
     def read_judged(self) -> Judged | None:
@@ -288,11 +308,6 @@ class TrainingFolder:
             file.seek(max(0, os.fstat(file.fileno()).st_size - size))
             return file.read(size).decode("utf-8", "replace")
         return ""
-
-    def _read_spec(self) -> Spec | None:
-        with contextlib.suppress(OSError, msgspec.DecodeError):
-            return msgspec.json.decode(self.spec.read_bytes(), type=Spec)
-        return None
 
 
 def read_curve(metrics: Path, points: int = 200) -> list[ev.CurvePoint]:

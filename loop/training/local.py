@@ -211,16 +211,19 @@ class LocalExecutor:
     def _spec(self, seat: _Seat, job: Job) -> Spec:
         settings = self._settings
         scratch = [seat.scratch, *seat.answerers] if self._support is not None else []
+        environment = fence.environment(os.environ, self._variables(seat, job))
         return Spec(
             command=settings.command(settings.train_command),
             cwd=str(seat.slot.folder),
-            env=fence.environment(os.environ, self._variables(seat, job)),
+            env=environment,
             log=str(job.folder.log),
             exit=str(job.folder.exit),
             supervisor=str(job.folder.supervisor),
             timeout_s=settings.timeout,
             memory_gb=settings.memory_gb or _machine_gb() * MEMORY_SHARE / self._capacity,
             commit=job.commit,
+            key=job.key,
+            clock=environment.get("AUTORESEARCH_CLOCK", ""),
             fence=self._fence(seat, job),
             disk_gb=settings.disk_gb,
             folders=[str(folder) for folder in (seat.slot.folder, job.folder.out, *scratch)],

@@ -1,10 +1,12 @@
 """The supervisor: the process between the engine and one training.
 
-    echo "SPEC.json" | python -I -S loop/training/programs/supervise.py
+    python -I -S loop/training/programs/supervise.py < SPEC
 
-It waits for that line, so that it can be started before it is needed. Then it runs the trainer, lets the
-model that the trainer saved be judged (`judge`), and writes `exit.json`. It is a process of its own so
-that a training and its result survive the engine; therefore it also keeps the time-out and the other limits.
+SPEC is a line of JSON, a `loop.records.training_folder.Spec`; it comes through a pipe, so that its
+environments are in no file. The program waits for that line, so that it can be started before it is needed.
+Then it runs the trainer, lets the model that the trainer saved be judged (`judge`), and writes `exit.json`.
+It is a process of its own so that a training and its result survive the engine; therefore it also keeps the
+time-out and the other limits.
 
 When the trainer ends, or on SIGTERM, time-out or an exceeded limit, it ends every process that the trainer
 has started, also those that called setsid (tree.py). A training that ended well is noted in `trained.json`:
@@ -49,13 +51,10 @@ Verdict = tuple[str, str]
 
 
 def main() -> None:
-    """Read a line from standard input, then run the training that its specification file describes.
-
-    The file holds a `loop.records.training_folder.Spec`.
-    """
-    line = os.read(0, 65536).decode()
-    if line.endswith("\n"):  # else the engine that started this process is gone
-        run(json.loads(Path(line[:-1]).read_text()))
+    """Read a line from standard input and run the training that it describes."""
+    line = sys.stdin.buffer.readline()
+    if line.endswith(b"\n"):  # else the engine that started this process is gone
+        run(json.loads(line))
 
 
 def run(spec: dict[str, Any]) -> None:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import msgspec
 import psutil
 import pytest
 
@@ -53,13 +52,15 @@ async def trained(executor: Executor, job: Job) -> Spec:
     """Train to the end; returns what the supervisor was told."""
     await executor.start(job)
     assert isinstance(await executor.follow(job), Ended)
-    return msgspec.json.decode(job.folder.spec.read_bytes(), type=Spec)
+    spec = job.folder.read_spec()
+    assert spec is not None
+    return spec
 
 
 async def test_a_trainer_is_told_where_its_model_goes_and_can_write_there(bench: Bench) -> None:
     job = bench.job(1, code="import os\nopen(os.environ['AUTORESEARCH_MODEL_FILE'], 'w').write('model')\n")
     spec = await trained(local(bench), job)
-    assert spec.env["AUTORESEARCH_MODEL_FILE"] == str(job.folder.model)
+    assert (spec.key, spec.env) == (job.key, {})
     assert job.folder.model.read_text() == "model"
 
 

@@ -56,7 +56,7 @@ class Bench:
             [sys.executable, "train.py"], str(self.folder), environment, str(self.files.log),
             str(self.files.exit), str(self.files.supervisor), timeout_s, commit="c",
             memory_gb=limits.get("memory_gb", 0.0), log_bytes=int(limits.get("log_bytes", 2**26)),
-            processes=int(limits.get("processes", 2000)),
+            processes=int(limits.get("processes", 2000)), key=str(self.files.folder),
         )  # fmt: skip
         return supervisor.Standby(self.lock).start(self.files, spec)
 
