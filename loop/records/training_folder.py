@@ -55,6 +55,8 @@ class Fence(msgspec.Struct, frozen=True):
     """The kernel can filter system calls, and is to refuse those that lead around the fence."""
     memory: bool = False
     """The kernel can give the trainer shared memory of its own, which is gone when it ends."""
+    memory_bytes: int = 0
+    """How much that shared memory may hold; 0: as much as the kernel allows."""
     network: bool = False
     """The trainer may use the network."""
     file_bytes: int = 0
@@ -139,6 +141,8 @@ class Spec(msgspec.Struct, frozen=True):
     """Folders whose files count against `disk_gb`."""
     remove: list[str] = []
     """Folders that are removed when the trainer and all that it started are dead."""
+    discard: list[str] = []
+    """Folders of earlier trainings, which are removed while this one runs."""
     trained: str = ""
     """File that takes how the trainer ended, when its model is to be judged."""
     judge: Judge | None = None
@@ -170,6 +174,8 @@ class Exit(msgspec.Struct, frozen=True):
     """From the trainer's start to its exit."""
     cpu_seconds: float = 0.0
     """CPU time of the trainer and of all processes that it started."""
+    stalled_seconds: float = 0.0
+    """For how long the machine stood still meanwhile, so that nothing on it could run."""
     judge_seconds: float = 0.0
     """How long the model was judged."""
     judge_failed: bool = False

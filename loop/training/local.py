@@ -211,6 +211,7 @@ class LocalExecutor:
     def _spec(self, seat: _Seat, job: Job) -> Spec:
         settings = self._settings
         scratch = [seat.scratch, *seat.answerers] if self._support is not None else []
+        shared = [] if compile_cache.is_private(settings) else [self._paths.compiled]
         environment = fence.environment(os.environ, self._variables(seat, job))
         return Spec(
             command=settings.command(settings.train_command),
@@ -220,13 +221,13 @@ class LocalExecutor:
             exit=str(job.folder.exit),
             supervisor=str(job.folder.supervisor),
             timeout_s=settings.timeout,
-            memory_gb=settings.memory_gb or _machine_gb() * MEMORY_SHARE / self._capacity,
+            memory_gb=self._memory_gb(),
             commit=job.commit,
             key=job.key,
             clock=environment.get("AUTORESEARCH_CLOCK", ""),
             fence=self._fence(seat, job),
             disk_gb=settings.disk_gb,
-            folders=[str(folder) for folder in (seat.slot.folder, job.folder.out, *scratch)],
+            folders=[str(folder) for folder in (seat.slot.folder, job.folder.out, *scratch, *shared)],
             remove=[str(seat.scratch)] if self._support is not None else [],
             trained=str(job.folder.trained),
             judge=evaluation.judge(
@@ -258,6 +259,10 @@ class LocalExecutor:
                 compile_cache.give(self._paths, job.commit, seat.scratch)
         return variables
 
+    def _memory_gb(self) -> float:
+        """Memory that one training may use."""
+        return self._settings.memory_gb or _machine_gb() * MEMORY_SHARE / self._capacity
+
     def _cache(self, seat: _Seat) -> Path:
         """Where a training in the seat has what compilers keep."""
         private = compile_cache.is_private(self._settings)
@@ -276,6 +281,7 @@ class LocalExecutor:
             slot=seat.slot.folder,
             network=settings.network,
             file_bytes=int(settings.disk_gb * 2**30),
+            memory_bytes=int(self._memory_gb() * 2**30),
             held_out=settings.held_out,
             # A trainer that measures itself, such as karpathy/autoresearch's, has to read held-out text.
             cache=self._data[0] if settings.judge_command else None,
