@@ -61,6 +61,8 @@ class _Seat:
         """Held by this engine while it writes to the slot or starts a training in it."""
         self.standby: Standby | None = None
         """The next training's supervisor, started while this one trains: starting Python takes a while."""
+        self.ahead: asyncio.Task[None] | None = None
+        """Makes the folder of the next training while this one trains."""
 
 
 class LocalExecutor:
@@ -76,6 +78,8 @@ class LocalExecutor:
         self._support = fence.choose(settings.sandbox)
         self._uv = prepare.uv_environment(settings.train_command, paths.folder / "venv")
         self._data = fence.data_folders(os.environ, settings.data)
+        self._reading = asyncio.Lock()
+        """Held while a thread reads from the repository, which only one may do at a time."""
         self._preparing = asyncio.Lock()
         self._prepared = False
         self._under_way: dict[str, _UnderWay] = {}
@@ -94,7 +98,7 @@ class LocalExecutor:
         async with self._preparing:
             if commands and not self._prepared:
                 async with self._free_seat() as seat:
-                    await _in_thread(seat.slot.export, self._repository, commit)
+                    await self._export(seat, commit)
                     variables = {**self._uv, KEY: f"{self._paths.identity}-prepare"}
                     for words in commands:
                         await prepare.run(words, seat.slot.folder, show, variables)
@@ -121,6 +125,7 @@ class LocalExecutor:
             if seat.standby is None and self._under_way[job.key].supervisor:
                 with contextlib.suppress(OSError):  # a training without the next one's supervisor is as good
                     seat.standby = Standby(seat.lock)
+                seat.ahead = seat.ahead or asyncio.create_task(self._prepare_slot(seat, job.commit))
 
     def _seat(self, job: Job) -> _Seat:
         """The training's seat. An earlier engine may have had more of them than this one."""
@@ -140,16 +145,36 @@ class LocalExecutor:
         if living or not _interrupted(job):
             return living
         await _in_thread(supervisor.end_orphans, job.folder)
-        await _in_thread(seat.slot.export, self._repository, job.commit)
+        if not job.folder.has_trained(job.commit):  # else what it has changed is still to be seen
+            await self._export(seat, job.commit)
+            await _in_thread(leftovers.remove, job.folder.out)  # an earlier attempt may have left much
         await self._compile(seat, job)
         if self._settings.judge_command:
-            await _in_thread(seat.frozen.export, self._repository, job.commit)
+            async with self._reading:
+                await _in_thread(seat.frozen.export, self._repository, job.commit)
         spec = await _in_thread(self._spec, seat, job)
         standby, seat.standby = seat.standby, None
         if standby:
             with contextlib.suppress(BrokenPipeError):  # it has been killed: a new one will do
                 return standby.start(job.folder, spec)
         return Standby(seat.lock).start(job.folder, spec)
+
+    async def _export(self, seat: _Seat, commit: str) -> None:
+        """Give the seat a new slot with the files of the commit. Raises OSError."""
+        if seat.ahead:
+            await asyncio.gather(seat.ahead, return_exceptions=True)  # what failed is done again here
+            seat.ahead = None
+        async with self._reading:
+            await _in_thread(seat.slot.renew)
+            await _in_thread(seat.slot.export, self._repository, commit)
+
+    async def _prepare_slot(self, seat: _Seat, commit: str) -> None:
+        """Make the folder of the seat's next training, and look at it once more when it has settled: files
+        that were checked then are not read again at the start."""
+        for pause_s in (0.0, 2 * slot.SETTLED_NS / 1e9):
+            await asyncio.sleep(pause_s)
+            async with self._reading:
+                await _in_thread(seat.slot.prepare, self._repository, commit)
 
     async def _compile(self, seat: _Seat, job: Job) -> None:
         """Fill the commit's compile cache by a dry run in the seat, where that is wanted and not done yet."""
@@ -158,7 +183,7 @@ class LocalExecutor:
             return
         spec = await _in_thread(self._spec, seat, job)
         await compile_cache.dry_run(self._paths, job.commit, spec, self._data[0], seat.scratch, seat.lock)
-        await _in_thread(seat.slot.export, self._repository, job.commit)
+        await self._export(seat, job.commit)
 
     async def follow(self, job: Job) -> Ended | Lost:
         training = self._under_way[job.key]
@@ -179,7 +204,8 @@ class LocalExecutor:
             await _in_thread(supervisor.end_orphans, job.folder)
             return Lost(found.reason if found else "its supervisor was killed", changed_data)
         in_slot = self._seat(job).slot
-        changed = await _in_thread(in_slot.changed, self._repository, job.commit, job.editable)
+        async with self._reading:
+            changed = await _in_thread(in_slot.changed, self._repository, job.commit, job.editable)
         return Ended(found, [*changed, changed_data] if changed_data else changed, changed_data)
 
     async def stop(self, job: Job) -> None:
@@ -200,6 +226,10 @@ class LocalExecutor:
             if seat.standby:
                 seat.standby.dismiss()
                 seat.standby = None
+            if seat.ahead:
+                seat.ahead.cancel()
+                await asyncio.gather(seat.ahead, return_exceptions=True)
+                seat.ahead = None
             if supervisor.is_free(seat.lock):
                 for folder in (seat.scratch, *seat.answerers):
                     with contextlib.suppress(OSError):
@@ -211,7 +241,7 @@ class LocalExecutor:
     def _spec(self, seat: _Seat, job: Job) -> Spec:
         settings = self._settings
         scratch = [seat.scratch, *seat.answerers] if self._support is not None else []
-        shared = [] if compile_cache.is_private(settings) else [self._paths.compiled]
+        shared = [] if compile_cache.is_private(settings) or not scratch else [self._paths.compiled]
         environment = fence.environment(os.environ, self._variables(seat, job))
         return Spec(
             command=settings.command(settings.train_command),
@@ -229,6 +259,7 @@ class LocalExecutor:
             disk_gb=settings.disk_gb,
             folders=[str(folder) for folder in (seat.slot.folder, job.folder.out, *scratch, *shared)],
             remove=[str(seat.scratch)] if self._support is not None else [],
+            discard=seat.slot.left(),
             trained=str(job.folder.trained),
             judge=evaluation.judge(
                 settings,

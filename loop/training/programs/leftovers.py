@@ -21,7 +21,8 @@ def remove(folder: Path) -> None:
     the folders in it are moved up before it is removed.
     """
     if folder.is_symlink() or not folder.is_dir():
-        folder.unlink(missing_ok=True)
+        if os.path.lexists(folder):
+            folder.unlink()
         return
     folder.chmod(0o700)
     while found := list(folder.iterdir()):

@@ -118,7 +118,7 @@ async def test_a_limit_of_the_settings_holds_for_each_seat(bench: Bench) -> None
 async def test_what_a_training_writes_is_counted_in_all_folders_of_its_own(bench: Bench) -> None:
     spec = await trained(bench.executor(), bench.job())
     scratch = [bench.paths.scratch(name) for name in ("0", "0-claimant", "0-witness")]
-    own = (bench.paths.slot(0), bench.job().folder.out, *scratch, bench.paths.compiled)
+    own = [bench.paths.slot(0), bench.job().folder.out, *scratch, bench.paths.compiled]
     assert spec.folders == [str(path) for path in own]
     unfenced = await trained(bench.executor(sandbox="off"), bench.job(2))
     assert unfenced.folders == [str(bench.paths.slot(0)), str(bench.job(2).folder.out)]

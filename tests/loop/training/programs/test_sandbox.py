@@ -8,7 +8,6 @@ import contextlib
 import os
 import re
 import socket
-import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,6 @@ from loop.service.server import Server
 from loop.state import Experiment
 from loop.training import fence, supervisor
 from loop.training.fence import Support
-from loop.training.programs import calls
 from tests.conftest import TRAINER, git, make_repository
 from tests.loop.scripted import Bench, ScriptedAgent, until
 
@@ -288,17 +286,6 @@ async def test_without_a_fence_a_run_that_changed_the_data_is_seen_and_the_loop_
     assert bench.engine.state.experiment(2).reason == f"it changed {data}"
     bench.engine.stop("enough", now=True)
     await running
-
-
-@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-@pytest.mark.parametrize("network", [True, False])
-def test_the_filter_is_a_program_whose_jumps_stay_inside(machine: str, network: bool) -> None:
-    code = calls.program(machine, network, 7)
-    steps = list(struct.iter_unpack("HBBI", code))
-    assert len(steps) < 4096
-    for i, (_, yes, no, _) in enumerate(steps[:-1]):
-        assert i + 1 + max(yes, no) < len(steps)
-    assert steps[-1] == (calls.RETURN, 0, 0, calls.ALLOW)
 
 
 async def fenced(tmp_path: Path, code: str, support: Support = SUPPORT) -> str:
