@@ -231,7 +231,7 @@ class LocalExecutor:
                 await asyncio.gather(seat.ahead, return_exceptions=True)
                 seat.ahead = None
             if supervisor.is_free(seat.lock):
-                for folder in (seat.scratch, *seat.answerers):
+                for folder in (seat.scratch, *seat.answerers, *map(Path, seat.slot.left())):
                     with contextlib.suppress(OSError):
                         await _in_thread(leftovers.remove, folder)
         self._repository.close()
