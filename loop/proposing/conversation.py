@@ -122,9 +122,9 @@ class Conversations:
                 edits.close()
 
     def say(self, n: int, kind: ev.DeltaKind, text: str) -> None:
-        """A line of the engine's own in an experiment's transcript."""
+        """A line of the engine's own in an experiment's transcript. A full disk only loses the line."""
         delta = ev.AgentDelta(n, kind, without(text, self._agent.secrets), t=time.time())
-        with self._paths.transcript(n).open("ab") as transcript:
+        with contextlib.suppress(OSError), self._paths.transcript(n).open("ab") as transcript:
             transcript.write(ev.encode(delta) + b"\n")
         self._store.show(delta)
 

@@ -34,9 +34,12 @@ class Proposer:
         self._failed_in_a_row = 0
         self._made: dict[int, Candidate] = {}
         """Candidates that the disk refused to record: they are not proposed, and paid for, again."""
+        self._due: list[ev.Spent] = []
+        """What was spent on attempts that led nowhere, as long as the disk refuses to record it."""
 
     async def propose(self, n: int) -> None:
         """Experiment `n` against the incumbent of now: near misses put together, or the agent's idea."""
+        self._settle()
         parent = self._state.incumbent_commit
         if n > len(self._state.experiments) or self._state.experiment(n).parent != parent:
             self._store.record(ev.ExperimentStarted(n, parent))
@@ -57,8 +60,13 @@ class Proposer:
             self._spent(n, error)
             self._failed(str(error))
             return
-        self._conversations.keep_notes(proposal, context.notes)
-        await self._announce(await self._candidates.make(n, parent, proposal, steered=heard))
+        try:
+            self._conversations.keep_notes(proposal, context.notes)
+            candidate = await self._candidates.make(n, parent, proposal, steered=heard)
+        except OSError:
+            self._due.append(ev.Spent(n, proposal.usage))
+            raise
+        await self._announce(candidate)
 
     async def _announce(self, candidate: Candidate) -> None:
         n = candidate.event.n
@@ -78,6 +86,7 @@ class Proposer:
 
     async def repair(self, n: int, reason: str) -> None:
         """Give crashed experiment `n` back to the agent: a new candidate, or the crash is final."""
+        self._settle()
         e, archive = self._state.experiment(n), self._conversations.archive
         attempt = verdict.attempts(e)
         failure = Failure(attempt, reason, tail(archive.log(n)), archive.source(n))
@@ -132,7 +141,14 @@ class Proposer:
             self.pause(f"the agent gave no proposal {AGENT_PATIENCE} times in a row: {reason}")
 
     def _spent(self, n: int, error: NoProposal) -> None:
-        """Say why an attempt led nowhere, and count what it cost all the same."""
-        self._conversations.say(n, "error", str(error))
+        """Count what an attempt cost that led nowhere, and say why it did."""
         if error.usage != ev.Usage():
-            self._store.record(ev.Spent(n, error.usage))
+            self._due.append(ev.Spent(n, error.usage))
+        self._settle()
+        self._conversations.say(n, "error", str(error))
+
+    def _settle(self) -> None:
+        """Record what was spent. Raises OSError while the disk refuses; then nothing more may be spent."""
+        while self._due:
+            self._store.record(self._due[0])
+            del self._due[0]

@@ -9,6 +9,7 @@
     trained.json     how the trainer ended, once it ended well and its model is to be judged
     judge/           what the judge leaves: judged.json (`Judged`), and claims.npy for the next judge
     judge.log        what the candidate's code printed while it was asked; for humans, never for agents
+    decision.json    that the engine ends this training, and why (`Decision`); written before it does
     exit.json        how the training ended (`Exit`); the supervisor writes it last
 
 From these files a restarted engine goes on with a training that outlived the engine before it.
@@ -182,6 +183,15 @@ class Exit(msgspec.Struct, frozen=True):
     """The judge did not do its work, so nothing is known of the model."""
 
 
+class Decision(msgspec.Struct, frozen=True):
+    """The engine has decided to end a training: it must not be trained again if the engine dies just now."""
+
+    key: str
+    """The attempt that was ended (`loop.training.executor.Job.key`)."""
+    outcome: ev.Outcome
+    reason: str
+
+
 class Judged(msgspec.Struct, frozen=True):
     """What the judge found; nanogpt/judge.py writes it."""
 
@@ -222,6 +232,7 @@ class TrainingFolder:
         self.judged = self.judge / "judged.json"
         self.claims = self.judge / "claims.npy"
         self.judge_log = folder / "judge.log"
+        self.decision = folder / "decision.json"
         self.exit = folder / "exit.json"
 
     def reset(self, *, keep_trained: bool = False) -> None:
@@ -268,6 +279,18 @@ class TrainingFolder:
         """What the supervisor was to run, without environments; None when there is no spec.json."""
         with contextlib.suppress(OSError, msgspec.DecodeError):
             return msgspec.json.decode(self.spec.read_bytes(), type=Spec)
+        return None
+
+    def decide(self, decision: Decision) -> None:
+        """Note that this training is ended. Raises OSError."""
+        with open(self.decision, "wb", opener=owner_only) as file:
+            file.write(msgspec.json.encode(decision))
+
+    def read_decision(self, key: str) -> Decision | None:
+        """What was decided about this attempt, by this engine or an earlier one; None when nothing was."""
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            found = msgspec.json.decode(self.decision.read_bytes(), type=Decision)
+            return found if found.key == key else None
         return None
 
     def has_judge(self) -> bool:

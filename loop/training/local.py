@@ -78,8 +78,6 @@ class LocalExecutor:
         self._support = fence.choose(settings.sandbox)
         self._uv = prepare.uv_environment(settings.train_command, paths.folder / "venv")
         self._data = fence.data_folders(os.environ, settings.data)
-        self._reading = asyncio.Lock()
-        """Held while a thread reads from the repository, which only one may do at a time."""
         self._preparing = asyncio.Lock()
         self._prepared = False
         self._under_way: dict[str, _UnderWay] = {}
@@ -150,8 +148,7 @@ class LocalExecutor:
             await _in_thread(leftovers.remove, job.folder.out)  # an earlier attempt may have left much
         await self._compile(seat, job)
         if self._settings.judge_command:
-            async with self._reading:
-                await _in_thread(seat.frozen.export, self._repository, job.commit)
+            await _in_thread(seat.frozen.export, self._repository, job.commit)
         spec = await _in_thread(self._spec, seat, job)
         standby, seat.standby = seat.standby, None
         if standby:
@@ -164,17 +161,15 @@ class LocalExecutor:
         if seat.ahead:
             await asyncio.gather(seat.ahead, return_exceptions=True)  # what failed is done again here
             seat.ahead = None
-        async with self._reading:
-            await _in_thread(seat.slot.renew)
-            await _in_thread(seat.slot.export, self._repository, commit)
+        await _in_thread(seat.slot.renew)
+        await _in_thread(seat.slot.export, self._repository, commit)
 
     async def _prepare_slot(self, seat: _Seat, commit: str) -> None:
         """Make the folder of the seat's next training, and look at it once more when it has settled: files
         that were checked then are not read again at the start."""
         for pause_s in (0.0, 2 * slot.SETTLED_NS / 1e9):
             await asyncio.sleep(pause_s)
-            async with self._reading:
-                await _in_thread(seat.slot.prepare, self._repository, commit)
+            await _in_thread(seat.slot.prepare, self._repository, commit)
 
     async def _compile(self, seat: _Seat, job: Job) -> None:
         """Fill the commit's compile cache by a dry run in the seat, where that is wanted and not done yet."""
@@ -204,8 +199,7 @@ class LocalExecutor:
             await _in_thread(supervisor.end_orphans, job.folder)
             return Lost(found.reason if found else "its supervisor was killed", changed_data)
         in_slot = self._seat(job).slot
-        async with self._reading:
-            changed = await _in_thread(in_slot.changed, self._repository, job.commit, job.editable)
+        changed = await _in_thread(in_slot.changed, self._repository, job.commit, job.editable)
         return Ended(found, [*changed, changed_data] if changed_data else changed, changed_data)
 
     async def stop(self, job: Job) -> None:

@@ -126,9 +126,9 @@ async def test_nonsense_from_a_client_harms_no_one(bench: tuple[Bench, Server]) 
     writer.write(b'{"type":"request","id":1,"command":{"type":"FromTheFuture"}}\nnot json\n\xff\xfe\n')
     for _ in range(2):
         await reader.readuntil(b"\n")
-    for _ in range(3):
+    for number in (1, 0, 0):
         reply = msgspec.json.decode(await reader.readuntil(b"\n"), type=ev.Reply)
-        assert not reply.ok
+        assert (reply.id, reply.ok) == (number, False)
         assert "not a request of this version" in reply.text
     writer.close()
     assert await good.send(ev.Pause()) == "paused"
