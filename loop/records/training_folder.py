@@ -249,7 +249,7 @@ class TrainingFolder:
                 path.unlink()
         self.out.mkdir(exist_ok=True)
         self.judge.mkdir()
-        self.log.touch()
+        self.log.touch(0o600)
 
     def read_exit(self, commit: str) -> Exit | None:
         """How the training of `commit` ended by itself; None while it runs, and when the engine stopped it.

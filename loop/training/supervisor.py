@@ -20,6 +20,7 @@ import msgspec
 import psutil
 
 from loop import processes
+from loop.paths import owner_only
 from loop.records.training_folder import Spec, TrainingFolder
 from loop.training.programs import supervise, tree
 from loop.training.programs.leftovers import remove
@@ -53,7 +54,7 @@ class Standby:
 
     def __init__(self, lock: Path) -> None:
         """`lock` is the lock file of the seat where it will train. Raises OSError."""
-        self._held = lock.open("ab")
+        self._held = open(lock, "ab", opener=owner_only)  # noqa: SIM115 - as long as the pipe below
         orders, pipe = os.pipe()
         self._pipe = open(pipe, "wb", buffering=0)  # noqa: SIM115 - it stays open until `start` or `dismiss`
         try:

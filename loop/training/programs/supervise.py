@@ -55,6 +55,7 @@ Verdict = tuple[str, str]
 
 def main() -> None:
     """Read a line from standard input and run the training that it describes."""
+    os.umask(0o077)
     line = sys.stdin.buffer.readline()
     if line.endswith(b"\n"):  # else the engine that started this process is gone
         run(json.loads(line))

@@ -203,12 +203,12 @@ async def test_a_transcript_that_cannot_be_written_keeps_no_money_from_being_cou
     repository: Path,
 ) -> None:
     def script(context: ResearchContext) -> Proposal:
+        path = bench.paths.transcript(2)
+        path.unlink()
+        path.mkdir()  # cannot be opened to be written to
         raise AgentFailed("no idea", ev.Usage(dollars=0.5))
 
     bench = await baseline(repository, script)
-    path = bench.paths.transcript(2)
-    path.parent.mkdir(parents=True)
-    path.symlink_to("/dev/full")
     await bench.engine.proposer.propose(2)
     assert bench.engine.state.usage.dollars == 0.5
     bench.close()

@@ -29,6 +29,7 @@ if os.fork() == 0:
             except OSError: pass
         time.sleep(600)
     os._exit(0)
+os.wait()
 """
 """A trainer that ignores signals and leaves a daemon behind in a session of its own."""
 FLOOD = """
