@@ -289,6 +289,8 @@ class Logged(Event, frozen=True):
     """The verdict on experiment `n` is written: branch, git note and row of results.tsv."""
 
     n: int
+    copies: int | None = None
+    """How many other lines of results.tsv are equal to that row; None in journals of version 0.1.0."""
 
 
 class RerunAsked(Event, frozen=True):

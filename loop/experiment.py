@@ -89,6 +89,8 @@ class Experiment(Struct, omit_defaults=True):
     """A human changed its verdict."""
     replaced: str = ""
     """The row in results.tsv that its present row must replace; empty if there is none."""
+    copies: int = 0
+    """How many lines of results.tsv were equal to its row, and not its own, when that was written last."""
     proposing_seq: int = 0
     """Number of the record with which its proposal began."""
     approved: bool = False

@@ -374,15 +374,15 @@ def _apply_verdict(s: RunState, event: ev.Judged | ev.Logged | ev.Overridden, t:
     match event:
         case ev.Judged():
             e.verdict, e.phase, e.commit = event, event.status, event.commit
-            e.value, e.reason, e.finished_at = event.value, event.reason, t
+            e.value, e.reason, e.finished_at, e.copies = event.value, event.reason, t, event.copies
             s.open = [n for n in s.open if n != event.n]
             s.rows_due.append(event.n)
             if event.status == "keep":
                 s.incumbent = event.n
                 if s.baseline is None:
                     s.baseline = event.value
-        case ev.Logged(n=n):
-            e.logged = True
+        case ev.Logged(n=n, copies=copies):
+            e.logged, e.copies = True, e.copies if copies is None else copies
             s.rows_due = [x for x in s.rows_due if x != n]
             s.models = s.models_worth_keeping
         case ev.Overridden(status=status, reason=reason):

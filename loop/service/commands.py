@@ -52,15 +52,19 @@ async def obey(engine: Engine, command: ev.AnyCommand) -> str:
             raise AssertionError("the server answers questions itself")
 
 
-def detail(engine: Engine, n: int) -> ev.ExperimentDetail:
+async def detail(engine: Engine, n: int) -> ev.ExperimentDetail:
     """Everything kept about experiment `n`. Raises `Refused` when there is none."""
     _experiment(engine, n)
-    return engine.archive.detail(n)
+    return await asyncio.to_thread(engine.archive.detail, n)
 
 
-def others(engine: Engine) -> list[str]:
+async def others(engine: Engine) -> list[str]:
     """Rows of results.tsv that are not this run's."""
-    return other_rows.rows(results.lines(engine.paths.results), engine.state)
+
+    def read() -> list[str]:
+        return other_rows.rows(results.lines(engine.paths.results), engine.state)
+
+    return await asyncio.to_thread(read)
 
 
 def _experiment(engine: Engine, n: int) -> Experiment:

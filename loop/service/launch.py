@@ -23,7 +23,7 @@ from loop.agents.choose import make_agent
 from loop.config import Settings
 from loop.engine import Engine
 from loop.errors import BranchMoved, UsageError, describe
-from loop.paths import RunPaths
+from loop.paths import RunPaths, owner_only
 from loop.records.repository import Repository, branch_of
 from loop.service import runs
 from loop.service.attach import START_PATIENCE_S, EngineInfo, engine_runs, info, lock
@@ -56,7 +56,7 @@ def start_detached(paths: RunPaths, flags: Mapping[str, Any], *, trust: bool = F
     _write_flags(paths, flags)
     command = [sys.executable, "-P", "-m", "loop.cli", "run", "--tag", paths.tag]
     command += ["--trust"] if trust else []
-    with paths.log.open("ab") as log:
+    with open(paths.log, "ab", opener=owner_only) as log:
         process = subprocess.Popen(
             [*command, "--flags-from", str(paths.flags)],
             cwd=paths.root,
@@ -214,7 +214,7 @@ async def _run(
         )
     )
     await server.open(engine)
-    paths.info.write_bytes(msgspec.json.encode(EngineInfo(os.getpid(), __version__, str(server.path))))
+    _write_info(paths, EngineInfo(os.getpid(), __version__, str(server.path)))
     telemetry = asyncio.create_task(watch(store.show))
     try:
         reason = await engine.run()
@@ -223,6 +223,11 @@ async def _run(
         await server.close()
         await notifier.close()
     return 1 if headless and reason.startswith("the baseline") else 0
+
+
+def _write_info(paths: RunPaths, found: EngineInfo) -> None:
+    with open(paths.info, "wb", opener=owner_only) as file:
+        file.write(msgspec.json.encode(found))
 
 
 def _created(settings: Settings, paths: RunPaths, repository: Repository) -> ev.RunCreated:

@@ -106,13 +106,15 @@ def build(
     read: Iterable[str] = (),
     network: bool = False,
     file_bytes: int = 0,
+    memory_bytes: int = 0,
     cache: Path | None = None,
     held_out: Iterable[str] = (),
 ) -> Fence:
     """The fence around one training that `command` starts; without `support` it only limits file sizes.
 
     The trainer may change files in `write` alone. It may read the system's files, the interpreter, `data`,
-    `read`, and uv's settings above its `slot`. No file that it writes may exceed `file_bytes` (0: any size).
+    `read`, and uv's settings above its `slot`. No file that it writes may exceed `file_bytes`, and its shared
+    memory, where it has its own, `memory_bytes` (0: any size).
     `held_out` stays closed, and with `cache`, the folder of prepared data, all held-out text that it names.
     """
     if support is None:
@@ -130,6 +132,7 @@ def build(
         landlock=support.landlock,
         seccomp=support.seccomp,
         memory=support.memory,
+        memory_bytes=memory_bytes,
         network=network,
         file_bytes=file_bytes,
         read=readable,

@@ -64,6 +64,8 @@ class _Seat:
         """Held by this engine while it writes to the slot or starts a training in it."""
         self.standby: Standby | None = None
         """The next training's supervisor, started while this one trains: starting Python takes a while."""
+        self.ahead: asyncio.Task[None] | None = None
+        """Makes the folder of the next training while this one trains."""
 
 
 class LocalExecutor:
@@ -105,7 +107,7 @@ class LocalExecutor:
         async with self._preparing:
             if not self._prepared and prepare.is_needed(self._settings):
                 async with self._free_seat() as seat:
-                    await self._export(seat.slot, commit)
+                    await self._export(seat, commit)
                     variables = {KEY: f"{self._paths.identity}-prepare"}
                     facts = await prepare.everything(
                         self._settings, self._paths, seat.slot.folder, show, variables
@@ -138,6 +140,7 @@ class LocalExecutor:
             if seat.standby is None and self._under_way[job.key].supervisor:
                 with contextlib.suppress(OSError):  # a training without the next one's supervisor is as good
                     seat.standby = Standby(seat.lock, seat.share.settle)
+                seat.ahead = seat.ahead or asyncio.create_task(self._prepare_slot(seat, job.commit))
 
     def _seat(self, job: Job) -> _Seat:
         """The training's seat. An earlier engine may have had more of them than this one."""
@@ -160,10 +163,12 @@ class LocalExecutor:
         if living or not _interrupted(job):
             return living
         await _in_thread(supervisor.end_orphans, job.folder)
-        await self._export(seat.slot, job.commit)
+        if not job.folder.has_trained(job.commit):  # else what it has changed is still to be seen
+            await self._export(seat, job.commit)
+            await _in_thread(leftovers.remove, job.folder.out)  # an earlier attempt may have left much
         await self._compile(seat, job)
         if self._settings.judge_command:
-            await self._export(seat.frozen, job.commit)
+            await self._read(seat.frozen.export, job.commit)
         spec = await _in_thread(self._spec, seat, job)
         standby, seat.standby = seat.standby, None
         if standby:
@@ -171,10 +176,25 @@ class LocalExecutor:
                 return standby.start(job.folder, spec)
         return Standby(seat.lock, seat.share.settle).start(job.folder, spec)
 
-    async def _export(self, to: slot.Slot, commit: str) -> None:
-        """Give a slot the files of the commit. Raises OSError."""
+    async def _export(self, seat: _Seat, commit: str) -> None:
+        """Give the seat a new slot with the files of the commit. Raises OSError."""
+        if seat.ahead:
+            await asyncio.gather(seat.ahead, return_exceptions=True)  # what failed is done again here
+            seat.ahead = None
+        await _in_thread(seat.slot.renew)
+        await self._read(seat.slot.export, commit)
+
+    async def _prepare_slot(self, seat: _Seat, commit: str) -> None:
+        """Make the folder of the seat's next training, and look at it once more when it has settled: files
+        that were checked then are not read again at the start."""
+        for pause_s in (0.0, 2 * slot.SETTLED_NS / 1e9):
+            await asyncio.sleep(pause_s)
+            await self._read(seat.slot.prepare, commit)
+
+    async def _read(self, fill: Callable[[Repository, str], None], commit: str) -> None:
+        """Fill a folder with files of the commit, in a thread. Raises OSError."""
         async with self._reading:
-            await _in_thread(to.export, self._repository, commit)
+            await _in_thread(fill, self._repository, commit)
 
     async def _compile(self, seat: _Seat, job: Job) -> None:
         """Fill the commit's compile cache by a dry run in the seat, where that is wanted and not done yet."""
@@ -187,7 +207,7 @@ class LocalExecutor:
             await compile_cache.dry_run(
                 self._paths, job.commit, spec, self._data[0], seat.scratch, seat.lock, self._capacity
             )
-        await self._export(seat.slot, job.commit)
+        await self._export(seat, job.commit)
 
     async def follow(self, job: Job) -> Ended | Lost:
         training = self._under_way[job.key]
@@ -230,8 +250,12 @@ class LocalExecutor:
             if seat.standby:
                 seat.standby.dismiss()
                 seat.standby = None
+            if seat.ahead:
+                seat.ahead.cancel()
+                await asyncio.gather(seat.ahead, return_exceptions=True)
+                seat.ahead = None
             if supervisor.is_free(seat.lock):
-                for folder in (seat.scratch, *seat.answerers):
+                for folder in (seat.scratch, *seat.answerers, *map(Path, seat.slot.left())):
                     with contextlib.suppress(OSError):
                         await _in_thread(leftovers.remove, folder)
         self._repository.close()
@@ -241,20 +265,25 @@ class LocalExecutor:
     def _spec(self, seat: _Seat, job: Job) -> Spec:
         settings = self._settings
         scratch = [seat.scratch, *seat.answerers] if self._support is not None else []
+        shared = [] if compile_cache.is_private(settings) or not scratch else [self._paths.compiled]
+        environment = fence.environment(os.environ, self._variables(seat, job))
         return Spec(
             command=self._command,
             cwd=str(seat.slot.folder),
-            env=fence.environment(os.environ, self._variables(seat, job)),
+            env=environment,
             log=str(job.folder.log),
             exit=str(job.folder.exit),
             supervisor=str(job.folder.supervisor),
             timeout_s=settings.timeout,
-            memory_gb=settings.memory_gb or _machine_gb() * MEMORY_SHARE / self._capacity,
+            memory_gb=self._memory_gb(),
             commit=job.commit,
+            key=job.key,
+            clock=environment.get("AUTORESEARCH_CLOCK", ""),
             fence=self._fence(seat, job),
             disk_gb=settings.disk_gb,
-            folders=[str(folder) for folder in (seat.slot.folder, job.folder.out, *scratch)],
+            folders=[str(folder) for folder in (seat.slot.folder, job.folder.out, *scratch, *shared)],
             remove=[str(seat.scratch)] if self._support is not None else [],
+            discard=seat.slot.left(),
             trained=str(job.folder.trained),
             judge=evaluation.judge(
                 settings,
@@ -291,6 +320,10 @@ class LocalExecutor:
                 compile_cache.give(self._paths, job.commit, seat.scratch)
         return variables
 
+    def _memory_gb(self) -> float:
+        """Memory that one training may use."""
+        return self._settings.memory_gb or _machine_gb() * MEMORY_SHARE / self._capacity
+
     def _cache(self, seat: _Seat) -> Path:
         """Where a training in the seat has what compilers keep."""
         private = compile_cache.is_private(self._settings)
@@ -309,6 +342,7 @@ class LocalExecutor:
             slot=seat.slot.folder,
             network=settings.network,
             file_bytes=int(settings.disk_gb * 2**30),
+            memory_bytes=int(self._memory_gb() * 2**30),
             held_out=settings.held_out,
             # A trainer that measures itself, such as karpathy/autoresearch's, has to read held-out text.
             cache=self._data[0] if settings.judge_command else None,

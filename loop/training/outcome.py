@@ -84,7 +84,8 @@ def _with_judged(found: ev.TrainingFinished, job: Job, exit: Exit) -> ev.Trainin
     if judged.failed or judged.val_bpb is None or not math.isfinite(judged.val_bpb):
         reason = judged.failed or "the judge measured no finite number"
         return replace(found, outcome="crashed", reason=reason + where_it_failed(job.folder, job.editable))
-    on_cpu = job.folder.read_variable("AUTORESEARCH_CLOCK") == "cpu"
+    spec = job.folder.read_spec()
+    on_cpu = spec is not None and spec.clock == "cpu"
     return replace(
         found,
         value=judged.val_bpb,

@@ -9,7 +9,6 @@ import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import msgspec
 import psutil
 import pytest
 
@@ -55,13 +54,15 @@ async def trained(executor: Executor, job: Job) -> Spec:
     """Train to the end; returns what the supervisor was told."""
     await executor.start(job)
     assert isinstance(await executor.follow(job), Ended)
-    return msgspec.json.decode(job.folder.spec.read_bytes(), type=Spec)
+    spec = job.folder.read_spec()
+    assert spec is not None
+    return spec
 
 
 async def test_a_trainer_is_told_where_its_model_goes_and_can_write_there(bench: Bench) -> None:
     job = bench.job(1, code="import os\nopen(os.environ['AUTORESEARCH_MODEL_FILE'], 'w').write('model')\n")
     spec = await trained(local(bench), job)
-    assert spec.env["AUTORESEARCH_MODEL_FILE"] == str(job.folder.model)
+    assert (spec.key, spec.env) == (job.key, {})
     assert job.folder.model.read_text() == "model"
 
 
@@ -119,7 +120,8 @@ async def test_a_limit_of_the_settings_holds_for_each_seat(bench: Bench) -> None
 async def test_what_a_training_writes_is_counted_in_all_folders_of_its_own(bench: Bench) -> None:
     spec = await trained(bench.executor(), bench.job())
     scratch = [bench.paths.scratch(name) for name in ("0", "0-claimant", "0-witness")]
-    assert spec.folders == [str(path) for path in (bench.paths.slot(0), bench.job().folder.out, *scratch)]
+    own = [bench.paths.slot(0), bench.job().folder.out, *scratch, bench.paths.compiled]
+    assert spec.folders == [str(path) for path in own]
     unfenced = await trained(bench.executor(sandbox="off"), bench.job(2))
     assert unfenced.folders == [str(bench.paths.slot(0)), str(bench.job(2).folder.out)]
     assert not unfenced.fence.on
