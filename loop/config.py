@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from loop.cluster_settings import ClusterSettings
 from loop.errors import UsageError
 from loop.events import Limits
 from loop.judging import goal
@@ -76,7 +77,7 @@ def _is_judged_by_where_it_leads(program: str) -> bool:
     return True  # `_fill` looks at the file itself
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that can be set. Field names are the keys of autoresearch.toml."""
 
     # fmt: off

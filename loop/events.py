@@ -224,6 +224,8 @@ class TrainingLost(Event, frozen=True):
     attempt: int
     """Number of the attempt that was lost, counted from 1."""
     reason: str
+    place: str = ""
+    """Name of the machine where it ran; empty where that is not known."""
 
 
 class TrainingFinished(Event, frozen=True):
@@ -258,6 +260,8 @@ class TrainingFinished(Event, frozen=True):
     """How many of its claims the judge had proved."""
     model_bytes: int = 0
     """Size of the model that it saved; 0 when it saved none."""
+    place: str = ""
+    """Name of the machine where it ran; empty where that is not known."""
 
 
 class Judged(Event, frozen=True):
@@ -404,6 +408,14 @@ class PermissionAnswered(Live, frozen=True):
     allowed: bool
 
 
+class TrainingPlaced(Live, frozen=True):
+    """The training runs now, on the machine of this name."""
+
+    n: int
+    training: int
+    place: str
+
+
 class PhaseChanged(Live, frozen=True):
     """The trainer printed `phase: NAME`."""
 
@@ -464,8 +476,8 @@ DurableEvent = (
     | TakenBack | ModeSet | LimitsSet
 )  # fmt: skip
 LiveEvent = (
-    Preparing | AgentDelta | CandidateEdited | PermissionAsked | PermissionAnswered | PhaseChanged
-    | Progress | LogLines | Telemetry | Notice
+    Preparing | AgentDelta | CandidateEdited | PermissionAsked | PermissionAnswered | TrainingPlaced
+    | PhaseChanged | Progress | LogLines | Telemetry | Notice
 )  # fmt: skip
 AnyEvent = DurableEvent | LiveEvent
 

@@ -34,6 +34,8 @@ class SeatView(Struct):
     """The loss curve so far, thinned."""
     log: list[str] = field(default_factory=list)
     """The newest lines that it printed."""
+    place: str = ""
+    """Name of the machine where it runs; empty until it is known."""
 
     def take(self, event: ev.PhaseChanged | ev.Progress | ev.LogLines) -> None:
         """Take in what the trainer on this seat printed."""
@@ -91,6 +93,9 @@ class LiveView(Struct):
                 self.asked.append(event)
             case ev.PermissionAnswered(id=id):
                 self.asked = [asked for asked in self.asked if asked.id != id]
+            case ev.TrainingPlaced():
+                if view := self.seat_of(event.n, event.training):
+                    view.place = event.place
             case ev.PhaseChanged() | ev.Progress() | ev.LogLines():
                 if view := self.seat_of(event.n, event.training):
                     view.take(event)

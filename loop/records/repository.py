@@ -13,15 +13,18 @@ import os
 import stat
 import threading
 import time
+import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 from dulwich.errors import NotGitRepository, NotTreeError
 from dulwich.file import FileLocked
 from dulwich.notes import Notes
 from dulwich.object_store import commit_tree_changes, iter_tree_contents, tree_lookup_path
-from dulwich.objects import Blob, Commit, ObjectID, SubmoduleEncountered, Tree
+from dulwich.objects import Blob, Commit, ObjectID, ShaFile, SubmoduleEncountered, Tree
 from dulwich.refs import Ref
 from dulwich.repo import Repo, UnsupportedExtension, UnsupportedVersion
 
@@ -65,6 +68,15 @@ class Repository:
             raise UsageError(f"{repo.path} is a bare repository: clone it and start there")
         repo.object_store.fsync_object_files = True  # the journal is durable: what it names must be too
         return cls(repo)
+
+    @classmethod
+    def at(cls, folder: Path) -> Repository:
+        """The repository in `folder`, which is made if there is none. It has no commits but `add`ed ones."""
+        if not (folder / ".git" / "HEAD").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # another process makes it in this moment
+                Repo.init(str(folder)).close()
+        return cls.discover(folder)
 
     def close(self) -> None:
         self._repo.close()
@@ -111,6 +123,14 @@ class Repository:
         if not isinstance(blob, Blob):
             raise ValueError(f"{sha.decode()} is not a file")
         return blob.data
+
+    def packed(self, commit: str) -> bytes:
+        """A commit and all its files, but nothing of its history, for `add` of a repository elsewhere."""
+        found = self._commit(commit)
+        entries = iter_tree_contents(self._repo.object_store, found.tree, include_trees=True)
+        names = {entry.sha for entry in entries if entry.sha and stat.S_IFMT(entry.mode or 0) != 0o160000}
+        objects = [found, *(self._repo[name] for name in sorted(names))]
+        return zlib.compress(msgspec.msgpack.encode([(o.type_num, o.as_raw_string()) for o in objects]))
 
     def resolve(self, ref: str) -> str | None:
         """The commit a ref is at, None when there is no such ref."""
@@ -159,6 +179,14 @@ class Repository:
             return commit.id.decode()
 
         return self._retry(write)
+
+    def add(self, packed: bytes) -> None:
+        """Take in a commit that `packed` of another repository gave. Each object is named by its content."""
+        objects = msgspec.msgpack.decode(zlib.decompress(packed), type=list[tuple[int, bytes]])
+        store = self._repo.object_store
+        for made in [ShaFile.from_raw_string(kind, content) for kind, content in reversed(objects)]:
+            if made.id not in store:  # the commit comes last: where it is, its files are
+                self._retry(partial(store.add_object, made))
 
     def set_ref(self, ref: str, commit: str) -> None:
         """Point `ref` at `commit`, wherever it pointed before; for refs that nobody else moves."""

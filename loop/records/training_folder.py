@@ -146,6 +146,8 @@ class Spec(msgspec.Struct, frozen=True):
     """Folders of earlier trainings, which are removed while this one runs."""
     trained: str = ""
     """File that takes how the trainer ended, when its model is to be judged."""
+    lease: bool = False
+    """The training ends when whoever started the supervisor closes the pipe to it, or dies."""
     judge: Judge | None = None
     """None: nobody measures the model, and the number that the trainer prints is taken."""
 

@@ -27,12 +27,12 @@ from loop.paths import RunPaths, owner_only
 from loop.records.repository import Repository, branch_of
 from loop.service import runs
 from loop.service.attach import START_PATIENCE_S, EngineInfo, engine_runs, info, lock
+from loop.service.executors import make_executor
 from loop.service.notify import Notifier
 from loop.service.server import Server
 from loop.service.telemetry import watch
 from loop.state import RunState
 from loop.store import Store
-from loop.training.local import LocalExecutor
 
 LOGIND_FOLDERS = ("/usr/lib/systemd", "/run/systemd", "/etc/systemd")
 """Where systemd-logind reads logind.conf and logind.conf.d/*.conf. A later folder overrides an earlier one,
@@ -188,7 +188,7 @@ async def _run(
     store.listen(say)
     store.listen(runs.Overviews(paths, store.state).take)
     store.listen(lambda record: notifier.tell(record.event, store.state))
-    executor = LocalExecutor(settings, paths, repository)
+    executor = make_executor(settings, paths, repository)
     engine = Engine(settings, paths, repository, store, agent, executor, stop_at_limit=headless)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(

@@ -77,7 +77,8 @@ async def dry_run(
     Raises OSError.
     """
     files = TrainingFolder(paths.folder / "dry-runs" / lock.stem)
-    living = Standby(lock).start(files, _spec(training, files, data, scratch))
+    standby = Standby(lock)  # with a lease the run depends on this object
+    living = standby.start(files, _spec(training, files, data, scratch))
     try:
         await supervisor.ended(living)
     except asyncio.CancelledError:

@@ -8,7 +8,7 @@ import os
 import platform
 import signal
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -25,9 +25,6 @@ from loop.training.executor import Ended, Job, Lost, Machine, Show
 from loop.training.programs import leftovers
 from loop.training.seats import MEMORY_SHARE, Seat, capacity, share, warning
 from loop.training.supervisor import KEY, Standby, Supervisor
-
-FREE_SEAT_S = 0.1
-"""How often a seat is looked for to prepare data in, while all are taken."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,9 +69,16 @@ class LocalExecutor:
     """Runs trainings in `.autoresearch/<tag>/slots/<seat>` on this machine."""
 
     def __init__(
-        self, settings: Settings, paths: RunPaths, repository: Repository, seats: int | None = None
+        self,
+        settings: Settings,
+        paths: RunPaths,
+        repository: Repository,
+        seats: int | None = None,
+        *,
+        leased: bool = False,
     ) -> None:
-        """`seats` is how many trainings may run at once; None: as the settings say.
+        """`seats` is how many trainings may run at once; None: as the settings say. `leased`: trainings end
+        when this process does, and it is to start one training only.
 
         Raises `UsageError` when the settings require a fence or seats that this machine does not have.
         """
@@ -82,7 +86,8 @@ class LocalExecutor:
         # It is read in other threads, so it needs file handles of its own.
         self._repository = Repository.discover(repository.root)
         self._capacity = seats or capacity(settings, os.environ)
-        self._seats = {number: self._new_seat(number) for number in range(self._capacity)}
+        # Others have the other seats where a training is leased: they are none of this object's business.
+        self._seats = {n: self._new_seat(n) for n in range(0 if leased else self._capacity)}
         self._support = fence.choose(settings.sandbox)
         self._command = prepare.train_command(settings, paths)
         self._uv = prepare.uv_environment(settings.train_command, paths.venv)
@@ -94,6 +99,9 @@ class LocalExecutor:
         self._preparing = asyncio.Lock()
         self._prepared = False
         self._under_way: dict[str, _UnderWay] = {}
+        self._leased = leased
+        self._leases: list[Standby] = []
+        """Each keeps the pipe open on which a leased training depends."""
 
     def describe(self) -> Sequence[Machine]:
         strength = "off" if self._support is None else str(self._support)
@@ -106,41 +114,29 @@ class LocalExecutor:
     async def prepare(self, commit: str, show: Show) -> None:
         async with self._preparing:
             if not self._prepared and prepare.is_needed(self._settings):
-                async with self._free_seat() as seat:
-                    await self._export(seat, commit)
-                    variables = {KEY: f"{self._paths.identity}-prepare"}
-                    facts = await prepare.everything(
-                        self._settings, self._paths, seat.slot.folder, show, variables
-                    )
-                    await selftest.before_training(
-                        self._settings, self._paths, self._repository, commit, facts, show
-                    )
+                place = slot.Slot(self._paths.slot("prepare"))
+                await self._read(place.export, commit)
+                variables = {KEY: f"{self._paths.identity}-prepare"}
+                facts = await prepare.everything(self._settings, self._paths, place.folder, show, variables)
+                await selftest.before_training(
+                    self._settings, self._paths, self._repository, commit, facts, show
+                )
             if not self._prepared and (crowded := warning(self._capacity)):
                 show(ev.Notice("warning", crowded))
             self._prepared = True
 
-    @contextlib.asynccontextmanager
-    async def _free_seat(self) -> AsyncIterator[_Seat]:
-        """A seat where nothing trains, and where nothing is started meanwhile."""
-        while True:
-            for seat in self._seats.values():
-                if not seat.busy.locked() and supervisor.is_free(seat.lock):
-                    async with seat.busy:
-                        yield seat
-                    return
-            await asyncio.sleep(FREE_SEAT_S)
-
-    async def start(self, job: Job) -> None:
+    async def start(self, job: Job) -> str:
         seat = self._seat(job)
         async with seat.busy:  # whoever starts the same training a second time finds the first
             known = self._under_way.get(job.key)
             if known is None or not known.goes_on():
                 before = await self._inventory() if known is None else known.data_before
                 self._under_way[job.key] = _UnderWay(await self._start_or_find(seat, job), before)
-            if seat.standby is None and self._under_way[job.key].supervisor:
+            if seat.standby is None and not self._leased and self._under_way[job.key].supervisor:
                 with contextlib.suppress(OSError):  # a training without the next one's supervisor is as good
                     seat.standby = Standby(seat.lock, seat.share.settle)
                 seat.ahead = seat.ahead or asyncio.create_task(self._prepare_slot(seat, job.commit))
+        return platform.node()
 
     def _seat(self, job: Job) -> _Seat:
         """The training's seat. An earlier engine may have had more of them than this one."""
@@ -174,7 +170,10 @@ class LocalExecutor:
         if standby:
             with contextlib.suppress(BrokenPipeError):  # it has been killed: a new one will do
                 return standby.start(job.folder, spec)
-        return Standby(seat.lock, seat.share.settle).start(job.folder, spec)
+        standby = Standby(seat.lock, seat.share.settle)
+        if self._leased:
+            self._leases.append(standby)
+        return standby.start(job.folder, spec)
 
     async def _export(self, seat: _Seat, commit: str) -> None:
         """Give the seat a new slot with the files of the commit. Raises OSError."""
@@ -285,6 +284,7 @@ class LocalExecutor:
             remove=[str(seat.scratch)] if self._support is not None else [],
             discard=seat.slot.left(),
             trained=str(job.folder.trained),
+            lease=self._leased,
             judge=evaluation.judge(
                 settings,
                 self._support,

@@ -34,6 +34,7 @@ def finished(
     steps_s: float = 0.0,
     changed: list[str] | None = None,
     uses_budget: bool = False,
+    place: str = "",
     fenced: bool = False,
 ) -> ev.TrainingFinished:
     """How the training ended, its value of `metric`, and reasons not to trust that value (`flags`).
@@ -43,7 +44,7 @@ def finished(
 
     `exit` is how its process ended, `steps_s` how long it was seen making steps, `changed` which files it
     changed although they are not the candidate's, `uses_budget` whether the unchanged code trains for its
-    whole budget, and `fenced` whether it ran behind a fence.
+    whole budget, `place` where it ran, and `fenced` whether it ran behind a fence.
     """
     log = job.folder.end_of_log()
     summary = progress.parse_summary(log[-65536:])
@@ -59,6 +60,7 @@ def finished(
         total_seconds=total_s,
         judge_seconds=exit.judge_seconds,
         summary=summary,
+        place=place,
     )
     if exit.outcome == "crashed" and not exit.judge_seconds:
         return replace(found, reason=_explain(exit.reason, log, fenced))

@@ -81,6 +81,8 @@ class Standby:
     def start(self, files: TrainingFolder, spec: Spec) -> Supervisor:
         """Let it train; from here on it outlives the engine. What has trained already is only judged.
 
+        With a lease in `spec` it does not: it ends when this object, which keeps the pipe open, is gone.
+
         The supervisor shares the seat's lock, which is taken here and held as long as it lives: even if the
         engine is killed in this moment, no other engine can start a training in the seat.
 
@@ -100,7 +102,8 @@ class Standby:
         except OSError:
             self.dismiss()
             raise
-        self._pipe.close()
+        if not spec.lease:
+            self._pipe.close()
         self._held.close()
         return Supervisor(self._process.pid, tree.ticks(self._process.pid))
 

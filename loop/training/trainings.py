@@ -69,14 +69,15 @@ class Trainings:
         trained again later. Raises OSError when it cannot be started, followed or stopped now; call it again.
         """
         training = self._under_way[job.n, job.training] = _UnderWay(job)
-        steps_s = 0.0
+        steps_s, place = 0.0, ""
         try:
             if decided := job.folder.read_decision(job.key):  # by an engine that died before it was recorded
                 training.stop(decided.outcome, decided.reason)
                 await self._executor.stop(job)
                 ended: Ended | Lost = Lost(decided.reason)
             else:
-                await self._executor.start(job)
+                place = await self._executor.start(job)
+                self._show(ev.TrainingPlaced(job.n, job.training, place))
                 follower = Follower(job, self._show)
                 ended = await self._watch(training, follower, comparison.incumbent)
                 steps_s = follower.steps_s
@@ -87,7 +88,8 @@ class Trainings:
             del self._under_way[job.n, job.training]
         lost = ended.reason if isinstance(ended, Lost) else _stalled(job, ended.exit) if attempt == 1 else ""
         if lost and training.stopped is None and attempt < ATTEMPTS:
-            return Result(ev.TrainingLost(job.n, job.training, attempt, lost), ended.changed_data)
+            event = ev.TrainingLost(job.n, job.training, attempt, lost, place)
+            return Result(event, ended.changed_data)
         finished = outcome.finished(
             job,
             _exit(training, ended, started_at),
@@ -95,6 +97,7 @@ class Trainings:
             steps_s=steps_s,
             changed=ended.changed if isinstance(ended, Ended) else [],
             uses_budget=comparison.uses_budget,
+            place=(ended.place if isinstance(ended, Ended) else "") or place,
             fenced=any(machine.fence != "off" for machine in self._executor.describe()),
         )
         return Result(finished, ended.changed_data)

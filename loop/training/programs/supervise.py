@@ -9,8 +9,10 @@ It is a process of its own so that a training and its result survive the engine;
 time-out and the other limits.
 
 When the trainer ends, or on SIGTERM, time-out or an exceeded limit, it ends every process that the trainer
-has started, also those that called setsid (tree.py). A training that ended well is noted in `trained.json`:
-should this process be killed while the model is judged, the next one judges it without training again.
+has started, also those that called setsid (tree.py). With a `lease` it does so too when its standard input
+closes: on a machine that somebody else manages, no training outlives the one who started it. A training that
+ended well is noted in `trained.json`: should this process be killed while the model is judged, the next one
+judges it without training again.
 
 The trainer runs behind the fence of sandbox.py. This process does not, and the trainer can neither end nor
 change it. It uses the standard library only, so that it starts in milliseconds and on any machine.
@@ -22,6 +24,7 @@ import contextlib
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import stat
@@ -314,6 +317,8 @@ def watch(
             stalled.append(now - asleep - POLL_S)
         if ended:
             return None
+        if meter.limits["lease"] and hung_up():
+            stopped.append(signal.SIGHUP)
         if stopped:
             return "stopped", "stopped by the engine"
         if now > deadline:
@@ -330,6 +335,13 @@ def printed(log: IO[bytes]) -> int:
     """Bytes of a log, with those that a trainer takes on the disk behind its end (fallocate(2))."""
     found = os.fstat(log.fileno())
     return max(found.st_size, found.st_blocks * 512)
+
+
+def hung_up() -> bool:
+    """Whether whoever started this process has closed its standard input, or has died."""
+    poll = select.poll()
+    poll.register(0, 0)  # the other end's closing is always reported
+    return bool(poll.poll(0))
 
 
 def write(path: Path, content: dict[str, Any], durable: bool) -> None:

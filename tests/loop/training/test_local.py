@@ -150,8 +150,9 @@ async def test_a_trainer_of_uvs_is_the_supervisors_own_child_and_can_name_its_th
 
 @pytest.mark.parametrize("network", [False, True])
 async def test_a_data_hub_may_be_asked_only_with_network(bench: Bench, network: bool) -> None:
-    spec = await trained(local(bench, network=network), bench.job())
-    assert spec.env.get("HF_HUB_OFFLINE") == (None if network else "1")
+    job = bench.job(code="import os\nprint('offline', os.environ.get('HF_HUB_OFFLINE'), flush=True)\n")
+    await trained(local(bench, network=network), job)
+    assert f"offline {None if network else 1}\n" in job.folder.end_of_log()
 
 
 async def test_held_out_text_is_hidden_where_a_judge_measures_the_model(
@@ -205,14 +206,14 @@ async def test_a_training_in_a_seat_that_is_no_more_is_taken_over(bench: Bench) 
     assert not bench.paths.scratch(1).exists()
 
 
-async def test_data_is_prepared_only_when_a_seat_is_free(bench: Bench) -> None:
+async def test_data_is_prepared_beside_a_training_in_a_folder_of_its_own(bench: Bench) -> None:
     executor, job = bench.executor(prepare_command=["{python}", "notes.txt"]), bench.job(budget_s=1)
     following = await trains(executor, job)
     commit = bench.commit("notes.txt", "print('other')\n")
-    preparing = asyncio.create_task(executor.prepare(commit, lambda event: None))
+    await asyncio.wait_for(executor.prepare(commit, lambda event: None), 20)
+    assert (bench.paths.slot("prepare") / "notes.txt").read_text() == "print('other')\n"
+    assert (bench.paths.slot(0) / "notes.txt").read_text() != "print('other')\n"
     await following
-    await asyncio.wait_for(preparing, 20)
-    assert (bench.paths.slot(0) / "notes.txt").read_text() == "print('other')\n"
 
 
 # --- cancelling ---

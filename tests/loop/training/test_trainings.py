@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -144,7 +145,7 @@ async def test_a_killed_supervisor_is_a_lost_attempt_and_the_last_one_a_crash(be
         results.append(await training)
     reason = "its supervisor was killed"
     assert [result.event for result in results[:-1]] == [
-        ev.TrainingLost(1, 1, attempt, reason) for attempt in range(1, ATTEMPTS)
+        ev.TrainingLost(1, 1, attempt, reason, platform.node()) for attempt in range(1, ATTEMPTS)
     ]
     last = results[-1].event
     assert isinstance(last, ev.TrainingFinished)
