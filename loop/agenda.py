@@ -9,14 +9,18 @@ replay the journal, then do what the agenda says.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count, islice
 
 from msgspec import Struct
 
-from loop.judging import limits, verdict
+from loop.judging import limits, staffing, verdict
+from loop.judging.history import is_stale
 from loop.state import BY_HAND, Experiment, RunState
 
 FIRST_SEED = 1337
-"""Seed of every experiment's first training: candidates are compared at the same seed."""
+"""Seed of the first training of every candidate: all are compared at the same seed."""
+AT_ONCE = 4
+"""With so many seats or more, the unchanged code trains this often at the start, all at once."""
 
 
 class Rules(Struct, frozen=True):
@@ -24,9 +28,10 @@ class Rules(Struct, frozen=True):
 
     judging: verdict.Rules = verdict.Rules()
     ahead: int = 1
-    """How many candidates may wait for a seat, or for approval, besides those in training."""
+    """How many candidates may wait for a seat, or for approval, besides those in training. With several
+    conversations at once it is at least two more than those."""
     proposers: int = 1
-    """How many conversations with agents may go on at once, repairs included. No setting changes it yet."""
+    """How many conversations with agents may go on at once, repairs included; 0: what the seats need."""
     repairs: int = 2
     """How often a crashed candidate may be given back to its agent."""
     stop_at_limit: bool = False
@@ -118,9 +123,10 @@ def agenda(state: RunState, rules: Rules, seats: int, now: float) -> list[Step]:
     """
     halt = list(_halt(state, rules, now))
     may_start = state.paused is None and state.stopping is None and not halt
-    judge = list(_next_verdict(state, rules))
+    ended = [_look(state, e, rules) for e in state.in_phase("judging")]
+    judge = list(_next_verdict(state, ended))
     # A verdict takes milliseconds and may change the incumbent: nothing new trains before it.
-    start = list(_free_seats(state, rules, seats)) if may_start and not judge else []
+    start = list(_free_seats(state, rules, ended, seats)) if may_start and not judge else []
     return [
         *halt,
         *(Train(t.n, t.training, t.seed, t.seat, t.why) for t in state.under_way),
@@ -128,7 +134,7 @@ def agenda(state: RunState, rules: Rules, seats: int, now: float) -> list[Step]:
         *_approvals(state),
         *start,
         *_rows(state, after_seats=bool(start)),
-        *(_proposals(state, rules) if may_start else ()),
+        *(_proposals(state, rules, ended, seats) if may_start else ()),
     ]
 
 
@@ -151,7 +157,7 @@ def _enough(state: RunState) -> bool:
 # --- proposing ---
 
 
-def _proposals(state: RunState, rules: Rules) -> Iterator[Step]:
+def _proposals(state: RunState, rules: Rules, ended: list[_Ended], seats: int) -> Iterator[Step]:
     """What agents do: proposals under way first, then repairs, then a new proposal; at most `proposers`."""
     under_way = sorted(state.in_phase("proposing"), key=lambda e: e.proposing_seq)
     if state.incumbent is None:
@@ -159,17 +165,29 @@ def _proposals(state: RunState, rules: Rules) -> Iterator[Step]:
             yield StartBaseline(under_way[0].n if under_way else len(state.experiments) + 1)
         return
     steps: list[Step] = [Propose(e.n) for e in under_way]
-    for e in state.in_phase("judging"):
-        if _repairable(state, e, rules):
-            crash = verdict.judge(state, e, rules.judging)
-            steps.append(Repair(e.n, crash.reason))
-    ready = len(state.in_phase("proposing", "waiting", "queued"))
-    if ready < rules.ahead and not _enough(state):
+    steps += [Repair(x.e.n, x.crash) for x in ended if x.repairable]
+    most = at_once(state, rules, seats)
+    ahead = rules.ahead if seats == most == 1 else max(rules.ahead, most + 2)
+    if len(state.in_phase("proposing", "waiting", "queued")) < ahead and not _enough(state):
         steps.append(Propose(len(state.experiments) + 1))
-    yield from steps[: rules.proposers]
+    yield from steps[:most]
+
+
+def at_once(state: RunState, rules: Rules, seats: int) -> int:
+    """How many conversations with agents may go on at once now."""
+    return min(rules.proposers or staffing.proposers(state, seats), staffing.affordable(state))
 
 
 # --- training ---
+
+
+class _Wish(Struct, frozen=True):
+    """An experiment that wants a seat. Its `number` is 0 where it has to be carried over first."""
+
+    e: Experiment
+    number: int = 0
+    seed: int = 0
+    why: str = ""
 
 
 def _approvals(state: RunState) -> Iterator[Step]:
@@ -183,77 +201,157 @@ def _approvals(state: RunState) -> Iterator[Step]:
             yield AskApproval(e.n)
 
 
-def _free_seats(state: RunState, rules: Rules, seats: int) -> Iterator[Step]:
-    """What the free seats do next: a training, or what has to come before it (an old row, a merge)."""
+def _free_seats(state: RunState, rules: Rules, ended: list[_Ended], seats: int) -> Iterator[Step]:
+    """What the free seats do next: a training, or what has to come before it (an old row, a merge).
+
+    An engine that goes on with fewer seats than an earlier one starts nothing on seats that it does not have,
+    and nothing at all before enough of the trainings under way have ended.
+    """
     taken = {started.seat for started in state.under_way}
-    free = [seat for seat in range(seats) if seat not in taken]
-    chosen = set[int]()
-    for e, why in _wanted(state, rules):
+    free = [seat for seat in range(seats) if seat not in taken][: max(0, seats - len(taken))]
+    chosen, first = set[tuple[int, int]](), set[int]()
+    for wish in _wishes(state, rules, ended, seats):
         if not free:
             return
-        if e.n in chosen:
+        e = wish.e
+        if (e.n, wish.number) in chosen:
             continue
-        chosen.add(e.n)
+        chosen.add((e.n, wish.number))
         seat = free.pop(0)
-        if e.n in state.rows_due:  # its old row must be written before another training changes it
-            yield WriteRow(e.n)
-        elif not e.judged and e.phase == "queued" and e.parent != state.incumbent_commit:
-            yield CarryOver(e.n)
-        else:
-            number = len(e.trainings) + 1
-            yield Train(e.n, number, FIRST_SEED + number - 1, seat, why)
+        if wish.number and e.n not in state.rows_due:
+            yield Train(e.n, wish.number, wish.seed, seat, wish.why)
+        elif e.n not in first:
+            first.add(e.n)
+            # An old row must be written before another training changes it.
+            yield CarryOver(e.n) if not wish.number else WriteRow(e.n)
 
 
 def _needs_approval(state: RunState, e: Experiment) -> bool:
     return state.approval and not e.approved and e.commit != state.base
 
 
-def _wanted(state: RunState, rules: Rules) -> Iterator[tuple[Experiment, str]]:
-    """Experiments to train, in the order in which free seats take them, and why they train again."""
-    yield from _baseline_again(state, rules)
+def _wishes(state: RunState, rules: Rules, ended: list[_Ended], seats: int) -> Iterator[_Wish]:
+    """Who wants a seat, in the order in which free seats serve them."""
+    yield from _baseline(state, rules, seats)
     for n in state.reruns_asked:
         if not state.trains(n):
-            yield state.experiment(n), BY_HAND
-    for e in state.in_phase("judging"):
-        found = None if _repairable(state, e, rules) else verdict.judge(state, e, rules.judging)
-        if isinstance(found, verdict.Rerun) and not state.trains(found.n):
-            yield state.experiment(found.n), found.reason
-    for e in state.queue:
-        if e.phase == "queued" and not _needs_approval(state, e):
-            yield e, ""
+            yield _next_training(state.experiment(n), why=BY_HAND)
+    for x in ended:
+        if isinstance(x.found, verdict.Rerun) and not x.stale:
+            yield from _rerun(state, x.e, x.found, seats)
+    queue = [e for e in state.queue if e.phase == "queued" and not _needs_approval(state, e)]
+    for e in sorted([*(x.e for x in ended if x.must_move), *queue], key=_rank):
+        yield _Wish(e) if is_stale(state, e) else _next_training(e)
 
 
-def _baseline_again(state: RunState, rules: Rules) -> Iterator[tuple[Experiment, str]]:
-    """The next missing training of the baseline, while it is the incumbent: these measure the noise."""
-    incumbent = state.experiment(state.incumbent) if state.incumbent else None
-    wanted = rules.judging.baseline_runs
-    if incumbent is None or incumbent.commit != state.base or len(incumbent.trainings) >= wanted:
+def _rank(e: Experiment) -> int:
+    """What a human put first comes first, then what has trained already: winners, then repaired crashes."""
+    if e.queued_seq < 0:
+        return 0
+    if e.phase == "judging" or e.moved:
+        return 1
+    return 2 if e.trainings else 3
+
+
+def _next_training(e: Experiment, seed: int = 0, why: str = "") -> _Wish:
+    """The next training of an experiment, with the next seed of its commit unless another one is given."""
+    return _Wish(e, _numbers(e, 1)[0], seed or max(e.seeds, default=FIRST_SEED - 1) + 1, why)
+
+
+def _numbers(e: Experiment, how_many: int) -> list[int]:
+    """The first numbers that no training of the experiment has."""
+    used = {t.number for t in e.trainings}
+    return list(islice((number for number in count(1) if number not in used), how_many))
+
+
+def _baseline(state: RunState, rules: Rules, seats: int) -> Iterator[_Wish]:
+    """The missing trainings of the unchanged code, which measure the noise.
+
+    With one seat its first one is judged before the others; with several all run at once.
+    """
+    numbers = [*([state.incumbent] if state.incumbent else []), *state.open]
+    e = next((x for x in map(state.experiment, numbers) if x.commit == state.base), None)
+    if e is None or not (e.judged or e.phase in ("queued", "training")):
         return
-    if not state.trains(incumbent.n):
-        number = len(incumbent.trainings) + 1
-        yield incumbent, f"training {number} of {wanted} of the baseline, to measure the noise"
+    wanted = max(rules.judging.baseline_runs, min(seats, AT_ONCE))
+    if seats == 1 and (not e.judged or state.trains(e.n)):
+        wanted = 1
+    for number in _numbers(e, max(0, wanted - len(e.trainings))):
+        why = f"training {number} of {wanted} of the baseline, to measure the noise" if number > 1 else ""
+        yield _Wish(e, number, FIRST_SEED + number - 1, why)
+
+
+def _rerun(state: RunState, e: Experiment, found: verdict.Rerun, seats: int) -> Iterator[_Wish]:
+    """The training that a verdict asks for.
+
+    Where several seats are, a candidate and the incumbent train as a pair, at the same seed and time. The
+    incumbent begins: as long as the candidate waits for its seat, the state tells that the pair is begun.
+    """
+    again = state.experiment(found.n)
+    if seats == 1 or found.n == state.incumbent:
+        if not state.trains(found.n):
+            yield _next_training(again, why=found.reason)
+        return
+    assert state.incumbent is not None
+    incumbent, last = state.experiment(state.incumbent), again.trainings[-1].started_at
+    partners = [t.seed for t in incumbent.trainings if t.started_at > last and t.seed not in again.seeds]
+    seed = min(partners, default=0) or max(*again.seeds, *incumbent.seeds) + 1
+    if not partners and not state.trains(incumbent.n):
+        yield _next_training(incumbent, seed, f"beside experiment {e.n}, at the same seed")
+    yield _next_training(again, seed, found.reason)
 
 
 # --- judging and logging ---
 
 
-def _next_verdict(state: RunState, rules: Rules) -> Iterator[Step]:
-    """At most one verdict at a time: a keep changes what all others are compared with."""
-    for e in state.in_phase("judging"):
-        if _repairable(state, e, rules) and state.stopping is None:
-            continue  # it may be mended, so it gets no verdict yet; an engine that is to end mends nothing
-        if isinstance(verdict.judge(state, e, rules.judging), verdict.Verdict):
-            yield Judge(e.n)
-            return
+class _Ended(Struct, frozen=True):
+    """An experiment whose trainings have ended, and what the judge says of it."""
 
-
-def _repairable(state: RunState, e: Experiment, rules: Rules) -> bool:
+    e: Experiment
+    found: verdict.Verdict | verdict.Rerun
+    stale: bool
+    """Another idea was kept while it trained, so it was compared with its own parent."""
+    repairable: bool
     """It crashed, and its agent may try to mend it."""
-    if e.no_repair or e.commit == state.base:
-        return False
-    judged = verdict.judge(state, e, rules.judging)
-    crashed = isinstance(judged, verdict.Verdict) and judged.status == "crash"
-    return crashed and verdict.attempts(e) <= rules.repairs
+
+    @property
+    def must_move(self) -> bool:
+        """It is better than its parent, or may be: it has to train again on top of the incumbent of now."""
+        return self.stale and (isinstance(self.found, verdict.Rerun) or self.found.status == "keep")
+
+    @property
+    def crash(self) -> str:
+        return self.found.reason
+
+    @property
+    def strength(self) -> tuple[bool, float]:
+        """Sorts verdicts: keeps with the best evidence first, then the others."""
+        if not isinstance(self.found, verdict.Verdict) or self.found.status != "keep":
+            return True, 0.0
+        return False, -abs(self.found.delta or 0.0) / (self.found.stderr or 1.0)
+
+
+def _look(state: RunState, e: Experiment, rules: Rules) -> _Ended:
+    found = verdict.judge(state, e, rules.judging)
+    crashed = isinstance(found, verdict.Verdict) and found.status == "crash"
+    may = not (e.no_repair or e.commit == state.base) and verdict.attempts(e) <= rules.repairs
+    return _Ended(e, found, is_stale(state, e), crashed and may)
+
+
+def _next_verdict(state: RunState, ended: list[_Ended]) -> Iterator[Step]:
+    """At most one verdict at a time, the best keep first: it changes what all others are compared with.
+
+    What may be mended gets no verdict yet; but an engine that is to end mends nothing.
+    """
+    ready = [
+        x
+        for x in ended
+        if isinstance(x.found, verdict.Verdict)
+        and not x.must_move
+        and (state.stopping is not None or not x.repairable)
+    ]
+    if ready:
+        yield Judge(min(ready, key=lambda x: x.strength).e.n)
 
 
 def _rows(state: RunState, *, after_seats: bool) -> Iterator[Step]:

@@ -31,8 +31,6 @@ class ClusterSettings(msgspec.Struct, frozen=True):
     slurm_folder: Annotated[str, about(
         "a folder that this machine and Slurm's share; none: the run's own folder", flag="--slurm-folder",
         unit="dir", risk="writes to {}")] = ""
-    slurm_jobs: Annotated[int, about(
-        "trainings that are given to Slurm at once", flag="--slurm-jobs", ge=1, le=1000)] = 1
     slurm_partition: Annotated[str, about("Slurm's partition", flag="--slurm-partition")] = ""
     slurm_account: Annotated[str, about("the account that Slurm charges", flag="--slurm-account",
         risk="charges the Slurm account {}")] = ""

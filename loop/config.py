@@ -19,6 +19,7 @@ import msgspec
 from loop.cluster_settings import ClusterSettings
 from loop.errors import UsageError
 from loop.events import Limits
+from loop.judging import goal
 from loop.judging.rules import Rules
 from loop.records import foreign_files
 from loop.records.repository import Repository
@@ -45,6 +46,9 @@ JUDGE, ANSWERS = "nanogpt/judge.py", "nanogpt/answers.py"
 """This project's own judge, and the program that answers it."""
 
 
+AUTO = 0
+"""Value of a setting whose number follows from the machine; `auto` in the file and on the command line."""
+NUMBER_OR_AUTO = ("workers", "proposers")
 API_AGENTS = ("auto", "search", "claude", "gpt")
 """Agents that have nothing but our toolbox. All others are CLI agents, which run commands of their own."""
 
@@ -59,6 +63,14 @@ def _has_a_fence(sandbox: str) -> bool:
 
 def _has_our_toolbox_only(agent: str) -> bool:
     return agent in API_AGENTS
+
+
+def _have_our_toolbox_only(agents: list[str]) -> bool:
+    return all(map(_has_our_toolbox_only, agents))
+
+
+def _is_auto(number: int) -> bool:
+    return number == AUTO
 
 
 def _is_judged_by_where_it_leads(program: str) -> bool:
@@ -143,6 +155,19 @@ class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fiel
     max_turns: Annotated[int, _about("turns that an agent may take for one proposal")] = 40
     proposal_s: Annotated[float, _about(
         "seconds for one proposal, not counting the wait for a provider that is down")] = 1200.0
+    workers: Annotated[int, _about(
+        "trainings at once, each on its own seat (docs/fleet.md); auto: one for each GPU", flag="--workers",
+        title="--workers (auto: 0)", ge=0, le=256, risk="trains on {} seats at once (0: on every GPU)")] = 1
+    workers_per_gpu: Annotated[int, _about(
+        "trainings at once that share a GPU; their numbers are only comparable with each other", ge=1, le=16,
+        risk="lets {} trainings share a GPU")] = 1
+    proposers: Annotated[int, _about(
+        "conversations with agents at once; auto: what the seats need", flag="--proposers",
+        title="--proposers (auto: 0)", ge=0, le=64, risk="lets {} agents work at once",
+        harmless=_is_auto)] = 0
+    agents: Annotated[list[str], _about(
+        "agents that take turns, such as claude,gpt,search; none: `agent` alone", flag="--agents",
+        unit="names", risk="starts the agents {}", harmless=_have_our_toolbox_only)] = []
     ahead: Annotated[int, _about(
         "candidates prepared beyond the one in training; with `approve`, how many may wait for you",
         ge=1, le=20)] = 1
@@ -156,6 +181,8 @@ class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fiel
         "stop when the agent has spent so much", flag="--max-cost", unit="dollars", gt=0)] | None = None
     max_crashes: Annotated[int, _about(
         "stop after so many crashes in a row", flag="--max-crashes", gt=0)] | None = 10
+    until: Annotated[str, _about(
+        "stop when the best value has reached this, such as \"val_bpb < 1.2\"", flag="--until")] = ""
     fix_attempts: Annotated[int, _about(
         "how often an agent may repair an idea that crashed", flag="--fix-attempts")] = 2
     rule: Annotated[Literal["improved", "confirmed"], _about(
@@ -182,7 +209,7 @@ class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fiel
 
     @property
     def limits(self) -> Limits:
-        return Limits(self.max_experiments, self.max_hours, self.max_cost, self.max_crashes)
+        return Limits(self.max_experiments, self.max_hours, self.max_cost, self.max_crashes, self.until)
 
     @property
     def timeout(self) -> float:
@@ -241,8 +268,9 @@ def load(
 
 def _convert(values: Mapping[str, Any]) -> Settings:
     """The settings with these values. Raises `UsageError`."""
+    numbers = {name: AUTO for name in NUMBER_OR_AUTO if values.get(name) == "auto"}
     try:
-        settings = msgspec.convert(values, Settings, strict=False)
+        settings = msgspec.convert({**values, **numbers}, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise UsageError(_sentence(str(error), values)) from error
     if settings.base_url and not _is_address(settings.base_url):
@@ -284,7 +312,9 @@ def _fill(repository: Repository, commit: str, settings: Settings, trusted: Coll
     if is_there and not judge and not settings.train_command:
         judge, answers = [PYTHON, JUDGE], [PYTHON, ANSWERS]
     mild = foreign_files.is_mild_program(
-        repository.root, settings.program, has_commands=settings.agent not in API_AGENTS
+        repository.root,
+        settings.program,
+        has_commands=not _have_our_toolbox_only(settings.agents or [settings.agent]),
     )
     return msgspec.structs.replace(
         settings,
@@ -318,6 +348,11 @@ def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
         raise UsageError("`judge_command` and `answers_command` belong together: set both or none")
     if not settings.metric or len(settings.metric) > METRIC_MOST:
         raise UsageError(f"`metric` must be a name of 1 to {METRIC_MOST} characters")
+    if settings.until:
+        try:
+            goal.goal(settings.until, settings.metric, settings.direction)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
     if settings.timeout_s and not settings.budget_s <= settings.timeout_s < math.inf:
         raise UsageError("the time-out must be at least the budget (0: twice the budget)")
     return settings

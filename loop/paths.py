@@ -32,6 +32,8 @@ class RunPaths:
         """The flags that the detached engine was started with."""
         self.notes = self.folder / "notes.md"
         self.results = root / "results.tsv"
+        self.venv = self.folder / "venv"
+        """The packages that uv installs, where trainings are started by uv."""
         self.compiled = self.folder / "compiled"
         """What compilers such as Triton keep: a folder for each commit, or one for all (compile_cache.py)."""
 

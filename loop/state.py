@@ -14,8 +14,9 @@ from msgspec import Struct, field
 
 from loop import events as ev
 from loop.experiment import Experiment as Experiment
-from loop.experiment import ExperimentPhase, Model, worth_keeping
+from loop.experiment import ExperimentPhase, Model, per_hour, worth_keeping
 from loop.experiment import Training as Training
+from loop.experiment import lineage as lineage
 from loop.live import LiveView as LiveView
 from loop.live import SeatView as SeatView
 
@@ -25,6 +26,14 @@ BY_HAND = "asked for by hand"
 """Why an experiment trains again that a human wants to train once more."""
 ENGINE_SAYS = "The engine says: "
 """Begins the messages in `RunState.steering` that are not the human's."""
+
+
+class Message(Struct, frozen=True):
+    """Something that agents are to hear: from the human, or what was rejected and why."""
+
+    id: int
+    """Number of the record that it came with."""
+    text: str
 
 
 class RunState(Struct):
@@ -66,8 +75,8 @@ class RunState(Struct):
     """Judged experiments that a human wants to train once more."""
     models: list[Model] = field(default_factory=list)
     """The models on disk. Before a verdict is logged, those that are not worth keeping are deleted."""
-    steering: list[str] = field(default_factory=list)
-    """Messages for the agent that no proposal has seen yet: the human's, and what was rejected and why."""
+    steering: list[Message] = field(default_factory=list)
+    """Messages for the agents that no candidate has taken up yet, the oldest first."""
     usage: ev.Usage = ev.Usage()
     live: LiveView = field(default_factory=LiveView)
 
@@ -185,15 +194,8 @@ class RunState(Struct):
         return value < than if self.direction == "min" else value > than
 
     def per_hour(self, now: float) -> float | None:
-        """Experiments an hour over the last ten that were judged or rejected; None before the second one.
-
-        When none has ended for half an hour, the wait since then counts too.
-        """
-        ends = [e.finished_at for e in self.experiments[-30:] if e.finished_at is not None][-11:]
-        if len(ends) < 2 or ends[-1] <= ends[0]:
-            return None
-        last = max(now, ends[-1]) if now - ends[-1] > 1800 else ends[-1]
-        return (len(ends) - 1) * 3600 / (last - ends[0])
+        """How many experiments an hour end lately; None before the second one."""
+        return per_hour(self.experiments, now)
 
     # --- change ---
 
@@ -238,8 +240,8 @@ def _apply(s: RunState, event: ev.AnyEvent, t: float) -> None:
             s.editable, s.train_command = event.editable, list(event.train_command)
             s.metric, s.direction, s.created_at = event.metric, event.direction, t
         case ev.Spent(n=n, usage=usage):
-            e = s.experiment(n)
-            e.usage, s.usage = e.usage + usage, s.usage + usage
+            s.experiment(n).usage += usage
+            s.usage += usage
         case ev.RerunAsked(n=n):
             s.reruns_asked.append(n)
         case _:
@@ -266,7 +268,9 @@ def _apply_to_engine(s: RunState, event: ev.AnyEvent, t: float) -> None:
         case ev.Resumed():
             s.paused, s.judged_at_resume = None, s.rows
         case ev.Steered(text=text):
-            s.steering.append(text)
+            s.steering.append(Message(s.seq, text))
+        case ev.TakenBack(id=id):
+            s.steering = [message for message in s.steering if message.id != id]
         case ev.ModeSet(approval=approval):
             s.approval = approval
         case ev.LimitsSet(limits=limits):
@@ -275,26 +279,14 @@ def _apply_to_engine(s: RunState, event: ev.AnyEvent, t: float) -> None:
             pass
 
 
-def _apply_proposal(
-    s: RunState,
-    event: ev.ExperimentStarted
-    | ev.CandidateCommitted
-    | ev.ApprovalRequested
-    | ev.Approved
-    | ev.Rejected
-    | ev.RepairGivenUp,
-    t: float,
-) -> None:
+def _apply_proposal(s: RunState, event: ev.DurableEvent, t: float) -> None:
     match event:
         case ev.ExperimentStarted(n=n, parent=parent):
             if n == len(s.experiments) + 1:
                 s.experiments.append(Experiment(n=n, parent=parent, started_at=t, proposing_seq=s.seq))
                 s.open.append(n)
-            else:  # proposed again: its engine died, or it did not fit a new incumbent
-                usage = s.experiment(n).usage
-                s.experiments[n - 1] = Experiment(
-                    n=n, parent=parent, started_at=t, proposing_seq=s.seq, usage=usage
-                )
+            else:
+                _propose_again(s, s.experiment(n), event, t)
         case ev.CandidateCommitted():
             _candidate_committed(s, event, t)
         case ev.ApprovalRequested(n=n):
@@ -307,17 +299,27 @@ def _apply_proposal(
             _reject(s, s.experiment(n), reason, t, by_human=True)
         case ev.RepairGivenUp(n=n):
             s.experiment(n).no_repair = True
+        case _:
+            pass
+
+
+def _propose_again(s: RunState, e: Experiment, event: ev.ExperimentStarted, t: float) -> None:
+    """Its engine died, or it did not fit a new incumbent. If it has trained, the agents are told of it."""
+    s.experiments[e.n - 1] = Experiment(
+        n=e.n, parent=event.parent, started_at=t, proposing_seq=s.seq, usage=e.usage,
+        trainings=e.trainings, moved=e.versions,
+    )  # fmt: skip
+    if e.trainings and event.why:
+        words = f"Experiment {e.n} ({e.description}) promised a gain, but {event.why}."
+        s.steering.append(Message(s.seq, f"{ENGINE_SAYS}{words}"))
 
 
 def _candidate_committed(s: RunState, event: ev.CandidateCommitted, t: float) -> None:
     e = s.experiment(event.n)
-    e.commit, e.parent, e.author = event.commit, event.parent, event.author
-    e.description, e.hypothesis = event.description, event.hypothesis
-    e.queued_seq = e.queued_seq if e.phase == "queued" else s.seq  # a merged one keeps its place
-    e.added, e.removed, e.phase = event.added, event.removed, "queued"
-    e.findings, e.combines = event.findings, event.combines
-    e.usage, s.usage = e.usage + event.usage, s.usage + event.usage
+    e.committed(event, s.seq, t)
+    s.usage += event.usage
     del s.steering[: event.steered]
+    s.steering = [message for message in s.steering if message.id not in event.heard]
     if event.refused:
         _reject(s, e, event.refused, t, by_human=False)
 
@@ -325,15 +327,9 @@ def _candidate_committed(s: RunState, event: ev.CandidateCommitted, t: float) ->
 def _reject(s: RunState, e: Experiment, reason: str, t: float, *, by_human: bool) -> None:
     """Mark an experiment as rejected: it is not trained and gets no row. The agent is told why."""
     e.phase, e.reason, e.finished_at = "rejected", reason, t
-    _close(s, e.n)
+    s.open = [n for n in s.open if n != e.n]
     words = f"Experiment {e.n} was rejected: {reason}"
-    s.steering.append(words if by_human else f"{ENGINE_SAYS}{words}")
-
-
-def _close(s: RunState, n: int) -> None:
-    """Experiment `n` has a verdict or is rejected."""
-    if n in s.open:
-        s.open.remove(n)
+    s.steering.append(Message(s.seq, words if by_human else f"{ENGINE_SAYS}{words}"))
 
 
 def _training_started(s: RunState, event: ev.TrainingStarted, t: float) -> None:
@@ -367,9 +363,8 @@ def _training_finished(s: RunState, event: ev.TrainingFinished, t: float) -> Non
 
 
 def _row_changes(s: RunState, e: Experiment) -> None:
-    """The row of a judged experiment is about to change: remember the one that results.tsv has now."""
-    e.replaced = e.row if e.logged else e.replaced
-    e.logged = False
+    """The row of a judged experiment is about to change."""
+    e.row_changes()
     if e.n not in s.rows_due:
         s.rows_due.append(e.n)
 
@@ -379,15 +374,15 @@ def _apply_verdict(s: RunState, event: ev.Judged | ev.Logged | ev.Overridden, t:
     match event:
         case ev.Judged():
             e.verdict, e.phase, e.commit = event, event.status, event.commit
-            e.value, e.reason, e.finished_at = event.value, event.reason, t
-            _close(s, event.n)
+            e.value, e.reason, e.finished_at, e.copies = event.value, event.reason, t, event.copies
+            s.open = [n for n in s.open if n != event.n]
             s.rows_due.append(event.n)
             if event.status == "keep":
                 s.incumbent = event.n
                 if s.baseline is None:
                     s.baseline = event.value
-        case ev.Logged(n=n):
-            e.logged = True
+        case ev.Logged(n=n, copies=copies):
+            e.logged, e.copies = True, e.copies if copies is None else copies
             s.rows_due = [x for x in s.rows_due if x != n]
             s.models = s.models_worth_keeping
         case ev.Overridden(status=status, reason=reason):

@@ -96,6 +96,8 @@ class ResearchContext(Struct, frozen=True):
     """Decides about each permission that is asked for. In approval mode it waits for a human's answer."""
     dollars_left: float | None = None
     """What this proposal may cost at most; None when there is no limit."""
+    proposers: int = 1
+    """How many conversations may go on at once. With several, each works on a kind of change of its own."""
 
 
 class Proposal(Struct, frozen=True):
@@ -107,6 +109,8 @@ class Proposal(Struct, frozen=True):
     usage: Usage = Usage()
     notes: str | None = None
     """New text of notes.md; None when it is unchanged."""
+    agent: str = ""
+    """Name of the agent that made it, where several take turns."""
 
 
 class Agent(Protocol):

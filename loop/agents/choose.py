@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from loop.agents.base import Agent
+from loop.agents.turns import AgentsInTurn
 from loop.config import Settings
 from loop.errors import UsageError
 
@@ -63,7 +64,20 @@ def model(name: str, settings: Settings, environ: Mapping[str, str]) -> str:
 
 
 def make_agent(settings: Settings, environ: Mapping[str, str]) -> Agent:
-    """The agent for these settings. Raises `UsageError` when it cannot work here."""
+    """The agent for these settings, or several that take turns.
+
+    Raises `UsageError` when one cannot work here. `--model` is for an agent that works alone: several have
+    their own.
+    """
+    if not settings.agents:
+        return _make_one(settings, environ)
+    if settings.model and len(settings.agents) > 1:
+        raise UsageError("--model names one model, but --agents several agents: leave --model out")
+    each = [msgspec.structs.replace(settings, agent=name, agents=[]) for name in settings.agents]
+    return AgentsInTurn([_make_one(one, environ) for one in each])
+
+
+def _make_one(settings: Settings, environ: Mapping[str, str]) -> Agent:
     name, why = resolve(settings, environ)
     if name == "search":
         from loop.agents.search.agent import SearchAgent

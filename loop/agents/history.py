@@ -34,6 +34,8 @@ KINDS = {
 """Kinds of change, each with a pattern for its description. The first pattern that is found decides; what
 fits none is of the kind `OTHER`."""
 OTHER = "hyperparameter"
+IN_TURN = ("architecture", "optimizer", "schedule", "data order", OTHER, "simplification")
+"""Kinds of change that conversations work on at once: consecutive experiments have different ones."""
 
 
 def table(context: ResearchContext, most: int) -> str:
@@ -91,6 +93,25 @@ def in_training(context: ResearchContext) -> str:
     return "; ".join(f"#{e.n} {' '.join(clean(e.description).split())[:200]}" for e in busy)
 
 
+def focus(context: ResearchContext, n: int | None = None) -> str:
+    """The kind of change that the conversation about experiment `n`, or this one, works on; empty where it
+    goes on alone. It follows from the number, so a restarted engine gives the same kind again."""
+    number = context.n if n is None else n
+    return IN_TURN[number % len(IN_TURN)] if context.proposers > 1 else ""
+
+
+def side_by_side(context: ResearchContext) -> str:
+    """Tells this conversation its kind of change, and what the others are working out; empty when alone."""
+    if not (own := focus(context)):
+        return ""
+    others = [e.n for e in context.experiments if e.phase == "proposing" and e.n != context.n]
+    busy = ", ".join(f"#{n} ({focus(context, n)})" for n in others) or "none at this moment"
+    return (
+        f"Several researchers propose at once, each its own kind of change. Yours is: {own}. Leave the other "
+        f"kinds to the others. Being worked out beside you: {busy}."
+    )
+
+
 def since_last_keep(context: ResearchContext) -> list[Experiment]:
     """The experiments judged since the last keep."""
     judged = [e for e in context.experiments if e.judged]
@@ -117,9 +138,9 @@ def _only_hyperparameters(context: ResearchContext, e: Experiment) -> bool:
 
 def advice(context: ResearchContext) -> str:
     """After `STRETCH` verdicts without a keep: asks for another kind of change and names the kinds tried
-    since. Empty before that."""
+    since. Empty before that, and where the kind is given."""
     since = since_last_keep(context)
-    if len(since) < STRETCH:
+    if len(since) < STRETCH or focus(context):
         return ""
     tried = Counter(kind(context, e) for e in since[-KINDS_OF:])
     counts = ", ".join(f"{name} {count}" for name, count in tried.most_common())

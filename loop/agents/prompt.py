@@ -115,8 +115,10 @@ def _now(context: ResearchContext, most: dict[str, int]) -> str:
     ]
     if training := history.in_training(context):
         sections.append(
-            f"In training at this moment, result not known yet:\n{quoted('in training', training, 1500)}"
+            f"In training or waiting for it, result not known yet:\n{quoted('in training', training, 1500)}"
         )
+    if beside := history.side_by_side(context):
+        sections.append(beside)
     if advice := history.advice(context):
         sections.append(advice)
     if context.failure:

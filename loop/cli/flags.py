@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
@@ -31,6 +32,16 @@ def command(text: str) -> list[str]:
     return shlex.split(text)
 
 
+def number_or_auto(text: str) -> int:
+    """A number, or `auto`."""
+    return config.AUTO if text == "auto" else int(text)
+
+
+def names(text: str) -> list[str]:
+    """Names with commas between them."""
+    return [name for name in re.split(r"[\s,]+", text) if name]
+
+
 def _add(parser: argparse.ArgumentParser, setting: Setting) -> None:
     text = (setting.meta.description or "").replace("%", "%%")  # argparse fills in % by itself
     if setting.type is bool:
@@ -38,12 +49,15 @@ def _add(parser: argparse.ArgumentParser, setting: Setting) -> None:
         return
     if setting.default not in (None, "", []):
         shown = f"{setting.default:g}" if isinstance(setting.default, float) else setting.default
+        shown = "auto" if setting.name in config.NUMBER_OR_AUTO and shown == config.AUTO else shown
         text += f" (default: {shown})"
     if get_origin(setting.type) is Literal:
         parser.add_argument(setting.flag, dest=setting.name, choices=get_args(setting.type), help=text)
         return
     metavar = setting.unit.upper() or ("N" if setting.type is int else None)
     kind = command if get_origin(setting.type) is list else setting.type
+    kind = names if setting.unit == "names" else kind
+    kind = number_or_auto if setting.name in config.NUMBER_OR_AUTO else kind
     parser.add_argument(setting.flag, dest=setting.name, type=kind, metavar=metavar, help=text)
 
 

@@ -75,15 +75,50 @@ def parts_of(state: RunState, e: Experiment, scale: Scale, kinds: tuple[Kind, ..
 
 
 class Clock:
-    """Counts when trainings began: the first one since the incumbent's first is number 0."""
+    """Counts when trainings began, in rounds: the incumbent's first training is in round 0.
+
+    A round ends where a seat begins its second training in it, so with one seat each training is a round of
+    its own. Trainings of the same round ran at about the same time: no drift of the machine lies between.
+    """
 
     def __init__(self, state: RunState, incumbent: Experiment) -> None:
         first = min((t.started_at for t in incumbent.trainings), default=0.0)
-        starts = (t.started_at for e in state.experiments for t in e.trainings if t.started_at >= first)
-        self._starts = sorted(starts)
+        starts = sorted(
+            (t.started_at, t.started.seat)
+            for e in state.experiments
+            for t in e.trainings
+            if t.started_at >= first
+        )
+        self._starts = [start for start, _ in starts]
+        self._rounds: list[int] = []
+        now, seats = 0, set[int]()
+        for _, seat in starts:
+            if seat in seats:
+                now, seats = now + 1, set()
+            seats.add(seat)
+            self._rounds.append(now)
+        self._rounds.append(now + 1)
 
     def at(self, started_at: float) -> int:
-        return bisect_left(self._starts, started_at)
+        return self._rounds[bisect_left(self._starts, started_at)]
+
+
+def reference(state: RunState, e: Experiment) -> Experiment:
+    """What an experiment is compared with: the experiment whose commit it changes.
+
+    That is the incumbent, unless another idea was kept while this one trained. The run has an incumbent.
+    """
+    assert state.incumbent is not None
+    incumbent = state.experiment(state.incumbent)
+    if e.parent == incumbent.commit:
+        return incumbent
+    measured = (x for x in reversed(state.experiments) if x.commit == e.parent and x.value is not None)
+    return next(measured, incumbent)
+
+
+def is_stale(state: RunState, e: Experiment) -> bool:
+    """Another idea was kept while this experiment trained, so it cannot become the incumbent as it is."""
+    return state.incumbent is not None and e.parent != state.incumbent_commit and e.commit != state.base
 
 
 def trainings_of(e: Experiment, scale: Scale, clock: Clock) -> list[Training]:
@@ -95,10 +130,12 @@ def trainings_of(e: Experiment, scale: Scale, clock: Clock) -> list[Training]:
     return sorted(found, key=lambda t: t.at)
 
 
-def history_of(state: RunState, noise: Noise, clock: Clock) -> History:
-    """What is known before a candidate is compared with the incumbent; the noise must be known, and not 0."""
-    assert state.incumbent is not None
-    incumbent, scale = state.experiment(state.incumbent), scale_of(state, noise)
+def history_of(state: RunState, incumbent: Experiment, noise: Noise, clock: Clock) -> History:
+    """What is known before a candidate is compared with `incumbent`, the present one or an earlier one.
+
+    The noise must be known, and not 0.
+    """
+    scale = scale_of(state, noise)
     kinds = kinds_of(state, scale)
     trainings = trainings_of(incumbent, scale, clock)
     count = max(1, min(incumbent.verdict.trainings, len(trainings))) if incumbent.verdict else 1

@@ -22,13 +22,14 @@ from loop.judging.history import (
     kinds_of,
     noise_of,
     parts_of,
+    reference,
     scale_of,
     trainings_of,
 )
 from loop.judging.noise import Noise
 from loop.judging.rules import Rules as Rules
 from loop.judging.trust import unlike_baseline
-from loop.state import Experiment, RunState
+from loop.state import Experiment, RunState, Training
 
 TOGETHER = 1.0
 """Gain that near misses must promise together to be tried, in standard deviations of one training."""
@@ -64,9 +65,11 @@ def judge(state: RunState, e: Experiment, rules: Rules) -> Verdict | Rerun:
     """Judge an experiment whose last training has ended, or say which training is needed first.
 
     An experiment whose training was stopped is discarded with the reason; one without a metric to believe is
-    a crash. Raises ValueError when its last training has not ended.
+    a crash. One that is stale (`history.is_stale`) is compared with its own parent: only a discard or a crash
+    is its verdict then, and anything else means that it has to train again on top of the incumbent. Raises
+    ValueError when its last training has not ended.
     """
-    last, values = e.last_training, e.values
+    last, values = _deciding(state, e), e.values
     if last is None or last.finished is None:
         raise ValueError(f"experiment {e.n} has no finished training")
     ended = last.finished
@@ -86,24 +89,34 @@ def judge(state: RunState, e: Experiment, rules: Rules) -> Verdict | Rerun:
         return Verdict("crash", None, memory_gb, None, reason)
     flagged = "; ".join([*ended.flags, *unlike_baseline(state, last)])
     if state.incumbent is None:  # the unchanged code cannot cheat: what it shows is the machine's doing
-        return Verdict("keep", value, memory_gb, None, f"baseline, but {flagged}" if flagged else "baseline")
+        reason = f"baseline, but {flagged}" if flagged else "baseline"
+        return Verdict("keep", value, memory_gb, None, reason, trainings=len(values))
     if flagged:
         return Verdict("discard", value, memory_gb, None, flagged, trainings=len(values))
     return _compare(state, e, value, memory_gb, rules)
 
 
 def attempts(e: Experiment) -> int:
-    """How many versions of this idea have trained: the candidate, and each repair of it."""
-    return len({training.commit for training in e.trainings})
+    """How many versions of this idea have trained: the candidate, and each repair of it.
+
+    When it is merged onto a newer incumbent, the count begins anew.
+    """
+    return e.versions - e.moved
+
+
+def _deciding(state: RunState, e: Experiment) -> Training | None:
+    """The last training. The unchanged code may have trained several times at once: there it is the last one
+    that gave a number."""
+    measured = [t for t in e.trainings if t.value is not None and t.outcome == "finished"]
+    return measured[-1] if measured and state.incumbent is None else e.last_training
 
 
 def _compare(state: RunState, e: Experiment, value: float, memory_gb: float, rules: Rules) -> Verdict | Rerun:
-    assert state.incumbent is not None
-    assert state.best is not None
-    noise, ours, best = noise_of(state), len(e.values), state.best
+    incumbent = reference(state, e)
+    assert incumbent.value is not None
+    noise, ours, best = noise_of(state), len(e.values), incumbent.value
     if rules.rule == "confirmed" and noise.known and not noise.none:
-        return _confirmed(state, e, value, memory_gb, noise, rules)
-    incumbent = state.experiment(state.incumbent)
+        return _confirmed(state, e, incumbent, value, memory_gb, noise, rules)
     delta = value - best
     gain = -delta if state.direction == "min" else delta
     weighed = improved(gain, ours, len(incumbent.values) or 1, noise)
@@ -119,13 +132,17 @@ def _compare(state: RunState, e: Experiment, value: float, memory_gb: float, rul
 
 
 def _confirmed(
-    state: RunState, e: Experiment, value: float, memory_gb: float, noise: Noise, rules: Rules
+    state: RunState,
+    e: Experiment,
+    incumbent: Experiment,
+    value: float,
+    memory_gb: float,
+    noise: Noise,
+    rules: Rules,
 ) -> Verdict | Rerun:
     """Rule `confirmed`, where trainings have noise."""
-    assert state.incumbent is not None
-    incumbent = state.experiment(state.incumbent)
     scale, clock = scale_of(state, noise), Clock(state, incumbent)
-    history, lines = history_of(state, noise, clock), e.added - e.removed
+    history, lines = history_of(state, incumbent, noise, clock), e.added - e.removed
     parts = parts_of(state, e, scale, history.kinds)
     candidate = trainings_of(e, scale, clock)
     found = compare(history, candidate, decision.price_of(lines, rules), parts)

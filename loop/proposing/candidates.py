@@ -7,6 +7,7 @@ repeated after a kill.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Literal
 
 from msgspec import Struct
@@ -65,11 +66,13 @@ class Candidates:
         parent: str,
         proposal: Proposal,
         *,
-        steered: int = 0,
+        heard: Iterable[int] = (),
         author: Author = "agent",
         combines: list[int] | None = None,
     ) -> Candidate:
         """A commit of a proposal on top of `parent`, audited. Nothing is journaled yet.
+
+        `heard` are the ids of the messages that the agent has heard.
 
         An agent's change that the audit refuses becomes a candidate too: one that is rejected at once.
         """
@@ -83,7 +86,7 @@ class Candidates:
         event = ev.CandidateCommitted(
             n, commit, parent,
             description=proposal.description, hypothesis=proposal.hypothesis, added=added, removed=removed,
-            usage=proposal.usage, author=author, steered=steered,
+            usage=proposal.usage, author=author, heard=list(heard), agent=proposal.agent,
             findings=words, refused=refused or "", combines=combines or [],
         )  # fmt: skip
         return Candidate(event, ev.CandidateEdited(n, path, before, proposal.source, words))
@@ -118,7 +121,7 @@ class Candidates:
 
     async def carry_over(self, e: Experiment) -> None:
         """Merge a candidate onto an incumbent that is newer than its parent, or have it proposed again where
-        that is not possible or leaves nothing."""
+        that is not possible or leaves nothing. It may have trained on its parent."""
         path, incumbent, was = self._state.editable, self._state.incumbent_commit, e.commit
         base, ours, theirs = (self.read(c) for c in (e.parent, incumbent, e.commit))
         merged = await asyncio.to_thread(merge.merge, base, ours, theirs)
@@ -142,9 +145,9 @@ class Candidates:
         await self._keep(e.n, commit)
 
     def _waits(self, n: int, commit: str) -> bool:
-        """Nobody has rejected or changed the candidate meanwhile."""
+        """Nobody has rejected, changed or judged the candidate meanwhile."""
         e = self._state.experiment(n)
-        return e.phase == "queued" and e.commit == commit
+        return e.phase in ("queued", "judging") and e.commit == commit
 
     async def _keep(self, n: int, commit: str) -> None:
         tag = self._state.tag

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -24,14 +25,14 @@ from loop.agents.base import (
     Wish,
 )
 from loop.config import Settings
-from loop.paths import RunPaths
+from loop.paths import RunPaths, owner_only
 from loop.proposing import auditing
 from loop.proposing.candidates import Candidates
 from loop.proposing.permissions import Permissions
 from loop.records import foreign_files
 from loop.records.archive import KeptArchive
 from loop.records.repository import Repository
-from loop.state import ENGINE_SAYS
+from loop.state import ENGINE_SAYS, RunState
 from loop.store import Store
 from loop.text import clean, without
 
@@ -47,15 +48,20 @@ class Conversations:
         repository: Repository,
         candidates: Candidates,
         store: Store,
+        at_once: Callable[[], int],
     ) -> None:
+        """`at_once` says how many conversations may go on at once now."""
+        self.at_once = at_once
         self._agent, self._settings, self._paths = agent, settings, paths
         self._repository, self._candidates, self._store = repository, candidates, store
         self._state = store.state
         self.archive = KeptArchive(repository, paths, store.state)
         self.permissions = Permissions(store)
-        self._told: dict[int, int] = {}
-        """How many of the human's messages are in the transcript of an experiment whose proposal goes on: a
-        second attempt does not repeat them."""
+        self._told: dict[int, set[int]] = {}
+        """Ids of the messages that are in the transcript of an experiment whose proposal goes on: a second
+        attempt does not repeat them."""
+        self._granted: dict[int, float] = {}
+        """Dollars that conversations may spend, by their experiments, until what they cost is recorded."""
 
     def context(self, n: int, parent: str, failure: Failure | None = None) -> ResearchContext:
         """Everything the agent may know when it proposes experiment `n` on top of `parent`."""
@@ -77,15 +83,26 @@ class Conversations:
             failure=failure,
             permit=partial(self._permit, n),
             refuse=partial(self._candidates.refusal, parent),
-            dollars_left=self._dollars_left(),
+            dollars_left=self._grant(n),
+            proposers=self.at_once(),
         )
 
-    def _dollars_left(self) -> float | None:
-        most, spent = self._state.limits.max_cost, self._state.usage.dollars
-        return None if most is None else most - (spent or 0.0)
+    def _grant(self, n: int) -> float | None:
+        """What the conversation about experiment `n` may cost: its share of what is left and not granted.
 
-    async def ask(self, context: ResearchContext) -> tuple[Proposal, int]:
-        """One proposal, and how many of the human's waiting messages the agent has heard.
+        None without a limit. All conversations together never get more than what is left.
+        """
+        s = self._state
+        if s.limits.max_cost is None:
+            return None
+        going_on = {e.n for e in s.in_phase("proposing", "judging")} - {n}
+        self._granted = {m: dollars for m, dollars in self._granted.items() if m in going_on}
+        left = s.limits.max_cost - (s.usage.dollars or 0.0) - sum(self._granted.values())
+        self._granted[n] = left / max(1, self.at_once() - len(self._granted))
+        return self._granted[n]
+
+    async def ask(self, context: ResearchContext) -> tuple[Proposal, set[int]]:
+        """One proposal, and the ids of the waiting messages that the agent has heard.
 
         The transcript goes to the experiment's own file as it comes. A repair hears the messages too, but
         they are the next idea's all the same. Raises `AgentFailed` or `AgentStopped`. Whatever else goes
@@ -94,7 +111,7 @@ class Conversations:
         """
         path = self._paths.transcript(context.n)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab", buffering=0) as transcript:
+        with _appended(path) as transcript:
             edits = _Edits(self._store, self._agent.secrets)
 
             def emit(event: ev.AgentDelta | ev.CandidateEdited) -> None:
@@ -106,7 +123,7 @@ class Conversations:
                     transcript.write(ev.encode(delta) + b"\n")
                 self._store.show(delta)
 
-            hearing = _Hearing(context.n, self._state.steering, self._told, emit)
+            hearing = _Hearing(self._state, self._told.setdefault(context.n, set()), context.n, emit)
             context = msgspec.structs.replace(context, steering=hearing.hear(), hear=hearing.hear)
             try:
                 proposal = self._cleaned(await self._agent.propose(context, emit))
@@ -122,9 +139,10 @@ class Conversations:
                 edits.close()
 
     def say(self, n: int, kind: ev.DeltaKind, text: str) -> None:
-        """A line of the engine's own in an experiment's transcript."""
+        """A line of the engine's own in an experiment's transcript. A full disk only loses the line."""
         delta = ev.AgentDelta(n, kind, without(text, self._agent.secrets), t=time.time())
-        with self._paths.transcript(n).open("ab") as transcript:
+        path = self._paths.transcript(n)
+        with contextlib.suppress(OSError), open(path, "ab", opener=owner_only) as transcript:
             transcript.write(ev.encode(delta) + b"\n")
         self._store.show(delta)
 
@@ -150,29 +168,34 @@ class Conversations:
         """Write notes.md, whole or not at all, if the agent changed it. `before` is what it was given."""
         if proposal.notes is not None:
             draft = self._paths.notes.with_suffix(".draft")
-            draft.write_text(joined(before, _read(self._paths.notes), proposal.notes), "utf-8")
+            with open(draft, "w", encoding="utf-8", opener=owner_only) as file:
+                file.write(joined(before, _read(self._paths.notes), proposal.notes))
             draft.replace(self._paths.notes)
 
 
 class _Hearing:
-    """Which of the human's messages one conversation has heard."""
+    """Which of the waiting messages one conversation has heard.
+
+    Several conversations may hear a message. It waits until a candidate of one of them is committed.
+    """
 
     def __init__(
-        self, n: int, steering: list[str], told: dict[int, int], emit: Callable[[ev.AgentDelta], None]
+        self, state: RunState, told: set[int], n: int, emit: Callable[[ev.AgentDelta], None]
     ) -> None:
-        self._n, self._steering, self._told, self._emit = n, steering, told, emit
-        self.heard = 0
+        self._state, self._told, self._n, self._emit = state, told, n, emit
+        self.heard = set[int]()
 
     def hear(self) -> list[str]:
         """The messages that have come since this was last asked. They go into the transcript once."""
-        heard = min(self.heard, len(self._steering))  # another conversation may have settled some
-        news, told = self._steering[heard:], self._told.get(self._n, 0)
-        for message in news[max(0, told - heard) :]:
-            kind: ev.DeltaKind = "note" if message.startswith(ENGINE_SAYS) else "human"
-            self._emit(ev.AgentDelta(self._n, kind, message, t=time.time()))
-        self.heard = heard + len(news)
-        self._told[self._n] = max(self.heard, told)
-        return news
+        news = [message for message in self._state.steering if message.id not in self.heard]
+        for message in news:
+            if message.id not in self._told:
+                kind: ev.DeltaKind = "note" if message.text.startswith(ENGINE_SAYS) else "human"
+                self._emit(ev.AgentDelta(self._n, kind, message.text, t=time.time()))
+        ids = {message.id for message in news}
+        self.heard |= ids
+        self._told |= ids
+        return [message.text for message in news]
 
 
 class _Edits:
@@ -222,6 +245,11 @@ def joined(before: str, now: str, after: str) -> str:
     while len("\n".join(lines)) >= NOTES_MOST:
         lines.pop(0)
     return "\n".join(lines) + "\n"
+
+
+def _appended(path: Path) -> BinaryIO:
+    """A transcript, opened without a buffer: its owner alone may read it."""
+    return open(path, "ab", buffering=0, opener=owner_only)
 
 
 def _read(path: Path) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from loop import events as ev
 from loop.agents.base import AgentFailed, AgentStopped, Failure, NoProposal, OutOfMoney, Proposal
+from loop.agents.program import fingerprint
 from loop.judging import verdict
 from loop.proposing.candidates import Candidate, Candidates
 from loop.proposing.conversation import Conversations
@@ -14,7 +16,8 @@ from loop.store import Store
 from loop.text import tail
 
 AGENT_PATIENCE = 3
-"""So many proposals in a row may lead nowhere before the run pauses and a human has to look."""
+"""So many proposals in a row may lead nowhere, for each conversation that may go on at once, before the run
+pauses and a human has to look."""
 
 
 class Proposer:
@@ -34,18 +37,25 @@ class Proposer:
         self._failed_in_a_row = 0
         self._made: dict[int, Candidate] = {}
         """Candidates that the disk refused to record: they are not proposed, and paid for, again."""
+        self._making = asyncio.Lock()
+        """Held while a candidate is made: two conversations must not make the same one."""
+        self._due: list[ev.Spent] = []
+        """What was spent on attempts that led nowhere, as long as the disk refuses to record it."""
 
     async def propose(self, n: int) -> None:
         """Experiment `n` against the incumbent of now: near misses put together, or the agent's idea."""
+        self._settle()
         parent = self._state.incumbent_commit
         if n > len(self._state.experiments) or self._state.experiment(n).parent != parent:
             self._store.record(ev.ExperimentStarted(n, parent))
         if made := self._made.get(n):
             await self._announce(made)
             return
-        if combined := await self._candidates.combination(n, parent):
-            await self._candidates.commit(combined)
-            return
+        async with self._making:
+            if combined := await self._candidates.combination(n, parent):
+                await self._candidates.commit(combined)
+                return
+        began = self._state.seq
         context = self._conversations.context(n, parent)
         try:
             proposal, heard = await self._conversations.ask(context)
@@ -57,8 +67,30 @@ class Proposer:
             self._spent(n, error)
             self._failed(str(error))
             return
-        self._conversations.keep_notes(proposal, context.notes)
-        await self._announce(await self._candidates.make(n, parent, proposal, steered=heard))
+        try:
+            self._conversations.keep_notes(proposal, context.notes)
+            async with self._making:
+                if twin := await self._twin(n, proposal.source, began):
+                    why = f"experiment {twin} is the same program, proposed meanwhile"
+                    self._spent(n, NoProposal(why, proposal.usage))
+                    return
+                candidate = await self._candidates.make(n, parent, proposal, heard=heard)
+        except OSError:
+            self._due.append(ev.Spent(n, proposal.usage))
+            raise
+        await self._announce(candidate)
+
+    async def _twin(self, n: int, source: str, began: int) -> int | None:
+        """Number of a candidate with the same program that another conversation has made since record
+        `began`; None when there is none."""
+        rivals = [e for e in map(self._state.experiment, self._state.open) if e.n != n and e.commit]
+        for rival in rivals:
+            if rival.queued_seq > began:
+                other = self._conversations.archive.source(rival.n)
+                prints = await asyncio.to_thread(lambda *sources: {*map(fingerprint, sources)}, source, other)
+                if len(prints) == 1:
+                    return rival.n
+        return None
 
     async def _announce(self, candidate: Candidate) -> None:
         n = candidate.event.n
@@ -78,6 +110,7 @@ class Proposer:
 
     async def repair(self, n: int, reason: str) -> None:
         """Give crashed experiment `n` back to the agent: a new candidate, or the crash is final."""
+        self._settle()
         e, archive = self._state.experiment(n), self._conversations.archive
         attempt = verdict.attempts(e)
         failure = Failure(attempt, reason, tail(archive.log(n)), archive.source(n))
@@ -127,12 +160,20 @@ class Proposer:
     def _failed(self, reason: str) -> None:
         """A proposal led nowhere; after a few in a row a human has to look."""
         self._failed_in_a_row += 1
-        if self._failed_in_a_row >= AGENT_PATIENCE:
+        patience = AGENT_PATIENCE * self._conversations.at_once()
+        if self._failed_in_a_row >= patience:
             self._failed_in_a_row = 0
-            self.pause(f"the agent gave no proposal {AGENT_PATIENCE} times in a row: {reason}")
+            self.pause(f"the agent gave no proposal {patience} times in a row: {reason}")
 
     def _spent(self, n: int, error: NoProposal) -> None:
-        """Say why an attempt led nowhere, and count what it cost all the same."""
-        self._conversations.say(n, "error", str(error))
+        """Count what an attempt cost that led nowhere, and say why it did."""
         if error.usage != ev.Usage():
-            self._store.record(ev.Spent(n, error.usage))
+            self._due.append(ev.Spent(n, error.usage))
+        self._settle()
+        self._conversations.say(n, "error", str(error))
+
+    def _settle(self) -> None:
+        """Record what was spent. Raises OSError while the disk refuses; then nothing more may be spent."""
+        while self._due:
+            self._store.record(self._due[0])
+            del self._due[0]

@@ -11,9 +11,10 @@ import contextlib
 import errno
 import os
 import stat
+import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -38,7 +39,10 @@ T = TypeVar("T")
 
 
 class Repository:
-    """One user repository. Writing is safe beside the user's own git commands."""
+    """One user repository. Writing is safe beside the user's own git commands.
+
+    Several threads may read files: dulwich moves about in one opened pack, so only one reads at a time.
+    """
 
     def __init__(self, repo: Repo) -> None:
         self._repo = repo
@@ -46,6 +50,7 @@ class Repository:
         self.patience_s = 10.0
         """Seconds that a write waits for a lock of another process. The engine's writer (records/writer.py)
         sets this to 0: it does not wait here, but comes back to the write later."""
+        self._reading = threading.RLock()
 
     @classmethod
     def discover(cls, start: Path) -> Repository:
@@ -88,9 +93,10 @@ class Repository:
     def read(self, commit: str, path: str) -> str | None:
         """The text of `path` at `commit`, None when it is not there, or the commit is not there any more."""
         try:
-            tree = self._commit(commit).tree
-            mode, sha = tree_lookup_path(self._repo.__getitem__, tree, path.encode())
-            blob = self._repo[sha]
+            with self._reading:
+                tree = self._commit(commit).tree
+                mode, sha = tree_lookup_path(self._repo.__getitem__, tree, path.encode())
+                blob = self._repo[sha]
         except (KeyError, NotTreeError, SubmoduleEncountered):
             return None
         return blob.data.decode("utf-8", "replace") if isinstance(blob, Blob) and stat.S_ISREG(mode) else None
@@ -102,14 +108,18 @@ class Repository:
             return isinstance(tree, Tree) and name.encode() in tree
         return False
 
-    def files(self, commit: str) -> Iterator[tuple[str, int, bytes]]:
+    def files(self, commit: str) -> list[tuple[str, int, bytes]]:
         """Path, mode and blob id of every file of a commit; submodules are left out."""
-        for entry in iter_tree_contents(self._repo.object_store, self._commit(commit).tree):
-            if entry.path and entry.mode and entry.sha and stat.S_IFMT(entry.mode) != 0o160000:
-                yield entry.path.decode("utf-8", "surrogateescape"), entry.mode, entry.sha
+        with self._reading:
+            return [
+                (entry.path.decode("utf-8", "surrogateescape"), entry.mode, entry.sha)
+                for entry in iter_tree_contents(self._repo.object_store, self._commit(commit).tree)
+                if entry.path and entry.mode and entry.sha and stat.S_IFMT(entry.mode) != 0o160000
+            ]
 
     def blob(self, sha: bytes) -> bytes:
-        blob = self._repo[ObjectID(sha)]
+        with self._reading:
+            blob = self._repo[ObjectID(sha)]
         if not isinstance(blob, Blob):
             raise ValueError(f"{sha.decode()} is not a file")
         return blob.data

@@ -35,7 +35,7 @@ MOST = 2 * 2**30
 FILES, DEEP = 50_000, 20
 """How many files it may have, and how many folders may lie in each other."""
 NEWEST = 4
-"""How many caches are kept besides the first commit's."""
+"""How many caches are kept besides the first commit's and one for each seat."""
 DRIVER = Path("/proc/driver/nvidia/version")
 FIRST = "first"
 """File in the folder of caches that names the commit whose cache all others begin with."""
@@ -67,15 +67,16 @@ def give(paths: RunPaths, commit: str, scratch: Path) -> None:
 
 
 async def dry_run(
-    paths: RunPaths, commit: str, training: Spec, data: Path, scratch: Path, lock: Path
+    paths: RunPaths, commit: str, training: Spec, data: Path, scratch: Path, lock: Path, seats: int = 1
 ) -> None:
     """Fill the cache of a commit: run it as `training` says, but for some steps and on random tokens.
 
     `data` is the folder of prepared data, which has random tokens of the same shape in its folder `stub`;
-    what else is in there stays closed. `scratch` is the training's own folder, `lock` its seat's. A dry run
-    that fails leaves an empty cache: the training itself will show why. Raises OSError.
+    what else is in there stays closed. `scratch` is the training's own folder, `lock` its seat's, which is
+    one of so many `seats`. A dry run that fails leaves an empty cache: the training itself will show why.
+    Raises OSError.
     """
-    files = TrainingFolder(paths.folder / "dry-run")
+    files = TrainingFolder(paths.folder / "dry-runs" / lock.stem)
     standby = Standby(lock)  # with a lease the run depends on this object
     living = standby.start(files, _spec(training, files, data, scratch))
     try:
@@ -83,7 +84,7 @@ async def dry_run(
     except asyncio.CancelledError:
         await supervisor.stop(files, living)
         raise
-    await asyncio.to_thread(_take, paths, commit, scratch)
+    await asyncio.to_thread(take, paths, commit, scratch, NEWEST + seats)
 
 
 def _spec(training: Spec, files: TrainingFolder, data: Path, scratch: Path) -> Spec:
@@ -111,8 +112,8 @@ def _spec(training: Spec, files: TrainingFolder, data: Path, scratch: Path) -> S
     )
 
 
-def _take(paths: RunPaths, commit: str, scratch: Path) -> None:
-    """Move what a dry run has compiled out of every candidate's reach."""
+def take(paths: RunPaths, commit: str, scratch: Path, newest: int = NEWEST) -> None:
+    """Move what a dry run has compiled out of every candidate's reach; keep the `newest` such caches."""
     target = paths.compiled / commit
     target.mkdir(parents=True, exist_ok=True)
     if not _copy(private(scratch), target):
@@ -121,7 +122,7 @@ def _take(paths: RunPaths, commit: str, scratch: Path) -> None:
     os.utime(target)
     if not _first(paths):
         (paths.compiled / FIRST).write_text(commit)
-    _thin(paths)
+    _thin(paths, newest)
 
 
 def _copy(source: Path, target: Path) -> bool:
@@ -154,10 +155,10 @@ def _first(paths: RunPaths) -> str:
     return ""
 
 
-def _thin(paths: RunPaths) -> None:
+def _thin(paths: RunPaths, newest: int) -> None:
     """Delete all caches but the first commit's and the newest ones."""
     caches = [path for path in paths.compiled.iterdir() if path.is_dir() and path.name != _first(paths)]
     caches.sort(key=lambda path: os.lstat(path).st_mtime)
-    for path in caches[:-NEWEST]:
+    for path in caches[:-newest]:
         with contextlib.suppress(OSError):
             remove(path)

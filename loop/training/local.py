@@ -7,6 +7,7 @@ import contextlib
 import os
 import platform
 import signal
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -14,17 +15,16 @@ from typing import ParamSpec, TypeVar
 import psutil
 from msgspec import Struct
 
+from loop import events as ev
 from loop.config import Settings
 from loop.paths import RunPaths
 from loop.records.repository import Repository
 from loop.records.training_folder import Fence, Spec
-from loop.training import compile_cache, evaluation, fence, prepare, slot, supervisor
+from loop.training import compile_cache, evaluation, fence, prepare, selftest, slot, supervisor
 from loop.training.executor import Ended, Job, Lost, Machine, Show
 from loop.training.programs import leftovers
+from loop.training.seats import MEMORY_SHARE, Seat, capacity, share, warning
 from loop.training.supervisor import KEY, Standby, Supervisor
-
-MEMORY_SHARE = 0.9
-"""Share of the machine's memory that all trainings together may use, where the settings name no limit."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,7 +45,9 @@ class _UnderWay(Struct):
 class _Seat:
     """One place to train."""
 
-    def __init__(self, paths: RunPaths, number: int) -> None:
+    def __init__(self, paths: RunPaths, number: int, share: Seat) -> None:
+        self.share = share
+        """What of this machine belongs to it."""
         self.slot = slot.Slot(paths.slot(number))
         self.frozen = slot.Slot(paths.frozen(number))
         """The same files once more, out of the trainer's reach: the saved model is loaded with them."""
@@ -59,6 +61,8 @@ class _Seat:
         """Held by this engine while it writes to the slot or starts a training in it."""
         self.standby: Standby | None = None
         """The next training's supervisor, started while this one trains: starting Python takes a while."""
+        self.ahead: asyncio.Task[None] | None = None
+        """Makes the folder of the next training while this one trains."""
 
 
 class LocalExecutor:
@@ -69,23 +73,29 @@ class LocalExecutor:
         settings: Settings,
         paths: RunPaths,
         repository: Repository,
-        seats: int = 1,
+        seats: int | None = None,
         *,
         leased: bool = False,
     ) -> None:
-        """`leased`: trainings end when this process does, and it is to start one training only.
+        """`seats` is how many trainings may run at once; None: as the settings say. `leased`: trainings end
+        when this process does, and it is to start one training only.
 
-        Raises `UsageError` when the settings require a fence that this machine does not have.
+        Raises `UsageError` when the settings require a fence or seats that this machine does not have.
         """
         self._settings, self._paths = settings, paths
         # It is read in other threads, so it needs file handles of its own.
         self._repository = Repository.discover(repository.root)
-        self._capacity = seats
+        self._capacity = seats or capacity(settings, os.environ)
         # Others have the other seats where a training is leased: they are none of this object's business.
-        self._seats = {number: _Seat(paths, number) for number in range(0 if leased else seats)}
+        self._seats = {n: self._new_seat(n) for n in range(0 if leased else self._capacity)}
         self._support = fence.choose(settings.sandbox)
-        self._uv = prepare.uv_environment(settings.train_command, paths.folder / "venv")
+        self._command = prepare.train_command(settings, paths)
+        self._uv = prepare.uv_environment(settings.train_command, paths.venv)
         self._data = fence.data_folders(os.environ, settings.data)
+        self._reading = asyncio.Lock()
+        """Held while a thread reads from the repository, which only one may do at a time."""
+        self._compiling: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """By commit: held while its compile cache is filled. Another seat with this commit waits for it."""
         self._preparing = asyncio.Lock()
         self._prepared = False
         self._under_way: dict[str, _UnderWay] = {}
@@ -95,22 +105,24 @@ class LocalExecutor:
 
     def describe(self) -> Sequence[Machine]:
         strength = "off" if self._support is None else str(self._support)
-        return [Machine(platform.node(), self._capacity, fence=strength)]
+        names = dict.fromkeys(seat.share.gpu.name for seat in self._seats.values() if seat.share.gpu)
+        return [Machine(platform.node(), self._capacity, ", ".join(filter(None, names)), strength)]
 
     def capacity(self) -> int:
         return self._capacity
 
     async def prepare(self, commit: str, show: Show) -> None:
-        command = self._settings.command(self._settings.prepare_command)
-        commands = [["uv", "sync"]] if self._uv else []
-        commands += [command] if command else []
         async with self._preparing:
-            if commands and not self._prepared:
+            if not self._prepared and prepare.is_needed(self._settings):
                 place = slot.Slot(self._paths.slot("prepare"))
-                await _in_thread(place.export, self._repository, commit)
-                variables = {**self._uv, KEY: f"{self._paths.identity}-prepare"}
-                for words in commands:
-                    await prepare.run(words, place.folder, show, variables)
+                await self._read(place.export, commit)
+                variables = {KEY: f"{self._paths.identity}-prepare"}
+                facts = await prepare.everything(self._settings, self._paths, place.folder, show, variables)
+                await selftest.before_training(
+                    self._settings, self._paths, self._repository, commit, facts, show
+                )
+            if not self._prepared and (crowded := warning(self._capacity)):
+                show(ev.Notice("warning", crowded))
             self._prepared = True
 
     async def start(self, job: Job) -> str:
@@ -122,14 +134,18 @@ class LocalExecutor:
                 self._under_way[job.key] = _UnderWay(await self._start_or_find(seat, job), before)
             if seat.standby is None and not self._leased and self._under_way[job.key].supervisor:
                 with contextlib.suppress(OSError):  # a training without the next one's supervisor is as good
-                    seat.standby = Standby(seat.lock)
+                    seat.standby = Standby(seat.lock, seat.share.settle)
+                seat.ahead = seat.ahead or asyncio.create_task(self._prepare_slot(seat, job.commit))
         return platform.node()
 
     def _seat(self, job: Job) -> _Seat:
         """The training's seat. An earlier engine may have had more of them than this one."""
         if job.seat not in self._seats:
-            self._seats[job.seat] = _Seat(self._paths, job.seat)
+            self._seats[job.seat] = self._new_seat(job.seat)
         return self._seats[job.seat]
+
+    def _new_seat(self, number: int) -> _Seat:
+        return _Seat(self._paths, number, share(number, self._capacity, os.environ))
 
     async def _inventory(self) -> dict[str, slot.Signature]:
         """How the training data looks, where the fence does not keep trainings from changing it."""
@@ -143,28 +159,54 @@ class LocalExecutor:
         if living or not _interrupted(job):
             return living
         await _in_thread(supervisor.end_orphans, job.folder)
-        await _in_thread(seat.slot.export, self._repository, job.commit)
+        if not job.folder.has_trained(job.commit):  # else what it has changed is still to be seen
+            await self._export(seat, job.commit)
+            await _in_thread(leftovers.remove, job.folder.out)  # an earlier attempt may have left much
         await self._compile(seat, job)
         if self._settings.judge_command:
-            await _in_thread(seat.frozen.export, self._repository, job.commit)
+            await self._read(seat.frozen.export, job.commit)
         spec = await _in_thread(self._spec, seat, job)
         standby, seat.standby = seat.standby, None
         if standby:
             with contextlib.suppress(BrokenPipeError):  # it has been killed: a new one will do
                 return standby.start(job.folder, spec)
-        standby = Standby(seat.lock)
+        standby = Standby(seat.lock, seat.share.settle)
         if self._leased:
             self._leases.append(standby)
         return standby.start(job.folder, spec)
 
+    async def _export(self, seat: _Seat, commit: str) -> None:
+        """Give the seat a new slot with the files of the commit. Raises OSError."""
+        if seat.ahead:
+            await asyncio.gather(seat.ahead, return_exceptions=True)  # what failed is done again here
+            seat.ahead = None
+        await _in_thread(seat.slot.renew)
+        await self._read(seat.slot.export, commit)
+
+    async def _prepare_slot(self, seat: _Seat, commit: str) -> None:
+        """Make the folder of the seat's next training, and look at it once more when it has settled: files
+        that were checked then are not read again at the start."""
+        for pause_s in (0.0, 2 * slot.SETTLED_NS / 1e9):
+            await asyncio.sleep(pause_s)
+            await self._read(seat.slot.prepare, commit)
+
+    async def _read(self, fill: Callable[[Repository, str], None], commit: str) -> None:
+        """Fill a folder with files of the commit, in a thread. Raises OSError."""
+        async with self._reading:
+            await _in_thread(fill, self._repository, commit)
+
     async def _compile(self, seat: _Seat, job: Job) -> None:
         """Fill the commit's compile cache by a dry run in the seat, where that is wanted and not done yet."""
-        needed = compile_cache.needs_dry_run(self._settings, self._paths, job.commit)
-        if self._support is None or not needed or job.folder.has_trained(job.commit):
+        if self._support is None or job.folder.has_trained(job.commit):
             return
-        spec = await _in_thread(self._spec, seat, job)
-        await compile_cache.dry_run(self._paths, job.commit, spec, self._data[0], seat.scratch, seat.lock)
-        await _in_thread(seat.slot.export, self._repository, job.commit)
+        async with self._compiling[job.commit]:
+            if not compile_cache.needs_dry_run(self._settings, self._paths, job.commit):
+                return
+            spec = await _in_thread(self._spec, seat, job)
+            await compile_cache.dry_run(
+                self._paths, job.commit, spec, self._data[0], seat.scratch, seat.lock, self._capacity
+            )
+        await self._export(seat, job.commit)
 
     async def follow(self, job: Job) -> Ended | Lost:
         training = self._under_way[job.key]
@@ -185,7 +227,8 @@ class LocalExecutor:
             await _in_thread(supervisor.end_orphans, job.folder)
             return Lost(found.reason if found else "its supervisor was killed", changed_data)
         in_slot = self._seat(job).slot
-        changed = await _in_thread(in_slot.changed, self._repository, job.commit, job.editable)
+        async with self._reading:
+            changed = await _in_thread(in_slot.changed, self._repository, job.commit, job.editable)
         return Ended(found, [*changed, changed_data] if changed_data else changed, changed_data)
 
     async def stop(self, job: Job) -> None:
@@ -206,8 +249,12 @@ class LocalExecutor:
             if seat.standby:
                 seat.standby.dismiss()
                 seat.standby = None
+            if seat.ahead:
+                seat.ahead.cancel()
+                await asyncio.gather(seat.ahead, return_exceptions=True)
+                seat.ahead = None
             if supervisor.is_free(seat.lock):
-                for folder in (seat.scratch, *seat.answerers):
+                for folder in (seat.scratch, *seat.answerers, *map(Path, seat.slot.left())):
                     with contextlib.suppress(OSError):
                         await _in_thread(leftovers.remove, folder)
         self._repository.close()
@@ -217,20 +264,25 @@ class LocalExecutor:
     def _spec(self, seat: _Seat, job: Job) -> Spec:
         settings = self._settings
         scratch = [seat.scratch, *seat.answerers] if self._support is not None else []
+        shared = [] if compile_cache.is_private(settings) or not scratch else [self._paths.compiled]
+        environment = fence.environment(os.environ, self._variables(seat, job))
         return Spec(
-            command=settings.command(settings.train_command),
+            command=self._command,
             cwd=str(seat.slot.folder),
-            env=fence.environment(os.environ, self._variables(seat, job)),
+            env=environment,
             log=str(job.folder.log),
             exit=str(job.folder.exit),
             supervisor=str(job.folder.supervisor),
             timeout_s=settings.timeout,
-            memory_gb=settings.memory_gb or _machine_gb() * MEMORY_SHARE / self._capacity,
+            memory_gb=self._memory_gb(),
             commit=job.commit,
+            key=job.key,
+            clock=environment.get("AUTORESEARCH_CLOCK", ""),
             fence=self._fence(seat, job),
             disk_gb=settings.disk_gb,
-            folders=[str(folder) for folder in (seat.slot.folder, job.folder.out, *scratch)],
+            folders=[str(folder) for folder in (seat.slot.folder, job.folder.out, *scratch, *shared)],
             remove=[str(seat.scratch)] if self._support is not None else [],
+            discard=seat.slot.left(),
             trained=str(job.folder.trained),
             lease=self._leased,
             judge=evaluation.judge(
@@ -239,7 +291,8 @@ class LocalExecutor:
                 folder=job.folder,
                 frozen=seat.frozen.folder,
                 scratch=seat.answerers,
-                variables={KEY: job.key, **prepare.uv_offline(self._uv)},
+                variables={KEY: job.key, **prepare.uv_offline(self._uv), **seat.share.variables()},
+                narrow=seat.share.narrowed,
                 read=list(self._uv.values()),
                 reference=job.reference,
             ),
@@ -253,14 +306,23 @@ class LocalExecutor:
             "AUTORESEARCH_MODEL_FILE": str(job.folder.model),
             KEY: job.key,
             **prepare.uv_offline(self._uv),
+            **seat.share.variables(),
         }
         if self._support is not None:
             variables |= fence.make_fresh_folders(
-                seat.scratch, cache=self._cache(seat), data=self._data, environ=os.environ
+                seat.scratch,
+                cache=self._cache(seat),
+                data=self._data,
+                environ=os.environ,
+                network=self._settings.network,
             )
             if compile_cache.is_private(self._settings):
                 compile_cache.give(self._paths, job.commit, seat.scratch)
         return variables
+
+    def _memory_gb(self) -> float:
+        """Memory that one training may use."""
+        return self._settings.memory_gb or _machine_gb() * MEMORY_SHARE / self._capacity
 
     def _cache(self, seat: _Seat) -> Path:
         """Where a training in the seat has what compilers keep."""
@@ -270,20 +332,22 @@ class LocalExecutor:
     def _fence(self, seat: _Seat, job: Job) -> Fence:
         settings = self._settings
         write: list[Path] = [seat.slot.folder, seat.scratch, self._cache(seat), job.folder.out]
-        return fence.build(
+        built = fence.build(
             self._support,
             os.environ,
-            command=settings.command(settings.train_command),
+            command=self._command,
             data=self._data,
             write=write,
             read=[*settings.sandbox_read, *self._uv.values()],
             slot=seat.slot.folder,
             network=settings.network,
             file_bytes=int(settings.disk_gb * 2**30),
+            memory_bytes=int(self._memory_gb() * 2**30),
             held_out=settings.held_out,
             # A trainer that measures itself, such as karpathy/autoresearch's, has to read held-out text.
             cache=self._data[0] if settings.judge_command else None,
         )
+        return seat.share.narrowed(built)
 
 
 def _interrupted(job: Job) -> bool:

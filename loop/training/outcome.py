@@ -22,6 +22,9 @@ FENCED = "the sandbox leaves training its own files, the data to read, and no ne
 KNOWN_ERRORS = ("OutOfMemoryError", "UnpicklingError", "BackendCompilerFailed")
 """Exceptions of torch and pickle whose names an agent may be told, besides Python's own."""
 
+ABOUT = 100
+"""Characters of the judge's words about the data that are kept."""
+
 
 def finished(
     job: Job,
@@ -83,13 +86,15 @@ def _with_judged(found: ev.TrainingFinished, job: Job, exit: Exit) -> ev.Trainin
     if judged.failed or judged.val_bpb is None or not math.isfinite(judged.val_bpb):
         reason = judged.failed or "the judge measured no finite number"
         return replace(found, outcome="crashed", reason=reason + where_it_failed(job.folder, job.editable))
-    on_cpu = job.folder.read_variable("AUTORESEARCH_CLOCK") == "cpu"
+    spec = job.folder.read_spec()
+    on_cpu = spec is not None and spec.clock == "cpu"
     return replace(
         found,
         value=judged.val_bpb,
         verified=True,
         hidden=judged.hidden_bpb,
         data=judged.data,
+        about=text.clean(judged.about)[:ABOUT],
         probes=judged.probes,
         used_seconds=exit.cpu_seconds if on_cpu else exit.trainer_seconds,
     )

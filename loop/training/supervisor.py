@@ -20,6 +20,7 @@ import msgspec
 import psutil
 
 from loop import processes
+from loop.paths import owner_only
 from loop.records.training_folder import Spec, TrainingFolder
 from loop.training.programs import supervise, tree
 from loop.training.programs.leftovers import remove
@@ -51,9 +52,12 @@ class Standby:
     It waits on a pipe from the engine. When the engine dies, the pipe closes and the process ends.
     """
 
-    def __init__(self, lock: Path) -> None:
-        """`lock` is the lock file of the seat where it will train. Raises OSError."""
-        self._held = lock.open("ab")
+    def __init__(self, lock: Path, settle: Callable[[int], None] = lambda pid: None) -> None:
+        """`lock` is the lock file of the seat where it will train; `settle` is called with its process id.
+
+        Raises OSError.
+        """
+        self._held = open(lock, "ab", opener=owner_only)  # noqa: SIM115 - as long as the pipe below
         orders, pipe = os.pipe()
         self._pipe = open(pipe, "wb", buffering=0)  # noqa: SIM115 - it stays open until `start` or `dismiss`
         try:
@@ -72,6 +76,7 @@ class Standby:
             raise
         finally:
             os.close(orders)
+        settle(self._process.pid)
 
     def start(self, files: TrainingFolder, spec: Spec) -> Supervisor:
         """Let it train; from here on it outlives the engine. What has trained already is only judged.
@@ -90,8 +95,10 @@ class Standby:
             if not trained:
                 remove(files.out)  # the one part of the folder where an earlier attempt's trainer could write
             files.reset(keep_trained=trained)
-            files.spec.write_bytes(msgspec.json.encode(spec))
-            self._pipe.write(f"{files.spec}\n".encode())
+            files.write_spec(spec)
+            line = order(spec)
+            while line:  # a signal may interrupt a write
+                line = line[self._pipe.write(line) :]
         except OSError:
             self.dismiss()
             raise
@@ -106,6 +113,11 @@ class Standby:
         self._process.kill()
         self._process.wait()
         self._held.close()
+
+
+def order(spec: Spec) -> bytes:
+    """What a waiting supervisor reads from its standard input: one line, with all environments."""
+    return msgspec.json.encode(spec) + b"\n"
 
 
 def _libraries(base: Mapping[str, str]) -> dict[str, str]:
@@ -150,8 +162,11 @@ def end_orphans(files: TrainingFolder) -> int:
 
     Nothing tells whose children they were, but the environment of each holds the key of its training.
     """
-    key = files.read_variable(KEY)
-    return _kill(lambda environment: f"{KEY}={key}".encode() in environment) if key else 0
+    spec = files.read_spec()
+    if spec is None or not spec.key:
+        return 0
+    entry = f"{KEY}={spec.key}".encode()
+    return _kill(lambda environment: entry in environment)
 
 
 def sweep(identity: str, known: Collection[str]) -> int:

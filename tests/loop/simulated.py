@@ -128,7 +128,7 @@ class Simulation:
 
     def carry_over(self, n: int) -> Iterator[ev.DurableEvent]:
         e, incumbent = self.state.experiment(n), self.state.incumbent_commit
-        if e.phase != "queued":
+        if e.phase not in ("queued", "judging") or e.parent == incumbent:
             return
         if n in self.plan.conflicts:
             yield ev.ExperimentStarted(n, incumbent, "it changes the same lines as the new incumbent")
@@ -150,7 +150,7 @@ class Simulation:
         elif step.n in self.plan.crashes and not training.commit.startswith("mended"):
             yield ev.TrainingFinished(step.n, step.training, "crashed", "it broke")
         else:
-            value = self.plan.value(step.n) + 1e-4 * step.training
+            value = self.plan.value(step.n) + 1e-4 * (step.seed - 1336)
             yield ev.TrainingFinished(step.n, step.training, "finished", value=value)
 
     def judge(self, n: int) -> Iterator[ev.DurableEvent]:

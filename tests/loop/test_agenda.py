@@ -92,7 +92,8 @@ def test_a_verdict_comes_before_the_next_training_and_its_row_after_that_has_sta
 
 def test_several_seats_train_several_candidates() -> None:
     busy = Rules(judging=ONCE.judging, ahead=4)
-    assert after(*proposed(2), *proposed(3), rules=busy, seats=4) == [
+    measured = trained(1, 2.0, 2, commit=BASE)
+    assert after(*measured, *proposed(2), *proposed(3), rules=busy, seats=2) == [
         Train(2, 1, 1337, 0), Train(3, 1, 1337, 1), Propose(4),
     ]  # fmt: skip
 

@@ -84,8 +84,8 @@ KEPT: list[ev.AnyEvent] = [*TRAINED, judged(2, "keep", A, 1.5), ev.Logged(2)]
             [*KEPT, ev.RerunAsked(2), ev.TrainingStarted(2, 2, A, 1338, 300.0, why="measure the noise")],
             {"reruns_asked": [2]},
         ),
-        ([*BEGUN, ev.Steered("one"), ev.Steered("two")], {"steering": ["one", "two"]}),
-        ([*QUEUED, ev.Rejected(2, "timid")], {"open": [], "steering": ["Experiment 2 was rejected: timid"]}),
+        ([*BEGUN, ev.Steered("one"), ev.Steered("two")], {"messages": ["one", "two"]}),
+        ([*QUEUED, ev.Rejected(2, "timid")], {"open": [], "messages": ["Experiment 2 was rejected: timid"]}),
         ([*BEGUN, ev.Paused("by hand")], {"paused": "by hand", "phase": "paused"}),
         ([*BASELINE, ev.Paused("x"), ev.Resumed()], {"paused": None, "judged_at_resume": 1}),
         ([*BEGUN, ev.EngineStopping("asked to")], {"stopping": "asked to", "stopped": None}),
@@ -101,7 +101,8 @@ KEPT: list[ev.AnyEvent] = [*TRAINED, judged(2, "keep", A, 1.5), ev.Logged(2)]
 )  # fmt: skip
 def test_the_state_after_a_short_history(events: list[ev.AnyEvent], expected: dict[str, Any]) -> None:
     state = after(*events)
-    assert {name: getattr(state, name) for name in expected} == expected
+    texts = {"messages": [message.text for message in state.steering]}
+    assert {name: texts.get(name) or getattr(state, name) for name in expected} == expected
 
 
 @pytest.mark.parametrize(
@@ -132,15 +133,30 @@ def test_a_refused_candidate_is_rejected_at_once_and_the_agent_is_told() -> None
         ev.CandidateCommitted(2, A, BASE, "idea", refused="it opens"),
     )
     assert (state.experiment(2).phase, state.open) == ("rejected", [])
-    assert state.steering == ["The engine says: Experiment 2 was rejected: it opens"]
+    assert [m.text for m in state.steering] == ["The engine says: Experiment 2 was rejected: it opens"]
 
 
-def test_a_proposal_takes_the_messages_away_that_it_has_seen_and_no_others() -> None:
+@pytest.mark.parametrize("seen", [{"steered": 1}, {"heard": [9]}])
+def test_a_proposal_takes_the_messages_away_that_it_has_heard_and_no_others(seen: dict[str, Any]) -> None:
+    """Journals of 0.1.0 count the messages."""
     state = after(
         *BASELINE, ev.Steered("one"), ev.ExperimentStarted(2, BASE), ev.Steered("two"),
-        ev.CandidateCommitted(2, A, BASE, "idea", steered=1),
+        ev.CandidateCommitted(2, A, BASE, "idea", **seen),
     )  # fmt: skip
-    assert state.steering == ["two"]
+    assert [m.text for m in state.steering] == ["two"]
+
+
+def test_of_two_conversations_neither_takes_away_what_only_the_other_has_heard() -> None:
+    """Both have heard the first message, one of them the second as well; the third came after that."""
+    both = [
+        *BASELINE, ev.ExperimentStarted(2, BASE), ev.ExperimentStarted(3, BASE),
+        ev.Steered("one"), ev.Steered("two"), ev.Steered("three"),
+    ]  # fmt: skip
+    first = ev.CandidateCommitted(2, A, BASE, "idea", heard=[11])
+    second = ev.CandidateCommitted(3, "d" * 40, BASE, "idea", heard=[11, 12])
+    for order in ([first, second], [second, first]):
+        assert [m.text for m in after(*both, *order).steering] == ["three"]
+    assert [m.text for m in after(*both, first).steering] == ["two", "three"]
 
 
 def test_one_more_training_moves_the_mean_and_remembers_the_row_that_stands_in_the_table() -> None:
@@ -315,7 +331,7 @@ def possible(state: RunState) -> list[ev.AnyEvent]:
         if e.phase in ("proposing", "queued") or (e.phase == "judging" and not e.values):
             candidate = ev.CandidateCommitted(e.n, f"{k:040x}", state.incumbent_commit, "idea", usage=USAGE)
             refused = msgspec.structs.replace(candidate, refused="it opens")
-            seen = msgspec.structs.replace(candidate, steered=len(state.steering))
+            seen = msgspec.structs.replace(candidate, heard=[m.id for m in state.steering])
             found += [candidate, refused, seen, ev.Spent(e.n, USAGE)]
         if e.phase == "queued":
             found += [ev.ExperimentStarted(e.n, state.incumbent_commit), ev.ApprovalRequested(e.n)]

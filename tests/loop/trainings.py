@@ -18,13 +18,14 @@ def training(
     budget_s: float = 300.0,
     started_at: float = 0.0,
     finished_at: float | None = None,
+    seat: int = 0,
     **finished: Any,
 ) -> Training:
     """A training of experiment `n` that has ended: finished with this value, or crashed without one.
 
     `finished` are more fields of its `TrainingFinished`. Seeds count up from 1337, as the engine's do.
     """
-    started = ev.TrainingStarted(n, number, commit, 1336 + number if seed is None else seed, budget_s)
+    started = ev.TrainingStarted(n, number, commit, 1336 + number if seed is None else seed, budget_s, seat)
     finished.setdefault("outcome", "crashed" if value is None else "finished")
     ended = ev.TrainingFinished(n, number, value=value, **finished)
     return Training(started, started_at, ended, started_at + budget_s if finished_at is None else finished_at)

@@ -71,7 +71,7 @@ class TrainingStrip(Vertical):
         self.meter = Meter()
         self.reference: Sequence[CurvePoint] = ()
         """The incumbent's loss curve."""
-        self._name = self._stopping = ""
+        self._name = self._subtitle = ""
 
     def compose(self) -> ComposeResult:
         with Horizontal():
@@ -88,9 +88,9 @@ class TrainingStrip(Vertical):
         if name != self._name:
             self._name = name
             self.border_title = Content(name)
-        if (text := stopping(state)) != self._stopping:
-            self._stopping = text
-            self.border_subtitle = Content.styled(text, "$measure") if text else ""
+        if (text := stopping(state) or needed(e)) != self._subtitle:
+            self._subtitle = text
+            self.border_subtitle = Content.styled(safe(text), "$measure") if text else ""
         rows = (
             running(state, e, self.meter, self.reference, width, now)
             if e
@@ -105,6 +105,12 @@ def stopping(state: RunState) -> str:
     if state.stopping is None or state.stopped is not None or state.training is None:
         return ""
     return "the engine stops after this training"
+
+
+def needed(e: Experiment | None) -> str:
+    """What the training of `e` must measure to be kept; empty when nothing trains."""
+    training = e.last_training if e else None
+    return training.started.needed if training else ""
 
 
 def idle(state: RunState) -> Content:

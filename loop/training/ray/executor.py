@@ -26,6 +26,7 @@ from loop.config import Settings
 from loop.errors import UsageError
 from loop.paths import RunPaths
 from loop.records.repository import Repository
+from loop.training import prepare
 from loop.training.executor import Ended, Job, Lost, Machine, PrepareFailed, Show
 from loop.training.ray.link import DESCRIBE_S, Link, Unavailable
 from loop.training.remote import mirror, order
@@ -182,7 +183,9 @@ class RayExecutor:
 
     async def prepare(self, commit: str, show: Show) -> None:
         """Each machine makes the data once for this engine; later ones do before their first training."""
-        if not self._settings.prepare_command:
+        uses_uv = bool(prepare.uv_environment(self._settings.train_command, self._paths.venv))
+        has_gpus = any(place.gpu for place in self._places)  # which are tested first
+        if not (self._settings.prepare_command or uses_uv or has_gpus):
             return
         async with self._preparing:
             new = [place for place in self._places if place.node not in self._prepared]

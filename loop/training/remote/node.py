@@ -262,7 +262,7 @@ async def _locked_in_turn(path: Path) -> AsyncIterator[None]:
     """The same for a lock that another process may hold for minutes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
-        while not _lock(file):  # noqa: ASYNC110 - other processes tell nobody that they are done
+        while not _lock(file):  # noqa: ASYNC110 - another process frees it
             await asyncio.sleep(LOCK_S)
         yield
 

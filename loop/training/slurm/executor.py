@@ -58,13 +58,13 @@ class SlurmExecutor:
         queue.check(settings)
         self._settings, self._paths = settings, paths
         self._repository = Repository.discover(repository.root)  # it is read in other threads
-        self._capacity = seats or settings.slurm_jobs
+        self._capacity = seats or max(1, settings.workers)
         self._run = order.run_name(paths)
         self._session = secrets.token_hex(8)
         self._shared = _shared_folder(settings, paths, self._run)
         self._queue = Queue(f"{self._run}-")
         self._here = LocalExecutor(
-            msgspec.structs.replace(settings, sandbox="off"), paths, repository
+            msgspec.structs.replace(settings, sandbox="off"), paths, repository, seats=1
         )  # for data
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """One for each attempt: it is held by whoever waits for its end."""

@@ -119,3 +119,21 @@ def test_the_best_near_misses_follow_the_direction_of_the_metric() -> None:
 def test_what_is_told_of_an_experiment_is_one_line_without_control_characters() -> None:
     e = Experiment(2, "p", "crash", "c2", "deeper\n\x1b[31mnet", reason="out of\nmemory")
     assert history.row(e) == "#2 crash - 0.0GB +0-0 deeper net (out of memory)"
+
+
+def test_conversations_at_once_work_on_a_kind_of_change_each() -> None:
+    past = [
+        baseline(),
+        Experiment(2, "c1"),
+        Experiment(3, "c1"),
+        Experiment(4, "c1", "queued", "c4", "wider"),
+    ]
+    alone = context(n=3, experiments=past)
+    assert history.side_by_side(alone) == history.focus(alone) == ""
+    several = context(n=3, experiments=past, proposers=3)
+    kinds = {history.focus(context(n=n, proposers=3)) for n in range(2, 8)}
+    assert kinds == {history.OTHER, *history.KINDS}
+    assert "Yours is: data order." in history.side_by_side(several)
+    assert "Being worked out beside you: #2 (schedule)." in history.side_by_side(several)
+    assert "#4 wider" in history.in_training(several), "what waits for a seat is told too"
+    assert history.advice(context(n=80, experiments=long_run(79), proposers=3)) == ""

@@ -15,7 +15,7 @@ from loop.errors import UsageError
 FLAGS = {
     "--agent", "--agent-sandbox", "--model", "--base-url", "--api", "--agent-command", "--fix-attempts",
     "--budget", "--timeout", "--sandbox", "--rule", "--baseline-runs", "--approve", "--max-experiments",
-    "--max-hours", "--max-cost", "--max-crashes",
+    "--max-hours", "--max-cost", "--max-crashes", "--workers", "--proposers", "--agents",
 }  # fmt: skip
 
 
@@ -43,6 +43,8 @@ def test_a_command_may_have_the_flags_of_some_settings_only() -> None:
         ([], {}),
         (["--budget", "60", "--timeout", "90"], {"budget_s": 60.0, "timeout_s": 90.0}),
         (["--approve"], {"approve": True}),
+        (["--workers", "auto", "--proposers", "3"], {"workers": config.AUTO, "proposers": 3}),
+        (["--agents", "claude, gpt,search"], {"agents": ["claude", "gpt", "search"]}),
         (["--max-experiments", "4", "--max-cost", "1.5"], {"max_experiments": 4, "max_cost": 1.5}),
         (["--agent-command", "npx 'an agent' --acp"], {"agent_command": ["npx", "an agent", "--acp"]}),
         (

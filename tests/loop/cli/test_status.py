@@ -55,7 +55,7 @@ def test_status_counts_and_counts_down() -> None:
     assert (found["experiments"], found["kept"], found["best"]) == (1, 1, 1.25)
     assert status.words(found).splitlines() == [
         "run t: training (pid 77)",
-        "1 experiments, 1 kept, 0 crashed",
+        "1 experiment, 1 kept, 0 crashed",
         "sandbox off",
         "best val_bpb 1.250000 (+0.00% of the baseline 1.250000)",
         "training experiment 2, 200 s left",

@@ -13,9 +13,11 @@ from loop.judging.history import (
     Clock,
     belief_of,
     history_of,
+    is_stale,
     kinds_of,
     noise_of,
     parts_of,
+    reference,
     scale_of,
     trainings_of,
 )
@@ -57,7 +59,7 @@ def test_the_incumbents_trainings_are_in_order_of_time_and_failed_ones_are_count
     )  # fmt: skip
     s.experiment(1).trainings.append(training(3, "c1", None, started_at=4))
     noise, clock = noise_of(s), Clock(s, s.experiment(1))
-    found = history_of(s, noise, clock)
+    found = history_of(s, s.experiment(1), noise, clock)
     assert (found.count, found.theirs, found.failed, found.tried) == (1, 2, 1, 4)
     assert [c.at for c in found.candidates] == [2]
     scale = scale_of(s, noise)
@@ -68,7 +70,7 @@ def test_a_kept_candidate_starts_below_its_lucky_number() -> None:
     kept = experiment(2, 2, 0.9965, phase="keep", verdict=judged(2, -0.004))
     s = state(experiment(1, 0, 1.0, 1.001, phase="keep"), kept, incumbent=2)
     noise = noise_of(s)
-    found = history_of(s, noise, Clock(s, kept))
+    found = history_of(s, kept, noise, Clock(s, kept))
     measured = scale_of(s, noise).of(0.9965)
     assert measured - 1 < found.start.value < measured
     assert found.start.variance < 1
@@ -81,7 +83,7 @@ def test_a_verdict_by_hand_on_what_was_never_compared_is_taken_as_it_is() -> Non
     ):
         s = state(experiment(1, 0, 1.0, 1.001, phase="keep"), by_hand, incumbent=2)
         noise = noise_of(s)
-        start = history_of(s, noise, Clock(s, by_hand)).start
+        start = history_of(s, by_hand, noise, Clock(s, by_hand)).start
         assert start.value == pytest.approx(scale_of(s, noise).of(by_hand.value or 1.0))
         assert start.variance == 1
 
@@ -103,3 +105,27 @@ def test_a_drift_between_an_incumbents_trainings_is_not_taken_for_noise() -> Non
     steady = state(experiment(1, 0, 1.0, 1.001, phase="keep", verdict=judged(1, None)))
     drifted = state(experiment(1, 0, 1.0, 1.001, 0.99, 0.991, phase="keep", verdict=judged(1, None)))
     assert noise_of(drifted).deviation == pytest.approx(noise_of(steady).deviation, rel=0.3)
+
+
+def test_trainings_that_ran_at_the_same_time_are_of_one_round() -> None:
+    """Three seats: no drift of the machine lies between trainings that began together."""
+    baseline = experiment(1, 0, phase="keep")
+    baseline.trainings = [
+        training(number, "c1", 1.0, started_at=start, seat=seat)
+        for number, (start, seat) in enumerate([(0, 0), (1, 1), (2, 2), (300, 1), (301, 0), (599, 1)], 1)
+    ]
+    clock = Clock(state(baseline), baseline)
+    assert [clock.at(t.started_at) for t in baseline.trainings] == [0, 0, 0, 1, 1, 2]
+    assert clock.at(700) == 3
+
+
+def test_a_stale_experiment_is_compared_with_its_own_parent() -> None:
+    """Experiment 3 changes the baseline; meanwhile 2 was kept, which is far better."""
+    kept = experiment(2, 2, 0.9, phase="keep", verdict=judged(2, -0.1))
+    late = experiment(3, 3, 1.001, phase="judging")
+    s = state(experiment(1, 0, 1.0, 1.001, phase="keep"), kept, late, incumbent=2)
+    assert (is_stale(s, late), reference(s, late).n) == (True, 1)
+    fresh = Experiment(4, "c2", "judging", "c4")
+    assert (is_stale(s, fresh), reference(s, fresh).n) == (False, 2)
+    lost = Experiment(5, "nowhere", "judging", "c5")
+    assert reference(s, lost).n == 2

@@ -151,7 +151,7 @@ async def test_two_windows_see_the_same(paths: RunPaths) -> None:
             async for record in client.records():
                 if isinstance(record.event, ev.Steered):
                     break
-        assert client.state.steering == ["hello"]
+        assert [m.text for m in client.state.steering] == ["hello"]
         await client.close()
 
 

@@ -155,7 +155,7 @@ async def test_a_repair_hears_the_human_and_leaves_the_message_to_the_next_idea(
     await commands.obey(bench.engine, ev.Steer("keep it simple"))
     await running
     assert texts(bench, 2, "human") == ["keep it simple"]
-    assert state.steering == ["keep it simple"]
+    assert [m.text for m in state.steering] == ["keep it simple"]
 
 
 async def test_notes_survive_a_restart(repository: Path, mock: Mock) -> None:
