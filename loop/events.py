@@ -388,6 +388,14 @@ class PermissionAnswered(Live, frozen=True):
     allowed: bool
 
 
+class TrainingPlaced(Live, frozen=True):
+    """The training runs now, on the machine of this name."""
+
+    n: int
+    training: int
+    place: str
+
+
 class PhaseChanged(Live, frozen=True):
     """The trainer printed `phase: NAME`."""
 
@@ -448,8 +456,8 @@ DurableEvent = (
     | ModeSet | LimitsSet
 )  # fmt: skip
 LiveEvent = (
-    Preparing | AgentDelta | CandidateEdited | PermissionAsked | PermissionAnswered | PhaseChanged
-    | Progress | LogLines | Telemetry | Notice
+    Preparing | AgentDelta | CandidateEdited | PermissionAsked | PermissionAnswered | TrainingPlaced
+    | PhaseChanged | Progress | LogLines | Telemetry | Notice
 )  # fmt: skip
 AnyEvent = DurableEvent | LiveEvent
 

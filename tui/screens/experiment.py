@@ -12,7 +12,7 @@ from textual.widgets import Footer, Static, TabbedContent, TabPane
 from textual_plotext import PlotextPlot
 
 from loop.client import ConnectionLost, Refused
-from loop.events import CurvePoint, ExperimentDetail, Override, RunAgain
+from loop.events import CurvePoint, ExperimentDetail, Override, RunAgain, StopTraining
 from loop.state import Experiment, RunState
 from tui.actions import IN_EXPERIMENT, ON_EVERY_SCREEN, bindings
 from tui.editor import edit, look
@@ -51,6 +51,10 @@ class ExperimentScreen(RunScreen):
     @property
     def candidate(self) -> Experiment | None:
         return self.in_queue(self.n) or super().candidate
+
+    def training_to_stop(self) -> StopTraining:
+        """This experiment's own, if it trains."""
+        return StopTraining(n=self.n) if self.link.state.trains(self.n) else super().training_to_stop()
 
     def compose(self) -> ComposeResult:
         yield Static(id="summary", markup=False)
