@@ -196,6 +196,7 @@ def trainings(e: Experiment, state: RunState) -> list[Item]:
     found: list[Item] = []
     for training in e.trainings:
         head = f"training {training.number}   seed {training.seed}   commit {training.commit[:7]}"
+        head += f"   seat {training.started.seat}" if state.engine and state.engine.seats > 1 else ""
         found.append(Item(Content.styled(f"{head}   budget {clock(training.budget_s)}", "bold")))
         ended = training.finished
         if ended is None:
