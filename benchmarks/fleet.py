@@ -26,7 +26,7 @@ from tests.conftest import make_repository
 from tests.loop.scripted import Bench
 
 TRAINING_S, THINKING_S = 300.0, 60.0
-SCALES = {1: 1 / 20, 8: 1 / 10, 32: 1 / 4}
+SCALES = {1: 1 / 20, 8: 1 / 5, 32: 1 / 4}
 """By how much both are scaled down for so many seats. This machine's processors bound how many trainings can
 start a second: with more seats each has to train longer."""
 ROUNDS = {1: 8, 8: 5, 32: 3}
