@@ -29,7 +29,7 @@ MOST = 16
 """Cells at most: four columns of them fill the widest screens."""
 METER = 25
 """Columns of a cell's meter; styled the same in tui.tcss."""
-EVERY_S = 3.0
+EVERY_S = 5.0
 """Seconds between two looks at the meters."""
 
 
