@@ -73,7 +73,8 @@ class ClaudeAgent:
 
     async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
         async with self._connecting:  # several conversations may begin at once
-            client = self._client = self._client or await asyncio.to_thread(self._connect)
+            client = self._client or await asyncio.to_thread(self._connect)
+            self._client = client
         transcript = Transcript(context.n, emit)
 
         def begin(start: prompt.Prompt) -> Dialogue:
