@@ -38,7 +38,7 @@ LONG = TRAINER.replace("A_59 = 0.0", "\n\n\n".join(f"A_{n} = 0.0" for n in range
 
 
 class Busy(NamedTuple):
-    """How busy the seats were, from when all were taken for the first time until nothing new began."""
+    """How busy the seats were, from when all were taken for the first time until the last idea was asked for."""
 
     share: float
     gaps_s: list[float]
@@ -53,7 +53,7 @@ def scaled(seats: int, folder: Path) -> None:
     process = psutil.Process()
 
     async def run() -> tuple[Bench, float, float]:
-        bench = Bench(root, Thinker(THINKING_S * scale), max_experiments=count, workers=seats)
+        bench = Bench(root, Thinker(THINKING_S * scale, better=20), max_experiments=count, workers=seats)
         cpu, began = sum(process.cpu_times()[:2]), time.monotonic()
         await bench.run()
         return bench, sum(process.cpu_times()[:2]) - cpu, time.monotonic() - began
@@ -82,7 +82,7 @@ def busy(bench: Bench, root: Path, seats: int) -> Busy:
         t for t, _ in started
         if sum(s <= t < ended[e.n, e.training] for s, e in started) == seats
     )  # fmt: skip
-    last = max(t for t, _ in started)
+    last = max(r.t for r in bench.records if isinstance(r.event, ev.ExperimentStarted))
     used = sum(max(0.0, min(end, last) - max(begin, first)) for begin, end in trained(root))
     by_seat: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)
     for t, event in started:

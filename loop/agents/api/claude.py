@@ -73,8 +73,9 @@ class ClaudeAgent:
 
     async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
         async with self._connecting:  # several conversations may begin at once
-            client = self._client or await asyncio.to_thread(self._connect)
-            self._client = client
+            if self._client is None:
+                self._client = await asyncio.to_thread(self._connect)
+            client = self._client
         transcript = Transcript(context.n, emit)
 
         def begin(start: prompt.Prompt) -> Dialogue:

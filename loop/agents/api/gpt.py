@@ -68,8 +68,9 @@ class GptAgent:
 
     async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
         async with self._connecting:  # several conversations may begin at once
-            client = self._client or await asyncio.to_thread(self._connect)
-            self._client = client
+            if self._client is None:
+                self._client = await asyncio.to_thread(self._connect)
+            client = self._client
         transcript = Transcript(context.n, emit)
         if not self.model:
             self.model = self._peer.model = await self._served(client)
