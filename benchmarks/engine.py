@@ -57,14 +57,14 @@ SCALE = 1 / 20
 
 
 class Thinker:
-    """Proposes another line after `think_s`, every fifth a better one; `serial`: begins to think only when
-    nothing trains."""
+    """Proposes another line after `think_s`, every `better`th a better one; `serial`: begins to think only
+    when nothing trains."""
 
     name, model = "thinker", ""
     secrets: tuple[str, ...] = ()
 
-    def __init__(self, think_s: float, serial: bool = False) -> None:
-        self.think_s, self.serial = think_s, serial
+    def __init__(self, think_s: float, serial: bool = False, better: int = 5) -> None:
+        self.think_s, self.serial, self.better = think_s, serial, better
         self.state: RunState | None = None
 
     async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
@@ -72,7 +72,7 @@ class Thinker:
             await asyncio.sleep(0.002)
         await asyncio.sleep(self.think_s)
         line = f"A_{context.n} = "
-        better = f"{line}{-0.001 if context.n % 5 == 0 else 0.001}"
+        better = f"{line}{-0.001 if context.n % self.better == 0 else 0.001}"
         return Proposal(better, context.source.replace(f"{line}0.0", better))
 
     async def close(self) -> None:

@@ -114,7 +114,11 @@ class RunScreen(Screen[None]):
         self.link.send(ev.SetMode(not self.link.state.approval))
 
     def action_stop_training(self) -> None:
-        self.link.send(ev.StopTraining())
+        self.link.send(self.training_to_stop())
+
+    def training_to_stop(self) -> ev.StopTraining:
+        """The training that the key ends: the only one, or the one that trains longest."""
+        return ev.StopTraining()
 
     def action_stop_engine(self) -> None:
         def answered(key: str | None) -> None:

@@ -68,12 +68,14 @@ class ClaudeAgent:
         self.secrets = self._peer.secrets
         self._tried = Tried()
         self._client: AsyncAnthropic | None = None
+        self._connecting = asyncio.Lock()
         self._refused: set[str] = set()
 
     async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
-        client = self._client
-        if client is None:
-            client = self._client = await asyncio.to_thread(self._connect)
+        async with self._connecting:  # several conversations may begin at once
+            if self._client is None:
+                self._client = await asyncio.to_thread(self._connect)
+            client = self._client
         transcript = Transcript(context.n, emit)
 
         def begin(start: prompt.Prompt) -> Dialogue:

@@ -63,12 +63,14 @@ class GptAgent:
         self.secrets = self._peer.secrets
         self._tried = Tried()
         self._client: AsyncOpenAI | None = None
+        self._connecting = asyncio.Lock()
         self._refused: set[str] = set()
 
     async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
-        client = self._client
-        if client is None:
-            client = self._client = await asyncio.to_thread(self._connect)
+        async with self._connecting:  # several conversations may begin at once
+            if self._client is None:
+                self._client = await asyncio.to_thread(self._connect)
+            client = self._client
         transcript = Transcript(context.n, emit)
         if not self.model:
             self.model = self._peer.model = await self._served(client)
