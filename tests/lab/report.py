@@ -53,72 +53,125 @@ def examine(card: Card, folder: Path, only: bool = False) -> dict[str, Any]:
 
     with torch.device("meta"):
         model = make()
-    rows = train.rows_at_once(model, 0.85 * (card.memory - 500 * 2**20))
+    rows = train.rows_at_once(model, 0.92 * (card.memory - 500 * 2**20))
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
-        state = state_bytes(train, make())
-    found = lower.passes(make, rows, SEQUENCE)
+        kept = kept_bytes(train.MuonAdamW(make()))
+    given = looked_up(model, rows)
+    found = lower.passes(make, dense_loss, given, rows, SEQUENCE)
+    parts = [found.forward, found.backward, *(lower.step(train.muon, of) for of in muon_stacks(model))]
     kernels, refused = 0, list[str]()
-    for part in (found.forward, found.backward) if not only else ():
+    for part in () if only else parts:
         number, wrong = lower.assemble(part.source, card)
         kernels, refused = kernels + number, refused + wrong
-    work = work_of(train, model, rows, found, state)
+    work = work_of(train, model, rows, found, kept)
     tokens, step = train.ROWS * SEQUENCE, seconds(card, work)
-    speed = tokens / step
     return {
         "card": card.title,
         "rows": rows,
         "of": train.ROWS,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "memory": state["all"] + (state["learned"] if work.passes > 1 else 0) + found.saved + RESERVED,
+        "memory": memory(train, model, rows, found.saved, kept, given),
         "estimate": train.memory_bytes(model, rows),
         "card_memory": card.memory,
         "saved_a_token": found.saved / (rows * SEQUENCE),
         "step_ms": 1000 * step,
-        "tokens_a_second": speed,
-        "mfu": train.flops_per_token(model) * speed / card.peak,
+        "tokens_a_second": tokens / step,
+        "mfu": train.flops_per_token(model) * tokens / step / card.peak,
         "kernels": kernels,
         "refused": refused,
     }
 
 
-def state_bytes(train: ModuleType, model: Any) -> dict[str, float]:
-    """Bytes of weights, gradients and what the optimizer keeps; `learned`: of the weights alone."""
+def looked_up(model: Any, rows: int) -> list[Any]:
+    """What is looked up outside of the compiled loss: n-gram embeddings (B, T, D), and the counts' shares."""
     import torch
 
-    learned = sum(p.numel() * p.element_size() for p in model.parameters())
-    optimizer = train.MuonAdamW(model)
-    weights = {id(t) for t in (*model.parameters(), *model.buffers())}
-    kept = dict[int, float]()
+    from tests.lab.lower import Given
+
+    N, width = rows * SEQUENCE, model.embed.weight.size(1)
+    found = [Given((rows, SEQUENCE, width), torch.float32, True)] if model.ngrams else []
+    if model.memory is not None:
+        orders = model.memory.counts.orders
+        found += [Given((N, size), torch.float32, False) for size in (1 + orders, 1 + orders, 2 * orders)]
+    return found
+
+
+def dense_loss(model: Any, tokens: Any, targets: Any, *given: Any) -> Any:
+    """The part of the loss that is compiled, with what was looked up (`looked_up`)."""
+    grams, shares = (given[0], given[1:]) if model.ngrams else (None, given)
+    from counts import Shares  # type: ignore[attr-defined,unused-ignore]
+
+    return model.dense_loss(tokens, targets, grams, Shares(*shares) if shares else None)
+
+
+def muon_stacks(model: Any) -> list[Any]:
+    """What the compiled Muon step takes for the matrices of each shape."""
+    import torch
+
+    from tests.lab.lower import Given
+
+    shapes = [tuple(p.shape) for p in model.blocks.parameters()]
+    found = []
+    for rows, columns in sorted(set(shapes)):
+        count = shapes.count((rows, columns))
+        whole = Given((count, rows, columns), torch.float32, False)
+        means = Given((count, rows, 1) if rows >= columns else (count, 1, columns), torch.float32, False)
+        found.append([whole, whole, whole, means, *[Given((), torch.float32, False)] * 4])
+    return found
+
+
+def kept_bytes(optimizer: Any) -> float:
+    """Bytes of what the optimizer keeps besides the weights."""
+    import torch
+
+    weights = {id(p) for stack in optimizer.stacks for p in stack} | {id(p) for p, *_ in optimizer.adam}
+    weights |= {id(table) for table in optimizer.tables}
+    found = dict[int, float]()
 
     def walk(value: Any) -> None:
         if isinstance(value, torch.Tensor) and id(value) not in weights:
-            kept[id(value)] = value.numel() * value.element_size()
+            found[id(value)] = value.numel() * value.element_size()
         elif isinstance(value, list | tuple):
             for part in value:
                 walk(part)
-        elif isinstance(value, dict):
-            walk(list(value.values()))
 
-    walk(vars(optimizer))
-    gradients = sum(p.numel() * p.element_size() for p in model.parameters())
-    buffers = sum(b.numel() * b.element_size() for b in model.buffers())
-    return {
-        "all": learned + gradients + buffers + sum(kept.values()),
-        "kept": sum(kept.values()),
-        "learned": learned,
-    }
+    walk(list(vars(optimizer).values()))
+    return float(sum(found.values()))
 
 
-def work_of(train: ModuleType, model: Any, rows: int, found: Any, state: dict[str, float]) -> Work:
-    """What a step of all its passes computes and moves."""
+def memory(train: ModuleType, model: Any, rows: int, saved: float, kept: float, given: list[Any]) -> float:
+    """Bytes at the peak of a step: weights, their gradients and means, moments, counts, and activations.
+
+    N-gram tables have gradients of the rows that were looked up alone, twice while they are summed by row.
+    """
+    tables = sum(4 * p.numel() for p in model.ngrams.parameters())
+    dense = sum(4 * p.numel() for p in model.parameters()) - tables
+    looked = 2 * 4 * train.ROWS * SEQUENCE * model.embed.weight.size(1) * len(model.ngrams)
+    passed = sum(4 * _size(one.shape) * (2 if one.learned else 1) for one in given)
+    counts: float = train.counts_bytes(model)[0]
+    return tables + 3 * dense + kept + looked + passed + counts + saved + RESERVED
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    result = 1
+    for number in shape:
+        result *= number
+    return result
+
+
+def work_of(train: ModuleType, model: Any, rows: int, found: Any, kept: float) -> Work:
+    """What a step of all its passes computes and moves. Looking up counts is not in it."""
     tokens, passes = train.ROWS * SEQUENCE, train.ROWS // rows
     products = sum(p.numel() for p in model.blocks.parameters()) + model.head.weight.numel()
     # A token attends to half of the row on average; the backward pass takes 2.5 times the forward one.
     attended = sum(min(block.window, SEQUENCE / 2) for block in model.blocks)
     width = model.embed.weight.size(1)
-    again = (passes - 1) * 3 * state["learned"]  # the gradients of a later pass are added to the first's
-    # A step reads and writes weights and moments, and reads gradients.
-    optimizer = 3 * state["learned"] + 2 * state["kept"]
+    tables = sum(4 * p.numel() for p in model.ngrams.parameters())
+    dense = sum(4 * p.numel() for p in model.parameters()) - tables
+    again = (passes - 1) * 3 * dense  # the gradients of a later pass are added to the first's
+    # Weights and moments are read and written, gradients read. Rows of tables: looked up, their gradients
+    # written, sorted and summed, and the rows changed.
+    optimizer = 3 * dense + 2 * kept + 10 * 4 * tokens * width * len(model.ngrams)
     return Work(
         passes,
         6 * products * tokens,
