@@ -148,8 +148,8 @@ def memory(train: ModuleType, model: Any, rows: int, saved: float, kept: float, 
     dense = sum(4 * p.numel() for p in model.parameters()) - tables
     looked = 2 * 4 * train.ROWS * SEQUENCE * model.embed.weight.size(1) * len(model.ngrams)
     passed = sum(4 * _size(one.shape) * (2 if one.learned else 1) for one in given)
-    counts: float = train.counts_bytes(model)[0]
-    return tables + 3 * dense + kept + looked + passed + counts + saved + RESERVED
+    counts = float(train.counts_bytes(model)[0])
+    return float(tables + 3 * dense + kept + looked + passed + counts + saved + RESERVED)
 
 
 def _size(shape: tuple[int, ...]) -> int:
