@@ -122,8 +122,8 @@ class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fiel
     sandbox_read: Annotated[list[str], _about(
         "further files and folders that a training may read", risk="lets trainings read {}")] = []
     dry_run: Annotated[Literal["auto", "on", "off"], _about(
-        "compile each commit in some steps on random tokens, before its clock starts; auto: where an NVIDIA "
-        "GPU is")] = "auto"
+        "test the machine before its first training, and compile each commit in some steps on random tokens, "
+        "before its clock starts; auto: where an NVIDIA GPU is")] = "auto"
     stop_doomed: Annotated[bool, _about(
         "end a training early: its loss is not finite, explodes, or is far behind the incumbent's")] = True
     network: Annotated[bool, _about(

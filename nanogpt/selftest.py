@@ -40,6 +40,8 @@ ROWS = 64
 """Rows of random text to train on."""
 CLOSE = {torch.float32: 1e-4, torch.bfloat16: 0.02}
 """Relative error that attention may have; what bf16 has by itself is about 0.005."""
+FALLBACKS = ("out of memory", "compilation failed")
+"""How a training's line begins that says it goes on in another way."""
 OVER = 1.1
 """How many times the estimated memory may be used."""
 
@@ -59,7 +61,8 @@ def main() -> int:
     found.append(show("compiled code", partial(compiled, train.DEVICE)))
     with tempfile.TemporaryDirectory() as folder:
         data = random_data(Path(folder), train.LARGE)
-        model = train.GPT(data.vocab_size, data.sequence, data.bos).to(train.DEVICE)
+        with train.DEVICE:
+            model = train.GPT(data.vocab_size, data.sequence, data.bos)
         found.append(show("step", partial(step, train, model, data)))
         found.append(show("evaluation", partial(evaluation, train, model, data)))
     return int("fail" in found)
@@ -179,7 +182,7 @@ def step(train: Any, model: torch.nn.Module, data: prepare.Data) -> Finding:
     seconds = min(after - before for (before, _), (after, _) in itertools.pairwise(ticks))
     text = f"{trainer.rows} of {train.ROWS} rows at once, first step {ticks[0][0] - started:.1f} s, then "
     text += f"{1000 * seconds:.0f} ms ({train.ROWS * data.sequence / seconds:,.0f} tokens/s)"
-    notes = [line for line in printed.getvalue().splitlines() if "out of memory" in line]
+    notes = [line for line in printed.getvalue().splitlines() if line.startswith(FALLBACKS)]
     if ticks[1][1] > ticks[0][1]:
         notes.append(f"step 2 compiled {ticks[1][1] - ticks[0][1]} more graphs")
     if cuda:
