@@ -21,7 +21,7 @@ DOORS = {"loop.client", "loop.events", "loop.state"}
 
 FLOORS = (
     ("loop.training.programs", "loop.errors", "loop.text", "loop.merge", "loop.events"),
-    ("loop.processes", "loop.live", "loop.experiment", "loop.paths"),
+    ("loop.processes", "loop.live", "loop.experiment", "loop.paths", "loop.sharing"),
     ("loop.state",),
     ("loop.judging",),
     ("loop.records",),
