@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
+"""What msgspec raises for bytes that are not what was expected; the second one where text is not UTF-8."""
+
 
 class UsageError(Exception):
     """What the user asked for cannot be done; the command line prints the message and exits with code 2."""
