@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
-"""What msgspec raises for bytes that are not what was expected; the second one where text is not UTF-8."""
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not what was expected: the second where text is not UTF-8, the third
+where lists lie in each other a thousand times."""
 
 
 class UsageError(Exception):

@@ -73,7 +73,9 @@ def _told(content: bytes) -> object:
 def _metered(content: bytes) -> object:
     meter = Meter("m")
     meter.begin()
-    meter.answer(json.loads(content))
+    told = json.loads(content)
+    if isinstance(told, dict):
+        meter.answer(told)
     meter.end(PromptResponse.model_validate_json(content))
     return meter.usage, meter.guess(), meter.mean
 
@@ -95,7 +97,7 @@ BYTES: dict[str, tuple[Callable[[bytes], object], list[bytes], tuple[type[Except
         UNREADABLE,
     ),
     "tool calls": (_told, [START, DONE], (ValueError,)),
-    "usage": (_metered, [PROMPT], (ValueError,)),
+    "usage": (_metered, [PROMPT], (ValueError, RecursionError)),
 }
 """Parsers of bytes, something that each understands, and the errors that it documents."""
 TEXTS: dict[str, tuple[Callable[[str], object], list[str], tuple[type[Exception], ...]]] = {
