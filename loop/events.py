@@ -33,7 +33,7 @@ DeltaKind = Literal["text", "thinking", "tool", "result", "retry", "human", "not
 answer, a wait before a retry, a human's message, a remark of the engine, a failure."""
 
 
-class Usage(Struct, frozen=True):
+class Usage(Struct, frozen=True, gc=False):
     """What a proposal cost. Tokens are counts; `dollars` is None when the model's price is unknown."""
 
     input_tokens: int = 0
@@ -73,7 +73,7 @@ class Limits(Struct, frozen=True):
 # --- durable events -----------------------------------------------------------------------------------------
 
 
-class Event(Struct, frozen=True, tag_field="type", omit_defaults=True):
+class Event(Struct, frozen=True, tag_field="type", omit_defaults=True, gc=False):
     """Base of all events. The JSON field `type` is the class name; fields with their default are left out."""
 
 

@@ -15,7 +15,7 @@ ExperimentPhase = Literal[
 ]
 
 
-class Training(Struct, omit_defaults=True):
+class Training(Struct, omit_defaults=True, gc=False):
     """One training process of an experiment: how it was started and, once it has ended, how it ended."""
 
     started: ev.TrainingStarted
@@ -54,7 +54,7 @@ class Training(Struct, omit_defaults=True):
         return self.finished.value if self.finished else None
 
 
-class Experiment(Struct, omit_defaults=True):
+class Experiment(Struct, omit_defaults=True, gc=False):
     """One idea: proposed, trained once or more, judged."""
 
     n: int

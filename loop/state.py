@@ -19,6 +19,7 @@ from loop.experiment import Training as Training
 from loop.experiment import lineage as lineage
 from loop.live import LiveView as LiveView
 from loop.live import SeatView as SeatView
+from loop.sharing import share
 
 Phase = Literal["starting", "preparing", "proposing", "waiting", "training", "judging", "paused", "stopped"]
 
@@ -201,10 +202,9 @@ class RunState(Struct):
 
     def apply(self, record: ev.Record) -> None:
         """Take in the next record. Durable records that were taken in before (by `seq`) are ignored."""
-        if record.seq and record.seq <= self.seq:
-            return
-        self.seq = record.seq or self.seq
-        _apply(self, record.event, record.t)
+        if not record.seq or record.seq > self.seq:
+            self.seq = record.seq or self.seq
+            _apply(self, share(record.event), record.t)
 
 
 def fold(records: Iterable[ev.Record]) -> RunState:

@@ -30,6 +30,10 @@ STEPS = (0.08, 0.15, 0.25, 0.4)
 """How far the values worth trying lie from the present value, as shares of the range."""
 
 
+LARGEST = 1e300
+"""Numbers beyond this are no hyperparameters: their multiples are no floats any more."""
+
+
 class Hyperparameter(Struct, frozen=True):
     """One hyperparameter: its present value and the range worth trying. `line` counts from 1."""
 
@@ -139,9 +143,11 @@ def _assignments(body: list[ast.stmt]) -> Iterator[tuple[ast.Assign | ast.AnnAss
 def _literal(node: ast.expr) -> Value | None:
     """The value of a number, a negative number, a truth value or a small power such as 2**18."""
     match node:
-        case ast.Constant(value=bool() | int() | float() as value):
+        case ast.Constant(value=bool() | int() | float() as value) if value < LARGEST:
             return value
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if (
+            value < LARGEST
+        ):
             return -value
         case ast.BinOp(
             left=ast.Constant(value=int() as base), op=ast.Pow(), right=ast.Constant(value=int() as power)

@@ -32,6 +32,7 @@ from loop.proposing.permissions import Permissions
 from loop.records import foreign_files
 from loop.records.archive import KeptArchive
 from loop.records.repository import Repository
+from loop.records.shaped_file import read_shaped
 from loop.state import ENGINE_SAYS, RunState
 from loop.store import Store
 from loop.text import clean, without
@@ -253,4 +254,5 @@ def _appended(path: Path) -> BinaryIO:
 
 
 def _read(path: Path) -> str:
-    return path.read_text("utf-8", "replace") if path.is_file() else ""
+    """The notes; empty where there are none, or something else stands in their place."""
+    return (read_shaped(path, foreign_files.TEXT_MOST) or b"").decode("utf-8", "replace")
