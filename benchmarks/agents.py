@@ -130,6 +130,9 @@ class Past:
     def log(self, n: int) -> str:
         return ""
 
+    def progress(self, n: int) -> list[ev.Progress]:
+        return []
+
 
 class Result:
     """One run of `count` experiments: which share of the gap is closed after each, and how many crashed."""

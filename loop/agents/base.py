@@ -7,7 +7,7 @@ from typing import Protocol
 
 from msgspec import Struct, field
 
-from loop.events import AgentDelta, CandidateEdited, Usage
+from loop.events import AgentDelta, CandidateEdited, Progress, Usage
 from loop.state import Experiment
 
 Emit = Callable[[AgentDelta | CandidateEdited], None]
@@ -17,7 +17,7 @@ NOTES_MOST = 4_000
 
 
 class Archive(Protocol):
-    """Sources and logs of past experiments. Threads may read it."""
+    """Sources, logs and progress of past experiments. Threads may read it."""
 
     def source(self, n: int) -> str:
         """The editable file of experiment `n`'s candidate; empty when there is none."""
@@ -25,6 +25,10 @@ class Archive(Protocol):
 
     def log(self, n: int) -> str:
         """What experiment `n` printed, without control characters; empty when it never trained."""
+        ...
+
+    def progress(self, n: int) -> list[Progress]:
+        """The progress lines of experiment `n`'s last training, thinned; empty when it never trained."""
         ...
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from loop.agents import hyperparameters
+from loop.agents import dynamics, hyperparameters
 from loop.agents.base import ResearchContext
 from loop.agents.quote import size
 from loop.state import Experiment
@@ -55,7 +55,7 @@ def table(context: ResearchContext, most: int) -> str:
         if room < 0:
             break
         chosen.add(e.n)
-    head = f"# status {context.metric} change memory lines description"
+    head = f"# status {context.metric} change memory tokens/s lines description"
     lines = [head, *(rows[e.n] for e in done if e.n in chosen)]
     if left := [e for e in done if e.n not in chosen]:
         counts = ", ".join(
@@ -83,7 +83,9 @@ def row(e: Experiment) -> str:
     delta = "" if e.delta is None else f" {e.delta:+.6f}"
     why = f" ({e.reason})" if e.phase in ("crash", "rejected") and e.reason else ""
     words = " ".join(clean(f"{e.description}{why}").split())
-    return f"#{e.n} {e.phase} {value}{delta} {e.memory_gb:.1f}GB +{e.added}-{e.removed} {words[:240]}"
+    speed = dynamics.tokens_per_s(e)
+    figures = f"{e.memory_gb:.1f}GB" + (f" {dynamics.short(speed)}/s" if speed else "")
+    return f"#{e.n} {e.phase} {value}{delta} {figures} +{e.added}-{e.removed} {words[:240]}"
 
 
 def in_training(context: ResearchContext) -> str:

@@ -42,7 +42,8 @@ Everything but {path} is fixed.
 
 In this conversation you work out one experiment and nothing else:
 1. Think: which single idea is most worth {budget:g} seconds of training now, and why should it help?
-2. Edit {path} with str_replace (or write). Look things up with view, read_experiment and read_log.
+2. Edit {path} with str_replace (or write). Look things up with view, read_experiment,
+   read_curve and read_log.
 3. Call submit with a one-line description and your hypothesis. Nothing counts before it is submitted.
 The engine commits, trains, judges and logs; you cannot run code and there is nobody to ask. Do not wait for
 an answer: every turn must end in a tool call. Keep what later experiments should know with note.

@@ -56,7 +56,8 @@ You are the researcher of autoresearch-tui: you improve how a language model is 
 One experiment is one change to {path}, trained {budget:g} seconds, judged by {metric} ({better} is better).
 
 You are in a scratch directory. Work out one experiment and nothing else:
-1. Read {path}, the read-only files beside it, notes.md and past/*.diff (what the latest experiments changed).
+1. Read {path}, the read-only files beside it, notes.md and past/ (of the latest experiments: what
+   each changed in .diff, how it trained in .curve).
 2. Edit {path}, no other file. You cannot run it: training is done for you, with what {path} is when you end.
 3. Write proposal.md: the first line says what is changed (at most 200 characters, for results.tsv), the rest
    your hypothesis: why it should help, and what would show that it does not.

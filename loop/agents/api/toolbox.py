@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 from msgspec import Meta, Struct
 
-from loop.agents import checks, edits
+from loop.agents import checks, dynamics, edits
 from loop.agents.base import NOTES_MOST, Emit, Proposal, ResearchContext
 from loop.agents.quote import quoted
 from loop.events import AgentDelta, CandidateEdited
@@ -77,6 +77,14 @@ class ReadExperiment(Tool, frozen=True):
     experiment: Annotated[int, Meta(ge=1, description="Its number.")]
 
 
+class ReadCurve(Tool, frozen=True):
+    """How an experiment's training went: its loss at equal shares of the budget beside the loss of the version
+    that it changed, speed, memory, and where the time went."""
+
+    name = "read_curve"
+    experiment: Annotated[int, Meta(ge=1, description="Its number.")]
+
+
 class Note(Tool, frozen=True):
     """Keep something for all later experiments in notes.md, your only memory besides the results: what was
     learned, not what was done. It holds 4,000 characters; replace it by a shorter one when it is full."""
@@ -98,7 +106,7 @@ class Submit(Tool, frozen=True):
     ] = ""
 
 
-TOOLS: tuple[type[Tool], ...] = (View, StrReplace, Write, ReadLog, ReadExperiment, Note, Submit)
+TOOLS: tuple[type[Tool], ...] = (View, StrReplace, Write, ReadLog, ReadExperiment, ReadCurve, Note, Submit)
 
 
 def schema(tool: type[Tool]) -> dict[str, Any]:
@@ -149,7 +157,7 @@ class Toolbox:
                 return await asyncio.to_thread(self._view, given)
             case StrReplace() | Write():
                 return await self._edit(given, id)
-            case ReadLog() | ReadExperiment():
+            case ReadLog() | ReadExperiment() | ReadCurve():
                 self._say(id, name, f"experiment {given.experiment}")
                 return await asyncio.to_thread(self._read, given)
             case Note():
@@ -193,8 +201,8 @@ class Toolbox:
         wrong = await asyncio.to_thread(checks.unreadable, path, after)
         return f"{path} is changed, but {wrong}" if wrong else f"{path} is changed."
 
-    def _read(self, given: ReadLog | ReadExperiment) -> str:
-        """The log of a past experiment, or its change and what came of it."""
+    def _read(self, given: ReadLog | ReadExperiment | ReadCurve) -> str:
+        """The log of a past experiment, its curve, or its change and what came of it."""
         c, n = self._context, given.experiment
         e = next((e for e in c.experiments if e.n == n), None)
         if e is None:
@@ -202,6 +210,9 @@ class Toolbox:
         if isinstance(given, ReadLog):
             log = tail(c.archive.log(n), given.lines)[-ANSWER_MOST:]
             return quoted(f"log of experiment {n}", log) if log else f"experiment {n} has printed nothing."
+        if isinstance(given, ReadCurve):
+            told = clean(dynamics.report(c, e))
+            return quoted(f"training of experiment {n}", told) if told else f"experiment {n} has no curve."
         value = "no value" if e.value is None else f"{c.metric} {e.value:.6f}"
         parent = next((p.n for p in c.experiments if p.commit and p.commit == e.parent and p.n != n), None)
         before = c.archive.source(parent) if parent else ""

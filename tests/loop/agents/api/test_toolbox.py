@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loop import events as ev
 from loop.agents import checks
 from loop.agents.api import toolbox
 from loop.agents.api.toolbox import Toolbox, ToolError
@@ -156,3 +157,10 @@ def test_no_input_breaks_the_toolbox(arguments: Any) -> None:
         with contextlib.suppress(ToolError):
             asyncio.run(tools.call(tool.name, arguments, "id"))
         assert tools.proposal is None, "an unchanged file was submitted"
+
+
+async def test_a_curve_can_be_read() -> None:
+    steps = [ev.Progress(step=i, fraction=i / 10, loss=3.0) for i in range(1, 11)]
+    tools = box(context(archive=Past(curves={1: steps})))
+    assert "100% 3.0000" in await use(tools, "read_curve", experiment=1)
+    assert await use(box(), "read_curve", experiment=1) == "experiment 1 has no curve."
