@@ -174,7 +174,7 @@ class Result:
 
 
 def ours(context: ResearchContext) -> str:
-    return agent.find_idea(context, "cpu")[1]
+    return agent.find_idea(context)[1]
 
 
 def at_random(context: ResearchContext, few: bool) -> str:

@@ -1,7 +1,7 @@
-"""Real trainings of the CPU trainer at many settings, kept as data: `python benchmarks/trainings.py [--most N]`.
+"""Real trainings of the CPU trainer at many settings, as data: `python benchmarks/trainings.py [--most N]`.
 
 Each line of data/trainings.jsonl is one training of nanogpt/train.py: what it changed, the val_bpb it reached
-and its loss at equal shares of the budget. search.py and forecast.py learn what they measure from these lines.
+and its loss at equal shares of the budget. Other benchmarks measure with these lines.
 A training is 3 seconds of one core's time, whatever else the machine does, without counts (counting alone
 takes longer than that). The change of training `i` follows from `i`, so a stopped collection goes on where it
 was, and several may be joined. It runs for hours on a busy machine: start it with `nice`.
@@ -84,9 +84,10 @@ def train(changes: Mapping[str, Value], seed: int, output: IO[str]) -> None:
 
 
 def _evaluate(model: Any, data: Any, clock: Any) -> float:
-    """Print the bits per byte of the first rows of the validation text: a stand-in for evaluation.evaluate."""
-    import evaluation
+    """Stands in for evaluation.evaluate: it measures on the first rows of the validation text alone."""
     from held_out import HeldOut, held_out_folder
+
+    import evaluation
 
     held_out = HeldOut(held_out_folder(data.folder))
     held_out.rows = held_out.rows[:ROWS_JUDGED]
@@ -150,8 +151,9 @@ def main() -> None:
     TRAINER = options.trainer.resolve()
     sys.path.insert(0, str(TRAINER.parent))
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    import prepare
     import torch
+
+    import prepare
 
     torch.set_num_threads(1)
     prepare.prepare()

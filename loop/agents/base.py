@@ -100,6 +100,8 @@ class ResearchContext(Struct, frozen=True):
     """Decides about each permission that is asked for. In approval mode it waits for a human's answer."""
     dollars_left: float | None = None
     """What this proposal may cost at most; None when there is no limit."""
+    device: str = "cpu"
+    """Which block of hyperparameters the editable file uses where it trains: `cuda` or `cpu`."""
     proposers: int = 1
     """How many conversations may go on at once. With several, each works on a kind of change of its own."""
 

@@ -13,6 +13,7 @@ import asyncio
 import re
 
 from loop.agents.base import ResearchContext
+from loop.agents.expected import Expected
 from loop.agents.program import fingerprint
 
 SOURCE_MOST = 200_000
@@ -40,6 +41,25 @@ class Tried:
         own = fingerprint(source)
         others = (e for e in context.experiments if e.n != context.n)
         return next((e.n for e in others if self._known.get(e.commit) == own), None)
+
+
+class Doubts:
+    """Doubts whether a submission is worth its training. Each submission is doubted once: what is submitted
+    again unchanged goes on."""
+
+    def __init__(self, known: Expected) -> None:
+        self.known = known
+        self._told: set[str] = set()
+
+    def find(self, source: str) -> str | None:
+        """What speaks against training this source, the first time that it is asked for."""
+        own = fingerprint(source)
+        if own in self._told:
+            return None
+        doubt = self.known.doubt(source)
+        if doubt:
+            self._told.add(own)
+        return doubt
 
 
 async def objection(context: ResearchContext, source: str, tried: Tried) -> str | None:

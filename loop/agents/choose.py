@@ -8,14 +8,13 @@ somebody's subscription and run commands of their own, so they are chosen by nam
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
 from loop.agents.base import Agent
-from loop.agents.turns import AgentsInTurn
+from loop.agents.team import AgentsInTurn
 from loop.config import Settings
 from loop.errors import UsageError
 
@@ -82,7 +81,7 @@ def _make_one(settings: Settings, environ: Mapping[str, str]) -> Agent:
     if name == "search":
         from loop.agents.search.agent import SearchAgent
 
-        return SearchAgent(device(), why if settings.agent == "auto" else "")
+        return SearchAgent(why if settings.agent == "auto" else "")
     from loop.agents.base import Bounds
 
     bounds = Bounds(settings.max_turns, settings.proposal_s)
@@ -156,8 +155,3 @@ def cli(name: str, settings: Settings) -> Cli:
         command = settings.agent_command or known.command
         found = msgspec.structs.replace(known, command=list(command), vendor=(*known.vendor, *variables))
     return msgspec.structs.replace(found, state=(*found.state, *settings.agent_state))
-
-
-def device() -> str:
-    """Which block of hyperparameters the editable file uses on this machine: `cuda` or `cpu`."""
-    return "cuda" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"

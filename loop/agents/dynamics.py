@@ -64,8 +64,8 @@ def _time(e: Experiment) -> str:
         return ""
     rest = end.total_seconds - end.training_seconds - end.judge_seconds
     return (
-        f"{end.total_seconds:.1f} s in all: {end.training_seconds:.1f} s of training, {end.judge_seconds:.1f} "
-        f"s for the judge, {max(0.0, rest):.1f} s for start, compiler and saving; peak {end.memory_gb:.1f} GB"
+        f"{end.total_seconds:.1f} s in all: {end.training_seconds:.1f} s of training, "
+        f"{end.judge_seconds:.1f} s for the judge, {max(0.0, rest):.1f} s for start, compiler and saving; peak {end.memory_gb:.1f} GB"
     )
 
 
@@ -77,7 +77,9 @@ def _speed(steps: list[Progress], theirs: list[Progress], other: Experiment | No
         if own is not None:
             beside = f" (#{other.n}: {_plain(before)})" if other and before is not None else ""
             said.append(f"{_plain(own)} {label}{beside}")
-    said.append(f"{steps[-1].step:,} steps" + (f" (#{other.n}: {theirs[-1].step:,})" if other and theirs else ""))
+    said.append(
+        f"{steps[-1].step:,} steps" + (f" (#{other.n}: {theirs[-1].step:,})" if other and theirs else "")
+    )
     return ", ".join(said)
 
 
@@ -99,7 +101,7 @@ def _head(steps: list[Progress], other: Experiment | None) -> str:
 
 
 def _line(steps: list[Progress], theirs: list[Progress], share: float) -> str:
-    """The losses, and the norms if there are any, at a share of the budget; empty when it did not get there."""
+    """The losses and norms at a share of the budget; empty when it did not get there."""
     own, other = _at(steps, share), _at(theirs, share)
     if own is None or own.loss is None:
         return ""

@@ -135,7 +135,9 @@ def _only_hyperparameters(context: ResearchContext, e: Experiment) -> bool:
     if parent is None or not context.path.endswith(".py"):
         return False
     before, after = context.archive.source(parent), context.archive.source(e.n)
-    return before != after and hyperparameters.code(before) == hyperparameters.code(after)
+    return before != after and hyperparameters.code(before, context.device) == hyperparameters.code(
+        after, context.device
+    )
 
 
 def advice(context: ResearchContext) -> str:

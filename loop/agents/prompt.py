@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from loop.agents import edits, history
 from loop.agents.base import ResearchContext
+from loop.agents.expected import Expected
 from loop.agents.quote import cut, quoted, size
 from loop.state import ENGINE_SAYS
 from loop.text import clean
@@ -26,7 +27,9 @@ SHARES = {
     "program": 0.10,
     "readonly": 0.31,
     "source": 0.23,
-    "results": 0.18,
+    "results": 0.14,
+    "known": 0.02,
+    "ideas": 0.03,
     "notes": 0.03,
     "failure": 0.04,  # used twice, for the diff and for the log
     "human": 0.05,
@@ -64,9 +67,15 @@ class Prompt(Struct, frozen=True):
         return size(self.system) + sum(size(part) for part in self.parts)
 
 
-def build(context: ResearchContext, tokens: int = TOKENS_MOST, instructions: str = SYSTEM) -> Prompt:
+def build(
+    context: ResearchContext,
+    tokens: int = TOKENS_MOST,
+    instructions: str = SYSTEM,
+    known: Expected | None = None,
+) -> Prompt:
     """The prompt for one experiment, in at most about `tokens` tokens. `instructions` begin the system
-    message; their fields `{path}`, `{budget}`, `{metric}` and `{better}` are filled in."""
+    message; their fields `{path}`, `{budget}`, `{metric}` and `{better}` are filled in. `known` is what the
+    results say of hyperparameters, if it has been worked out already."""
     room = tokens * BYTES_PER_TOKEN - INSTRUCTION_BYTES
     most = {name: int(share * room) for name, share in SHARES.items()}
     better = "lower" if context.direction == "min" else "higher"
@@ -77,7 +86,7 @@ def build(context: ResearchContext, tokens: int = TOKENS_MOST, instructions: str
         system += (
             f"\nThe human's instructions (program.md):\n\n{cut(clean(context.program), most['program'])}"
         )
-    return Prompt(system, [_readonly(context, most), _source(context, most), _now(context, most)])
+    return Prompt(system, [_readonly(context, most), _source(context, most), _now(context, most, known)])
 
 
 def _readonly(context: ResearchContext, most: dict[str, int]) -> str:
@@ -107,13 +116,18 @@ def _source(context: ResearchContext, most: dict[str, int]) -> str:
     )
 
 
-def _now(context: ResearchContext, most: dict[str, int]) -> str:
+def _now(context: ResearchContext, most: dict[str, int], known: Expected | None) -> str:
     """Everything that is new for this experiment."""
     table = history.table(context, most["results"])
     sections = [
         f"Results so far, oldest first:\n{quoted('results', table, most['results'])}",
         f"Your notes.md:\n{quoted('notes.md', context.notes or '(empty)', most['notes'], 'end')}",
     ]
+    if told := (known or Expected(context)).table(most["known"]):
+        sections.append(
+            "What the results say of the hyperparameters, by a surrogate model:\n"
+            + quoted("hyperparameters", told, most["known"])
+        )
     if training := history.in_training(context):
         sections.append(
             f"In training or waiting for it, result not known yet:\n{quoted('in training', training, 1500)}"

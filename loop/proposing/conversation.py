@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from loop import events as ev
+from loop.agents import hyperparameters
 from loop.agents.base import (
     NOTES_MOST,
     Agent,
@@ -83,6 +84,7 @@ class Conversations:
             permit=partial(self._permit, n),
             refuse=partial(self._candidates.refusal, parent),
             dollars_left=self._grant(n),
+            device=hyperparameters.device(),
             proposers=self.at_once(),
         )
 

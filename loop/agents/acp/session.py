@@ -23,6 +23,7 @@ from loop.agents.base import (
     ResearchContext,
     Wish,
 )
+from loop.agents.expected import Expected
 from loop.agents.transcript import Transcript, cost_line
 from loop.events import CandidateEdited, Usage
 from loop.text import redact
@@ -84,6 +85,7 @@ class Session:
         """`mean`: what a request to the model has cost in sessions before, in dollars."""
         self.context, self.scratch = context, scratch
         self._emit, self._name, self._tried, self._secrets = emit, name, tried, secrets
+        self._doubts = checks.Doubts(Expected(context))
         self.transcript = Transcript(context.n, emit)
         self.clock, self.meter = Clock(), Meter(mean=mean)
         self.client = AcpClient(self.transcript, scratch.folder, self._permit, self.meter, self._check)
@@ -109,7 +111,7 @@ class Session:
             watching.cancel()
 
     async def _rounds(self, opened: Opened, turns: Turns) -> Proposal:
-        words = await asyncio.to_thread(_first_words, self.context)
+        words = await asyncio.to_thread(_first_words, self.context, self._doubts.known)
         for _ in range(ROUNDS):
             stop = await turns.take(words)
             await self._show_edit()
@@ -212,6 +214,8 @@ class Session:
             return None, f"{self.context.path} is gone: put it back, edited."
         if wrong := await checks.objection(self.context, source, self._tried):
             return None, f"Not submitted: {wrong} Then end your turn again."
+        if doubt := await asyncio.to_thread(self._doubts.find, source):
+            return None, f"Not submitted yet: {doubt} To submit it as it is, end your turn again."
         description, hypothesis = await asyncio.to_thread(self.scratch.proposal)
         if not description:
             return (
@@ -263,7 +267,7 @@ class Session:
             self._emit(CandidateEdited(self.context.n, path, self.context.source, source))
 
 
-def _first_words(context: ResearchContext) -> str:
+def _first_words(context: ResearchContext, known: Expected) -> str:
     """The first prompt: instructions and what is new. The agent finds the rest as files in its directory."""
-    start = prompt.build(context, instructions=INSTRUCTIONS)
+    start = prompt.build(context, instructions=INSTRUCTIONS, known=known)
     return f"{start.system}\n\n{start.parts[-1]}"

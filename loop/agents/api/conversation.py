@@ -20,6 +20,7 @@ from loop.agents import prompt, provider_errors
 from loop.agents.api.toolbox import Toolbox, ToolError
 from loop.agents.base import AgentFailed, AgentStopped, Bounds, Proposal, ResearchContext
 from loop.agents.checks import Tried
+from loop.agents.expected import Expected
 from loop.agents.provider_errors import Fault
 from loop.agents.transcript import Transcript, cost_line
 from loop.events import Usage
@@ -112,10 +113,10 @@ async def research(
     Raises `AgentFailed` or `AgentStopped`, with what it cost.
     """
     await asyncio.to_thread(tried.update, context)
-    spent = Usage()
+    known, spent = Expected(context), Usage()
     while True:
-        start = await asyncio.to_thread(prompt.build, context, peer.tokens)
-        toolbox = Toolbox(context, transcript.emit, tried)
+        start = await asyncio.to_thread(prompt.build, context, peer.tokens, known=known)
+        toolbox = Toolbox(context, transcript.emit, tried, known)
         try:
             proposal = await converse(context, begin(start), toolbox, transcript, peer, bounds)
         except TooLong as error:

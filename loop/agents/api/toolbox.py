@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 
 from loop.agents import checks, dynamics, edits
 from loop.agents.base import NOTES_MOST, Emit, Proposal, ResearchContext
+from loop.agents.expected import Expected, Unknown
 from loop.agents.quote import quoted
 from loop.events import AgentDelta, CandidateEdited
 from loop.text import clean, tail
@@ -78,11 +79,27 @@ class ReadExperiment(Tool, frozen=True):
 
 
 class ReadCurve(Tool, frozen=True):
-    """How an experiment's training went: its loss at equal shares of the budget beside the loss of the version
-    that it changed, speed, memory, and where the time went."""
+    """How an experiment's training went: its loss at equal shares of the budget beside that of the version it
+    changed, speed, memory, and where the time went."""
 
     name = "read_curve"
     experiment: Annotated[int, Meta(ge=1, description="Its number.")]
+
+
+class Predict(Tool, frozen=True):
+    """What a surrogate model, fitted to all results so far, expects of new values of hyperparameters
+    (UPPER_CASE numbers of the editable file). It knows nothing of other changes."""
+
+    name = "predict"
+    changes: Annotated[
+        dict[str, float], Meta(min_length=1, description="Names of hyperparameters and their new values.")
+    ]
+
+
+class Importance(Tool, frozen=True):
+    """How much each hyperparameter has moved the metric so far, and the next step that promises most."""
+
+    name = "importance"
 
 
 class Note(Tool, frozen=True):
@@ -106,7 +123,9 @@ class Submit(Tool, frozen=True):
     ] = ""
 
 
-TOOLS: tuple[type[Tool], ...] = (View, StrReplace, Write, ReadLog, ReadExperiment, ReadCurve, Note, Submit)
+TOOLS: tuple[type[Tool], ...] = (
+    View, StrReplace, Write, ReadLog, ReadExperiment, ReadCurve, Predict, Importance, Note, Submit,
+)  # fmt: skip
 
 
 def schema(tool: type[Tool]) -> dict[str, Any]:
@@ -129,8 +148,11 @@ def function(tool: type[Tool]) -> dict[str, Any]:
 class Toolbox:
     """One experiment's tools, and what they have made so far: a source, notes and at last a proposal."""
 
-    def __init__(self, context: ResearchContext, emit: Emit, tried: checks.Tried) -> None:
+    def __init__(
+        self, context: ResearchContext, emit: Emit, tried: checks.Tried, known: Expected | None = None
+    ) -> None:
         self._context, self._emit, self._tried = context, emit, tried
+        self._doubts = checks.Doubts(known or Expected(context))
         self.source = context.failure.source if context.failure else context.source
         self.notes = context.notes
         self.proposal: Proposal | None = None
@@ -160,6 +182,10 @@ class Toolbox:
             case ReadLog() | ReadExperiment() | ReadCurve():
                 self._say(id, name, f"experiment {given.experiment}")
                 return await asyncio.to_thread(self._read, given)
+            case Predict() | Importance():
+                asked = given.changes if isinstance(given, Predict) else {}
+                self._say(id, name, ", ".join(f"{key} {value:g}" for key, value in asked.items()))
+                return await asyncio.to_thread(self._expect, given)
             case Note():
                 self._say(id, name, clean(given.text))
                 return self._note(given)
@@ -222,6 +248,14 @@ class Toolbox:
             f"experiment {n}", clean(f"{words}\n{diff if parent else '(the unchanged start)'}")[:ANSWER_MOST]
         )
 
+    def _expect(self, given: Predict | Importance) -> str:
+        """What the surrogate model says."""
+        known = self._doubts.known
+        try:
+            return known.predict(given.changes) if isinstance(given, Predict) else known.importance()
+        except Unknown as error:
+            raise ToolError(f"{given.name}: {error}.") from error
+
     def _note(self, given: Note) -> str:
         """Add to the notes, or replace them."""
         line = clean(given.text).strip()
@@ -240,6 +274,8 @@ class Toolbox:
             raise ToolError("submit: the description is empty; say in one line what is changed.")
         if wrong := await checks.objection(self._context, self.source, self._tried):
             raise ToolError(f"not submitted: {wrong}")
+        if doubt := await asyncio.to_thread(self._doubts.find, self.source):
+            raise ToolError(f"not submitted yet: {doubt}")
         notes = self.notes if self.notes != self._context.notes else None
         self.proposal = Proposal(
             " ".join(clean(given.description).split()),

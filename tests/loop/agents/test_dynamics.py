@@ -11,8 +11,8 @@ from tests.loop.agents.world import Past, baseline, context
 def curve(late: float, speed: float, **extra: str) -> list[ev.Progress]:
     return [
         ev.Progress(
-            step=10 * i, fraction=i / 40, loss=5 - i / 20 + late, dt_ms=1000 / speed, tokens_per_s=speed * 1e3,
-            extra=extra,
+            step=10 * i, fraction=i / 40, loss=5 - i / 20 + late, dt_ms=1000 / speed,
+            tokens_per_s=speed * 1e3, extra=extra,
         )
         for i in range(1, 41)
     ]  # fmt: skip

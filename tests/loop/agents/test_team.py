@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loop.agents.base import Proposal, ResearchContext
-from loop.agents.turns import AgentsInTurn
+from loop.agents.team import AgentsInTurn
 from tests.loop.agents.world import context
 from tests.loop.scripted import ScriptedAgent
 
