@@ -27,6 +27,7 @@ from loop.judging.history import reference
 from loop.judging.needed import needed
 from loop.judging.short import short_reason
 from loop.paths import RunPaths
+from loop.proposing import shares
 from loop.proposing.candidates import Candidates
 from loop.proposing.conversation import Conversations
 from loop.proposing.proposer import Proposer
@@ -71,6 +72,7 @@ class Engine:
             judging=settings.rules,
             ahead=settings.ahead,
             proposers=settings.proposers,
+            filler=shares.filler(settings.agents),
             repairs=settings.fix_attempts,
             stop_at_limit=stop_at_limit,
         )
@@ -193,8 +195,8 @@ class Engine:
             # propose
             case agenda.StartBaseline(n=n):
                 await self._candidates.start_baseline(n)
-            case agenda.Propose(n=n):
-                await self.proposer.propose(n)
+            case agenda.Propose(n=n, agent=name):
+                await self.proposer.propose(n, name)
             case agenda.Repair(n=n, reason=reason):
                 await self.proposer.repair(n, reason)
             case agenda.AskApproval(n=n) if step in self._next():  # a command may have come first

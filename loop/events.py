@@ -131,6 +131,8 @@ class ExperimentStarted(Event, frozen=True):
     n: int
     parent: str
     why: str = ""
+    agent: str = ""
+    """Name of the agent that works it out, where there are several."""
 
 
 class CandidateCommitted(Event, frozen=True):

@@ -97,7 +97,7 @@ class Experiment(Struct, omit_defaults=True):
     proposed_at: float | None = None
     """When its first candidate was committed: `started_at` to here is how long its agent thought."""
     agent: str = ""
-    """Name of the agent that proposed it, where several take turns."""
+    """Name of the agent that works it out, where there are several."""
     moved: int = 0
     """How many versions had trained when it was merged onto a newer incumbent, or proposed anew for one."""
     no_repair: bool = False

@@ -286,9 +286,9 @@ def _apply_to_engine(s: RunState, event: ev.AnyEvent, t: float) -> None:
 
 def _apply_proposal(s: RunState, event: ev.DurableEvent, t: float) -> None:
     match event:
-        case ev.ExperimentStarted(n=n, parent=parent):
+        case ev.ExperimentStarted(n=n, parent=parent, agent=agent):
             if n == len(s.experiments) + 1:
-                s.experiments.append(Experiment(n=n, parent=parent, started_at=t, proposing_seq=s.seq))
+                s.experiments.append(Experiment(n, parent, started_at=t, proposing_seq=s.seq, agent=agent))
                 s.open.append(n)
             else:
                 _propose_again(s, s.experiment(n), event, t)
@@ -312,7 +312,7 @@ def _propose_again(s: RunState, e: Experiment, event: ev.ExperimentStarted, t: f
     """Its engine died, or it did not fit a new incumbent. If it has trained, the agents are told of it."""
     s.experiments[e.n - 1] = Experiment(
         n=e.n, parent=event.parent, started_at=t, proposing_seq=s.seq, usage=e.usage,
-        trainings=e.trainings, moved=e.versions,
+        trainings=e.trainings, moved=e.versions, agent=event.agent,
     )  # fmt: skip
     if e.trainings and event.why:
         words = f"Experiment {e.n} ({e.description}) promised a gain, but {event.why}."

@@ -92,6 +92,8 @@ class ResearchContext(Struct, frozen=True):
     """What the human said since the last proposal."""
     failure: Failure | None = None
     """What is to be repaired; None when a new idea is asked for."""
+    agent: str = ""
+    """Which of several agents is to work on it; empty where there is one."""
     hear: Callable[[], list[str]] = list
     """Returns what the human said since the last call. An agent calls it before each of its turns."""
     refuse: Callable[[str], Awaitable[str | None]] = refuse_nothing

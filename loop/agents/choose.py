@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from loop.agents.base import Agent
-from loop.agents.team import AgentsInTurn
+from loop.agents.team import Team
 from loop.config import Settings
 from loop.errors import UsageError
 
@@ -63,7 +63,7 @@ def model(name: str, settings: Settings, environ: Mapping[str, str]) -> str:
 
 
 def make_agent(settings: Settings, environ: Mapping[str, str]) -> Agent:
-    """The agent for these settings, or several that take turns.
+    """The agent for these settings, or a team of several.
 
     Raises `UsageError` when one cannot work here. `--model` is for an agent that works alone: several have
     their own.
@@ -73,7 +73,7 @@ def make_agent(settings: Settings, environ: Mapping[str, str]) -> Agent:
     if settings.model and len(settings.agents) > 1:
         raise UsageError("--model names one model, but --agents several agents: leave --model out")
     each = [msgspec.structs.replace(settings, agent=name, agents=[]) for name in settings.agents]
-    return AgentsInTurn([_make_one(one, environ) for one in each])
+    return Team([_make_one(one, environ) for one in each])
 
 
 def _make_one(settings: Settings, environ: Mapping[str, str]) -> Agent:

@@ -65,7 +65,8 @@ def _time(e: Experiment) -> str:
     rest = end.total_seconds - end.training_seconds - end.judge_seconds
     return (
         f"{end.total_seconds:.1f} s in all: {end.training_seconds:.1f} s of training, "
-        f"{end.judge_seconds:.1f} s for the judge, {max(0.0, rest):.1f} s for start, compiler and saving; peak {end.memory_gb:.1f} GB"
+        f"{end.judge_seconds:.1f} s for the judge, {max(0.0, rest):.1f} s for start, "
+        f"compiler and saving; peak {end.memory_gb:.1f} GB"
     )
 
 

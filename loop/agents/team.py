@@ -1,4 +1,4 @@
-"""Several agents that take turns: `--agents claude,gpt,search`."""
+"""Several agents that share a run: `--agents claude,gpt,search`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ import msgspec
 from loop.agents.base import Agent, Emit, Proposal, ResearchContext
 
 
-class AgentsInTurn:
-    """One agent that hands each experiment to the next of several. A repair goes to whoever had the idea."""
+class Team:
+    """Hands each experiment to one of several agents. A repair goes to whoever had the idea."""
 
     def __init__(self, agents: Sequence[Agent]) -> None:
         self._agents = list(agents)
-        self.name = ",".join(agent.name for agent in agents)
+        self.names = tuple(agent.name for agent in agents)
+        self.name = ",".join(self.names)
         self.model = ", ".join(agent.model for agent in agents if agent.model)
         self.secrets = tuple(secret for agent in agents for secret in agent.secrets)
 
-    def of(self, n: int) -> Agent:
-        """The agent that works on experiment `n`: a fixed order, so that a restarted engine asks the same."""
-        return self._agents[n % len(self._agents)]
+    def of(self, context: ResearchContext) -> Agent:
+        """The agent that the context names. A run that an older engine began names none: then they take
+        turns by the number of the experiment."""
+        found = (agent for agent in self._agents if agent.name == context.agent)
+        return next(found, self._agents[context.n % len(self._agents)])
 
     async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
-        agent = self.of(context.n)
+        agent = self.of(context)
         return msgspec.structs.replace(await agent.propose(context, emit), agent=agent.name)
 
     async def close(self) -> None:

@@ -24,6 +24,7 @@ from loop.agents.base import (
     ResearchContext,
     Wish,
 )
+from loop.agents.team import Team
 from loop.config import Settings
 from loop.paths import RunPaths
 from loop.proposing import auditing
@@ -53,6 +54,8 @@ class Conversations:
         """`at_once` says how many conversations may go on at once now."""
         self.at_once = at_once
         self._agent, self._settings, self._paths = agent, settings, paths
+        self.names = agent.names if isinstance(agent, Team) else ()
+        """Names of the agents, where there are several."""
         self._repository, self._candidates, self._store = repository, candidates, store
         self._state = store.state
         self.archive = KeptArchive(repository, paths, store.state)
@@ -81,6 +84,7 @@ class Conversations:
             budget_s=self._settings.budget_s,
             notes=_read(self._paths.notes),
             failure=failure,
+            agent=s.experiment(n).agent,
             permit=partial(self._permit, n),
             refuse=partial(self._candidates.refusal, parent),
             dollars_left=self._grant(n),
@@ -142,6 +146,7 @@ class Conversations:
     def say(self, n: int, kind: ev.DeltaKind, text: str) -> None:
         """A line of the engine's own in an experiment's transcript."""
         delta = ev.AgentDelta(n, kind, without(text, self._agent.secrets), t=time.time())
+        self._paths.transcript(n).parent.mkdir(parents=True, exist_ok=True)
         with self._paths.transcript(n).open("ab") as transcript:
             transcript.write(ev.encode(delta) + b"\n")
         self._store.show(delta)

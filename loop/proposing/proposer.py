@@ -9,6 +9,7 @@ from loop import events as ev
 from loop.agents.base import AgentFailed, AgentStopped, Failure, NoProposal, OutOfMoney, Proposal
 from loop.agents.program import fingerprint
 from loop.judging import verdict
+from loop.proposing import shares
 from loop.proposing.candidates import Candidate, Candidates
 from loop.proposing.conversation import Conversations
 from loop.state import Experiment
@@ -40,11 +41,12 @@ class Proposer:
         self._making = asyncio.Lock()
         """Held while a candidate is made: two conversations must not make the same one."""
 
-    async def propose(self, n: int) -> None:
-        """Experiment `n` against the incumbent of now: near misses put together, or the agent's idea."""
+    async def propose(self, n: int, agent: str = "") -> None:
+        """Experiment `n` against the incumbent of now: near misses put together, or an agent's idea: that of
+        `agent`, if one is named."""
         parent = self._state.incumbent_commit
         if n > len(self._state.experiments) or self._state.experiment(n).parent != parent:
-            self._store.record(ev.ExperimentStarted(n, parent))
+            self._start(n, parent, agent)
         if made := self._made.get(n):
             await self._announce(made)
             return
@@ -71,6 +73,18 @@ class Proposer:
                 self._spent(n, NoProposal(why, proposal.usage))
             else:
                 await self._announce(await self._candidates.make(n, parent, proposal, heard=heard))
+
+    def _start(self, n: int, parent: str, agent: str) -> None:
+        """Record that work on experiment `n` begins; where there are several agents, whose it is, and why."""
+        names, known = self._conversations.names, self._state.experiments[n - 1 : n]
+        had = known[0].agent if known else ""
+        chosen = had or agent or (shares.next_agent(self._state, names) if names else "")
+        self._store.record(ev.ExperimentStarted(n, parent, agent=chosen))
+        if names:
+            told = shares.words(shares.shares(self._state, names))
+            self._conversations.say(
+                n, "note", f"{chosen} works this out; shares by gain per GPU hour: {told}"
+            )
 
     async def _twin(self, n: int, source: str, began: int) -> int | None:
         """Number of a candidate with the same program that another conversation has made since record

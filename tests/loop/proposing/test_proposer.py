@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from msgspec.structs import replace
 
 from loop import events as ev
 from loop.agents.base import AgentFailed, AgentStopped, OutOfMoney, Proposal, ResearchContext
+from loop.agents.team import Team
 from loop.proposing.proposer import AGENT_PATIENCE
 from tests.loop.scripted import Bench, Script, ScriptedAgent, keep_baseline, set_x
 
@@ -166,4 +168,23 @@ async def test_a_human_replaces_only_a_candidate_that_waits(repository: Path) ->
     bench.store.record(ev.Rejected(2, "no"))
     assert not await bench.engine.proposer.replace(e, "X = 1.4\n")
     assert e.phase == "rejected"
+    bench.close()
+
+
+async def test_several_agents_share_a_run_and_the_quick_one_fills_the_seat(repository: Path) -> None:
+    """The slow one needs longer for one proposal than the whole run takes."""
+    slow, quick = ScriptedAgent(delay_s=60.0), ScriptedAgent()
+    slow.name, quick.name = "claude", "search"  # type: ignore[misc]
+    flags = {"agents": ["claude", "search"], "baseline_runs": 1, "rule": "improved", "budget_s": 0.05}
+    bench = Bench(repository, Team([slow, quick]), **flags)
+    running = asyncio.create_task(bench.engine.run())
+    await asyncio.wait_for(bench.store.until(lambda s: s.rows == 3), 60)
+    bench.engine.stop("that is enough", now=True)
+    await running
+    state = bench.engine.state
+    assert [e.agent for e in state.experiments if e.judged] == ["", "search", "search"]
+    assert state.experiment(2).agent == "claude"
+    assert state.experiment(2).phase == "proposing"
+    said = [e.text for e in bench.events(ev.AgentDelta) if e.kind == "note"]
+    assert "claude; shares by gain per GPU hour: claude 50%, search 50%" in said
     bench.close()
