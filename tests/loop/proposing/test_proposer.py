@@ -186,5 +186,5 @@ async def test_several_agents_share_a_run_and_the_quick_one_fills_the_seat(repos
     assert state.experiment(2).agent == "claude"
     assert state.experiment(2).phase == "proposing"
     said = [e.text for e in bench.events(ev.AgentDelta) if e.kind == "note"]
-    assert "claude; shares by gain per GPU hour: claude 50%, search 50%" in said
+    assert "claude works this out; shares by gain per GPU hour: claude 50%, search 50%" in said
     bench.close()
