@@ -107,6 +107,11 @@ class ResearchContext(Struct, frozen=True):
     proposers: int = 1
     """How many conversations may go on at once. With several, each works on a kind of change of its own."""
 
+    def parent(self, e: Experiment) -> Experiment | None:
+        """The experiment whose code `e` changes: the incumbent of its time. None for the baseline."""
+        found = (p for p in self.experiments if p.commit and p.commit == e.parent and p.n != e.n)
+        return next(found, None)
+
 
 class Proposal(Struct, frozen=True):
     """A candidate: the whole new text of the editable file, what was changed, and why it should help."""

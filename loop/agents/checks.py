@@ -12,6 +12,7 @@ import ast
 import asyncio
 import re
 
+from loop.agents import ideas
 from loop.agents.base import ResearchContext
 from loop.agents.expected import Expected
 from loop.agents.program import fingerprint
@@ -47,16 +48,16 @@ class Doubts:
     """Doubts whether a submission is worth its training. Each submission is doubted once: what is submitted
     again unchanged goes on."""
 
-    def __init__(self, known: Expected) -> None:
-        self.known = known
+    def __init__(self, context: ResearchContext, known: Expected) -> None:
+        self.known, self._context = known, context
         self._told: set[str] = set()
 
-    def find(self, source: str) -> str | None:
+    def find(self, source: str, description: str) -> str | None:
         """What speaks against training this source, the first time that it is asked for."""
         own = fingerprint(source)
         if own in self._told:
             return None
-        doubt = self.known.doubt(source)
+        doubt = self.known.doubt(source) or ideas.repeat(self._context, source, description)
         if doubt:
             self._told.add(own)
         return doubt

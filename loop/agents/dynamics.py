@@ -23,17 +23,11 @@ def report(context: ResearchContext, e: Experiment) -> str:
     steps = context.archive.progress(e.n)
     if not steps:
         return ""
-    other = parent(context, e)
+    other = context.parent(e)
     theirs = context.archive.progress(other.n) if other else []
     lines = [_time(e), _speed(steps, theirs, other), _head(steps, other)]
     lines += [_line(steps, theirs, k / SHARES) for k in range(1, SHARES + 1)]
     return "\n".join(line for line in lines if line)
-
-
-def parent(context: ResearchContext, e: Experiment) -> Experiment | None:
-    """The experiment whose code this one changes: the incumbent of its time. None for the baseline."""
-    found = (p for p in context.experiments if p.commit and p.commit == e.parent and p.n != e.n)
-    return next(found, None)
 
 
 def tokens_per_s(e: Experiment) -> float | None:

@@ -124,17 +124,21 @@ def since_last_keep(context: ResearchContext) -> list[Experiment]:
 def kind(context: ResearchContext, e: Experiment) -> str:
     """What kind of change an experiment was, by its description. One that changed nothing but values of
     hyperparameters is of the kind `OTHER`, whatever its description says."""
-    words = e.description.lower()
-    described = next((name for name, pattern in KINDS.items() if re.search(pattern, words)), OTHER)
-    return OTHER if described != OTHER and _only_hyperparameters(context, e) else described
+    found = described(e.description)
+    return OTHER if found != OTHER and _only_hyperparameters(context, e) else found
+
+
+def described(words: str) -> str:
+    """What kind of change a description speaks of."""
+    return next((name for name, pattern in KINDS.items() if re.search(pattern, words.lower())), OTHER)
 
 
 def _only_hyperparameters(context: ResearchContext, e: Experiment) -> bool:
     """Whether the experiment differs from its parent in values of hyperparameters only."""
-    parent = next((p.n for p in context.experiments if p.commit and p.commit == e.parent), None)
+    parent = context.parent(e)
     if parent is None or not context.path.endswith(".py"):
         return False
-    before, after = context.archive.source(parent), context.archive.source(e.n)
+    before, after = context.archive.source(parent.n), context.archive.source(e.n)
     return before != after and hyperparameters.code(before, context.device) == hyperparameters.code(
         after, context.device
     )

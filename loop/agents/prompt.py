@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from loop.agents import edits, history
+from loop.agents import edits, history, ideas
 from loop.agents.base import ResearchContext
 from loop.agents.expected import Expected
 from loop.agents.quote import cut, quoted, size
@@ -128,14 +128,17 @@ def _now(context: ResearchContext, most: dict[str, int], known: Expected | None)
             "What the results say of the hyperparameters, by a surrogate model:\n"
             + quoted("hyperparameters", told, most["known"])
         )
+    if told := ideas.told(context, most["ideas"]):
+        sections.append(f"Ideas by what came of them:\n{quoted('ideas', told, most['ideas'])}")
     if training := history.in_training(context):
         sections.append(
             f"In training or waiting for it, result not known yet:\n{quoted('in training', training, 1500)}"
         )
     if beside := history.side_by_side(context):
         sections.append(beside)
-    if advice := history.advice(context):
-        sections.append(advice)
+    for advice in (history.advice(context), ideas.rut(context)):
+        if advice:
+            sections.append(advice)
     if context.failure:
         sections.append(_failure(context, most["failure"]))
     if context.steering:

@@ -85,7 +85,7 @@ class Session:
         """`mean`: what a request to the model has cost in sessions before, in dollars."""
         self.context, self.scratch = context, scratch
         self._emit, self._name, self._tried, self._secrets = emit, name, tried, secrets
-        self._doubts = checks.Doubts(Expected(context))
+        self._doubts = checks.Doubts(context, Expected(context))
         self.transcript = Transcript(context.n, emit)
         self.clock, self.meter = Clock(), Meter(mean=mean)
         self.client = AcpClient(self.transcript, scratch.folder, self._permit, self.meter, self._check)
@@ -214,14 +214,14 @@ class Session:
             return None, f"{self.context.path} is gone: put it back, edited."
         if wrong := await checks.objection(self.context, source, self._tried):
             return None, f"Not submitted: {wrong} Then end your turn again."
-        if doubt := await asyncio.to_thread(self._doubts.find, source):
-            return None, f"Not submitted yet: {doubt} To submit it as it is, end your turn again."
         description, hypothesis = await asyncio.to_thread(self.scratch.proposal)
         if not description:
             return (
                 None,
                 f"Not submitted: {PROPOSAL} is missing or empty: its first line says what is changed.",
             )
+        if doubt := await asyncio.to_thread(self._doubts.find, source, description):
+            return None, f"Not submitted yet: {doubt} To submit it as it is, end your turn again."
         notes = (await asyncio.to_thread(read, NOTES) or "")[:NOTES_MOST]
         changed = notes if notes != self.context.notes[:NOTES_MOST] else None
         return Proposal(description, source, hypothesis, notes=changed), ""

@@ -152,7 +152,7 @@ class Toolbox:
         self, context: ResearchContext, emit: Emit, tried: checks.Tried, known: Expected | None = None
     ) -> None:
         self._context, self._emit, self._tried = context, emit, tried
-        self._doubts = checks.Doubts(known or Expected(context))
+        self._doubts = checks.Doubts(context, known or Expected(context))
         self.source = context.failure.source if context.failure else context.source
         self.notes = context.notes
         self.proposal: Proposal | None = None
@@ -240,8 +240,8 @@ class Toolbox:
             told = clean(dynamics.report(c, e))
             return quoted(f"training of experiment {n}", told) if told else f"experiment {n} has no curve."
         value = "no value" if e.value is None else f"{c.metric} {e.value:.6f}"
-        parent = next((p.n for p in c.experiments if p.commit and p.commit == e.parent and p.n != n), None)
-        before = c.archive.source(parent) if parent else ""
+        parent = c.parent(e)
+        before = c.archive.source(parent.n) if parent else ""
         diff = edits.diff(c.path, before, c.archive.source(n))
         words = f"{e.phase}, {value}. {e.reason}\n{e.description}\n{e.hypothesis}"
         return quoted(
@@ -274,7 +274,7 @@ class Toolbox:
             raise ToolError("submit: the description is empty; say in one line what is changed.")
         if wrong := await checks.objection(self._context, self.source, self._tried):
             raise ToolError(f"not submitted: {wrong}")
-        if doubt := await asyncio.to_thread(self._doubts.find, self.source):
+        if doubt := await asyncio.to_thread(self._doubts.find, self.source, given.description):
             raise ToolError(f"not submitted yet: {doubt}")
         notes = self.notes if self.notes != self._context.notes else None
         self.proposal = Proposal(
