@@ -75,6 +75,10 @@ class Repair(OfExperiment, frozen=True):
     reason: str
 
 
+class Answer(OfExperiment, frozen=True):
+    """Let an agent answer the human's question that came with record number `n`."""
+
+
 class AskApproval(OfExperiment, frozen=True):
     """Candidate `n` has to wait for the human."""
 
@@ -139,6 +143,7 @@ def agenda(state: RunState, rules: Rules, seats: int, now: float) -> list[Step]:
         *_approvals(state),
         *start,
         *_rows(state, after_seats=bool(start)),
+        *(Answer(q.id) for q in state.questions if state.stopping is None and state.experiments),
         *(_proposals(state, rules, ended, seats) if may_start else ()),
     ]
 

@@ -81,6 +81,8 @@ class Engine:
         conversations = Conversations(
             agent, settings, paths, repository, self._candidates, store, self._at_once
         )
+        self.answers = conversations.answers
+        """Whether questions get an answer, or are a message to the agent like any other."""
         self.archive, self.permissions = conversations.archive, conversations.permissions
         self.proposer = Proposer(conversations, self._candidates, store, self._out_of_money)
         self.trainings = Trainings(executor, store.show, stop_early=settings.stop_doomed)
@@ -197,6 +199,8 @@ class Engine:
                 await self._candidates.start_baseline(n)
             case agenda.Propose(n=n, agent=name):
                 await self.proposer.propose(n, name)
+            case agenda.Answer(n=id):
+                await self.proposer.answer(id)
             case agenda.Repair(n=n, reason=reason):
                 await self.proposer.repair(n, reason)
             case agenda.AskApproval(n=n) if step in self._next():  # a command may have come first

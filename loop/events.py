@@ -322,6 +322,18 @@ class Steered(Event, frozen=True):
     text: str
 
 
+class Asked(Event, frozen=True):
+    """A human's question: an agent answers it in words, in the transcript of the newest experiment."""
+
+    text: str
+
+
+class Answered(Event, frozen=True):
+    """The question that came with record number `id` has its answer, or cannot be answered."""
+
+    id: int
+
+
 class ModeSet(Event, frozen=True):
     """A human switched approval mode on or off: whether candidates wait for approval."""
 
@@ -453,7 +465,7 @@ DurableEvent = (
     RunCreated | EngineStarted | EngineStopping | EngineStopped | ExperimentStarted | CandidateCommitted
     | Spent | ApprovalRequested | Approved | Rejected | RepairGivenUp | TrainingStarted | TrainingLost
     | TrainingFinished | Judged | Logged | RerunAsked | Overridden | Paused | Resumed | Steered
-    | ModeSet | LimitsSet
+    | Asked | Answered | ModeSet | LimitsSet
 )  # fmt: skip
 LiveEvent = (
     Preparing | AgentDelta | CandidateEdited | PermissionAsked | PermissionAnswered | PhaseChanged

@@ -15,6 +15,14 @@ ExperimentPhase = Literal[
 ]
 
 
+class Message(Struct, frozen=True):
+    """Something that agents are to hear: from the human, or what was rejected and why."""
+
+    id: int
+    """Number of the record that it came with."""
+    text: str
+
+
 class Training(Struct, omit_defaults=True):
     """One training process of an experiment: how it was started and, once it has ended, how it ended."""
 

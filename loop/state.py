@@ -14,7 +14,7 @@ from msgspec import Struct, field
 
 from loop import events as ev
 from loop.experiment import Experiment as Experiment
-from loop.experiment import ExperimentPhase, Model, worth_keeping
+from loop.experiment import ExperimentPhase, Message, Model, worth_keeping
 from loop.experiment import Training as Training
 from loop.experiment import lineage as lineage
 from loop.live import LiveView as LiveView
@@ -26,14 +26,6 @@ BY_HAND = "asked for by hand"
 """Why an experiment trains again that a human wants to train once more."""
 ENGINE_SAYS = "The engine says: "
 """Begins the messages in `RunState.steering` that are not the human's."""
-
-
-class Message(Struct, frozen=True):
-    """Something that agents are to hear: from the human, or what was rejected and why."""
-
-    id: int
-    """Number of the record that it came with."""
-    text: str
 
 
 class RunState(Struct):
@@ -77,6 +69,8 @@ class RunState(Struct):
     """The models on disk. Before a verdict is logged, those that are not worth keeping are deleted."""
     steering: list[Message] = field(default_factory=list)
     """Messages for the agents that no candidate has taken up yet, the oldest first."""
+    questions: list[Message] = field(default_factory=list)
+    """Questions of the human that no agent has answered yet."""
     usage: ev.Usage = ev.Usage()
     live: LiveView = field(default_factory=LiveView)
 
@@ -274,6 +268,10 @@ def _apply_to_engine(s: RunState, event: ev.AnyEvent, t: float) -> None:
             s.paused = reason
         case ev.Resumed():
             s.paused, s.judged_at_resume = None, s.rows
+        case ev.Asked(text=text):
+            s.questions.append(Message(s.seq, text))
+        case ev.Answered(id=id):
+            s.questions = [question for question in s.questions if question.id != id]
         case ev.Steered(text=text):
             s.steering.append(Message(s.seq, text))
         case ev.ModeSet(approval=approval):

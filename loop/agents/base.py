@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
@@ -143,6 +143,15 @@ class Agent(Protocol):
 
     async def close(self) -> None:
         """Close connections and end processes."""
+        ...
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """What an agent has besides that can answer a human's question in words."""
+
+    async def answer(self, context: ResearchContext, question: str, emit: Emit) -> Usage:
+        """Answer in the transcript, without a proposal; returns what that cost. Raises like `propose`."""
         ...
 
 

@@ -17,7 +17,7 @@ from loop.agents.quote import size
 if TYPE_CHECKING:  # numpy is imported when the surrogate model is first asked
     from loop.agents.surrogate import Gain, Surrogate
 
-NEWEST = 250
+NEWEST = 100
 """It learns from so many of the newest experiments."""
 
 CLEARLY = 2.0

@@ -22,7 +22,7 @@ from loop.text import clean
 
 Outcome = Literal["kept", "refuted", "open"]
 
-NEWEST = 150
+NEWEST = 100
 """So many of the newest experiments are looked at."""
 STRETCH = 8
 """Novelty is measured over so many of the newest ideas."""

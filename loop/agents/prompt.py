@@ -164,6 +164,14 @@ def _failure(context: ResearchContext, most: int) -> str:
     )
 
 
+def question(text: str) -> str:
+    """A human's question, and how it is to be answered."""
+    return (
+        f"The human asks: {cut(clean(text), 4000)}\n\nThis is a question, not an experiment. Look things up "
+        "with the tools if you must, change and submit nothing, and answer in a few plain sentences."
+    )
+
+
 def heard(messages: list[str], most: int = 20_000) -> str:
     """The human's messages as instructions, and what the engine says besides; the latest `most` bytes."""
     lines = [m if m.startswith(ENGINE_SAYS) else f"The human says: {m}" for m in map(clean, messages)]

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -19,12 +19,14 @@ from loop.agents.base import (
     Agent,
     AgentFailed,
     AgentStopped,
+    Emit,
     Failure,
+    NoProposal,
     Proposal,
     ResearchContext,
     Wish,
 )
-from loop.agents.team import Team
+from loop.agents.team import Team, can_answer
 from loop.config import Settings
 from loop.paths import RunPaths
 from loop.proposing import auditing
@@ -114,20 +116,7 @@ class Conversations:
         wrong inside an agent is a failed attempt, with its traceback in the engine's log: one odd answer must
         not end a week of research.
         """
-        path = self._paths.transcript(context.n)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab", buffering=0) as transcript:
-            edits = _Edits(self._store, self._agent.secrets)
-
-            def emit(event: ev.AgentDelta | ev.CandidateEdited) -> None:
-                if isinstance(event, ev.CandidateEdited):
-                    edits.show(event)
-                    return
-                delta = msgspec.structs.replace(event, text=without(event.text, self._agent.secrets))
-                with contextlib.suppress(OSError):  # a full disk must not end what is paid for
-                    transcript.write(ev.encode(delta) + b"\n")
-                self._store.show(delta)
-
+        with self._transcript(context.n) as (emit, edits):
             hearing = _Hearing(self._state, self._told.setdefault(context.n, set()), context.n, emit)
             context = msgspec.structs.replace(context, steering=hearing.hear(), hear=hearing.hear)
             try:
@@ -142,6 +131,43 @@ class Conversations:
                 raise AgentFailed(f"agent {self._agent.name} failed: {error!r}") from error
             finally:
                 edits.close()
+
+    @contextlib.contextmanager
+    def _transcript(self, n: int) -> Iterator[tuple[Emit, _Edits]]:
+        """Takes what an agent emits about experiment `n`: words go to its transcript, edits to the screen."""
+        path, edits = self._paths.transcript(n), _Edits(self._store, self._agent.secrets)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab", buffering=0) as transcript:
+
+            def emit(event: ev.AgentDelta | ev.CandidateEdited) -> None:
+                if isinstance(event, ev.CandidateEdited):
+                    edits.show(event)
+                    return
+                delta = msgspec.structs.replace(event, text=without(event.text, self._agent.secrets))
+                with contextlib.suppress(OSError):  # a full disk must not end what is paid for
+                    transcript.write(ev.encode(delta) + b"\n")
+                self._store.show(delta)
+
+            yield emit, edits
+
+    @property
+    def answers(self) -> bool:
+        """Whether the agent answers questions."""
+        return can_answer(self._agent) is not None
+
+    async def answer(self, n: int, parent: str, question: str) -> ev.Usage:
+        """Let the agent answer in the transcript of experiment `n`; what that cost. Raises `NoProposal`."""
+        agent, secrets = can_answer(self._agent), self._agent.secrets
+        if agent is None:
+            raise AgentFailed(f"agent {self._agent.name} answers no questions")
+        with self._transcript(n) as (emit, _):
+            try:
+                return await agent.answer(self.context(n, parent), without(question, secrets), emit)
+            except (NoProposal, OSError):
+                raise
+            except Exception as error:
+                traceback.print_exc()
+                raise AgentFailed(f"agent {self._agent.name} failed: {error!r}") from error
 
     def say(self, n: int, kind: ev.DeltaKind, text: str) -> None:
         """A line of the engine's own in an experiment's transcript."""

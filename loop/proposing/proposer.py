@@ -140,6 +140,18 @@ class Proposer:
         else:
             self._spent(n, NoProposal("the repair came too late", proposal.usage))
 
+    async def answer(self, id: int) -> None:
+        """Let an agent answer the question that came with record number `id`. A question that leads to no
+        answer is asked no more: the transcript says why."""
+        question = next(q.text for q in self._state.questions if q.id == id)
+        n = self._state.experiments[-1].n
+        self._conversations.say(n, "human", question)
+        try:
+            self._count(n, await self._conversations.answer(n, self._state.incumbent_commit, question))
+        except NoProposal as error:
+            self._spent(n, error)
+        self._store.record(ev.Answered(id))
+
     async def replace(self, e: Experiment, source: str) -> bool:
         """Put a human's version in place of a waiting candidate; False when it does not wait any more."""
         proposal = Proposal(e.description, source, e.hypothesis)
@@ -173,5 +185,8 @@ class Proposer:
     def _spent(self, n: int, error: NoProposal) -> None:
         """Say why an attempt led nowhere, and count what it cost all the same."""
         self._conversations.say(n, "error", str(error))
-        if error.usage != ev.Usage():
-            self._store.record(ev.Spent(n, error.usage))
+        self._count(n, error.usage)
+
+    def _count(self, n: int, usage: ev.Usage) -> None:
+        if usage != ev.Usage():
+            self._store.record(ev.Spent(n, usage))

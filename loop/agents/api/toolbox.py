@@ -155,6 +155,8 @@ class Toolbox:
         self._doubts = checks.Doubts(context, known or Expected(context))
         self.source = context.failure.source if context.failure else context.source
         self.notes = context.notes
+        self.reading = False
+        """Whether it is a question that is worked on, for which nothing may be changed."""
         self.proposal: Proposal | None = None
         """What was submitted; its `usage` is for the caller to fill in."""
 
@@ -173,6 +175,9 @@ class Toolbox:
         except msgspec.ValidationError as error:
             self._say(id, name, "input that does not fit")
             raise ToolError(f"{name}: {error}. Call it again with input that fits its schema.") from error
+        if self.reading and isinstance(given, StrReplace | Write | Note | Submit):
+            self._say(id, name, "not for a question")
+            raise ToolError(f"{name}: this is a question, not an experiment. Answer it in words.")
         match given:
             case View():
                 self._say(id, name, f"{given.path or self._context.path} from line {given.first}")

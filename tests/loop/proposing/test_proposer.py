@@ -9,9 +9,12 @@ import pytest
 from msgspec.structs import replace
 
 from loop import events as ev
-from loop.agents.base import AgentFailed, AgentStopped, OutOfMoney, Proposal, ResearchContext
+from loop.agenda import Answer
+from loop.agents.base import AgentFailed, AgentStopped, Emit, OutOfMoney, Proposal, ResearchContext
 from loop.agents.team import Team
 from loop.proposing.proposer import AGENT_PATIENCE
+from loop.service import commands
+from loop.state import fold
 from tests.loop.scripted import Bench, Script, ScriptedAgent, keep_baseline, set_x
 
 COST = ev.Usage(input_tokens=1000, output_tokens=10, dollars=0.5)
@@ -187,4 +190,44 @@ async def test_several_agents_share_a_run_and_the_quick_one_fills_the_seat(repos
     assert state.experiment(2).phase == "proposing"
     said = [e.text for e in bench.events(ev.AgentDelta) if e.kind == "note"]
     assert "claude works this out; shares by gain per GPU hour: claude 50%, search 50%" in said
+    bench.close()
+
+
+class Answering(ScriptedAgent):
+    """Answers every question the same way."""
+
+    async def answer(self, context: ResearchContext, question: str, emit: Emit) -> ev.Usage:
+        if "money" in question:
+            raise AgentFailed("no idea")
+        emit(ev.AgentDelta(context.n, "text", f"about #{context.n}: because", id="a"))
+        return COST
+
+
+async def test_a_question_gets_an_answer_and_no_experiment(repository: Path) -> None:
+    bench = Bench(repository, Answering(), baseline_runs=1, rule="improved")
+    await keep_baseline(bench, logged=False)
+    state = bench.engine.state
+    for question in ("Why is it better?", "Where is the money?"):
+        told = await commands.obey(bench.engine, ev.Steer(question))
+        assert told == "the agent answers in the transcript"
+    assert state.steering == []
+    for step in [step for step in bench.engine._next() if isinstance(step, Answer)]:
+        await bench.engine.proposer.answer(step.n)
+    assert state.questions == []
+    assert len(state.experiments) == 1
+    said = [(e.kind, e.text) for e in bench.events(ev.AgentDelta)]
+    assert said == [
+        ("human", "Why is it better?"), ("text", "about #1: because"),
+        ("human", "Where is the money?"), ("error", "no idea"),
+    ]  # fmt: skip
+    assert state.usage.dollars == 0.5
+    again = fold(record for record in bench.records if record.seq)
+    assert (again.questions, again.usage) == (state.questions, state.usage)
+    bench.close()
+
+
+async def test_an_agent_without_answers_hears_a_question_as_a_message(repository: Path) -> None:
+    bench = await baseline(repository)
+    await commands.obey(bench.engine, ev.Steer("Why is it better?"))
+    assert [message.text for message in bench.engine.state.steering] == ["Why is it better?"]
     bench.close()
