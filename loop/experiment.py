@@ -15,6 +15,14 @@ ExperimentPhase = Literal[
 ]
 
 
+class Message(Struct, frozen=True):
+    """Something that agents are to hear: from the human, or what was rejected and why."""
+
+    id: int
+    """Number of the record that it came with."""
+    text: str
+
+
 class Training(Struct, omit_defaults=True, gc=False):
     """One training process of an experiment: how it was started and, once it has ended, how it ended."""
 
@@ -99,7 +107,7 @@ class Experiment(Struct, omit_defaults=True, gc=False):
     proposed_at: float | None = None
     """When its first candidate was committed: `started_at` to here is how long its agent thought."""
     agent: str = ""
-    """Name of the agent that proposed it, where several take turns."""
+    """Name of the agent that works it out, where there are several."""
     moved: int = 0
     """How many versions had trained when it was merged onto a newer incumbent, or proposed anew for one."""
     no_repair: bool = False

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -93,6 +94,11 @@ class Hyperparameter(Struct, frozen=True):
         if isinstance(self.value, int):
             steps += [self.clip(v) for v in (now + self._grain, now - self._grain, now * 2, now / 2)]
         return [value for value in dict.fromkeys(steps) if value != self.value]
+
+
+def device() -> str:
+    """Which block of hyperparameters the editable file uses on this machine: `cuda` or `cpu`."""
+    return "cuda" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
 
 
 @lru_cache(maxsize=4096)

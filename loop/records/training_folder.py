@@ -346,9 +346,15 @@ class TrainingFolder:
         return end_of_shaped(self.judge_log, LOG_END).decode("utf-8", "replace")
 
 
+def read_progress(metrics: Path, points: int = 200) -> list[ev.Progress]:
+    """The progress lines with a loss in a `metrics.jsonl`, thinned evenly until fewer than twice `points` are
+    left. The last one is always there."""
+    steps = [step for step in journal.stream(metrics, ev.Progress) if step.loss is not None]
+    stride = max(1, len(steps) // points)
+    return steps[::-stride][::-1]
+
+
 def read_curve(metrics: Path, points: int = 200) -> list[ev.CurvePoint]:
-    """The loss curve in a `metrics.jsonl`, thinned evenly until fewer than twice `points` are left."""
-    steps = journal.stream(metrics, ev.Progress)
-    curve = [ev.CurvePoint(step.fraction, step.loss) for step in steps if step.loss is not None]
-    stride = max(1, len(curve) // points)
-    return curve[::stride]
+    """The loss curve in a `metrics.jsonl`, thinned in the same way."""
+    steps = read_progress(metrics, points)
+    return [ev.CurvePoint(step.fraction, step.loss) for step in steps if step.loss is not None]

@@ -11,16 +11,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from loop.agents import checks, edits
+from loop.agents import checks, dynamics, edits
 from loop.agents.acp import process
 from loop.agents.acp.home import remove
 from loop.agents.base import ResearchContext
 from loop.records.shaped_file import read_shaped
+from loop.text import clean
 
 PROPOSAL = "proposal.md"
 NOTES = "notes.md"
 PAST = 30
-"""How many of the latest experiments the agent finds as diffs in `past/`."""
+"""How many of the latest experiments the agent finds in `past/`: what each changed, and how it trained."""
 READ_MOST = 4 * (checks.SOURCE_MOST + 1)
 """Bytes that are read of one file: more than the longest source has, whose characters take at most 4 each."""
 HASHED_MOST = 16 * 2**20
@@ -108,7 +109,8 @@ def sweep() -> None:
 
 
 def _past(context: ResearchContext) -> dict[str, str]:
-    """What the latest experiments have changed: diffs by their paths, such as `past/0012.diff`."""
+    """What the latest experiments have changed and how they trained: texts by their paths, such as
+    `past/0012.diff` and `past/0012.curve`."""
     judged = [e for e in context.experiments if e.judged and e.commit]
     numbers = {e.commit: e.n for e in judged}
     past = {}
@@ -117,4 +119,6 @@ def _past(context: ResearchContext) -> dict[str, str]:
         if parent and parent != e.n:
             before, after = context.archive.source(parent), context.archive.source(e.n)
             past[f"past/{e.n:04d}.diff"] = edits.diff(context.path, before, after) + "\n"
+            if told := clean(dynamics.report(context, e)):
+                past[f"past/{e.n:04d}.curve"] = told + "\n"
     return past
