@@ -174,10 +174,8 @@ class Conversations:
     def say(self, n: int, kind: ev.DeltaKind, text: str) -> None:
         """A line of the engine's own in an experiment's transcript. A full disk only loses the line."""
         delta = ev.AgentDelta(n, kind, without(text, self._agent.secrets), t=time.time())
-        with (
-            contextlib.suppress(OSError),
-            open(self._paths.transcript(n), "ab", opener=owner_only) as transcript,
-        ):
+        path = self._paths.transcript(n)
+        with contextlib.suppress(OSError), open(path, "ab", opener=owner_only) as transcript:
             transcript.write(ev.encode(delta) + b"\n")
         self._store.show(delta)
 
