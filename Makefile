@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-slow lint types clean
+.PHONY: run test test-slow lab lint types clean
 
 run: .venv/run.stamp
 	$(BIN)/autoresearch-tui $(ARGS)
@@ -12,6 +12,18 @@ test: lint types
 
 test-slow: .venv/dev.stamp
 	$(BIN)/pytest -n 2 --dist loadfile -m slow --timeout 3600
+
+# The GPU profiles through a GPU's compiler, without a GPU: torch's CUDA wheel in an environment of its own.
+LAB ?= $(HOME)/.cache/autoresearch-tui-lab
+lab: .venv/dev.stamp $(LAB)/ready.stamp
+	AUTORESEARCH_LAB=$(LAB)/bin/python $(BIN)/pytest -m '' tests/lab
+	$(LAB)/bin/python -m tests.lab.report
+
+$(LAB)/ready.stamp: pyproject.toml
+	$(PYTHON) -m venv $(LAB)
+	$(LAB)/bin/pip install --quiet --disable-pip-version-check --find-links= .
+	$(LAB)/bin/python -c 'import sys, torch; sys.exit(not torch.version.cuda and "this torch is a CPU build: install the CUDA build in $(LAB)")'
+	@touch $@
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -57,8 +57,8 @@ SCALE = 1 / 20
 
 
 class Thinker:
-    """Proposes another line after `think_s`, one of `better` a better one; `serial`: begins to think only when
-    nothing trains."""
+    """Proposes another line after `think_s`, every `better`th a better one; `serial`: begins to think only
+    when nothing trains."""
 
     name, model = "thinker", ""
     secrets: tuple[str, ...] = ()

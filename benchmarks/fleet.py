@@ -38,7 +38,7 @@ LONG = TRAINER.replace("A_59 = 0.0", "\n\n\n".join(f"A_{n} = 0.0" for n in range
 
 
 class Busy(NamedTuple):
-    """How busy the seats were, from when all were taken for the first time until the last idea was asked for."""
+    """How busy the seats were, from when all were taken first until the last idea was asked for."""
 
     share: float
     gaps_s: list[float]

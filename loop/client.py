@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +34,42 @@ _decode = msgspec.json.Decoder(ServerMessage).decode
 
 LINE_LIMIT = 256 * 1024 * 1024
 """Most bytes of one message. The state of a long run is far more than asyncio's default of 64 KiB."""
+
+
+class RunOverview(msgspec.Struct, frozen=True):
+    """One run in the list of all runs."""
+
+    root: str
+    """The top folder of its repository."""
+    tag: str
+    phase: str = ""
+    """What it did last, one word of `RunState.phase`."""
+    running: bool = False
+    """Its engine is alive."""
+    attention: str = ""
+    """What it wants of the human; empty while it wants nothing."""
+    metric: str = "val_bpb"
+    baseline: float | None = None
+    best: float | None = None
+    experiments: int = 0
+    kept: int = 0
+    dollars: float | None = None
+    agent: str = ""
+    began: float = 0.0
+    """When the run was made; `seen` is when something happened last. Seconds since the epoch."""
+    seen: float = 0.0
+
+
+class Runs(Protocol):
+    """The runs that the cockpit can show."""
+
+    def known(self) -> list[RunOverview]:
+        """All of them, those that want something of the human first. Reads files: not for an event loop."""
+        ...
+
+    def opener(self, run: RunOverview) -> Callable[[], Awaitable[Connection]]:
+        """How to connect to one of them."""
+        ...
 
 
 class Connection(Protocol):

@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from loop.cluster_settings import ClusterSettings
 from loop.errors import UsageError
 from loop.events import Limits
+from loop.judging import goal
 from loop.judging.rules import Rules
 from loop.records import foreign_files
 from loop.records.repository import Repository
@@ -75,7 +77,7 @@ def _is_judged_by_where_it_leads(program: str) -> bool:
     return True  # `_fill` looks at the file itself
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that can be set. Field names are the keys of autoresearch.toml."""
 
     # fmt: off
@@ -179,6 +181,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "stop when the agent has spent so much", flag="--max-cost", unit="dollars", gt=0)] | None = None
     max_crashes: Annotated[int, _about(
         "stop after so many crashes in a row", flag="--max-crashes", gt=0)] | None = 10
+    until: Annotated[str, _about(
+        "stop when the best value has reached this, such as \"val_bpb < 1.2\"", flag="--until")] = ""
     fix_attempts: Annotated[int, _about(
         "how often an agent may repair an idea that crashed", flag="--fix-attempts")] = 2
     rule: Annotated[Literal["improved", "confirmed"], _about(
@@ -205,7 +209,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def limits(self) -> Limits:
-        return Limits(self.max_experiments, self.max_hours, self.max_cost, self.max_crashes)
+        return Limits(self.max_experiments, self.max_hours, self.max_cost, self.max_crashes, self.until)
 
     @property
     def timeout(self) -> float:
@@ -344,6 +348,11 @@ def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
         raise UsageError("`judge_command` and `answers_command` belong together: set both or none")
     if not settings.metric or len(settings.metric) > METRIC_MOST:
         raise UsageError(f"`metric` must be a name of 1 to {METRIC_MOST} characters")
+    if settings.until:
+        try:
+            goal.goal(settings.until, settings.metric, settings.direction)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
     if settings.timeout_s and not settings.budget_s <= settings.timeout_s < math.inf:
         raise UsageError("the time-out must be at least the budget (0: twice the budget)")
     return settings

@@ -24,6 +24,8 @@ from loop.errors import BranchMoved, describe
 from loop.experiment import format_row
 from loop.judging import verdict
 from loop.judging.history import reference
+from loop.judging.needed import needed
+from loop.judging.short import short_reason
 from loop.paths import RunPaths
 from loop.proposing.candidates import Candidates
 from loop.proposing.conversation import Conversations
@@ -224,7 +226,7 @@ class Engine:
         training = next(t for t in e.trainings if t.number == step.training)
         job = self._job(training)
         result = self._unrecorded.get(job.key) or await self.trainings.train(
-            job, training.attempt, training.started_at, self._comparison(e)
+            job, training.attempt, training.started_at, await self._comparison(e)
         )
         self._unrecorded[job.key] = result
         with self._may_be_interrupted():  # the row of an earlier verdict comes first: this changes its mean
@@ -255,6 +257,7 @@ class Engine:
                 budget_s=self.settings.budget_s,
                 seat=step.seat,
                 why=step.why,
+                needed=needed(self.state, e, self.rules.judging),
             )
         )
         return True
@@ -282,11 +285,11 @@ class Engine:
             reference=models.claims(self.paths, self.state),
         )
 
-    def _comparison(self, e: Experiment) -> Comparison:
+    async def _comparison(self, e: Experiment) -> Comparison:
         """What the training of an experiment is compared with, and the metric."""
         s = self.state
         compared = s.incumbent is not None and e.commit != s.incumbent_commit
-        curve = self.archive.curve(s.incumbent) if compared and s.incumbent else []
+        curve = await asyncio.to_thread(self.archive.curve, s.incumbent) if compared and s.incumbent else []
         return Comparison(s.metric, s.uses_budget, curve)
 
     async def _judge(self, e: Experiment) -> None:
@@ -308,6 +311,7 @@ class Engine:
                 stderr=judged.stderr,
                 trainings=judged.trainings,
                 incumbent=reference(self.state, e).commit if self.state.incumbent else "",
+                short=short_reason(self.state, e, judged),
                 copies=lines.count(row),  # one more of them after a kill means that ours was written
             )
         )
@@ -318,14 +322,14 @@ class Engine:
         If someone moved the branch, a human has to mend that.
         """
         try:
-            await self._verdict_log.write(e)
+            copies = await self._verdict_log.write(e)
         except BranchMoved as error:
             self.proposer.pause(str(error))
             with self._may_be_interrupted():
                 await self.store.until(lambda s: s.paused is None)
         else:
             await models.thin(self.paths, self.state)
-            self.store.record(ev.Logged(e.n))
+            self.store.record(ev.Logged(e.n, copies))
 
     # --- waiting ---
 

@@ -66,6 +66,8 @@ class Limits(Struct, frozen=True):
     """Dollars that the proposals of the run have cost."""
     max_crashes: int | None = 10
     """Crashes one after another."""
+    until: str = ""
+    """The goal: a comparison of the metric such as `val_bpb < 1.2`; empty for none."""
 
 
 # --- durable events -----------------------------------------------------------------------------------------
@@ -207,6 +209,8 @@ class TrainingStarted(Event, frozen=True):
     """Number of the seat that it takes, counted from 0."""
     why: str = ""
     """Why the experiment trains again; empty for its first training."""
+    needed: str = ""
+    """What it must measure to be kept, in words, as things stood when it started."""
 
 
 class TrainingLost(Event, frozen=True):
@@ -220,6 +224,8 @@ class TrainingLost(Event, frozen=True):
     attempt: int
     """Number of the attempt that was lost, counted from 1."""
     reason: str
+    place: str = ""
+    """Name of the machine where it ran; empty where that is not known."""
 
 
 class TrainingFinished(Event, frozen=True):
@@ -243,6 +249,8 @@ class TrainingFinished(Event, frozen=True):
     """Why this number cannot be kept, a sentence each; `loop.judging.trust` finds them."""
     data: str = ""
     """Name of the data that the judge measured on."""
+    about: str = ""
+    """The data in words, e.g. `sympy, vocabulary 4,096, context 256`."""
     used_seconds: float = 0.0
     """From the trainer's start to its exit, on the clock that its budget counts: the wall's, or the CPU time
     of all its processes. 0 where no judge measured."""
@@ -252,6 +260,8 @@ class TrainingFinished(Event, frozen=True):
     """How many of its claims the judge had proved."""
     model_bytes: int = 0
     """Size of the model that it saved; 0 when it saved none."""
+    place: str = ""
+    """Name of the machine where it ran; empty where that is not known."""
 
 
 class Judged(Event, frozen=True):
@@ -273,6 +283,8 @@ class Judged(Event, frozen=True):
     """How many trainings of the candidate `value` is the mean of."""
     incumbent: str = ""
     """The commit this was judged against: the incumbent when its training began; empty for the baseline."""
+    short: str = ""
+    """`reason` in at most a few words, for a narrow column."""
     copies: int = 0
     """How many lines equal to its row results.tsv held before; a restarted engine needs this number."""
 
@@ -281,6 +293,8 @@ class Logged(Event, frozen=True):
     """The verdict on experiment `n` is written: branch, git note and row of results.tsv."""
 
     n: int
+    copies: int | None = None
+    """How many other lines of results.tsv are equal to that row; None in journals of version 0.1.0."""
 
 
 class RerunAsked(Event, frozen=True):
@@ -312,6 +326,12 @@ class Steered(Event, frozen=True):
     """A human's message for the agent's next turn."""
 
     text: str
+
+
+class TakenBack(Event, frozen=True):
+    """A human took back the message with this id, which had waited for the agent."""
+
+    id: int
 
 
 class ModeSet(Event, frozen=True):
@@ -453,7 +473,7 @@ DurableEvent = (
     RunCreated | EngineStarted | EngineStopping | EngineStopped | ExperimentStarted | CandidateCommitted
     | Spent | ApprovalRequested | Approved | Rejected | RepairGivenUp | TrainingStarted | TrainingLost
     | TrainingFinished | Judged | Logged | RerunAsked | Overridden | Paused | Resumed | Steered
-    | ModeSet | LimitsSet
+    | TakenBack | ModeSet | LimitsSet
 )  # fmt: skip
 LiveEvent = (
     Preparing | AgentDelta | CandidateEdited | PermissionAsked | PermissionAnswered | TrainingPlaced
@@ -543,9 +563,15 @@ class SetMode(Command, frozen=True):
 
 
 class SetLimits(Command, frozen=True):
-    """Set other limits."""
+    """Set other limits: a line of text such as `experiments 100, until val_bpb < 1.2`."""
 
-    limits: Limits
+    text: str
+
+
+class TakeBack(Command, frozen=True):
+    """Take back a message that waits for the agent."""
+
+    id: int
 
 
 class Override(Command, frozen=True):
@@ -573,8 +599,8 @@ class GetOthers(Command, frozen=True):
 
 
 AnyCommand = (
-    Pause | Resume | Approve | Reject | Edit | Permit | StopTraining | StopEngine | Steer | SetMode
-    | SetLimits | Override | RunAgain | GetExperiment | GetOthers
+    Pause | Resume | Approve | Reject | Edit | Permit | StopTraining | StopEngine | Steer | TakeBack
+    | SetMode | SetLimits | Override | RunAgain | GetExperiment | GetOthers
 )  # fmt: skip
 
 

@@ -89,6 +89,8 @@ class Experiment(Struct, omit_defaults=True):
     """A human changed its verdict."""
     replaced: str = ""
     """The row in results.tsv that its present row must replace; empty if there is none."""
+    copies: int = 0
+    """How many lines of results.tsv were equal to its row, and not its own, when that was written last."""
     proposing_seq: int = 0
     """Number of the record with which its proposal began."""
     approved: bool = False
@@ -174,6 +176,11 @@ class Experiment(Struct, omit_defaults=True):
         return self.verdict.evidence if self.verdict else ""
 
     @property
+    def short(self) -> str:
+        """Why the verdict is what it is, in a few words; empty without one, and once a human changed it."""
+        return self.verdict.short if self.verdict and not self.by_hand else ""
+
+    @property
     def row(self) -> str:
         """Its line of results.tsv."""
         return format_row(self.commit, self.value, self.memory_gb, self.phase, self.description)
@@ -203,6 +210,32 @@ def worth_keeping(
     others.sort(key=lambda n: (sign * (experiments[n - 1].value or 0.0), n))
     stay = {(n, best[n][1]) for n in best if n == incumbent or n in others[:most]}
     return [model for model in saved if model in stay or not experiments[model[0] - 1].judged]
+
+
+def per_hour(experiments: list[Experiment], now: float) -> float | None:
+    """Experiments an hour over the last ten that were judged or rejected; None before the second one.
+
+    When none has ended for half an hour, the wait since then counts too.
+    """
+    ends = [e.finished_at for e in experiments[-30:] if e.finished_at is not None][-11:]
+    if len(ends) < 2 or ends[-1] <= ends[0]:
+        return None
+    last = max(now, ends[-1]) if now - ends[-1] > 1800 else ends[-1]
+    return (len(ends) - 1) * 3600 / (last - ends[0])
+
+
+def lineage(experiments: list[Experiment], commit: str) -> list[Experiment]:
+    """The keeps from the unchanged code to the one with this commit, the oldest first.
+
+    The parent of an experiment is the commit that it changes, so the way back follows the parents.
+    """
+    keeps = {e.commit: e for e in experiments if e.phase == "keep"}
+    found: list[Experiment] = []
+    at = keeps.get(commit)
+    while at is not None and at not in found:
+        found.append(at)
+        at = keeps.get(at.parent)
+    return found[::-1]
 
 
 def format_row(commit: str, value: float | None, memory_gb: float, status: str, description: str) -> str:

@@ -32,6 +32,8 @@ class RunPaths:
         """The flags that the detached engine was started with."""
         self.notes = self.folder / "notes.md"
         self.results = root / "results.tsv"
+        self.venv = self.folder / "venv"
+        """The packages that uv installs, where trainings are started by uv."""
         self.compiled = self.folder / "compiled"
         """What compilers such as Triton keep: a folder for each commit, or one for all (compile_cache.py)."""
 
@@ -61,9 +63,10 @@ class RunPaths:
         except OSError as error:
             raise UsageError(f"cannot write {self.folder}: {error.strerror}") from error
 
-    def slot(self, number: int) -> Path:
-        """The folder of a seat's slot: it holds the code of the training that runs on the seat."""
-        return self.folder / "slots" / str(number)
+    def slot(self, name: int | str) -> Path:
+        """The folder of a seat's slot: it holds the code of the training that runs on the seat. One more slot
+        has the name `prepare`."""
+        return self.folder / "slots" / str(name)
 
     def frozen(self, number: int) -> Path:
         """A second copy of that code, in which no trainer can write: the saved model is loaded with it."""

@@ -14,8 +14,9 @@ from msgspec import Struct, field
 
 from loop import events as ev
 from loop.experiment import Experiment as Experiment
-from loop.experiment import ExperimentPhase, Model, worth_keeping
+from loop.experiment import ExperimentPhase, Model, per_hour, worth_keeping
 from loop.experiment import Training as Training
+from loop.experiment import lineage as lineage
 from loop.live import LiveView as LiveView
 from loop.live import SeatView as SeatView
 
@@ -193,15 +194,8 @@ class RunState(Struct):
         return value < than if self.direction == "min" else value > than
 
     def per_hour(self, now: float) -> float | None:
-        """Experiments an hour over the last ten that were judged or rejected; None before the second one.
-
-        When none has ended for half an hour, the wait since then counts too.
-        """
-        ends = [e.finished_at for e in self.experiments[-30:] if e.finished_at is not None][-11:]
-        if len(ends) < 2 or ends[-1] <= ends[0]:
-            return None
-        last = max(now, ends[-1]) if now - ends[-1] > 1800 else ends[-1]
-        return (len(ends) - 1) * 3600 / (last - ends[0])
+        """How many experiments an hour end lately; None before the second one."""
+        return per_hour(self.experiments, now)
 
     # --- change ---
 
@@ -275,6 +269,8 @@ def _apply_to_engine(s: RunState, event: ev.AnyEvent, t: float) -> None:
             s.paused, s.judged_at_resume = None, s.rows
         case ev.Steered(text=text):
             s.steering.append(Message(s.seq, text))
+        case ev.TakenBack(id=id):
+            s.steering = [message for message in s.steering if message.id != id]
         case ev.ModeSet(approval=approval):
             s.approval = approval
         case ev.LimitsSet(limits=limits):
@@ -378,15 +374,15 @@ def _apply_verdict(s: RunState, event: ev.Judged | ev.Logged | ev.Overridden, t:
     match event:
         case ev.Judged():
             e.verdict, e.phase, e.commit = event, event.status, event.commit
-            e.value, e.reason, e.finished_at = event.value, event.reason, t
+            e.value, e.reason, e.finished_at, e.copies = event.value, event.reason, t, event.copies
             s.open = [n for n in s.open if n != event.n]
             s.rows_due.append(event.n)
             if event.status == "keep":
                 s.incumbent = event.n
                 if s.baseline is None:
                     s.baseline = event.value
-        case ev.Logged(n=n):
-            e.logged = True
+        case ev.Logged(n=n, copies=copies):
+            e.logged, e.copies = True, e.copies if copies is None else copies
             s.rows_due = [x for x in s.rows_due if x != n]
             s.models = s.models_worth_keeping
         case ev.Overridden(status=status, reason=reason):

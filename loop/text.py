@@ -41,6 +41,11 @@ def one_line(text: str, most: int = 300) -> str:
     return " ".join(clean(text).split())[:most]
 
 
+def counted(count: int, thing: str) -> str:
+    """`1 training`, `2 trainings`, `3 crashes`."""
+    return f"{count:,} {thing}{'' if count == 1 else 'es' if thing.endswith('sh') else 's'}"
+
+
 def tail(text: str, lines: int = 50) -> str:
     """The last `lines` lines of a log, cleaned, each cut to 500 characters."""
     return "\n".join(line[:500] for line in clean(text).splitlines()[-lines:])

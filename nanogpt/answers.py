@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import torch
+from machine import device
 from protocol import CLAIMS, HEADER, READY, VERSION
-from saving import device, load
+from saving import load
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -42,6 +42,8 @@ class HeldOut:
         self.rows: Array = np.concatenate(parts)
         sizes = self.token_bytes[self.rows]
         self.counted: Array = sizes > 0
+        # What every candidate has in common, in words for a screen.
+        self.about = f"{meta['corpus']}, vocabulary {self.vocab_size:,}, context {self.sequence:,}"
         self._bytes = [float(part.sum()) for part in np.split(sizes, [self.val_rows])]
 
     def _cut(self, stream: Array) -> Array:

@@ -47,6 +47,8 @@ class Judged:
     hidden_bpb: float | None = None
     data: str = ""
     """Identity of the data."""
+    about: str = ""
+    """The data in words: its name, the size of its vocabulary, the tokens of a row."""
     refused: str = ""
     failed: str = ""
     shown: int = 0
@@ -67,7 +69,7 @@ class Judge:
 
     def __init__(self, held_out: HeldOut, reference: Array | None) -> None:
         self._held_out, self._reference = held_out, reference
-        self.found = Judged(data=held_out.identity)
+        self.found = Judged(data=held_out.identity, about=held_out.about)
         self.claims: Array = np.zeros(held_out.rows.shape, np.float32)
 
     def judge(self, claimant: Answerer, witness: Answerer) -> None:

@@ -39,6 +39,7 @@ import numpy as np
 from corpus import SPLITS as SPLITS
 from corpus import BadData as BadData
 from corpus import Corpus, Say, find, hides
+from machine import has_gpu
 from tokens import BOS, random_tokens, token_bytes, token_stream, train_tokenizer, write
 
 from clock import SLACK_STEPS as SLACK_STEPS
@@ -77,7 +78,7 @@ def chosen() -> str:
         return given
     with contextlib.suppress(OSError):
         return (cache_folder() / "chosen").read_text().strip()
-    return "climbmix" if Path("/proc/driver/nvidia/version").exists() else "sympy"
+    return "climbmix" if has_gpu() else "sympy"
 
 
 def held_out_folder(folder: Path) -> Path:

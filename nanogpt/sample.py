@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from saving import device, load
+from machine import device
+from saving import load
 from tokenizers import Tokenizer
 
 

@@ -22,12 +22,6 @@ DATA_FILES = ("tokenizer.json", "meta.json")
 """Files of prepared data that are kept beside a model: without them nobody could give it text."""
 
 
-def device() -> torch.device:
-    """Return the device that this machine trains on."""
-    mps = torch.backends.mps.is_available()
-    return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
-
-
 def save(model: nn.Module, folder: Path, path: Path) -> None:
     """Write a model to `path`, whole or not at all, and beside it what turns text into its tokens.
 

@@ -29,16 +29,14 @@ import torch
 from attention import attention, backend
 from counts import Counts, Found, folds
 from fused import HeadLoss
-from machine import cpu_flops, peak_flops
+from machine import cpu_flops, device, peak_flops
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 # Python looks for modules beside the script first: these are the files in this folder.
 from prepare import SLACK_STEPS, BadData, BadModel, Batch, Clock, Data, evaluate, load
 
-DEVICE = torch.device(
-    "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-)
+DEVICE = device()  # ends here with a sentence if there is a GPU that torch cannot use
 # Whether to use the hyperparameters for a GPU. `--profile h100` or AUTORESEARCH_PROFILE=h100 uses them on any
 # machine, for --describe and for tests.
 LARGE = DEVICE.type == "cuda" or "h100" in sys.argv or os.environ.get("AUTORESEARCH_PROFILE") == "h100"

@@ -57,6 +57,12 @@ def make_repository(folder: Path, trainer: str = TRAINER, config: str = "") -> P
     return folder
 
 
+@pytest.fixture(autouse=True)
+def state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list of runs is not the user's own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+
+
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A research repository in a temporary folder, with sockets in a temporary folder too."""

@@ -87,6 +87,24 @@ ACTIONS = (
     Action(
         "i", "steer", "Steer", "write to the agent: it reads it at its next step", "Run", True, _connected
     ),
+    Action(
+        "I",
+        "messages",
+        "Messages",
+        "messages that wait for the agent: take one back",
+        "Run",
+        False,
+        _connected,
+    ),
+    Action(
+        "L",
+        "limits",
+        "Limits",
+        "when the run ends by itself: experiments, hours, cost, a goal",
+        "Run",
+        False,
+        _connected,
+    ),
     Action("A", "mode", "Approval", "every candidate waits for you, or none does", "Run", False, _connected),
     Action("Q", "stop_engine", "Stop engine", "stop the engine (asks)", "Run", False, _connected),
     Action("enter", "open", "Open", "open the experiment under the cursor", "Past", True, _any),
@@ -95,7 +113,18 @@ ACTIONS = (
     Action("b", "best", "Best", "go to the incumbent", "Past", False, _any),
     Action("slash", "filter", "Filter", "show matching experiments: words, !word, status:keep", "Past", True),
     Action("o", "sort", "Sort", "sort by number, val_bpb or status", "Past"),
+    Action("m", "mark", "Mark", "mark the experiment under the cursor, to compare it", "Past", False, _any),
+    Action(
+        "c",
+        "compare",
+        "Compare",
+        "compare the marked experiments, or this one with the incumbent",
+        "Past",
+        False,
+        _any,
+    ),
     Action("y", "copy", "Copy", "copy the commit (through the terminal)", "Past", False, _any),
+    Action("w", "runs", "Runs", "all runs on this machine: what they do, and go to one", "Look"),
     Action("tab", "app.focus_next", "Next panel", "next panel", "Look"),
     Action("1", "panel('agent')", "Agent", "the agent's transcript", "Look"),
     Action("2", "panel('diff')", "Diff", "candidate against incumbent", "Look"),
@@ -113,7 +142,7 @@ ACTIONS = (
     Action("z", "zoom", "Zoom", "one panel on the whole screen, and back", "Look", True),
     Action("f", "follow", "Follow", "follow the newest text again", "Look"),
     Action("d", "split", "Split", "diff in one column or two", "Look"),
-    Action("w", "wrap", "Wrap", "wrap long lines of the diff", "Look"),
+    Action("W", "wrap", "Wrap", "wrap long lines of the diff", "Look"),
     Action("n", "hunk(1)", "Next hunk", "next change in the diff", "Look"),
     Action("N", "hunk(-1)", "Previous hunk", "previous change in the diff", "Look"),
     Action("l", "log", "Log", "what the trainer prints", "Look"),
@@ -141,11 +170,27 @@ IN_EXPERIMENT = (
     Action("K", "override('keep')", "Keep", "change the verdict to keep (asks)", "Experiment"),
     Action("D", "override('discard')", "Discard", "change the verdict to discard (asks)", "Experiment"),
     Action("d", "split", "Split", "diff in one column or two", "Experiment"),
-    Action("w", "wrap", "Wrap", "wrap long lines of the diff", "Experiment"),
+    Action("W", "wrap", "Wrap", "wrap long lines of the diff", "Experiment"),
     Action("n", "hunk(1)", "Next hunk", "next change in the diff", "Experiment"),
     Action("N", "hunk(-1)", "Previous hunk", "previous change in the diff", "Experiment"),
 )
 """Keys of the screen of one experiment."""
+IN_COMPARISON = (
+    Action("escape,q", "app.pop_screen", "Back", "back to the panels", "Comparison", True),
+    Action("1", "tab('figures')", "Figures", "verdicts and what the trainings printed", "Comparison", True),
+    Action("2", "tab('curves')", "Curves", "the loss curves in one picture", "Comparison", True),
+    Action("3", "tab('diff')", "Diff", "the diff of two of them", "Comparison", True),
+    Action("4", "tab('lineage')", "Lineage", "which keeps led to the incumbent", "Comparison", True),
+    Action("left_square_bracket", "walk(-1)", "Prev pair", "the diff of the pair before", "Comparison"),
+    Action("right_square_bracket", "walk(1)", "Next pair", "the diff of the next pair", "Comparison", True),
+    Action("d", "split", "Split", "diff in one column or two", "Comparison"),
+    Action("W", "wrap", "Wrap", "wrap long lines of the diff", "Comparison"),
+    Action("n", "hunk(1)", "Next hunk", "next change in the diff", "Comparison"),
+    Action("N", "hunk(-1)", "Previous hunk", "previous change in the diff", "Comparison"),
+)
+"""Keys of the screen that compares experiments."""
+EVERY_ACTION = (*ACTIONS, *IN_EXPERIMENT, *IN_COMPARISON)
+"""All keys of all screens."""
 ON_EVERY_SCREEN = tuple(a for a in ACTIONS if a.group == "Run" or a.name in ("theme", "help"))
 """Keys that the screen of one experiment has as well."""
 ACTIONS_BY_NAME = {action.name.partition("(")[0]: action for action in ACTIONS}

@@ -10,7 +10,7 @@ from pathlib import Path
 from textual.app import App
 from textual.screen import Screen
 
-from loop.client import ConnectionLost
+from loop.client import ConnectionLost, Runs
 from tui import palette, settings
 from tui.link import Connect, Link
 from tui.screens.main import MainScreen
@@ -20,7 +20,7 @@ from tui.theme import THEMES
 class Cockpit(App[int]):
     """The app: it makes the link, loads the settings and shows the main screen.
 
-    `connect` opens a connection to the run's engine.
+    `connect` opens a connection to the run's engine; `runs` are those that can be shown instead.
     """
 
     TITLE = "autoresearch-tui"
@@ -28,13 +28,17 @@ class Cockpit(App[int]):
     COMMANDS = App.COMMANDS | {palette.Actions}
 
     def __init__(
-        self, connect: Connect, config_folder: Path | None = None, now: Callable[[], float] = time.time
+        self,
+        connect: Connect,
+        config_folder: Path | None = None,
+        now: Callable[[], float] = time.time,
+        runs: Runs | None = None,
     ) -> None:
         super().__init__()
         self._folder = config_folder or settings.default_folder()
         self.settings = settings.load(self._folder)
         self.link = Link(connect, self)
-        self.main = MainScreen(self.link, self.settings, self.remember, now)
+        self.main = MainScreen(self.link, self.settings, self.remember, now, runs)
         self.event_loop: asyncio.AbstractEventLoop | None = None
         self.last_words = ""
         """Printed when the screen is gone."""

@@ -52,6 +52,8 @@ class Link:
         """What is wrong with the connection; empty when nothing is."""
         self._connect = connect
         self._connection: Connection | None = None
+        self._switching = False
+        """Another run is to be shown: the connection ends for that."""
         self._app = app
 
     @property
@@ -60,6 +62,14 @@ class Link:
         if self._connection is None:
             raise ConnectionLost("not connected yet")
         return self._connection
+
+    async def switch(self, connect: Connect) -> None:
+        """Show another run from now on. Raises `ConnectionLost` or OSError when it cannot be reached."""
+        other = await connect()
+        await other.close()  # it was only asked whether it answers; `follow` connects to it
+        self._connect, self._switching = connect, True
+        if self._connection is not None:
+            await self._connection.close()
 
     async def follow(self, listener: Listener) -> None:
         """Attach to the engine, pass its events on, and attach again each time it comes back.
@@ -78,6 +88,9 @@ class Link:
             listener.attached()
             _collect_garbage_less_often()
             await self._pass_on(self._connection, listener)
+            if self._switching:
+                self._switching = False
+                continue
             if self.state.stopped is not None:
                 self.trouble = "q leaves"
             else:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from loop.client import Runs
 from tui.app import Cockpit
 from tui.link import Connect
 
@@ -17,9 +18,12 @@ LEAVE_S = 3.0
 """Seconds that the cockpit has after a signal to restore the terminal."""
 
 
-def run_cockpit(connect: Connect, now: Callable[[], float] = time.time) -> int:
-    """Show the cockpit until the human leaves it; returns the exit code. `now` is the clock of the run."""
-    app = Cockpit(connect, now=now)
+def run_cockpit(connect: Connect, now: Callable[[], float] = time.time, runs: Runs | None = None) -> int:
+    """Show the cockpit until the human leaves it; returns the exit code.
+
+    `now` is the clock of the run, `runs` are the runs that can be shown instead.
+    """
+    app = Cockpit(connect, now=now, runs=runs)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, frame: _leave(app, number))
     threading.Thread(target=_leave_with_terminal, args=(app,), daemon=True).start()

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from itertools import pairwise
 
+from loop.events import Limits
 from loop.state import Experiment, RunState
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -90,6 +91,23 @@ def gain(state: RunState) -> str:
     if state.best is None or not state.baseline or state.best == state.baseline:
         return ""
     return f"{100 * (state.best / state.baseline - 1):+.2f}%"
+
+
+def limits_line(limits: Limits) -> str:
+    """The limits as the line of text that the engine takes: `experiments 100, until val_bpb < 1.2`."""
+    found = {
+        "experiments": limits.max_experiments,
+        "hours": limits.max_hours,
+        "cost": limits.max_cost,
+        "crashes": limits.max_crashes,
+        "until": limits.until or None,
+    }
+    words = (
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in found.items()
+        if value is not None
+    )
+    return ", ".join(words)
 
 
 def plural(count: int, word: str) -> str:

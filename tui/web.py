@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shlex
 import sys
 from collections.abc import Awaitable, Callable
@@ -14,16 +15,29 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Guarded(Server):
-    """textual-serve that answers its own page only.
+HEADERS = {"Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY", "Cache-Control": "no-store"}
+"""The page's address is a secret: no other page is told it, or may show this one."""
 
-    Any page in a browser may open a socket to 127.0.0.1; if it were answered, it could press our keys.
+
+class Guarded(Server):
+    """textual-serve that answers its own page only, and that only at an address with a secret in it.
+
+    Any user of this machine can reach 127.0.0.1, and any page in a browser may open a socket to it; if they
+    were answered, they could press our keys.
     """
 
+    def __init__(self, command: str, *, token: str, host: str, port: int, title: str = "") -> None:
+        super().__init__(command, host=host, port=port, title=title)
+        self._token = token
+
     async def _make_app(self) -> web.Application:
-        app = await super()._make_app()
-        app.middlewares.append(self._guard)
+        app = web.Application(middlewares=[self._guard])
+        app.add_subapp(f"/{self._token}", await super()._make_app())
+        app.router.add_route("*", "/{path:.*}", self._refuse)
         return app
+
+    async def _refuse(self, request: web.Request) -> web.StreamResponse:
+        raise web.HTTPForbidden(text="open the whole address that `autoresearch-tui serve` has printed")
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -38,19 +52,23 @@ class Guarded(Server):
     async def handle_index(self, request: web.Request) -> web.StreamResponse:
         """Answer with the page, naming the address that the browser asked: a tunnel may change the port."""
         self.public_url = f"{request.scheme}://{request.host}"
-        return await super().handle_index(request)
+        answer = await super().handle_index(request)
+        answer.headers.update(HEADERS)
+        return answer
 
 
 def serve(tag: str, host: str, port: int) -> int:
-    """Serve until interrupted. There is no password: whoever reaches the address commands the engine."""
+    """Serve until interrupted. Whoever knows the address that this prints commands the engine."""
     if host not in LOCAL:
         print(
-            f"autoresearch-tui: anyone who reaches {host}:{port} can command this run; "
-            "an SSH tunnel to 127.0.0.1 is safer",
+            f"autoresearch-tui: what goes to {host}:{port} can be read on its way, the secret in its address "
+            "too; an SSH tunnel to 127.0.0.1 is safer",
             file=sys.stderr,
         )
     words = [sys.executable, "-P", "-m", "loop.cli", "attach", "--tag", tag]
-    server = Guarded(f"exec {shlex.join(words)}", host=host, port=port, title=f"autoresearch/{tag}")
-    print(f"autoresearch/{tag} at http://{host}:{port}, ctrl+c ends it", flush=True)
+    token = secrets.token_urlsafe(24)
+    title = f"autoresearch/{tag}"
+    server = Guarded(f"exec {shlex.join(words)}", token=token, host=host, port=port, title=title)
+    print(f"autoresearch/{tag} at http://{host}:{port}/{token}/, ctrl+c ends it", flush=True)
     server.serve()
     return 0

@@ -129,6 +129,22 @@ def write_report(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def finish(arguments: argparse.Namespace) -> int:
+    """`finish`: make the clean branch and the folder, and print what was made."""
+    from loop.cli import finish
+
+    paths = which_run.existing(arguments)
+    repository = Repository.discover(Path.cwd())
+    try:
+        state = asyncio.run(_state(paths))
+        folder = arguments.out or paths.folder / "finish"
+        for line in finish.finish(paths, repository, state, folder, arguments.branch):
+            print(clean(line))
+    finally:
+        repository.close()
+    return 0
+
+
 def measure_noise(arguments: argparse.Namespace) -> int:
     """`noise`: train the same code several times and say how much its number moves."""
     from loop.cli import noise
@@ -191,6 +207,13 @@ def check_setup(arguments: argparse.Namespace) -> int:
     from loop.cli import doctor
 
     return doctor.main(os.environ)
+
+
+def test_machine(arguments: argparse.Namespace) -> int:
+    """`selftest`: try what a training needs, a line for each; exit code 1 when something fails."""
+    from loop.cli import selftest
+
+    return asyncio.run(selftest.main(arguments.trust))
 
 
 def make_repository(arguments: argparse.Namespace) -> int:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from loop.cli import trust, which_run
 from loop.cli.flags import given
-from loop.client import Connection, ConnectionLost
+from loop.client import Connection, ConnectionLost, Runs
 from loop.errors import UsageError
 from loop.paths import RunPaths
 from loop.records.repository import Repository
 from loop.service import attach as attaching
-from loop.service import launch
+from loop.service import launch, runs
 
 WARNING_S = 3.0
 """Seconds in which a warning can be read before the cockpit covers it."""
@@ -88,11 +88,15 @@ def _open(paths: RunPaths, start: Callable[[], None] | None) -> int:
         first = False
         return await attaching.connect(paths)
 
-    return _show(connect)
+    return _show(connect, runs=runs)
 
 
-def _show(connect: Callable[[], Awaitable[Connection]], now: Callable[[], float] = time.time) -> int:
+def _show(
+    connect: Callable[[], Awaitable[Connection]],
+    now: Callable[[], float] = time.time,
+    runs: Runs | None = None,
+) -> int:
     from tui.start import run_cockpit  # loads Textual, which no other command needs
 
-    code: int = run_cockpit(connect, now)
+    code: int = run_cockpit(connect, now, runs)
     return code

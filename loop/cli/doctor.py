@@ -7,6 +7,8 @@ import importlib.metadata
 import json
 import platform
 import shutil
+import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -26,7 +28,7 @@ from loop.records import foreign_files
 from loop.records.repository import Repository
 from loop.service import telemetry
 from loop.text import one_line
-from loop.training import fence
+from loop.training import fence, gpu, selftest
 
 if TYPE_CHECKING:
     from loop.agents.acp.inquiry import Found
@@ -62,7 +64,7 @@ def report(folder: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
             yield Finding("trust", "none", f"{found.ignored()}: {'; '.join(map(str, found.open))}")
         repository.close()
     yield from _agents(settings or config.Settings(), environ)
-    yield from _machine()
+    yield from _machine(settings or config.Settings(), environ)
 
 
 def _repository(
@@ -177,7 +179,35 @@ class _NoRedirection(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _machine() -> Iterator[Finding]:
+def _torch(settings: config.Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """What the torch that trains makes of this machine. It is asked where a GPU has a driver: that takes
+    seconds, and without one it has nothing to say."""
+    python = gpu.python_of(settings.command(settings.train_command)) or sys.executable
+    if gpu.has_driver():
+        facts = gpu.ask(python, environ)
+        words = f"{facts.gpu}, {facts.memory_gb:.0f} GB, driver {facts.driver or 'unknown'}"
+        yield Finding("GPU", "wrong" if facts.problem else "ok", facts.problem or words)
+        if facts.compiler:
+            yield Finding("compiler", "wrong", facts.compiler)
+        if not telemetry.gpu_name():
+            text = "not shown in the status line: pip install 'autoresearch-tui[cuda]'"
+            yield Finding("GPU load", "none", text)
+        yield Finding("torch", "ok" if facts.torch else "wrong", facts.torch or facts.problem)
+    else:
+        yield Finding("GPU", "none", "none: the small CPU profile is trained")
+        try:
+            yield Finding("torch", "ok", importlib.metadata.version("torch"))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding("torch", "wrong", "not installed in this environment")
+    if tested := selftest.last(environ):
+        state: Literal["ok", "none", "wrong"] = "wrong" if tested.of("fail") else "ok"
+        ago = (time.time() - tested.at) / 3600
+        yield Finding("self test", state, f"{ago:.0f} h ago, {tested.machine}: {tested}")
+    else:
+        yield Finding("self test", "none", "not done yet: `autoresearch-tui selftest`")
+
+
+def _machine(settings: config.Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
     memory = psutil.virtual_memory().total / 2**30
     yield Finding(
         "machine", "ok", f"{psutil.cpu_count()} CPUs, {memory:.0f} GB, {platform.platform(terse=True)}"
@@ -185,19 +215,7 @@ def _machine() -> Iterator[Finding]:
     level = str(fence.detect())
     words = "training runs behind the whole fence" if level == "full" else "see docs/sandbox.md"
     yield Finding("sandbox", "ok" if level == "full" else "none", f"{level}: {words}")
-    gpu = telemetry.gpu_name()
-    if gpu:
-        yield Finding("GPU", "ok", gpu)
-    elif any(Path("/dev").glob("nvidia[0-9]*")):
-        yield Finding(
-            "GPU", "wrong", "there is one, but NVML does not answer: pip install 'autoresearch-tui[cuda]'"
-        )
-    else:
-        yield Finding("GPU", "none", "none: the small CPU profile is trained")
-    try:
-        yield Finding("torch", "ok", importlib.metadata.version("torch"))
-    except importlib.metadata.PackageNotFoundError:
-        yield Finding("torch", "wrong", "not installed in this environment")
+    yield from _torch(settings, environ)
     git = shutil.which("git")
     yield Finding(
         "git", "ok" if git else "none", git or "not on the PATH (not needed: dulwich writes the objects)"

@@ -33,9 +33,9 @@ from loop.records import journal
 from loop.records.repository import Repository
 from loop.records.training_folder import TrainingFolder
 from loop.service import attach
+from loop.service.executors import make_executor
 from loop.state import fold
-from loop.training.executor import Job, PrepareFailed
-from loop.training.local import LocalExecutor
+from loop.training.executor import Executor, Job, PrepareFailed
 from loop.training.trainings import Comparison, Trainings
 
 DRAWS = 2000
@@ -69,7 +69,7 @@ async def measure(
     paths = RunPaths(repository.root, ".noise")
     paths.create()
     shutil.rmtree(paths.folder / "experiments", ignore_errors=True)  # what an earlier measurement left
-    executor = LocalExecutor(settings, paths, repository)
+    executor = make_executor(settings, paths, repository)
     try:
         await executor.prepare(commit, lambda event: None)
         return await _measure(executor, paths, settings, commit, count, say)
@@ -80,7 +80,7 @@ async def measure(
 
 
 async def _measure(
-    executor: LocalExecutor,
+    executor: Executor,
     paths: RunPaths,
     settings: config.Settings,
     commit: str,

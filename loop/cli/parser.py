@@ -11,7 +11,8 @@ from loop.cli import actions, cockpit
 from loop.cli.flags import Parser, add_settings
 
 OF_A_RUN = (
-    "attach", "status", "pause", "resume", "stop", "logs", "serve", "report", "noise", "model", "sample",
+    "attach", "status", "pause", "resume", "stop", "logs", "serve", "report", "finish", "noise", "model",
+    "sample",
 )  # fmt: skip
 """Commands about a run that exists: --tag names it."""
 
@@ -54,13 +55,15 @@ def make_parser() -> argparse.ArgumentParser:
     _add_reports(commands)
     _add_models(commands)
     _command(commands, "doctor", actions.check_setup, "what is set up here: keys, servers, agents, data, GPU")
+    text = "try all that a training needs on this machine, behind the fence, in about a minute"
+    _command(commands, "selftest", actions.test_machine, text)
     text = "a new research repository, with the trainer and program.md"
     new = _command(commands, "init", actions.make_repository, text)
     new.add_argument("folder", type=Path, metavar="DIR")
     prepare = _command(commands, "prepare", actions.prepare, "download and tokenise the training data")
     prepare.epilog = "All other arguments are passed on to prepare.py."
     prepare.add_argument("--tag", help=argparse.SUPPRESS)
-    for name in ("prepare", "noise", "sample"):
+    for name in ("prepare", "noise", "sample", "selftest"):
         _add_trust(commands.choices[name])
     for name in OF_A_RUN:
         commands.choices[name].add_argument("--tag", help="which run (default: the newest)")
@@ -104,7 +107,7 @@ def _add_cockpits(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _add_reports(commands: argparse._SubParsersAction[Parser]) -> None:
-    """The commands `report` and `noise`."""
+    """The commands `report`, `finish` and `noise`."""
     report = _command(
         commands, "report", actions.write_report, "write a page about the run: plot, keeps, diffs, caveats"
     )
@@ -112,6 +115,10 @@ def _add_reports(commands: argparse._SubParsersAction[Parser]) -> None:
     for kind in ("json", "csv"):
         text = f"print every experiment as {kind.upper()} instead"
         report.add_argument(f"--{kind}", dest="table", action="store_const", const=kind, help=text)
+    text = "take the result home: a clean branch, a pull request's text, a patch, the model"
+    finish = _command(commands, "finish", actions.finish, text)
+    finish.add_argument("--out", type=Path, metavar="DIR", help="where (default: .autoresearch/TAG/finish)")
+    finish.add_argument("--branch", metavar="NAME", help="name of the new branch (default: TAG-keeps)")
     noise = _command(
         commands, "noise", actions.measure_noise, "how much the number moves here when nothing changes"
     )

@@ -6,13 +6,13 @@ import base64
 import csv
 import difflib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from html import escape
 from typing import Any
 
 from loop.judging.history import noise_of
 from loop.state import Experiment, RunState
-from loop.text import clean
+from loop.text import clean, counted
 
 Source = Callable[[Experiment], tuple[str, str]]
 """The editable file before and after an experiment."""
@@ -63,7 +63,7 @@ def _shown(text: str) -> str:
 
 def headline(state: RunState) -> str:
     """The result of the run in one or two sentences."""
-    counts = f"{state.rows} experiments, {state.kept} kept, {state.crashed} crashed"
+    counts = f"{counted(state.rows, 'experiment')}, {state.kept} kept, {state.crashed} crashed"
     if state.best is None or not state.baseline:
         return f"{counts}; no baseline yet."
     gain = 100 * (state.best / state.baseline - 1)
@@ -86,19 +86,25 @@ def spending(state: RunState) -> str:
     return f"{read}, {usage.output_tokens:,} out, {dollars}."
 
 
-def caveats(state: RunState) -> list[str]:
-    """What a reader should know before believing the numbers."""
+def caveats(state: RunState, only: Container[int] | None = None) -> list[str]:
+    """What a reader should know before believing the numbers; of keeps, those numbered `only` are named."""
     ended = [t.finished for e in state.experiments for t in e.trainings if t.finished and t.value is not None]
     printed = sum(not found.verified for found in ended)
     repeated = sum(len([t for t in e.trainings if t.value is not None]) > 1 for e in state.experiments)
-    lines = [f"{len(ended)} trainings were measured; {repeated} experiments were trained more than once."]
+    were = "was" if len(ended) == 1 else "were"
+    lines = [f"{counted(len(ended), 'training')} {were} measured."]
+    if repeated:
+        were = "was" if repeated == 1 else "were"
+        lines.append(f"{counted(repeated, 'experiment')} {were} trained more than once.")
     if (noise := noise_of(state)).known:
         lines.append(
             f"One training's standard deviation is {noise.deviation:.6f}, from reruns and what is usual."
         )
     if printed:
-        lines.append(f"{printed} values were read from printed text, not measured by a judge.")
-    lines += [f"#{e.n}: {e.evidence}" for e in state.experiments if e.phase == "keep" and e.evidence]
+        were = "was" if printed == 1 else "were"
+        lines.append(f"{counted(printed, 'value')} {were} read from printed text, not measured by a judge.")
+    keeps = [e for e in state.experiments if e.phase == "keep" and e.evidence]
+    lines += [f"#{e.n}: {e.evidence}" for e in keeps if only is None or e.n in only]
     lines.append("Values are comparable only on the same data, budget, machine and torch version.")
     return lines
 

@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 from loop import events as ev
 from loop.state import RunState, Training
-from loop.text import clean
+from loop.text import clean, counted
 
 
 class Lines:
@@ -107,7 +107,8 @@ def words(summary: dict[str, Any]) -> str:
     if summary["paused"] and summary["running"]:
         lines.append(f"paused: {summary['paused']}")
     lines.append(
-        f"{summary['experiments']} experiments, {summary['kept']} kept, {summary['crashed']} crashed"
+        f"{counted(summary['experiments'], 'experiment')}, {summary['kept']} kept, "
+        f"{summary['crashed']} crashed"
     )
     if summary["sandbox"] not in (None, "full"):
         lines.append(f"sandbox {summary['sandbox']}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from loop.judging import goal
 from loop.state import RunState
 
 
@@ -30,6 +31,8 @@ def _no_baseline(state: RunState) -> str | None:
 def _limit(state: RunState, now: float) -> str | None:
     """A limit that the human has set. It stays reached until the human sets another one."""
     limits, dollars = state.limits, state.usage.dollars
+    if found := goal.reached(limits, state.best, state.metric, state.direction):
+        return found
     if limits.max_experiments is not None and state.rows >= limits.max_experiments:
         return f"limit reached: {state.rows} experiments"
     hours = (now - state.engine_started_at) / 3600

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -24,7 +25,7 @@ from loop.agents.base import (
     Wish,
 )
 from loop.config import Settings
-from loop.paths import RunPaths
+from loop.paths import RunPaths, owner_only
 from loop.proposing import auditing
 from loop.proposing.candidates import Candidates
 from loop.proposing.permissions import Permissions
@@ -110,7 +111,7 @@ class Conversations:
         """
         path = self._paths.transcript(context.n)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab", buffering=0) as transcript:
+        with _appended(path) as transcript:
             edits = _Edits(self._store, self._agent.secrets)
 
             def emit(event: ev.AgentDelta | ev.CandidateEdited) -> None:
@@ -138,9 +139,10 @@ class Conversations:
                 edits.close()
 
     def say(self, n: int, kind: ev.DeltaKind, text: str) -> None:
-        """A line of the engine's own in an experiment's transcript."""
+        """A line of the engine's own in an experiment's transcript. A full disk only loses the line."""
         delta = ev.AgentDelta(n, kind, without(text, self._agent.secrets), t=time.time())
-        with self._paths.transcript(n).open("ab") as transcript:
+        path = self._paths.transcript(n)
+        with contextlib.suppress(OSError), open(path, "ab", opener=owner_only) as transcript:
             transcript.write(ev.encode(delta) + b"\n")
         self._store.show(delta)
 
@@ -166,7 +168,8 @@ class Conversations:
         """Write notes.md, whole or not at all, if the agent changed it. `before` is what it was given."""
         if proposal.notes is not None:
             draft = self._paths.notes.with_suffix(".draft")
-            draft.write_text(joined(before, _read(self._paths.notes), proposal.notes), "utf-8")
+            with open(draft, "w", encoding="utf-8", opener=owner_only) as file:
+                file.write(joined(before, _read(self._paths.notes), proposal.notes))
             draft.replace(self._paths.notes)
 
 
@@ -242,6 +245,11 @@ def joined(before: str, now: str, after: str) -> str:
     while len("\n".join(lines)) >= NOTES_MOST:
         lines.pop(0)
     return "\n".join(lines) + "\n"
+
+
+def _appended(path: Path) -> BinaryIO:
+    """A transcript, opened without a buffer: its owner alone may read it."""
+    return open(path, "ab", buffering=0, opener=owner_only)
 
 
 def _read(path: Path) -> str:

@@ -39,9 +39,12 @@ class Proposer:
         """Candidates that the disk refused to record: they are not proposed, and paid for, again."""
         self._making = asyncio.Lock()
         """Held while a candidate is made: two conversations must not make the same one."""
+        self._due: list[ev.Spent] = []
+        """What was spent on attempts that led nowhere, as long as the disk refuses to record it."""
 
     async def propose(self, n: int) -> None:
         """Experiment `n` against the incumbent of now: near misses put together, or the agent's idea."""
+        self._settle()
         parent = self._state.incumbent_commit
         if n > len(self._state.experiments) or self._state.experiment(n).parent != parent:
             self._store.record(ev.ExperimentStarted(n, parent))
@@ -64,13 +67,18 @@ class Proposer:
             self._spent(n, error)
             self._failed(str(error))
             return
-        self._conversations.keep_notes(proposal, context.notes)
-        async with self._making:
-            if twin := await self._twin(n, proposal.source, began):
-                why = f"experiment {twin} is the same program, proposed meanwhile"
-                self._spent(n, NoProposal(why, proposal.usage))
-            else:
-                await self._announce(await self._candidates.make(n, parent, proposal, heard=heard))
+        try:
+            self._conversations.keep_notes(proposal, context.notes)
+            async with self._making:
+                if twin := await self._twin(n, proposal.source, began):
+                    why = f"experiment {twin} is the same program, proposed meanwhile"
+                    self._spent(n, NoProposal(why, proposal.usage))
+                    return
+                candidate = await self._candidates.make(n, parent, proposal, heard=heard)
+        except OSError:
+            self._due.append(ev.Spent(n, proposal.usage))
+            raise
+        await self._announce(candidate)
 
     async def _twin(self, n: int, source: str, began: int) -> int | None:
         """Number of a candidate with the same program that another conversation has made since record
@@ -102,6 +110,7 @@ class Proposer:
 
     async def repair(self, n: int, reason: str) -> None:
         """Give crashed experiment `n` back to the agent: a new candidate, or the crash is final."""
+        self._settle()
         e, archive = self._state.experiment(n), self._conversations.archive
         attempt = verdict.attempts(e)
         failure = Failure(attempt, reason, tail(archive.log(n)), archive.source(n))
@@ -157,7 +166,14 @@ class Proposer:
             self.pause(f"the agent gave no proposal {patience} times in a row: {reason}")
 
     def _spent(self, n: int, error: NoProposal) -> None:
-        """Say why an attempt led nowhere, and count what it cost all the same."""
-        self._conversations.say(n, "error", str(error))
+        """Count what an attempt cost that led nowhere, and say why it did."""
         if error.usage != ev.Usage():
-            self._store.record(ev.Spent(n, error.usage))
+            self._due.append(ev.Spent(n, error.usage))
+        self._settle()
+        self._conversations.say(n, "error", str(error))
+
+    def _settle(self) -> None:
+        """Record what was spent. Raises OSError while the disk refuses; then nothing more may be spent."""
+        while self._due:
+            self._store.record(self._due[0])
+            del self._due[0]

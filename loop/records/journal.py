@@ -30,7 +30,7 @@ class Journal:
         self.path = path
         self.seq = seq
         """Number of the last record."""
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     @classmethod
     def open(cls, path: Path, take: Callable[[ev.Record], object] = lambda record: None) -> Journal:

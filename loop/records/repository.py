@@ -11,16 +11,20 @@ import contextlib
 import errno
 import os
 import stat
+import threading
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 from dulwich.errors import NotGitRepository, NotTreeError
 from dulwich.file import FileLocked
 from dulwich.notes import Notes
 from dulwich.object_store import commit_tree_changes, iter_tree_contents, tree_lookup_path
-from dulwich.objects import Blob, Commit, ObjectID, SubmoduleEncountered, Tree
+from dulwich.objects import Blob, Commit, ObjectID, ShaFile, SubmoduleEncountered, Tree
 from dulwich.refs import Ref
 from dulwich.repo import Repo, UnsupportedExtension, UnsupportedVersion
 
@@ -35,7 +39,10 @@ T = TypeVar("T")
 
 
 class Repository:
-    """One user repository. Writing is safe beside the user's own git commands."""
+    """One user repository. Writing is safe beside the user's own git commands.
+
+    Several threads may read files: dulwich moves about in one opened pack, so only one reads at a time.
+    """
 
     def __init__(self, repo: Repo) -> None:
         self._repo = repo
@@ -43,6 +50,7 @@ class Repository:
         self.patience_s = 10.0
         """Seconds that a write waits for a lock of another process. The engine's writer (records/writer.py)
         sets this to 0: it does not wait here, but comes back to the write later."""
+        self._reading = threading.RLock()
 
     @classmethod
     def discover(cls, start: Path) -> Repository:
@@ -61,6 +69,15 @@ class Repository:
         repo.object_store.fsync_object_files = True  # the journal is durable: what it names must be too
         return cls(repo)
 
+    @classmethod
+    def at(cls, folder: Path) -> Repository:
+        """The repository in `folder`, which is made if there is none. It has no commits but `add`ed ones."""
+        if not (folder / ".git" / "HEAD").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # another process makes it in this moment
+                Repo.init(str(folder)).close()
+        return cls.discover(folder)
+
     def close(self) -> None:
         self._repo.close()
 
@@ -76,9 +93,10 @@ class Repository:
     def read(self, commit: str, path: str) -> str | None:
         """The text of `path` at `commit`, None when it is not there, or the commit is not there any more."""
         try:
-            tree = self._commit(commit).tree
-            mode, sha = tree_lookup_path(self._repo.__getitem__, tree, path.encode())
-            blob = self._repo[sha]
+            with self._reading:
+                tree = self._commit(commit).tree
+                mode, sha = tree_lookup_path(self._repo.__getitem__, tree, path.encode())
+                blob = self._repo[sha]
         except (KeyError, NotTreeError, SubmoduleEncountered):
             return None
         return blob.data.decode("utf-8", "replace") if isinstance(blob, Blob) and stat.S_ISREG(mode) else None
@@ -90,17 +108,29 @@ class Repository:
             return isinstance(tree, Tree) and name.encode() in tree
         return False
 
-    def files(self, commit: str) -> Iterator[tuple[str, int, bytes]]:
+    def files(self, commit: str) -> list[tuple[str, int, bytes]]:
         """Path, mode and blob id of every file of a commit; submodules are left out."""
-        for entry in iter_tree_contents(self._repo.object_store, self._commit(commit).tree):
-            if entry.path and entry.mode and entry.sha and stat.S_IFMT(entry.mode) != 0o160000:
-                yield entry.path.decode("utf-8", "surrogateescape"), entry.mode, entry.sha
+        with self._reading:
+            return [
+                (entry.path.decode("utf-8", "surrogateescape"), entry.mode, entry.sha)
+                for entry in iter_tree_contents(self._repo.object_store, self._commit(commit).tree)
+                if entry.path and entry.mode and entry.sha and stat.S_IFMT(entry.mode) != 0o160000
+            ]
 
     def blob(self, sha: bytes) -> bytes:
-        blob = self._repo[ObjectID(sha)]
+        with self._reading:
+            blob = self._repo[ObjectID(sha)]
         if not isinstance(blob, Blob):
             raise ValueError(f"{sha.decode()} is not a file")
         return blob.data
+
+    def packed(self, commit: str) -> bytes:
+        """A commit and all its files, but nothing of its history, for `add` of a repository elsewhere."""
+        found = self._commit(commit)
+        entries = iter_tree_contents(self._repo.object_store, found.tree, include_trees=True)
+        names = {entry.sha for entry in entries if entry.sha and stat.S_IFMT(entry.mode or 0) != 0o160000}
+        objects = [found, *(self._repo[name] for name in sorted(names))]
+        return zlib.compress(msgspec.msgpack.encode([(o.type_num, o.as_raw_string()) for o in objects]))
 
     def resolve(self, ref: str) -> str | None:
         """The commit a ref is at, None when there is no such ref."""
@@ -149,6 +179,14 @@ class Repository:
             return commit.id.decode()
 
         return self._retry(write)
+
+    def add(self, packed: bytes) -> None:
+        """Take in a commit that `packed` of another repository gave. Each object is named by its content."""
+        objects = msgspec.msgpack.decode(zlib.decompress(packed), type=list[tuple[int, bytes]])
+        store = self._repo.object_store
+        for made in [ShaFile.from_raw_string(kind, content) for kind, content in reversed(objects)]:
+            if made.id not in store:  # the commit comes last: where it is, its files are
+                self._retry(partial(store.add_object, made))
 
     def set_ref(self, ref: str, commit: str) -> None:
         """Point `ref` at `commit`, wherever it pointed before; for refs that nobody else moves."""

@@ -127,19 +127,20 @@ def append(path: Path, row: str, copies: int) -> bool:
         return True
 
 
-def change(path: Path, row: str, new_row: str) -> bool:
-    """Replace the last line equal to `row` by `new_row`; False when there is none.
+def change(path: Path, row: str, new_row: str, copies: int) -> int:
+    """Replace a line equal to `row` by `new_row`, unless no more than `copies` lines like it are there.
 
-    A row changes when a human changes its verdict, and when one more training moves its mean.
+    `copies` is how many of them are not ours: so a change is made once, even if the writer is killed after it
+    has replaced the file and before that is journaled. Returns the same number for `new_row`. A row changes
+    when a human changes its verdict, and when one more training moves its mean.
     """
     with _locked(path) as folder:
         present = lines(path)
-        if row not in present:
-            return False
-        index = len(present) - 1 - present[::-1].index(row)
-        present[index] = new_row
-        _replace(path, "\n".join(present) + "\n", folder)
-        return True
+        if present.count(row) > copies:
+            index = len(present) - 1 - present[::-1].index(row)
+            present[index] = new_row
+            _replace(path, "\n".join(present) + "\n", folder)
+        return max(0, present.count(new_row) - 1)
 
 
 @contextlib.contextmanager

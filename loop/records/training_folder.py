@@ -1,6 +1,6 @@
 """The folder of one training: what the engine, the supervisor and the trainer leave there for each other.
 
-    spec.json        what the supervisor is to run (`Spec`); the engine writes it before the start
+    spec.json        what the supervisor is to run (`Spec`), without environments; the engine writes it
     supervisor.json  process id and start time of the supervisor; the supervisor writes it when it starts
     run.log          everything that the trainer prints
     metrics.jsonl    the progress lines of run.log as `Progress` events; the engine writes it meanwhile
@@ -9,6 +9,7 @@
     trained.json     how the trainer ended, once it ended well and its model is to be judged
     judge/           what the judge leaves: judged.json (`Judged`), and claims.npy for the next judge
     judge.log        what the candidate's code printed while it was asked; for humans, never for agents
+    decision.json    that the engine ends this training, and why (`Decision`); written before it does
     exit.json        how the training ended (`Exit`); the supervisor writes it last
 
 From these files a restarted engine goes on with a training that outlived the engine before it.
@@ -24,6 +25,7 @@ from pathlib import Path
 import msgspec
 
 from loop import events as ev
+from loop.paths import owner_only
 from loop.records import journal
 from loop.records.shaped_file import copy_shaped, read_shaped, remove_shaped, size_of_shaped
 
@@ -54,6 +56,8 @@ class Fence(msgspec.Struct, frozen=True):
     """The kernel can filter system calls, and is to refuse those that lead around the fence."""
     memory: bool = False
     """The kernel can give the trainer shared memory of its own, which is gone when it ends."""
+    memory_bytes: int = 0
+    """How much that shared memory may hold; 0: as much as the kernel allows."""
     network: bool = False
     """The trainer may use the network."""
     file_bytes: int = 0
@@ -110,7 +114,7 @@ class Spec(msgspec.Struct, frozen=True):
     cwd: str
     """Folder that the command starts in: the slot, which holds the candidate's files."""
     env: dict[str, str]
-    """The trainer's whole environment."""
+    """The trainer's whole environment; never in a file, as any of its values may be private."""
     log: str
     """File that takes what the trainer prints."""
     exit: str
@@ -125,6 +129,10 @@ class Spec(msgspec.Struct, frozen=True):
     """Bytes that it may print."""
     commit: str = ""
     """The commit that is trained."""
+    key: str = ""
+    """Names this attempt at the training (`loop.training.executor.Job.key`)."""
+    clock: str = ""
+    """The trainer's AUTORESEARCH_CLOCK: `cpu` where its budget is processor time."""
     fence: Fence = Fence()
     processes: int = 2000
     """Number of processes that it may have at a time."""
@@ -134,10 +142,23 @@ class Spec(msgspec.Struct, frozen=True):
     """Folders whose files count against `disk_gb`."""
     remove: list[str] = []
     """Folders that are removed when the trainer and all that it started are dead."""
+    discard: list[str] = []
+    """Folders of earlier trainings, which are removed while this one runs."""
     trained: str = ""
     """File that takes how the trainer ended, when its model is to be judged."""
+    lease: bool = False
+    """The training ends when whoever started the supervisor closes the pipe to it, or dies."""
     judge: Judge | None = None
     """None: nobody measures the model, and the number that the trainer prints is taken."""
+
+
+def without_environments(spec: Spec) -> Spec:
+    """The same specification with every environment empty, as it may be kept in a file."""
+    judge = spec.judge
+    if judge:
+        answerers = [msgspec.structs.replace(answerer, env={}) for answerer in judge.answerers]
+        judge = msgspec.structs.replace(judge, env={}, answerers=answerers)
+    return msgspec.structs.replace(spec, env={}, judge=judge)
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -156,10 +177,21 @@ class Exit(msgspec.Struct, frozen=True):
     """From the trainer's start to its exit."""
     cpu_seconds: float = 0.0
     """CPU time of the trainer and of all processes that it started."""
+    stalled_seconds: float = 0.0
+    """For how long the machine stood still meanwhile, so that nothing on it could run."""
     judge_seconds: float = 0.0
     """How long the model was judged."""
     judge_failed: bool = False
     """The judge did not do its work, so nothing is known of the model."""
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """The engine has decided to end a training: it must not be trained again if the engine dies just now."""
+
+    key: str
+    """The attempt that was ended (`loop.training.executor.Job.key`)."""
+    outcome: ev.Outcome
+    reason: str
 
 
 class Judged(msgspec.Struct, frozen=True):
@@ -171,6 +203,8 @@ class Judged(msgspec.Struct, frozen=True):
     """The metric on the hidden text, which no agent is told."""
     data: str = ""
     """Name of the data that it was measured on, made from its content."""
+    about: str = ""
+    """The data in words, e.g. `sympy, vocabulary 4,096, context 256`."""
     refused: str = ""
     """Why the number is not believed, in a sentence; empty when it is."""
     failed: str = ""
@@ -202,6 +236,7 @@ class TrainingFolder:
         self.judged = self.judge / "judged.json"
         self.claims = self.judge / "claims.npy"
         self.judge_log = folder / "judge.log"
+        self.decision = folder / "decision.json"
         self.exit = folder / "exit.json"
 
     def reset(self, *, keep_trained: bool = False) -> None:
@@ -218,7 +253,7 @@ class TrainingFolder:
                 path.unlink()
         self.out.mkdir(exist_ok=True)
         self.judge.mkdir()
-        self.log.touch()
+        self.log.touch(0o600)
 
     def read_exit(self, commit: str) -> Exit | None:
         """How the training of `commit` ended by itself; None while it runs, and when the engine stopped it.
@@ -226,7 +261,7 @@ class TrainingFolder:
         Also None when this folder holds the training of another commit: of an earlier candidate of the same
         experiment.
         """
-        spec = self._read_spec()
+        spec = self.read_spec()
         if spec is None or spec.commit != commit:
             return None
         with contextlib.suppress(OSError, msgspec.DecodeError):
@@ -236,17 +271,35 @@ class TrainingFolder:
 
     def has_trained(self, commit: str) -> bool:
         """The trainer of `commit` ended well, and its model has not been judged yet."""
-        spec = self._read_spec()
+        spec = self.read_spec()
         return spec is not None and spec.commit == commit and self.trained.exists()
 
-    def read_variable(self, name: str) -> str:
-        """A variable of the trainer's environment; empty when it has none of this name."""
-        spec = self._read_spec()
-        return spec.env.get(name, "") if spec else ""
+    def write_spec(self, spec: Spec) -> None:
+        """Write spec.json: what the supervisor is to run, but no environment. Raises OSError."""
+        with open(self.spec, "wb", opener=owner_only) as file:
+            file.write(msgspec.json.encode(without_environments(spec)))
+
+    def read_spec(self) -> Spec | None:
+        """What the supervisor was to run, without environments; None when there is no spec.json."""
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            return msgspec.json.decode(self.spec.read_bytes(), type=Spec)
+        return None
+
+    def decide(self, decision: Decision) -> None:
+        """Note that this training is ended. Raises OSError."""
+        with open(self.decision, "wb", opener=owner_only) as file:
+            file.write(msgspec.json.encode(decision))
+
+    def read_decision(self, key: str) -> Decision | None:
+        """What was decided about this attempt, by this engine or an earlier one; None when nothing was."""
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            found = msgspec.json.decode(self.decision.read_bytes(), type=Decision)
+            return found if found.key == key else None
+        return None
 
     def has_judge(self) -> bool:
         """There is a judge for this training, so no number counts but the one that it finds."""
-        spec = self._read_spec()
+        spec = self.read_spec()
         return spec is not None and spec.judge is not None
 
     def read_judged(self) -> Judged | None:
@@ -288,11 +341,6 @@ class TrainingFolder:
             file.seek(max(0, os.fstat(file.fileno()).st_size - size))
             return file.read(size).decode("utf-8", "replace")
         return ""
-
-    def _read_spec(self) -> Spec | None:
-        with contextlib.suppress(OSError, msgspec.DecodeError):
-            return msgspec.json.decode(self.spec.read_bytes(), type=Spec)
-        return None
 
 
 def read_curve(metrics: Path, points: int = 200) -> list[ev.CurvePoint]:

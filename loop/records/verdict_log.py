@@ -26,17 +26,18 @@ class VerdictLog:
         """The lines that results.tsv has now."""
         return await asyncio.to_thread(results.lines, self._results)
 
-    async def write(self, e: Experiment) -> None:
-        """Put branch, note and row of a judged experiment in place.
+    async def write(self, e: Experiment) -> int:
+        """Put branch, note and row of a judged experiment in place; returns how many other lines of
+        results.tsv are equal to that row.
 
         Raises `BranchMoved` when someone else moved the branch, and OSError; once the cause is mended it can
         be called again.
         """
         s, path, branch = self._state, self._results, branch_of(self._state.tag)
         commit, note, row, replaced = e.commit, note_of(e, s), e.row, e.replaced
-        copies, tag, n = e.verdict.copies if e.verdict else 0, s.tag, e.n
+        copies, tag, n = e.copies, s.tag, e.n
 
-        def write(git: Repository) -> None:
+        def write(git: Repository) -> int:
             # Not before: a write that is put off may come after that of a later verdict.
             if s.incumbent is not None:
                 incumbent = s.incumbent_commit
@@ -46,11 +47,11 @@ class VerdictLog:
             git.keep_candidate(tag, n, commit)  # in case the disk refused it when the candidate was made
             git.note(commit, note)
             if replaced:
-                results.change(path, replaced, row)
-            else:
-                results.append(path, row, copies)
+                return results.change(path, replaced, row, copies)
+            results.append(path, row, copies)
+            return copies
 
-        await self._writer.do(write)
+        return await self._writer.do(write)
 
 
 def note_of(e: Experiment, s: RunState) -> str:

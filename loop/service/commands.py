@@ -9,7 +9,7 @@ import time
 from loop import events as ev
 from loop.client import Refused
 from loop.engine import Engine
-from loop.judging import limits
+from loop.judging import goal, limits
 from loop.records import other_rows, results
 from loop.state import Experiment
 
@@ -40,9 +40,10 @@ async def obey(engine: Engine, command: ev.AnyCommand) -> str:
             return "the agent reads it at its next proposal"
         case ev.SetMode(approval=approval):
             return _set_mode(engine, approval)
-        case ev.SetLimits(limits=new):
-            engine.store.record(ev.LimitsSet(new))
-            return "limits set"
+        case ev.SetLimits(text=text):
+            return _set_limits(engine, text)
+        case ev.TakeBack(id=id):
+            return _take_back(engine, id)
         case ev.Override():
             return _override(engine, command)
         case ev.RunAgain(n=n):
@@ -51,15 +52,19 @@ async def obey(engine: Engine, command: ev.AnyCommand) -> str:
             raise AssertionError("the server answers questions itself")
 
 
-def detail(engine: Engine, n: int) -> ev.ExperimentDetail:
+async def detail(engine: Engine, n: int) -> ev.ExperimentDetail:
     """Everything kept about experiment `n`. Raises `Refused` when there is none."""
     _experiment(engine, n)
-    return engine.archive.detail(n)
+    return await asyncio.to_thread(engine.archive.detail, n)
 
 
-def others(engine: Engine) -> list[str]:
+async def others(engine: Engine) -> list[str]:
     """Rows of results.tsv that are not this run's."""
-    return other_rows.rows(results.lines(engine.paths.results), engine.state)
+
+    def read() -> list[str]:
+        return other_rows.rows(results.lines(engine.paths.results), engine.state)
+
+    return await asyncio.to_thread(read)
 
 
 def _experiment(engine: Engine, n: int) -> Experiment:
@@ -89,8 +94,8 @@ def _resume(engine: Engine) -> str:
     if engine.state.paused is None:
         raise Refused("not paused")
     reason = limits.reached(engine.state, time.time())
-    if reason and reason.startswith("limit reached"):
-        raise Refused(f"{reason}; start again with a higher limit")
+    if reason and reason.startswith(("limit reached", "goal reached")):
+        raise Refused(f"{reason}; L sets other limits")
     engine.store.record(ev.Resumed())
     return "going on"
 
@@ -123,6 +128,23 @@ async def _edit(engine: Engine, e: Experiment, text: str) -> str:
     if not await engine.proposer.replace(e, text):
         raise Refused(f"experiment {e.n} does not wait any more")
     return f"experiment {e.n} now has your version"
+
+
+def _set_limits(engine: Engine, text: str) -> str:
+    """Other limits, from now on. A run that one of them would end at once is told so by its pause."""
+    try:
+        new = goal.parse(text, engine.state.metric, engine.state.direction)
+    except ValueError as error:
+        raise Refused(str(error)) from None
+    engine.store.record(ev.LimitsSet(new))
+    return "limits set" if text.strip() else "no limits from now on"
+
+
+def _take_back(engine: Engine, id: int) -> str:
+    if all(message.id != id for message in engine.state.steering):
+        raise Refused("that message does not wait any more")
+    engine.store.record(ev.TakenBack(id))
+    return "taken back; an agent that is at work may have read it"
 
 
 def _set_mode(engine: Engine, approval: bool) -> str:

@@ -23,15 +23,16 @@ from loop.agents.choose import make_agent
 from loop.config import Settings
 from loop.engine import Engine
 from loop.errors import BranchMoved, UsageError, describe
-from loop.paths import RunPaths
+from loop.paths import RunPaths, owner_only
 from loop.records.repository import Repository, branch_of
+from loop.service import runs
 from loop.service.attach import START_PATIENCE_S, EngineInfo, engine_runs, info, lock
+from loop.service.executors import make_executor
 from loop.service.notify import Notifier
 from loop.service.server import Server
 from loop.service.telemetry import watch
 from loop.state import RunState
 from loop.store import Store
-from loop.training.local import LocalExecutor
 
 LOGIND_FOLDERS = ("/usr/lib/systemd", "/run/systemd", "/etc/systemd")
 """Where systemd-logind reads logind.conf and logind.conf.d/*.conf. A later folder overrides an earlier one,
@@ -55,7 +56,7 @@ def start_detached(paths: RunPaths, flags: Mapping[str, Any], *, trust: bool = F
     _write_flags(paths, flags)
     command = [sys.executable, "-P", "-m", "loop.cli", "run", "--tag", paths.tag]
     command += ["--trust"] if trust else []
-    with paths.log.open("ab") as log:
+    with open(paths.log, "ab", opener=owner_only) as log:
         process = subprocess.Popen(
             [*command, "--flags-from", str(paths.flags)],
             cwd=paths.root,
@@ -185,8 +186,9 @@ async def _run(
     server = Server(paths.socket())
     store.listen(server.publish)
     store.listen(say)
+    store.listen(runs.Overviews(paths, store.state).take)
     store.listen(lambda record: notifier.tell(record.event, store.state))
-    executor = LocalExecutor(settings, paths, repository)
+    executor = make_executor(settings, paths, repository)
     engine = Engine(settings, paths, repository, store, agent, executor, stop_at_limit=headless)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(
@@ -212,7 +214,7 @@ async def _run(
         )
     )
     await server.open(engine)
-    paths.info.write_bytes(msgspec.json.encode(EngineInfo(os.getpid(), __version__, str(server.path))))
+    _write_info(paths, EngineInfo(os.getpid(), __version__, str(server.path)))
     telemetry = asyncio.create_task(watch(store.show))
     try:
         reason = await engine.run()
@@ -221,6 +223,11 @@ async def _run(
         await server.close()
         await notifier.close()
     return 1 if headless and reason.startswith("the baseline") else 0
+
+
+def _write_info(paths: RunPaths, found: EngineInfo) -> None:
+    with open(paths.info, "wb", opener=owner_only) as file:
+        file.write(msgspec.json.encode(found))
 
 
 def _created(settings: Settings, paths: RunPaths, repository: Repository) -> ev.RunCreated:

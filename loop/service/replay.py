@@ -33,6 +33,7 @@ class Replay:
         self._whole = whole
         self._archive = KeptArchive(repository, paths, whole)
         self.state = RunState() if speed else whole
+        self._closed = asyncio.Event()
         self._at = self._records[-1].t if self._records else time.time()
         self._since = time.monotonic()
 
@@ -53,7 +54,7 @@ class Replay:
                 self.state.apply(record)
                 yield record
             self.state.stopped = self._whole.stopped
-        await asyncio.Event().wait()
+        await self._closed.wait()
 
     def _timeline(self) -> list[ev.Record]:
         """Durable records and what is kept of the live ones, by time; equal times keep their order."""
@@ -94,4 +95,4 @@ class Replay:
         return other_rows.experiments(other_rows.rows(lines, self._whole))
 
     async def close(self) -> None:
-        pass
+        self._closed.set()

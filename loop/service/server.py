@@ -84,18 +84,31 @@ class Server:
         try:
             request = ev.decode_request(line)
         except msgspec.DecodeError as error:
-            return ev.Reply(0, False, f"not a request of this version: {error}")
+            return ev.Reply(_number(line), False, f"not a request of this version: {error}")
         try:
             if isinstance(request.command, ev.GetExperiment):
-                detail = commands.detail(self.engine, request.command.n)
+                detail = await commands.detail(self.engine, request.command.n)
                 return ev.Reply(request.id, True, detail=detail)
             if isinstance(request.command, ev.GetOthers):
-                return ev.Reply(request.id, True, rows=commands.others(self.engine))
+                return ev.Reply(request.id, True, rows=await commands.others(self.engine))
             return ev.Reply(request.id, True, await commands.obey(self.engine, request.command))
         except Refused as error:
             return ev.Reply(request.id, False, str(error))
         except OSError as error:
             return ev.Reply(request.id, False, describe(error))
+
+
+class _Numbered(msgspec.Struct):
+    """What every request has, of whatever version."""
+
+    id: int = 0
+
+
+def _number(line: bytes) -> int:
+    """The number of a request that is not understood, so that its sender need not wait; 0 without one."""
+    with contextlib.suppress(msgspec.DecodeError):
+        return msgspec.json.decode(line, type=_Numbered).id
+    return 0
 
 
 class _Outbox:

@@ -77,13 +77,14 @@ async def dry_run(
     Raises OSError.
     """
     files = TrainingFolder(paths.folder / "dry-runs" / lock.stem)
-    living = Standby(lock).start(files, _spec(training, files, data, scratch))
+    standby = Standby(lock)  # with a lease the run depends on this object
+    living = standby.start(files, _spec(training, files, data, scratch))
     try:
         await supervisor.ended(living)
     except asyncio.CancelledError:
         await supervisor.stop(files, living)
         raise
-    await asyncio.to_thread(_take, paths, commit, scratch, NEWEST + seats)
+    await asyncio.to_thread(take, paths, commit, scratch, NEWEST + seats)
 
 
 def _spec(training: Spec, files: TrainingFolder, data: Path, scratch: Path) -> Spec:
@@ -111,7 +112,7 @@ def _spec(training: Spec, files: TrainingFolder, data: Path, scratch: Path) -> S
     )
 
 
-def _take(paths: RunPaths, commit: str, scratch: Path, newest: int) -> None:
+def take(paths: RunPaths, commit: str, scratch: Path, newest: int = NEWEST) -> None:
     """Move what a dry run has compiled out of every candidate's reach; keep the `newest` such caches."""
     target = paths.compiled / commit
     target.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from loop.config import Settings
 from loop.records.training_folder import Answerer, Fence, Judge, TrainingFolder
 from loop.training import compile_cache, fence
@@ -42,49 +44,44 @@ def judge(
     if not settings.judge_command:
         return None
     words = ["--out", str(folder.judge)]
+    around = narrow(_fence(settings, support, [*read, str(frozen), str(folder.model)], frozen))
     return Judge(
         command=settings.command(settings.judge_command),
         words=[*words, "--reference", str(reference)] if reference else words,
         env=fence.environment(os.environ, variables),
         cwd=str(frozen),
         answers=[*settings.command(settings.answers_command), str(folder.model)],
-        answerers=[
-            _answerer(settings, support, private, frozen, folder.model, variables, read, narrow)
-            for private in scratch
-        ],
+        answerers=[_answerer(around, private, variables) for private in scratch],
         model=str(folder.model),
         log=str(folder.judge_log),
         timeout_s=max(LEAST_S, settings.timeout),
     )
 
 
-def _answerer(
-    settings: Settings,
-    support: Support | None,
-    scratch: Path,
-    frozen: Path,
-    model: Path,
-    variables: dict[str, str],
-    read: list[str],
-    narrow: Callable[[Fence], Fence],
-) -> Answerer:
-    """A process that may read the candidate's files and the model, and write to a folder of its own."""
-    around, remove = Fence(), list[str]()
-    if support is not None:
-        variables = variables | fence.make_fresh_folders(
-            scratch, cache=compile_cache.private(scratch), data=[], environ=os.environ
-        )
-        remove = [str(scratch)]
-        around = fence.build(
-            support,
-            os.environ,
-            command=settings.command(settings.answers_command),
-            data=[],
-            write=[scratch],
-            read=[*settings.sandbox_read, *read, str(frozen), str(model)],
-            slot=frozen,
-            file_bytes=int(settings.disk_gb * 2**30),
-            held_out=settings.held_out,
-            cache=fence.data_folders(os.environ, settings.data)[0],
-        )
-    return Answerer(fence.environment(os.environ, variables), narrow(around), remove)
+def _fence(settings: Settings, support: Support | None, read: list[str], frozen: Path) -> Fence:
+    """The fence around a process that may read the candidate's files and the model, and write nothing."""
+    if support is None:
+        return Fence()
+    return fence.build(
+        support,
+        os.environ,
+        command=settings.command(settings.answers_command),
+        data=[],
+        write=[],
+        read=[*settings.sandbox_read, *read],
+        slot=frozen,
+        file_bytes=int(settings.disk_gb * 2**30),
+        held_out=settings.held_out,
+        cache=fence.data_folders(os.environ, settings.data)[0],
+    )
+
+
+def _answerer(around: Fence, scratch: Path, variables: dict[str, str]) -> Answerer:
+    """A process behind such a fence that may write to a folder of its own."""
+    if not around.on:
+        return Answerer(fence.environment(os.environ, variables), around)
+    fresh = fence.make_fresh_folders(
+        scratch, cache=compile_cache.private(scratch), data=[], environ=os.environ
+    )
+    around = msgspec.structs.replace(around, write=[str(scratch), *around.write])
+    return Answerer(fence.environment(os.environ, variables | fresh), around, [str(scratch)])

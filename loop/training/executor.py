@@ -67,6 +67,8 @@ class Ended(Struct, frozen=True):
     """Files that the training changed although they are not the candidate's to change."""
     changed_data: str = ""
     """A file of training data that changed meanwhile: no later measurement on that data can be believed."""
+    place: str = ""
+    """Name of the machine where it ran, if `start` could not know it; else empty."""
 
 
 class Lost(Struct, frozen=True):
@@ -95,11 +97,12 @@ class Executor(Protocol):
         """
         ...
 
-    async def start(self, job: Job) -> None:
+    async def start(self, job: Job) -> str:
         """Start the training, or find it again if it runs or has ended already (the same `job.key`).
 
-        Afterwards its folder exists. A training that was lost or stopped starts anew. Raises OSError when it
-        cannot be started now.
+        Returns its place: the name of the machine where it runs, or where it waits for one. Afterwards its
+        folder exists. A training that was lost or stopped starts anew. Raises OSError when it cannot be
+        started now.
         """
         ...
 
@@ -120,7 +123,7 @@ class Executor(Protocol):
     async def sweep(self, known: Collection[str]) -> int:
         """End the trainers that an earlier engine of this run left behind, except those with a `known` key.
 
-        Returns how many processes were killed.
+        Returns how many processes or jobs were ended; 0 when there was nothing to do.
         """
         ...
 

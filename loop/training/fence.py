@@ -27,8 +27,9 @@ Setting = Literal["off", "auto", "require"]
 
 TRAINER_FILES = ("/run/opengl-driver", "/etc/OpenCL", "/etc/nvidia", "/etc/ssl/openssl.cnf")
 """What libraries and GPU drivers of a trainer read besides."""
-DEVICES = (*machine.DEVICES, "nvidia*", "nvidia-caps/*", "dri/*", "kfd")
-"""Devices below /dev that a trainer may use: simple ones, and GPUs of NVIDIA, Intel and AMD."""
+DEVICES = (*machine.DEVICES, "nvidia*", "nvidia-caps/*", "dri/*", "kfd", "dxg")
+"""Devices below /dev that a trainer may use: simple ones, and GPUs of NVIDIA, Intel and AMD, also those that
+Windows shares (dxg)."""
 UV_FILES = ("pyproject.toml", "uv.toml", ".python-version")
 """What uv looks for in every folder above the one it runs in."""
 HOME_INTERPRETERS = (".pyenv", ".local/bin", ".local/lib", ".local/share/uv")
@@ -105,13 +106,15 @@ def build(
     read: Iterable[str] = (),
     network: bool = False,
     file_bytes: int = 0,
+    memory_bytes: int = 0,
     cache: Path | None = None,
     held_out: Iterable[str] = (),
 ) -> Fence:
     """The fence around one training that `command` starts; without `support` it only limits file sizes.
 
     The trainer may change files in `write` alone. It may read the system's files, the interpreter, `data`,
-    `read`, and uv's settings above its `slot`. No file that it writes may exceed `file_bytes` (0: any size).
+    `read`, and uv's settings above its `slot`. No file that it writes may exceed `file_bytes`, and its shared
+    memory, where it has its own, `memory_bytes` (0: any size).
     `held_out` stays closed, and with `cache`, the folder of prepared data, all held-out text that it names.
     """
     if support is None:
@@ -129,6 +132,7 @@ def build(
         landlock=support.landlock,
         seccomp=support.seccomp,
         memory=support.memory,
+        memory_bytes=memory_bytes,
         network=network,
         file_bytes=file_bytes,
         read=readable,
@@ -139,13 +143,14 @@ def build(
 
 
 def make_fresh_folders(
-    scratch: Path, *, cache: Path, data: list[Path], environ: Mapping[str, str]
+    scratch: Path, *, cache: Path, data: list[Path], environ: Mapping[str, str], network: bool = False
 ) -> dict[str, str]:
     """Empty `scratch`, and make a temporary folder and a home folder for one training in it.
 
-    Returns the environment variables that make the trainer use them. Data that lies in the user's home folder
-    is linked into the new one. `cache` is where compilers keep their output; it stays for later trainings,
-    because a cold compilation takes 15 s and more.
+    Returns the environment variables that make the trainer use them, and that keep it from asking a data hub
+    unless it has `network`. Data that lies in the user's home folder is linked into the new one. `cache` is
+    where compilers keep their output; it stays for later trainings, because a cold compilation takes 15 s and
+    more.
     """
     remove(scratch)
     home, true_home = scratch / "home", _home(environ)
@@ -172,7 +177,8 @@ def make_fresh_folders(
         "CUDA_CACHE_PATH": str(cache / "cuda"),
         "UV_CACHE_DIR": str(scratch / "uv"),
         "PYTHONNOUSERSITE": "1",
-        "HF_HUB_OFFLINE": "1",
+        **({"HF_HUB_CACHE": f"{environ['HF_HOME']}/hub"} if environ.get("HF_HOME") else {}),
+        **({} if network else {"HF_HUB_OFFLINE": "1"}),
     }
 
 

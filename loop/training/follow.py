@@ -11,6 +11,7 @@ import time
 import msgspec
 
 from loop import events as ev
+from loop.paths import owner_only
 from loop.text import clean
 from loop.training import progress
 from loop.training.executor import Job, Show
@@ -42,7 +43,7 @@ class Follower:
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._rest = ""
         """The beginning of a line whose end has not been printed yet."""
-        self._metrics = job.folder.metrics.open("wb")
+        self._metrics = open(job.folder.metrics, "wb", opener=owner_only)  # noqa: SIM115 - until `close`
         self._first_step: float | None = None
         self.steps_s = 0.0
         """Seconds from the first progress line to the last one, by the clock of this process."""

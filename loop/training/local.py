@@ -8,7 +8,7 @@ import os
 import platform
 import signal
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -20,14 +20,11 @@ from loop.config import Settings
 from loop.paths import RunPaths
 from loop.records.repository import Repository
 from loop.records.training_folder import Fence, Spec
-from loop.training import compile_cache, evaluation, fence, prepare, slot, supervisor
+from loop.training import compile_cache, evaluation, fence, prepare, selftest, slot, supervisor
 from loop.training.executor import Ended, Job, Lost, Machine, Show
 from loop.training.programs import leftovers
 from loop.training.seats import MEMORY_SHARE, Seat, capacity, share, warning
 from loop.training.supervisor import KEY, Standby, Supervisor
-
-FREE_SEAT_S = 0.1
-"""How often a seat is looked for to prepare data in, while all are taken."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,15 +61,24 @@ class _Seat:
         """Held by this engine while it writes to the slot or starts a training in it."""
         self.standby: Standby | None = None
         """The next training's supervisor, started while this one trains: starting Python takes a while."""
+        self.ahead: asyncio.Task[None] | None = None
+        """Makes the folder of the next training while this one trains."""
 
 
 class LocalExecutor:
     """Runs trainings in `.autoresearch/<tag>/slots/<seat>` on this machine."""
 
     def __init__(
-        self, settings: Settings, paths: RunPaths, repository: Repository, seats: int | None = None
+        self,
+        settings: Settings,
+        paths: RunPaths,
+        repository: Repository,
+        seats: int | None = None,
+        *,
+        leased: bool = False,
     ) -> None:
-        """`seats` is how many trainings may run at once; None: as the settings say.
+        """`seats` is how many trainings may run at once; None: as the settings say. `leased`: trainings end
+        when this process does, and it is to start one training only.
 
         Raises `UsageError` when the settings require a fence or seats that this machine does not have.
         """
@@ -80,9 +86,11 @@ class LocalExecutor:
         # It is read in other threads, so it needs file handles of its own.
         self._repository = Repository.discover(repository.root)
         self._capacity = seats or capacity(settings, os.environ)
-        self._seats = {number: self._new_seat(number) for number in range(self._capacity)}
+        # Others have the other seats where a training is leased: they are none of this object's business.
+        self._seats = {n: self._new_seat(n) for n in range(0 if leased else self._capacity)}
         self._support = fence.choose(settings.sandbox)
-        self._uv = prepare.uv_environment(settings.train_command, paths.folder / "venv")
+        self._command = prepare.train_command(settings, paths)
+        self._uv = prepare.uv_environment(settings.train_command, paths.venv)
         self._data = fence.data_folders(os.environ, settings.data)
         self._reading = asyncio.Lock()
         """Held while a thread reads from the repository, which only one may do at a time."""
@@ -91,6 +99,9 @@ class LocalExecutor:
         self._preparing = asyncio.Lock()
         self._prepared = False
         self._under_way: dict[str, _UnderWay] = {}
+        self._leased = leased
+        self._leases: list[Standby] = []
+        """Each keeps the pipe open on which a leased training depends."""
 
     def describe(self) -> Sequence[Machine]:
         strength = "off" if self._support is None else str(self._support)
@@ -101,41 +112,31 @@ class LocalExecutor:
         return self._capacity
 
     async def prepare(self, commit: str, show: Show) -> None:
-        command = self._settings.command(self._settings.prepare_command)
-        commands = [["uv", "sync"]] if self._uv else []
-        commands += [command] if command else []
         async with self._preparing:
-            if commands and not self._prepared:
-                async with self._free_seat() as seat:
-                    await self._export(seat.slot, commit)
-                    variables = {**self._uv, KEY: f"{self._paths.identity}-prepare"}
-                    for words in commands:
-                        await prepare.run(words, seat.slot.folder, show, variables)
+            if not self._prepared and prepare.is_needed(self._settings):
+                place = slot.Slot(self._paths.slot("prepare"))
+                await self._read(place.export, commit)
+                variables = {KEY: f"{self._paths.identity}-prepare"}
+                facts = await prepare.everything(self._settings, self._paths, place.folder, show, variables)
+                await selftest.before_training(
+                    self._settings, self._paths, self._repository, commit, facts, show
+                )
             if not self._prepared and (crowded := warning(self._capacity)):
                 show(ev.Notice("warning", crowded))
             self._prepared = True
 
-    @contextlib.asynccontextmanager
-    async def _free_seat(self) -> AsyncIterator[_Seat]:
-        """A seat where nothing trains, and where nothing is started meanwhile."""
-        while True:
-            for seat in self._seats.values():
-                if not seat.busy.locked() and supervisor.is_free(seat.lock):
-                    async with seat.busy:
-                        yield seat
-                    return
-            await asyncio.sleep(FREE_SEAT_S)
-
-    async def start(self, job: Job) -> None:
+    async def start(self, job: Job) -> str:
         seat = self._seat(job)
         async with seat.busy:  # whoever starts the same training a second time finds the first
             known = self._under_way.get(job.key)
             if known is None or not known.goes_on():
                 before = await self._inventory() if known is None else known.data_before
                 self._under_way[job.key] = _UnderWay(await self._start_or_find(seat, job), before)
-            if seat.standby is None and self._under_way[job.key].supervisor:
+            if seat.standby is None and not self._leased and self._under_way[job.key].supervisor:
                 with contextlib.suppress(OSError):  # a training without the next one's supervisor is as good
                     seat.standby = Standby(seat.lock, seat.share.settle)
+                seat.ahead = seat.ahead or asyncio.create_task(self._prepare_slot(seat, job.commit))
+        return platform.node()
 
     def _seat(self, job: Job) -> _Seat:
         """The training's seat. An earlier engine may have had more of them than this one."""
@@ -158,21 +159,41 @@ class LocalExecutor:
         if living or not _interrupted(job):
             return living
         await _in_thread(supervisor.end_orphans, job.folder)
-        await self._export(seat.slot, job.commit)
+        if not job.folder.has_trained(job.commit):  # else what it has changed is still to be seen
+            await self._export(seat, job.commit)
+            await _in_thread(leftovers.remove, job.folder.out)  # an earlier attempt may have left much
         await self._compile(seat, job)
         if self._settings.judge_command:
-            await self._export(seat.frozen, job.commit)
+            await self._read(seat.frozen.export, job.commit)
         spec = await _in_thread(self._spec, seat, job)
         standby, seat.standby = seat.standby, None
         if standby:
             with contextlib.suppress(BrokenPipeError):  # it has been killed: a new one will do
                 return standby.start(job.folder, spec)
-        return Standby(seat.lock, seat.share.settle).start(job.folder, spec)
+        standby = Standby(seat.lock, seat.share.settle)
+        if self._leased:
+            self._leases.append(standby)
+        return standby.start(job.folder, spec)
 
-    async def _export(self, to: slot.Slot, commit: str) -> None:
-        """Give a slot the files of the commit. Raises OSError."""
+    async def _export(self, seat: _Seat, commit: str) -> None:
+        """Give the seat a new slot with the files of the commit. Raises OSError."""
+        if seat.ahead:
+            await asyncio.gather(seat.ahead, return_exceptions=True)  # what failed is done again here
+            seat.ahead = None
+        await _in_thread(seat.slot.renew)
+        await self._read(seat.slot.export, commit)
+
+    async def _prepare_slot(self, seat: _Seat, commit: str) -> None:
+        """Make the folder of the seat's next training, and look at it once more when it has settled: files
+        that were checked then are not read again at the start."""
+        for pause_s in (0.0, 2 * slot.SETTLED_NS / 1e9):
+            await asyncio.sleep(pause_s)
+            await self._read(seat.slot.prepare, commit)
+
+    async def _read(self, fill: Callable[[Repository, str], None], commit: str) -> None:
+        """Fill a folder with files of the commit, in a thread. Raises OSError."""
         async with self._reading:
-            await _in_thread(to.export, self._repository, commit)
+            await _in_thread(fill, self._repository, commit)
 
     async def _compile(self, seat: _Seat, job: Job) -> None:
         """Fill the commit's compile cache by a dry run in the seat, where that is wanted and not done yet."""
@@ -185,7 +206,7 @@ class LocalExecutor:
             await compile_cache.dry_run(
                 self._paths, job.commit, spec, self._data[0], seat.scratch, seat.lock, self._capacity
             )
-        await self._export(seat.slot, job.commit)
+        await self._export(seat, job.commit)
 
     async def follow(self, job: Job) -> Ended | Lost:
         training = self._under_way[job.key]
@@ -228,8 +249,12 @@ class LocalExecutor:
             if seat.standby:
                 seat.standby.dismiss()
                 seat.standby = None
+            if seat.ahead:
+                seat.ahead.cancel()
+                await asyncio.gather(seat.ahead, return_exceptions=True)
+                seat.ahead = None
             if supervisor.is_free(seat.lock):
-                for folder in (seat.scratch, *seat.answerers):
+                for folder in (seat.scratch, *seat.answerers, *map(Path, seat.slot.left())):
                     with contextlib.suppress(OSError):
                         await _in_thread(leftovers.remove, folder)
         self._repository.close()
@@ -239,21 +264,27 @@ class LocalExecutor:
     def _spec(self, seat: _Seat, job: Job) -> Spec:
         settings = self._settings
         scratch = [seat.scratch, *seat.answerers] if self._support is not None else []
+        shared = [] if compile_cache.is_private(settings) or not scratch else [self._paths.compiled]
+        environment = fence.environment(os.environ, self._variables(seat, job))
         return Spec(
-            command=settings.command(settings.train_command),
+            command=self._command,
             cwd=str(seat.slot.folder),
-            env=fence.environment(os.environ, self._variables(seat, job)),
+            env=environment,
             log=str(job.folder.log),
             exit=str(job.folder.exit),
             supervisor=str(job.folder.supervisor),
             timeout_s=settings.timeout,
-            memory_gb=settings.memory_gb or _machine_gb() * MEMORY_SHARE / self._capacity,
+            memory_gb=self._memory_gb(),
             commit=job.commit,
+            key=job.key,
+            clock=environment.get("AUTORESEARCH_CLOCK", ""),
             fence=self._fence(seat, job),
             disk_gb=settings.disk_gb,
-            folders=[str(folder) for folder in (seat.slot.folder, job.folder.out, *scratch)],
+            folders=[str(folder) for folder in (seat.slot.folder, job.folder.out, *scratch, *shared)],
             remove=[str(seat.scratch)] if self._support is not None else [],
+            discard=seat.slot.left(),
             trained=str(job.folder.trained),
+            lease=self._leased,
             judge=evaluation.judge(
                 settings,
                 self._support,
@@ -279,11 +310,19 @@ class LocalExecutor:
         }
         if self._support is not None:
             variables |= fence.make_fresh_folders(
-                seat.scratch, cache=self._cache(seat), data=self._data, environ=os.environ
+                seat.scratch,
+                cache=self._cache(seat),
+                data=self._data,
+                environ=os.environ,
+                network=self._settings.network,
             )
             if compile_cache.is_private(self._settings):
                 compile_cache.give(self._paths, job.commit, seat.scratch)
         return variables
+
+    def _memory_gb(self) -> float:
+        """Memory that one training may use."""
+        return self._settings.memory_gb or _machine_gb() * MEMORY_SHARE / self._capacity
 
     def _cache(self, seat: _Seat) -> Path:
         """Where a training in the seat has what compilers keep."""
@@ -296,13 +335,14 @@ class LocalExecutor:
         built = fence.build(
             self._support,
             os.environ,
-            command=settings.command(settings.train_command),
+            command=self._command,
             data=self._data,
             write=write,
             read=[*settings.sandbox_read, *self._uv.values()],
             slot=seat.slot.folder,
             network=settings.network,
             file_bytes=int(settings.disk_gb * 2**30),
+            memory_bytes=int(self._memory_gb() * 2**30),
             held_out=settings.held_out,
             # A trainer that measures itself, such as karpathy/autoresearch's, has to read held-out text.
             cache=self._data[0] if settings.judge_command else None,

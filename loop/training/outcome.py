@@ -22,6 +22,9 @@ FENCED = "the sandbox leaves training its own files, the data to read, and no ne
 KNOWN_ERRORS = ("OutOfMemoryError", "UnpicklingError", "BackendCompilerFailed")
 """Exceptions of torch and pickle whose names an agent may be told, besides Python's own."""
 
+ABOUT = 100
+"""Characters of the judge's words about the data that are kept."""
+
 
 def finished(
     job: Job,
@@ -31,6 +34,7 @@ def finished(
     steps_s: float = 0.0,
     changed: list[str] | None = None,
     uses_budget: bool = False,
+    place: str = "",
     fenced: bool = False,
 ) -> ev.TrainingFinished:
     """How the training ended, its value of `metric`, and reasons not to trust that value (`flags`).
@@ -40,7 +44,7 @@ def finished(
 
     `exit` is how its process ended, `steps_s` how long it was seen making steps, `changed` which files it
     changed although they are not the candidate's, `uses_budget` whether the unchanged code trains for its
-    whole budget, and `fenced` whether it ran behind a fence.
+    whole budget, `place` where it ran, and `fenced` whether it ran behind a fence.
     """
     log = job.folder.end_of_log()
     summary = progress.parse_summary(log[-65536:])
@@ -56,6 +60,7 @@ def finished(
         total_seconds=total_s,
         judge_seconds=exit.judge_seconds,
         summary=summary,
+        place=place,
     )
     if exit.outcome == "crashed" and not exit.judge_seconds:
         return replace(found, reason=_explain(exit.reason, log, fenced))
@@ -81,13 +86,15 @@ def _with_judged(found: ev.TrainingFinished, job: Job, exit: Exit) -> ev.Trainin
     if judged.failed or judged.val_bpb is None or not math.isfinite(judged.val_bpb):
         reason = judged.failed or "the judge measured no finite number"
         return replace(found, outcome="crashed", reason=reason + where_it_failed(job.folder, job.editable))
-    on_cpu = job.folder.read_variable("AUTORESEARCH_CLOCK") == "cpu"
+    spec = job.folder.read_spec()
+    on_cpu = spec is not None and spec.clock == "cpu"
     return replace(
         found,
         value=judged.val_bpb,
         verified=True,
         hidden=judged.hidden_bpb,
         data=judged.data,
+        about=text.clean(judged.about)[:ABOUT],
         probes=judged.probes,
         used_seconds=exit.cpu_seconds if on_cpu else exit.trainer_seconds,
     )

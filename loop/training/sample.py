@@ -1,27 +1,19 @@
 """Lets the saved model of a candidate continue a text.
 
-Loading a model runs code that an agent wrote. So this is done like a training: the candidate's files are
-exported to a folder of their own, and its sample.py runs there under a supervisor and behind the fence.
+Loading a model runs code that an agent wrote, so the candidate's sample.py runs behind the fence (aside.py).
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-from pathlib import Path, PurePosixPath
-
-import psutil
+from pathlib import PurePosixPath
 
 from loop import text
 from loop.config import Settings
 from loop.errors import UsageError
 from loop.paths import RunPaths
 from loop.records.repository import Repository
-from loop.records.training_folder import Spec, TrainingFolder
-from loop.training import compile_cache, fence, prepare, supervisor
-from loop.training.programs.leftovers import remove
-from loop.training.slot import Slot
-from loop.training.supervisor import Standby, Supervisor
+from loop.records.training_folder import TrainingFolder
+from loop.training import aside, prepare
 
 SCRIPT = "sample.py"
 """The script beside the editable file that loads a model (nanogpt/sample.py)."""
@@ -44,87 +36,29 @@ async def sample(
     Raises `UsageError` when the commit has no such script, when another sample of this run is under way, and
     when the script fails.
     """
-    command = _command(settings, repository, commit)
-    folder = paths.folder / "sample"
-    folder.mkdir(exist_ok=True)
-    lock = folder / "lock"
-    if not supervisor.is_free(lock):
-        raise UsageError("another sample of this run is under way: wait until it has ended")
-    slot, files = Slot(folder / "slot"), TrainingFolder(folder / "process")
-    scratch = paths.scratch("sample")
-    await asyncio.to_thread(slot.export, repository, commit)
-    try:
-        spec = _spec(settings, paths, commit, slot.folder, files, scratch, training, [*command, *words])
-        files.folder.mkdir(exist_ok=True)
-        await _wait(files, Standby(lock).start(files, spec))
-    finally:
-        await asyncio.to_thread(remove, scratch)
+    command = _command(settings, paths, repository, commit)
+    files = await aside.run(
+        settings,
+        paths,
+        repository,
+        commit,
+        [*command, *words],
+        name="sample",
+        timeout_s=TIMEOUT_S,
+        read=[str(training.out)],
+    )
     return _printed(files, commit)
 
 
-def _command(settings: Settings, repository: Repository, commit: str) -> list[str]:
+def _command(settings: Settings, paths: RunPaths, repository: Repository, commit: str) -> list[str]:
     """The training's command with sample.py in the place of the editable file."""
     script = str(PurePosixPath(settings.path).with_name(SCRIPT))
     if repository.read(commit, script) is None:
         raise UsageError(f"commit {commit[:7]} has no {script}, which would load the model")
-    command = settings.command(settings.train_command)
+    command = prepare.train_command(settings, paths)
     if settings.path not in command:
         raise UsageError(f"`train_command` does not name {settings.path}: unknown how to start {script}")
     return [script if word == settings.path else word for word in command]
-
-
-def _spec(
-    settings: Settings,
-    paths: RunPaths,
-    commit: str,
-    slot: Path,
-    files: TrainingFolder,
-    scratch: Path,
-    training: TrainingFolder,
-    command: list[str],
-) -> Spec:
-    """What the supervisor is to run: like a training, but it reads a model, and never has network."""
-    support = fence.choose(settings.sandbox)
-    data = fence.data_folders(os.environ, settings.data)
-    uv = prepare.uv_environment(settings.train_command, paths.folder / "venv")
-    variables = prepare.uv_offline(uv)
-    if support is not None:
-        variables |= fence.make_fresh_folders(
-            scratch, cache=compile_cache.private(scratch), data=data, environ=os.environ
-        )
-    return Spec(
-        command=command,
-        cwd=str(slot),
-        env=fence.environment(os.environ, variables),
-        log=str(files.log),
-        exit=str(files.exit),
-        supervisor=str(files.supervisor),
-        timeout_s=TIMEOUT_S,
-        memory_gb=settings.memory_gb or psutil.virtual_memory().total / 2**30,
-        commit=commit,
-        fence=fence.build(
-            support,
-            os.environ,
-            command=command,
-            data=data,
-            write=[slot, scratch],
-            read=[*settings.sandbox_read, *uv.values(), str(training.out)],
-            slot=slot,
-            file_bytes=int(settings.disk_gb * 2**30),
-            cache=data[0],
-        ),
-        disk_gb=settings.disk_gb,
-        folders=[str(slot)],
-    )
-
-
-async def _wait(files: TrainingFolder, living: Supervisor) -> None:
-    """Wait for the end of the process; when this is cancelled, end it."""
-    try:
-        await supervisor.ended(living)
-    except asyncio.CancelledError:
-        await supervisor.stop(files, living)
-        raise
 
 
 def _printed(files: TrainingFolder, commit: str) -> str:

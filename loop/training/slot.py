@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import stat
 import time
 from pathlib import Path
@@ -23,38 +24,59 @@ class Slot:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.spare = folder.with_name(f"{folder.name}.next")
+        """The folder of the next training, made while this one runs, where no training can reach it."""
         self._checked: dict[str, tuple[Signature, int, bytes]] = {}
         """For each checked path: its signature at that time, and the mode and blob id that it had."""
 
-    def export(self, repository: Repository, commit: str) -> None:
-        """Make the folder exactly the tree of `commit`: each file checked by blob id, the rest removed.
+    def renew(self) -> None:
+        """Move the folder away, with all that a training has left in it, and put the spare one in its place.
 
-        What a trainer left there (checkpoints, caches, links, changed files) is gone afterwards.
+        Whatever is wrong with the old folder, the next training never meets it. `left` names what is to be
+        removed. Raises OSError.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            self.folder.rename(self.folder.with_name(f"{self.folder.name}.old-{secrets.token_hex(4)}"))
+        with contextlib.suppress(FileNotFoundError):
+            self.spare.rename(self.folder)
+
+    def left(self) -> list[str]:
+        """The folders that `renew` moved away and that are still there."""
+        return sorted(str(path) for path in self.folder.parent.glob(f"{self.folder.name}.old-*"))
+
+    def prepare(self, repository: Repository, commit: str) -> None:
+        """Make the spare folder the tree of `commit`: most of it will be the next training's too."""
+        self._fill(self.spare, repository, commit)
+
+    def export(self, repository: Repository, commit: str) -> None:
+        """Make the folder exactly the tree of `commit`: each file checked by blob id, the rest removed."""
+        self._fill(self.folder, repository, commit)
+
+    def _fill(self, folder: Path, repository: Repository, commit: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         wanted = {path: (mode, sha) for path, mode, sha in repository.files(commit)}
         folders = {parent for path in wanted for parent in _parents(path)}
-        _sweep(self.folder, "", set(wanted), folders)
+        _sweep(folder, "", set(wanted), folders)
         for path, (mode, sha) in wanted.items():
-            if not self._same(path, mode, sha, repository):
-                _write(self.folder / path, mode, repository.blob(sha))
-                self._same(path, mode, sha, repository)
+            if not self._same(folder, path, mode, sha, repository):
+                _write(folder / path, mode, repository.blob(sha))
+                self._same(folder, path, mode, sha, repository)
 
     def changed(self, repository: Repository, commit: str, editable: str) -> list[str]:
         """Files of `commit`, other than the editable one, that the training has changed or removed."""
         return [
             path
             for path, mode, sha in repository.files(commit)
-            if path != editable and not self._same(path, mode, sha, repository)
+            if path != editable and not self._same(self.folder, path, mode, sha, repository)
         ]
 
-    def _same(self, path: str, mode: int, sha: bytes, repository: Repository) -> bool:
+    def _same(self, folder: Path, path: str, mode: int, sha: bytes, repository: Repository) -> bool:
         """The file has the mode and content that git says.
 
         If its signature is that of an earlier check, it is not read: no program can change a file's content
         and keep its change time.
         """
-        file = self.folder / path
+        file = folder / path
         try:
             found = file.lstat()
         except OSError:

@@ -20,6 +20,7 @@ import msgspec
 import psutil
 
 from loop import processes
+from loop.paths import owner_only
 from loop.records.training_folder import Spec, TrainingFolder
 from loop.training.programs import supervise, tree
 from loop.training.programs.leftovers import remove
@@ -56,7 +57,7 @@ class Standby:
 
         Raises OSError.
         """
-        self._held = lock.open("ab")
+        self._held = open(lock, "ab", opener=owner_only)  # noqa: SIM115 - as long as the pipe below
         orders, pipe = os.pipe()
         self._pipe = open(pipe, "wb", buffering=0)  # noqa: SIM115 - it stays open until `start` or `dismiss`
         try:
@@ -80,6 +81,8 @@ class Standby:
     def start(self, files: TrainingFolder, spec: Spec) -> Supervisor:
         """Let it train; from here on it outlives the engine. What has trained already is only judged.
 
+        With a lease in `spec` it does not: it ends when this object, which keeps the pipe open, is gone.
+
         The supervisor shares the seat's lock, which is taken here and held as long as it lives: even if the
         engine is killed in this moment, no other engine can start a training in the seat.
 
@@ -92,12 +95,15 @@ class Standby:
             if not trained:
                 remove(files.out)  # the one part of the folder where an earlier attempt's trainer could write
             files.reset(keep_trained=trained)
-            files.spec.write_bytes(msgspec.json.encode(spec))
-            self._pipe.write(f"{files.spec}\n".encode())
+            files.write_spec(spec)
+            line = order(spec)
+            while line:  # a signal may interrupt a write
+                line = line[self._pipe.write(line) :]
         except OSError:
             self.dismiss()
             raise
-        self._pipe.close()
+        if not spec.lease:
+            self._pipe.close()
         self._held.close()
         return Supervisor(self._process.pid, tree.ticks(self._process.pid))
 
@@ -107,6 +113,11 @@ class Standby:
         self._process.kill()
         self._process.wait()
         self._held.close()
+
+
+def order(spec: Spec) -> bytes:
+    """What a waiting supervisor reads from its standard input: one line, with all environments."""
+    return msgspec.json.encode(spec) + b"\n"
 
 
 def _libraries(base: Mapping[str, str]) -> dict[str, str]:
@@ -151,8 +162,11 @@ def end_orphans(files: TrainingFolder) -> int:
 
     Nothing tells whose children they were, but the environment of each holds the key of its training.
     """
-    key = files.read_variable(KEY)
-    return _kill(lambda environment: f"{KEY}={key}".encode() in environment) if key else 0
+    spec = files.read_spec()
+    if spec is None or not spec.key:
+        return 0
+    entry = f"{KEY}={spec.key}".encode()
+    return _kill(lambda environment: entry in environment)
 
 
 def sweep(identity: str, known: Collection[str]) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 from msgspec import Struct, field
 
 from loop import events as ev
-from loop.judging import early_stop
-from loop.records.training_folder import Exit
+from loop.judging import early_stop, trust
+from loop.records.training_folder import Decision, Exit
 from loop.training import outcome
 from loop.training.executor import Ended, Executor, Job, Lost, Show
 from loop.training.follow import FOLLOW_S, Follower
@@ -68,24 +69,35 @@ class Trainings:
         trained again later. Raises OSError when it cannot be started, followed or stopped now; call it again.
         """
         training = self._under_way[job.n, job.training] = _UnderWay(job)
+        steps_s, place = 0.0, ""
         try:
-            await self._executor.start(job)
-            follower = Follower(job, self._show)
-            ended = await self._watch(training, follower, comparison.incumbent)
+            if decided := job.folder.read_decision(job.key):  # by an engine that died before it was recorded
+                training.stop(decided.outcome, decided.reason)
+                await self._executor.stop(job)
+                ended: Ended | Lost = Lost(decided.reason)
+            else:
+                place = await self._executor.start(job)
+                self._show(ev.TrainingPlaced(job.n, job.training, place))
+                follower = Follower(job, self._show)
+                ended = await self._watch(training, follower, comparison.incumbent)
+                steps_s = follower.steps_s
         except asyncio.CancelledError:
             await self._executor.stop(job)
             raise
         finally:
             del self._under_way[job.n, job.training]
-        if isinstance(ended, Lost) and training.stopped is None and attempt < ATTEMPTS:
-            return Result(ev.TrainingLost(job.n, job.training, attempt, ended.reason), ended.changed_data)
+        lost = ended.reason if isinstance(ended, Lost) else _stalled(job, ended.exit) if attempt == 1 else ""
+        if lost and training.stopped is None and attempt < ATTEMPTS:
+            event = ev.TrainingLost(job.n, job.training, attempt, lost, place)
+            return Result(event, ended.changed_data)
         finished = outcome.finished(
             job,
             _exit(training, ended, started_at),
             comparison.metric,
-            steps_s=follower.steps_s,
+            steps_s=steps_s,
             changed=ended.changed if isinstance(ended, Ended) else [],
             uses_budget=comparison.uses_budget,
+            place=(ended.place if isinstance(ended, Ended) else "") or place,
             fenced=any(machine.fence != "off" for machine in self._executor.describe()),
         )
         return Result(finished, ended.changed_data)
@@ -113,6 +125,8 @@ class Trainings:
                 self._decide(training, follower, incumbent)
                 if training.stopped is not None and not stopping:
                     stopping = True
+                    with contextlib.suppress(OSError):  # on a full disk it is ended all the same
+                        training.job.folder.decide(Decision(training.job.key, *training.stopped))
                     await self._executor.stop(training.job)
                 await asyncio.wait({following}, timeout=FOLLOW_S)
             return following.result()
@@ -127,6 +141,16 @@ class Trainings:
             why = early_stop.doomed(follower.curve, follower.nans, incumbent)
             if why and training.stop("doomed", f"stopped early: {why}"):
                 self._show(ev.Notice("info", f"stopped early: {why}"))
+
+
+def _stalled(job: Job, exit: Exit) -> str:
+    """Why a training gets a second try: the machine stood still for longer than its time may be off, which it
+    would pay for. Empty where that was not so, or where its budget is processor time."""
+    spec = job.folder.read_spec()
+    on_cpu = spec is not None and spec.clock == "cpu"
+    if on_cpu or exit.stalled_seconds <= max(trust.OVER * job.budget_s, trust.OVER_S):
+        return ""
+    return f"the machine stood still for {exit.stalled_seconds:.1f} s"
 
 
 def _exit(training: _UnderWay, ended: Ended | Lost, started_at: float) -> Exit:

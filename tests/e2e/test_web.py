@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -21,7 +22,16 @@ ROOT = Path(__file__).parents[2]
 
 def start(folder: Path, *words: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-P", "-m", "loop.cli", *words]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    out = subprocess.PIPE if words[0] == "serve" else subprocess.DEVNULL
+    return subprocess.Popen(command, cwd=folder, stdout=out, stderr=subprocess.DEVNULL)
+
+
+def printed_address(server: subprocess.Popen[bytes]) -> str:
+    """The address that `serve` prints in its first line, such as http://127.0.0.1:8000/secret/."""
+    assert server.stdout is not None
+    found = re.search(rb"at (http://\S+/\S+/), ctrl", server.stdout.readline())
+    assert found
+    return found[1].decode()
 
 
 @pytest.fixture
@@ -31,10 +41,10 @@ def servers() -> list[psutil.Process]:
 
 
 @pytest.fixture
-async def port(
+async def address(
     repository: Path, monkeypatch: pytest.MonkeyPatch, servers: list[psutil.Process]
-) -> AsyncIterator[int]:
-    """A running engine whose cockpit is served on this port."""
+) -> AsyncIterator[str]:
+    """The address where the cockpit of a running engine is served."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -46,22 +56,24 @@ async def port(
         await asyncio.sleep(0.05)
     server = start(repository, "serve", "--tag", "t", "--port", str(number))
     servers.append(psutil.Process(server.pid))
-    yield number
+    yield await asyncio.to_thread(printed_address, server)
     for process in (server, engine):
         process.send_signal(signal.SIGTERM)
     for process in (server, engine):
         process.wait(30)
 
 
+def origin(address: str) -> str:
+    return address.rsplit("/", 2)[0]
+
+
 @contextlib.asynccontextmanager
-async def page(port: int, **headers: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+async def page(address: str, **headers: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     """The socket that the page opens, once the server listens."""
     async with aiohttp.ClientSession() as session:
         for _ in range(600):
             with contextlib.suppress(aiohttp.ClientConnectorError):
-                async with session.ws_connect(
-                    f"http://127.0.0.1:{port}/ws?width=120&height=40", headers=headers
-                ) as web:
+                async with session.ws_connect(f"{address}ws?width=120&height=40", headers=headers) as web:
                     yield web
                     return
             await asyncio.sleep(0.05)
@@ -78,28 +90,35 @@ async def read_until(web: aiohttp.ClientWebSocketResponse, words: bytes) -> None
     pytest.fail(f"{words!r} not in {seen[-500:]!r}")
 
 
-async def test_the_browser_shows_the_cockpit_and_its_keys_work(port: int) -> None:
-    async with page(port, Origin=f"http://127.0.0.1:{port}") as web:
+async def test_the_browser_shows_the_cockpit_and_its_keys_work(address: str) -> None:
+    async with page(address, Origin=origin(address)) as web:
         await read_until(web, b"results.tsv")
         await web.send_str(json.dumps(["stdin", "?"]))
         await read_until(web, b"Past experiments")
 
 
-async def test_nothing_stays_when_the_server_is_killed(port: int, servers: list[psutil.Process]) -> None:
-    async with page(port, Origin=f"http://127.0.0.1:{port}") as web:
+async def test_nothing_stays_when_the_server_is_killed(address: str, servers: list[psutil.Process]) -> None:
+    async with page(address, Origin=origin(address)) as web:
         await read_until(web, b"results.tsv")
         (shown,) = servers[0].children()
         servers[0].kill()
     await asyncio.to_thread(shown.wait, 30)
 
 
-async def test_other_pages_and_other_names_are_refused(port: int) -> None:
-    async with page(port, Origin=f"http://127.0.0.1:{port}"):
+async def test_who_does_not_know_the_address_and_other_pages_are_refused(address: str) -> None:
+    async with page(address, Origin=origin(address)):
         pass
-    for headers in ({"Origin": "http://evil.example"}, {"Host": f"evil.example:{port}"}):
+    at, port = origin(address), address.split(":")[2].split("/")[0]
+    for place, headers in (
+        (address, {"Origin": "http://evil.example"}),
+        (address, {"Host": f"evil.example:{port}"}),
+        (f"{at}/", {}),
+        (f"{at}/{'x' * 32}/", {}),
+        (f"{address[:-2]}/", {}),
+    ):
         async with aiohttp.ClientSession() as session:
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-                await session.ws_connect(f"http://127.0.0.1:{port}/ws", headers=headers)
+                await session.ws_connect(f"{place}ws", headers=headers)
             assert refused.value.status == 403
-            async with session.get(f"http://127.0.0.1:{port}/", headers=headers) as answer:
+            async with session.get(place, headers=headers) as answer:
                 assert answer.status == 403

@@ -12,13 +12,16 @@ from typing import TypeVar
 from loop import config
 from loop import events as ev
 from loop.agents.base import Agent, Emit, Proposal, ResearchContext
+from loop.config import Settings
 from loop.engine import Engine
 from loop.paths import RunPaths
 from loop.records.repository import Repository
 from loop.store import Store
+from loop.training.executor import Executor
 from loop.training.local import LocalExecutor
 
 E = TypeVar("E", bound=ev.Event)
+Make = Callable[[Settings, RunPaths, Repository], Executor]
 Script = Callable[[ResearchContext], Proposal]
 
 
@@ -51,7 +54,9 @@ class ScriptedAgent:
 class Bench:
     """One engine on one repository; `records` is everything it published."""
 
-    def __init__(self, root: Path, agent: Agent, tag: str = "t", **flags: object) -> None:
+    def __init__(
+        self, root: Path, agent: Agent, tag: str = "t", *, make: Make = LocalExecutor, **flags: object
+    ) -> None:
         self.repository = Repository.discover(root)
         self.paths = RunPaths(root, tag)
         self.paths.create()
@@ -66,7 +71,7 @@ class Bench:
             self.repository,
             self.store,
             agent,
-            LocalExecutor(settings, self.paths, self.repository),
+            make(settings, self.paths, self.repository),
             stop_at_limit=True,
         )
         if not self.engine.state.tag:

@@ -304,3 +304,17 @@ async def test_an_edit_is_shown_with_what_the_audit_says_of_it(repository: Path)
     draft = next(e for e in bench.events(ev.CandidateEdited) if e.after.endswith("import socket\n"))
     assert len(draft.findings) == 1
     assert "socket" in draft.findings[0]
+
+
+async def test_what_a_run_keeps_is_for_its_user_alone(repository: Path) -> None:
+    """But for the exported trees, whose modes are git's, in a folder that nobody else may enter."""
+    bench = Bench(repository, ScriptedAgent(), max_experiments=2)
+    await bench.run()
+    home = repository / ".autoresearch"
+    open_to_others = [
+        str(path.relative_to(home))
+        for path in (home, *home.rglob("*"))
+        if path.lstat().st_mode & 0o077 and not path.is_dir() and "slots" not in path.parts
+    ]
+    assert open_to_others == [".gitignore"]
+    assert home.stat().st_mode & 0o077 == 0

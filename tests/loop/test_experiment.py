@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop import events as ev
-from loop.experiment import Experiment, Model, Training, format_row, worth_keeping
+from loop.experiment import Experiment, Model, Training, format_row, lineage, worth_keeping
 from loop.records.results import parse
 from tests.loop.trainings import training
 
@@ -128,3 +128,16 @@ def test_the_model_of_a_candidate_before_its_repair_is_not_kept() -> None:
     e = judged(1, "keep", 1.5, 1.6)
     e.trainings[0] = training(1, "before", 1.5)
     assert worth_keeping([(1, 1), (1, 2)], [e], 1, 3, highest=False) == [(1, 2)]
+
+
+def test_the_lineage_follows_the_parents_of_keeps() -> None:
+    kept = [
+        Experiment(1, "", "keep", "c1"),
+        Experiment(3, "c1", "keep", "c3"),
+        Experiment(4, "c3", "keep", "c4"),
+    ]
+    others = [Experiment(2, "c1", "discard", "c2")]
+    assert [e.n for e in lineage([*kept, *others], "c4")] == [1, 3, 4]
+    assert lineage(others, "c2") == []
+    circle = [Experiment(1, "c2", "keep", "c1"), Experiment(2, "c1", "keep", "c2")]
+    assert [e.n for e in lineage(circle, "c1")] == [2, 1]

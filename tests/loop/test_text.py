@@ -91,3 +91,8 @@ def test_names_of_secrets(variable: str) -> None:
 )
 def test_names_of_what_is_no_secret(variable: str) -> None:
     assert not text.names_a_secret(variable)
+
+
+def test_counted() -> None:
+    assert [text.counted(n, "training") for n in (0, 1, 2)] == ["0 trainings", "1 training", "2 trainings"]
+    assert text.counted(1200, "crash") == "1,200 crashes"

@@ -10,6 +10,8 @@ import msgspec
 
 from loop import events as ev
 from loop.client import Refused
+from loop.judging.short import short_reason
+from loop.judging.verdict import Verdict
 from loop.records import other_rows
 from loop.state import Experiment, RunState, fold
 
@@ -83,9 +85,12 @@ class Script:
             after=20.0,
         )
 
+    def _needed(self) -> str:
+        return f"kept below about {self.state.best - 0.0016:.4f}" if self.state.best else ""
+
     def train(self, n: int, seat: int = 0) -> Script:
         return self.add(
-            ev.TrainingStarted(n, 1, commit(n), 1337, 300.0, seat),
+            ev.TrainingStarted(n, 1, commit(n), 1337, 300.0, seat, needed=self._needed()),
             ev.PhaseChanged(n, 1, "training"),
             after=1.0,
         )
@@ -112,6 +117,9 @@ class Script:
             "crash" if value is None else "keep" if best is None or value < best else "discard"
         )
         delta = value - best if value is not None and best is not None else None
+        why = reason or f"{status}: lower wins"
+        stderr = None if delta is None else 0.0008
+        verdict = Verdict(status, value, 60.3, delta, why, stderr=stderr)
         return self.add(
             ev.TrainingFinished(
                 n,
@@ -126,6 +134,7 @@ class Script:
                 {"depth": 8.0},
                 True,
                 judge_seconds=14.0,
+                about="climbmix, vocabulary 8,192, context 2,048",
                 probes=96,
             ),
             ev.Judged(
@@ -134,10 +143,11 @@ class Script:
                 commit(n),
                 value,
                 60.3,
-                reason or f"{status}: lower wins",
+                why,
                 delta,
                 evidence="" if delta is None else f"{abs(delta) / 0.0008:.1f} standard errors",
-                stderr=None if delta is None else 0.0008,
+                stderr=stderr,
+                short=short_reason(self.state, self.state.experiment(n), verdict),
             ),
             ev.Logged(n),
             after=300.0,
@@ -203,7 +213,7 @@ class Recorded:
         return other_rows.experiments(self.rows)
 
     async def close(self) -> None:
-        pass
+        self.lose()
 
 
 def training() -> Recorded:

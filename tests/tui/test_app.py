@@ -28,7 +28,7 @@ async def test_split_wrap_theme_and_order_are_remembered(cockpit: Open) -> None:
     app = cockpit(training())
     async with app.run_test(size=(200, 50)) as pilot:
         await settle(pilot)
-        await pilot.press("d", "w", "o", "t")
+        await pilot.press("d", "W", "o", "t")
         assert app.theme == THEMES[1].name
         assert app.main.diff.split
     again = cockpit(training())

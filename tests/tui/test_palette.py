@@ -47,6 +47,7 @@ async def test_words_of_the_help_find_an_action(cockpit: Open) -> None:
         assert {hit.help for hit in hits if isinstance(hit, Hit)} == {
             "go to the incumbent",
             "candidate against incumbent",
+            "compare the marked experiments, or this one with the incumbent",
         }
 
 

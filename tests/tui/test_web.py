@@ -7,21 +7,33 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from tui.web import Guarded
 
+TOKEN = "a-long-secret"
+
 
 @pytest.mark.parametrize(
-    ("headers", "status"),
+    ("path", "headers", "status"),
     [
-        ({}, 200),
-        ({"Origin": "http://{host}"}, 200),
-        ({"Origin": "http://evil.example"}, 403),
-        ({"Origin": "null"}, 403),
-        ({"Host": "evil.example"}, 403),
+        (f"/{TOKEN}/", {}, 200),
+        (f"/{TOKEN}/", {"Origin": "http://{host}"}, 200),
+        (f"/{TOKEN}/", {"Origin": "http://evil.example"}, 403),
+        (f"/{TOKEN}/", {"Origin": "null"}, 403),
+        (f"/{TOKEN}/", {"Host": "evil.example"}, 403),
+        ("/", {}, 403),
+        ("/ws", {}, 403),
+        ("/wrong/", {}, 403),
+        (f"/{TOKEN[:-1]}/ws", {}, 403),
+        (f"/wrong/../{TOKEN}x/", {}, 403),
+        ("/static/js/textual.js", {}, 403),
+        (f"/{TOKEN}/static/js/textual.js", {}, 200),
     ],
 )
-async def test_only_its_own_page_is_answered(headers: dict[str, str], status: int) -> None:
-    server = TestServer(await Guarded("true", host="127.0.0.1", port=0)._make_app())
+async def test_only_its_own_page_is_answered(path: str, headers: dict[str, str], status: int) -> None:
+    server = TestServer(await Guarded("true", token=TOKEN, host="127.0.0.1", port=0)._make_app())
     async with TestClient(server) as client:
         host = f"127.0.0.1:{server.port}"
         sent = {name: value.format(host=host) for name, value in headers.items()}
-        async with client.get("/", headers=sent) as answer:
+        async with client.get(path, headers=sent) as answer:
             assert answer.status == status
+            if path == f"/{TOKEN}/" and status == 200:
+                assert answer.headers["Referrer-Policy"] == "no-referrer"
+                assert f'"ws://{host}/{TOKEN}/ws"' in await answer.text()

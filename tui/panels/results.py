@@ -35,7 +35,9 @@ Look = tuple[Any, ...]
 """Everything that a row shows."""
 UNMADE = Item(Content(""))
 """Stands for a row that was not in view yet."""
-WIDTH_BEFORE_DESCRIPTION = 72
+WHY = 15
+"""Characters of the column that says why; the engine's short reasons are no longer."""
+WIDTH_BEFORE_DESCRIPTION = 88
 """Characters that the cells before the description take at most, with a few to spare."""
 
 
@@ -79,17 +81,21 @@ class Results(Lines):
         self._shown: list[Experiment] = []
         self._looks: list[Look] = []
         """What each row shows now: only a row whose look has changed is painted again."""
+        self._state: RunState | None = None
+        self.marks: set[int] = set()
+        """The experiments that the human has marked, to compare them."""
         self._pinned: int | None = None
         """The experiment on which the human has put the cursor; None: the cursor stays on the newest."""
 
     def show_state(self, state: RunState) -> None:
         """Bring the rows up to date. A row is made when it comes into view."""
+        self._state = state
         every = [*self.others, *state.experiments]
         found = [e for e in every if not self.query_text or matches(self.query_text, e)]
         found.sort(key=_key(self.order, state.direction), reverse=self.order == "newest first")
         self.title = self._title(len(found), len(every))
         numbers = [e.n for e in found]
-        looks = [_look(e, e.n == state.incumbent) for e in found]
+        looks = [_look(e, e.n in self.marks, e.n == state.incumbent) for e in found]
         self._shown = found
         if numbers == self.numbers:
             self._repaint(looks)
@@ -108,7 +114,8 @@ class Results(Lines):
             self.refresh()
 
     def item(self, index: int) -> Item:
-        return Item(row(self._shown[index], self._looks[index][-1], _columns(self._width)))
+        *_, marked, best = self._looks[index]
+        return Item(row(self._shown[index], best, _columns(self._width), marked=marked))
 
     def reach(self, index: int) -> int:
         e = self._shown[index]
@@ -140,41 +147,74 @@ class Results(Lines):
     def on_lines_moved(self) -> None:
         self._pinned = None if self.cursor == 0 else self._under_cursor
 
+    def forget(self) -> None:
+        """Another run is shown from now on: marks and rows of other runs were this one's."""
+        self.marks.clear()
+        self.others, self._pinned = [], None
+
+    def mark(self) -> None:
+        """Mark the experiment under the cursor, or take its mark away, and go to the next row."""
+        if (n := self.selected) is not None:
+            self.marks ^= {n}
+            if self._state is not None:
+                self.show_state(self._state)
+            self.action_move(1)
+
     def next_order(self) -> None:
         self.order = ORDERS[(ORDERS.index(self.order) + 1) % len(ORDERS)]
 
 
-def _look(e: Experiment, best: bool) -> Look:
+def _look(e: Experiment, marked: bool, best: bool) -> Look:
     figures = (e.value, e.delta, e.stderr, len(e.values), e.memory_gb)
-    return (e.phase, e.commit, *figures, e.description, e.reason, best)
+    return (e.phase, e.commit, why(e), *figures, e.description, e.reason, marked, best)
 
 
 def _columns(width: int) -> tuple[str, ...]:
     if width < 60:
-        return ("n", "value", "status", "description")
+        return ("n", "value", "status", "why", "description")
     if width < 84:
-        return ("n", "commit", "value", "delta", "status", "description")
-    if width < 100:
-        return ("n", "commit", "value", "delta", "memory", "status", "description")
-    return ("n", "commit", "value", "delta", "evidence", "memory", "status", "description")
+        return ("n", "value", "delta", "status", "why", "description")
+    if width < 110:
+        return ("n", "commit", "value", "delta", "status", "why", "description")
+    return ("n", "commit", "value", "delta", "evidence", "memory", "status", "why", "description")
 
 
-def row(e: Experiment, best: bool, columns: tuple[str, ...]) -> Content:
-    """An experiment as one line; `best` marks the incumbent."""
+def row(e: Experiment, best: bool, columns: tuple[str, ...], *, marked: bool = False) -> Content:
+    """An experiment as one line; `best` marks the incumbent, `marked` what is to be compared."""
     symbol, style = SYMBOLS[e.phase]
     delta = "$keep" if e.phase == "keep" else "$neutral"
-    why = f"  ({safe(e.reason)})" if e.phase in ("crash", "rejected") and e.reason else ""
+    reason = f"  ({safe(e.reason)})" if e.phase in ("crash", "rejected") and e.reason else ""
     cells: dict[str, Content] = {
-        "n": Content.styled(f"{e.n:>4} " if e.n > 0 else "   · ", "bold" if best else "$neutral"),
+        "n": _number(e, best, marked),
         "commit": Content.styled(f"{safe(e.commit)[:7]:7} ", "$neutral"),
         "value": Content.styled(f"{metric(e.value) if e.value is not None else '':>7} ", "$measure"),
         "delta": Content.styled(f"{signed(e.delta):>8} ", delta),
         "evidence": Content.styled(f"{evidence(e):>10} ", "$neutral"),
         "memory": Content.styled(f"{e.memory_gb:>5.1f} GB " if e.memory_gb else " " * 9, "$neutral"),
         "status": Content.styled(f"{symbol} {e.phase:9} ", style),
-        "description": Content.assemble(("★ " if best else "", "$keep"), title(e), (why, "$neutral")),
+        "why": Content.styled(f"{why(e)[:WHY]:{WHY}} ", style if e.judged else "$measure"),
+        "description": Content.assemble(("★ " if best else "", "$keep"), title(e), (reason, "$neutral")),
     }
     return Content("").join(cells[name] for name in columns)
+
+
+def _number(e: Experiment, best: bool, marked: bool) -> Content:
+    """The number of an experiment; a dot for the row of another run or tool."""
+    text = f"{e.n:>4}" if e.n > 0 else "   ·"
+    if marked:
+        return Content.styled(f"{text}◂", "bold $measure")
+    return Content.styled(f"{text} ", "bold" if best else "$neutral")
+
+
+def why(e: Experiment) -> str:
+    """Why the experiment is where it is, in at most `WHY` characters."""
+    if e.judged:
+        return "changed by you" if e.by_hand else safe(e.short)
+    if e.phase == "waiting":
+        return "a or r decides"
+    if e.phase in ("training", "judging") and len(e.trainings) > 1:
+        return f"training {len(e.trainings)}"
+    return ""
 
 
 def evidence(e: Experiment) -> str:
@@ -193,6 +233,7 @@ HEADINGS = {
     "evidence": "  evidence ",
     "memory": "  memory ",
     "status": "  status    ",
+    "why": f"{'why':{WHY}} ",
     "description": "description",
 }
 

@@ -73,7 +73,7 @@ class TrainingStrip(Vertical):
         """One countdown for each seat: the strip may be led back to it."""
         self.reference: Sequence[CurvePoint] = ()
         """The incumbent's loss curve."""
-        self._name = self._stopping = ""
+        self._name = self._subtitle = ""
 
     def compose(self) -> ComposeResult:
         with Horizontal():
@@ -95,9 +95,10 @@ class TrainingStrip(Vertical):
         if name != self._name:
             self._name = name
             self.border_title = Content(name)
-        if (text := stopping(state)) != self._stopping:
-            self._stopping = text
-            self.border_subtitle = Content.styled(text, "$measure") if text else ""
+        needed = training.started.needed if training else ""
+        if (text := stopping(state) or needed) != self._subtitle:
+            self._subtitle = text
+            self.border_subtitle = Content.styled(safe(text), "$measure") if text else ""
         rows = (
             running(training, view, meter, self.reference, width, now)
             if training

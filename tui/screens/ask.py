@@ -25,7 +25,7 @@ class Ask(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
             box.border_title = Content(self._title)
-            yield Input(value=self._value)
+            yield Input(value=self._value, select_on_focus=False)
             yield Static(Content.styled(self._hint or "enter sends, esc goes back", "$neutral"))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:

@@ -12,14 +12,14 @@ from textual.widgets import Footer, Static, TabbedContent, TabPane
 from textual_plotext import PlotextPlot
 
 from loop.client import ConnectionLost, Refused
-from loop.events import CurvePoint, ExperimentDetail, Override, RunAgain, StopTraining
+from loop.events import ExperimentDetail, Override, RunAgain, StopTraining
 from loop.state import Experiment, RunState
 from tui.actions import IN_EXPERIMENT, ON_EVERY_SCREEN, bindings
+from tui.curves import Curve, draw
 from tui.editor import edit, look
 from tui.lines import Item, Lines
 from tui.link import Link
 from tui.panels.diff import Diff
-from tui.panels.training import loss_at
 from tui.panels.transcript import Transcript
 from tui.patch import patch, save
 from tui.screens.ask import Choose
@@ -110,7 +110,9 @@ class ExperimentScreen(RunScreen):
         log = self.query_one("#past-log", Lines)
         log.show([Item(Content(line)) for line in safe(detail.log).split("\n")] if detail.log else [])
         self.query_one("#past-transcript", Transcript).reset(detail.transcript)
-        draw_curve(self.query_one("#past-curve", PlotextPlot), detail, other)
+        curves = [Curve(f"incumbent #{other.n}", "gray", other.curve)] if other else []
+        curves.append(Curve(f"#{detail.n}", "orange", detail.curve))
+        draw(self.query_one("#past-curve", PlotextPlot), curves)
 
     # --- keys ---
 
@@ -220,34 +222,3 @@ def trainings(e: Experiment, state: RunState) -> list[Item]:
     if e.trainings:
         found.append(Item(Content.styled(plural(len(e.trainings), "training"), "$neutral")))
     return found
-
-
-def draw_curve(plot: PlotextPlot, detail: ExperimentDetail, other: ExperimentDetail | None) -> None:
-    """Draw the loss over the share of the budget, with the incumbent's curve (`other`) behind it."""
-    plt = plot.plt
-    plt.clear_figure()
-    plot.theme = "clear" if plot.app.current_theme.ansi else "auto"
-    lows: list[float] = []
-    for name, color, curve in (
-        (f"incumbent #{other.n}", "gray", other.curve) if other else ("", "", []),
-        (f"#{detail.n}", "orange", detail.curve),
-    ):
-        if len(curve) > 1:
-            points = _thin(curve, 2 * max(20, plot.size.width))
-            plt.plot(
-                [100 * p.fraction for p in points],
-                [p.loss for p in points],
-                label=name,
-                color=color,
-                marker="braille",
-            )
-            lows += [min(p.loss for p in curve), loss_at(curve, 0.1)]
-    if lows:
-        margin = 0.05 * (max(lows) - min(lows)) or 0.01
-        plt.ylim(min(lows) - margin, max(lows) + margin)
-        plt.xlabel("% of the budget")
-    plot.refresh()
-
-
-def _thin(curve: list[CurvePoint], most: int) -> list[CurvePoint]:
-    return curve[:: max(1, len(curve) // most)]

@@ -1,4 +1,4 @@
-"""The help screen: all keys, colours and symbols. The keys come from the table that the screens bind."""
+"""The help screen: the loop, all keys, colours and symbols. Keys come from the table that screens bind."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.screen import ModalScreen
 
-from tui.actions import ACTIONS, EVERYWHERE, IN_EXPERIMENT, key_name
+from loop.state import RunState
+from tui.actions import EVERY_ACTION, EVERYWHERE, key_name
 from tui.lines import Item, Lines
+from tui.panels.flow import STEPS, fixed
 from tui.text import SYMBOLS
 
 HEADINGS = {
@@ -18,6 +20,7 @@ HEADINGS = {
     "Past": "Past experiments",
     "Look": "The screen",
     "Experiment": "In an experiment",
+    "Comparison": "In a comparison",
 }
 COLOURS = (
     ("agent", "the agent"),
@@ -28,12 +31,30 @@ COLOURS = (
     ("measure", "a measurement, or something that waits for you"),
     ("neutral", "everything else"),
 )
+LOOP = (
+    ("read", "the agent reads the code and all results so far"),
+    ("propose", "it changes the editable file: a candidate, one git commit"),
+    ("train", "the candidate trains for the budget, a fixed time"),
+    ("judge", "better? keep: the branch moves on; if not, discard: it stays"),
+    ("log", "the verdict goes to results.tsv, kept or not; then again"),
+)
+WHY = (
+    ("within noise", "as far from the incumbent as two trainings of the same code may be"),
+    ("not sure enough", "better, but by too little to be believed"),
+    ("12% fewer steps", "worse, and slower: it made fewer steps in the same time"),
+    ("3.4 se better", "better by so many standard errors"),
+    ("training 2", "one more training, with another seed, is to decide"),
+)
 
 
 class Help(ModalScreen[None]):
     """A list to scroll through."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark", "dismiss", "Back")]
+
+    def __init__(self, state: RunState) -> None:
+        super().__init__()
+        self._fixed = " · ".join(fixed(state))
 
     def compose(self) -> ComposeResult:
         lines = Lines(id="help")
@@ -43,20 +64,25 @@ class Help(ModalScreen[None]):
 
     def on_mount(self) -> None:
         lines = self.query_one(Lines)
-        lines.show(list(items()))
+        lines.show(items(self._fixed))
         lines.focus()
 
 
-def items() -> list[Item]:
-    """The lines of the help screen."""
-    found: list[Content] = []
+def items(fixed: str = "") -> list[Item]:
+    """The lines of the help screen; `fixed` says what is the same for all experiments."""
+    found = [_heading("The loop, until you stop it")]
+    found += [Content.assemble((f"  {step:<10}", f"bold {STEPS[step]}"), text) for step, text in LOOP]
+    found += [Content.assemble(("  fixed     ", "bold $neutral"), (fixed, "$neutral"))] if fixed else []
+    found += [Content("")]
     for group, heading in HEADINGS.items():
         found += [_heading(heading)]
-        found += [_line(key_name(a.key), a.help) for a in (*ACTIONS, *IN_EXPERIMENT) if a.group == group]
+        found += [_line(key_name(a.key), a.help) for a in EVERY_ACTION if a.group == group]
         found += [Content("")]
     found += [_heading("In every panel"), *(_line(keys, text) for keys, text in EVERYWHERE), Content("")]
     found += [_heading("Colours")]
     found += [Content.assemble("  ", ("██", f"${name}"), f"        {text}") for name, text in COLOURS]
+    found += [Content(""), _heading("Why, in the table (enter explains each in sentences)")]
+    found += [Content.assemble((f"  {word:<17}", "$measure"), text) for word, text in WHY]
     found += [Content(""), _heading("Symbols")]
     found += [
         Content.assemble("  ", (f"{symbol} {phase}", style)) for phase, (symbol, style) in SYMBOLS.items()

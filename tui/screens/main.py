@@ -16,11 +16,13 @@ from textual.theme import Theme
 from textual.widgets import Footer
 
 from loop import events as ev
-from loop.client import ConnectionLost, Refused
+from loop.client import ConnectionLost, Refused, Runs
 from loop.state import Experiment
 from tui.actions import ACTIONS, Action, bindings
 from tui.link import Link
+from tui.others import LOOK_S, Others
 from tui.panels.diff import Diff
+from tui.panels.flow import Flow
 from tui.panels.plot import Plot
 from tui.panels.results import Results, ResultsPanel
 from tui.panels.seats import Seats
@@ -29,9 +31,12 @@ from tui.panels.tabs import PANELS, TabBar
 from tui.panels.training import TrainingStrip, under_way
 from tui.panels.transcript import Transcript
 from tui.screens.ask import Ask
+from tui.screens.compare import CompareScreen
 from tui.screens.experiment import ExperimentScreen
 from tui.screens.log import LogScreen
+from tui.screens.messages import MessagesScreen
 from tui.screens.run import RunScreen
+from tui.screens.runs import RunsScreen
 from tui.settings import Settings
 
 Part = Literal["status", "training", "seats", "results", "diff", "reference", "permission"]
@@ -40,6 +45,8 @@ Part = Literal["status", "training", "seats", "results", "diff", "reference", "p
 
 ROWS = {"top": ("agent", "diff"), "bottom": ("results", "plot")}
 """Which panels stand side by side."""
+TALL = 36
+"""Lines of a screen from which there is room for the row with the steps of the loop."""
 FRAME_S = 0.2
 """Seconds between two frames: more often would fill a slow line, less often would look stuck."""
 QUIET_S = 1.0
@@ -53,9 +60,18 @@ class MainScreen(RunScreen):
     actions: ClassVar[tuple[Action, ...]] = ACTIONS
 
     def __init__(
-        self, link: Link, settings: Settings, remember: Callable[[], None], now: Callable[[], float]
+        self,
+        link: Link,
+        settings: Settings,
+        remember: Callable[[], None],
+        now: Callable[[], float],
+        runs: Runs | None,
     ) -> None:
         super().__init__(link, settings, remember)
+        self._runs = runs
+        self._others: Others | None = None
+        self._shown = ("", "")
+        """Repository and tag of the run that is on the screen."""
         self._now = now
         self._active = "agent"
         """The panel that is shown when there is room for one."""
@@ -75,6 +91,7 @@ class MainScreen(RunScreen):
 
     def compose(self) -> ComposeResult:
         yield Status(id="status")
+        yield Flow(id="flow")
         yield TabBar(id="tabbar")
         with Horizontal(id="top"):
             yield Transcript(id="agent")
@@ -112,6 +129,9 @@ class MainScreen(RunScreen):
         self.lay_out()
         self.app.theme_changed_signal.subscribe(self, self._recolor)
         self.set_interval(FRAME_S, self.flush)
+        if self._runs is not None:
+            self._others = Others(self._runs, self.link, self.app)
+            self.set_interval(LOOK_S, self._others.look)
 
     def on_resize(self) -> None:
         self._dirty |= {"status", "training", "seats", "results"}
@@ -147,6 +167,7 @@ class MainScreen(RunScreen):
             self.move_child(training, before=bottom)
         self.seats.few = self.single
         self.move_child(self.seats, before=training)
+        self.query_one(Flow).display = not self.single and self.size.height >= TALL
         tabs = self.query_one(TabBar)
         tabs.display = self.single
         tabs.show_active(self._active)
@@ -161,9 +182,12 @@ class MainScreen(RunScreen):
     # --- what the link receives ---
 
     def attached(self) -> None:
+        if self._shown != (shown := (self.link.state.repository, self.link.state.tag)):
+            self._shown, self._reference, self.picked = shown, 0, None
+            self.results.forget()
         self.transcript.reset(self.link.state.live.transcript)
         self._dirty |= {"status", "training", "seats", "results", "diff", "reference", "permission"}
-        self.run_worker(self._fetch_others(), exclusive=True, group="others")
+        self.run_worker(self._fetch_others(), exclusive=True, group="other-runs")
         self.flush()
 
     def detached(self) -> None:
@@ -209,6 +233,7 @@ class MainScreen(RunScreen):
             self.transcript.show_permission(state)
         if "status" in dirty:
             self.query_one(Status).show_state(state, self.link.trouble, now)
+            self.query_one(Flow).show_state(state)
             self._refresh_keys()
         if "training" in dirty:
             self.seats.show_state(state, now, changed="seats" in dirty)
@@ -221,7 +246,7 @@ class MainScreen(RunScreen):
         if "reference" in dirty:
             self._load_reference()
         above = self.app.screen
-        if isinstance(above, ExperimentScreen | LogScreen) and above.is_mounted:
+        if isinstance(above, ExperimentScreen | LogScreen | MessagesScreen) and above.is_mounted:
             above.show()
 
     def _refresh_keys(self) -> None:
@@ -278,6 +303,18 @@ class MainScreen(RunScreen):
         return ev.StopTraining(n=found.started.n, training=found.number)
 
     # --- keys: past experiments ---
+
+    def action_mark(self) -> None:
+        self.results.mark()
+
+    def action_compare(self) -> None:
+        """Compare what is marked; with fewer than two marks, this experiment with the incumbent."""
+        state, marks = self.link.state, sorted(self.results.marks)
+        if len(marks) < 2:
+            chosen = marks or [n for n in [self.results.selected] if n]
+            marks = sorted({*chosen, *([state.incumbent] if state.incumbent else [])})
+        if marks:
+            self.app.push_screen(CompareScreen(self.link, self.settings, self.remember, marks))
 
     def action_open(self, n: int | None = None) -> None:
         n = n or self.results.selected
@@ -349,3 +386,9 @@ class MainScreen(RunScreen):
 
     def action_log(self) -> None:
         self.app.push_screen(LogScreen(self.link))
+
+    def action_runs(self) -> None:
+        if self._others is None:
+            self.link.toast("a recording is shown: there is no list of runs here", "warning")
+        else:
+            self.app.push_screen(RunsScreen(self._others.runs, self.link.state), self._others.show)

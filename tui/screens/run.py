@@ -15,7 +15,9 @@ from tui.link import Link
 from tui.panels.diff import Diff
 from tui.screens.ask import Ask, Choose
 from tui.screens.help import Help
+from tui.screens.messages import MessagesScreen
 from tui.settings import Settings
+from tui.text import limits_line
 from tui.theme import THEMES
 
 NO_CANDIDATE = "put the cursor on a candidate that waits or is queued"
@@ -95,6 +97,19 @@ class RunScreen(Screen[None]):
 
         self.app.push_screen(Ask(question, hint), answered)
 
+    def action_messages(self) -> None:
+        self.app.push_screen(MessagesScreen(self.link))
+
+    def action_limits(self) -> None:
+        def answered(text: str | None) -> None:
+            if text is not None:
+                self.link.send(ev.SetLimits(text))
+
+        hint = "experiments 100, hours 8, cost 20, crashes 10, until val_bpb < 1.2   (empty: none)"
+        self.app.push_screen(
+            Ask("The run ends by itself after", hint, limits_line(self.link.state.limits)), answered
+        )
+
     def action_mode(self) -> None:
         self.link.send(ev.SetMode(not self.link.state.approval))
 
@@ -122,7 +137,7 @@ class RunScreen(Screen[None]):
         self.app.theme = names[(index + 1) % len(names)]
 
     def action_help(self) -> None:
-        self.app.push_screen(Help())
+        self.app.push_screen(Help(self.link.state))
 
     # --- the diff ---
 

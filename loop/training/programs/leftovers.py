@@ -6,6 +6,7 @@ import contextlib
 import glob
 import os
 import secrets
+import threading
 from pathlib import Path
 
 SHARED = "/dev/shm"
@@ -13,29 +14,65 @@ SHARED = "/dev/shm"
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder with all that is in it, if it exists. Raises OSError.
+    """Remove a folder with all that is in it, or what else stands there, if it exists. Raises OSError.
 
     A trainer can leave folders whose mode lets nobody list or empty them, or thousands of folders in each
     other, where `shutil.rmtree` exceeds Python's recursion limit. So each folder is opened to its owner, and
     the folders in it are moved up before it is removed.
     """
-    if not folder.is_dir():
+    if folder.is_symlink() or not folder.is_dir():
+        if os.path.lexists(folder):
+            folder.unlink()
         return
     folder.chmod(0o700)
     while found := list(folder.iterdir()):
         for path in found:
             if path.is_symlink() or not path.is_dir():
-                path.unlink()
+                path.unlink(missing_ok=True)
                 continue
             path.chmod(0o700)
             for inner in list(path.iterdir()):
                 if inner.is_symlink() or not inner.is_dir():
-                    inner.unlink()
+                    inner.unlink(missing_ok=True)
                 else:
                     inner.chmod(0o700)  # a folder that cannot be written to cannot be moved
                     inner.rename(folder / secrets.token_hex(8))
             path.rmdir()
     folder.rmdir()
+
+
+def discard(folders: list[str]) -> None:
+    """Remove these folders in the background, with what is left of this machine's time.
+
+    A folder that cannot be removed stays; so does what is not removed when this process ends.
+    """
+
+    def work() -> None:
+        with contextlib.suppress(OSError, AttributeError):  # on Linux a thread has a priority of its own
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                remove(Path(folder))
+
+    if folders:
+        threading.Thread(target=work, daemon=True).start()
+
+
+def open_folder(name: str, above: int | None = None) -> int:
+    """Open a folder, of a path or of a name in the opened folder `above`, to list and to enter it.
+
+    One whose owner may not look into it is opened to its owner first. It is no link. Raises OSError.
+    """
+    if not hasattr(os, "O_PATH"):
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+    place = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+    try:
+        found = os.fstat(place)
+        if found.st_mode & 0o500 != 0o500 and found.st_uid == os.geteuid():
+            os.chmod(f"/proc/self/fd/{place}", 0o700)
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place)
+    finally:
+        os.close(place)
 
 
 def shared() -> set[tuple[str, int]]:

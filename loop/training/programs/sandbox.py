@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import json
 import os
 import platform
@@ -24,7 +23,14 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING or __package__:
+    from loop.training.programs import calls
+else:  # in a program it is not in its package: its neighbour is found beside it
+    sys.path.append(str(Path(__file__).parent))
+    import calls
 
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
@@ -133,133 +139,26 @@ def _allow(ruleset: int, path: str, access: int) -> None:
         os.close(fd)
 
 
-# --- seccomp: names and numbers of linux/seccomp.h and linux/filter.h ---
-
-CALLS: dict[str, dict[str, int]] = {
-    "x86_64": {
-        "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312, "keyctl": 250,
-        "add_key": 248, "request_key": 249, "bpf": 321, "perf_event_open": 298, "userfaultfd": 323,
-        "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "setns": 308, "unshare": 272,
-        "init_module": 175, "finit_module": 313, "delete_module": 176, "kexec_load": 246,
-        "kexec_file_load": 320, "reboot": 169, "swapon": 167, "swapoff": 168, "acct": 163, "quotactl": 179,
-        "settimeofday": 164, "clock_settime": 227, "adjtimex": 159, "clock_adjtime": 305,
-        "sethostname": 170, "setdomainname": 171, "open_by_handle_at": 304, "syslog": 103, "vhangup": 153,
-        "move_pages": 279, "migrate_pages": 256, "iopl": 172, "ioperm": 173, "chown": 92, "fchown": 93,
-        "lchown": 94, "fchownat": 260, "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190,
-        "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199, "chmod": 90, "fchmodat": 268,
-        "utime": 132, "utimes": 235, "futimesat": 261, "utimensat": 280, "socket": 41, "socketpair": 53,
-        "connect": 42, "clone": 56, "prlimit64": 302,
-    },
-    "aarch64": {
-        "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272, "keyctl": 219,
-        "add_key": 217, "request_key": 218, "bpf": 280, "perf_event_open": 241, "userfaultfd": 282,
-        "mount": 40, "umount2": 39, "pivot_root": 41, "chroot": 51, "setns": 268, "unshare": 97,
-        "init_module": 105, "finit_module": 273, "delete_module": 106, "kexec_load": 104,
-        "kexec_file_load": 294, "reboot": 142, "swapon": 224, "swapoff": 225, "acct": 89, "quotactl": 60,
-        "settimeofday": 170, "clock_settime": 112, "adjtimex": 171, "clock_adjtime": 266,
-        "sethostname": 161, "setdomainname": 162, "open_by_handle_at": 265, "syslog": 116, "vhangup": 58,
-        "move_pages": 239, "migrate_pages": 238, "fchown": 55, "fchownat": 54, "setxattr": 5,
-        "lsetxattr": 6, "fsetxattr": 7, "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16,
-        "fchmodat": 53, "utimensat": 88, "socket": 198, "socketpair": 199, "connect": 203, "clone": 220,
-        "prlimit64": 261,
-    },
-}  # fmt: skip
-"""System calls that are refused or restricted, with their numbers where these differ between machines."""
-EVERYWHERE = {
-    "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_tree": 428,
-    "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "pidfd_getfd": 438,
-    "process_madvise": 440, "mount_setattr": 442, "quotactl_fd": 443, "setxattrat": 463,
-    "removexattrat": 466, "open_tree_attr": 467, "file_setattr": 469,
-}  # fmt: skip
-"""System calls that are refused, with the numbers that they have on all machines."""
-PRETENDED = ("chmod", "fchmodat", "utime", "utimes", "futimesat", "utimensat")
-"""These calls do nothing and report success. They change modes and times of files by path, which Landlock
-does not restrict; libraries call them where it hardly matters, and would fail if they were refused."""
-CLONE3, FCHMODAT2, FIRST_UNKNOWN = 435, 452, 470
-"""Calls from the number FIRST_UNKNOWN on are newer than this file; they fail as if the kernel lacked them."""
-ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-"""By which number a filter is told the kind of machine (linux/audit.h)."""
-NAMESPACES = 0x7E020000
-"""Flags of clone() that create namespaces, in which a process has more rights."""
-AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET = 1, 1, 5
-"""Family and types of sockets, from linux/socket.h and linux/net.h."""
-LOAD, EQUAL, AT_LEAST, ANY, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
-"""Instructions of a filter: load a word; jump if it equals, is at least, or has a bit of; mask it; return."""
-ALLOW, ERRNO, KILL, ASK = 0x7FFF0000, 0x00050000, 0x80000000, 0x7FC00000
-"""What a filter returns: do the call, fail with an errno (0: do nothing), kill, or ask the listener."""
-NUMBER, ARCHITECTURE, FIRST, SECOND = 0, 4, 16, 24
-"""Offsets in struct seccomp_data: number of the call, machine, low words of the first two arguments."""
+# --- seccomp ---
 
 SECCOMP = {"x86_64": 317, "aarch64": 277}
 """Number of the system call seccomp."""
 SET_FILTER, NEW_LISTENER = 1, 8
 """SECCOMP_SET_MODE_FILTER, and the flag SECCOMP_FILTER_FLAG_NEW_LISTENER."""
 
-Instruction = tuple[int, int, int, int]
-"""An instruction, how many instructions to skip if its condition holds, how many if not, and its operand."""
-Code = list[Instruction]
 
+def seccomp(network: bool, abi: int, asked: bool) -> int | None:
+    """Refuse the system calls that lead around the fence (calls.py).
 
-def program(machine: str, network: bool, abi: int, asked: bool = False) -> bytes:
-    """The seccomp filter for a machine of this kind, as BPF code.
-
-    Refused calls fail with a permission error, which the trainer's traceback shows. `abi` is the version of
-    Landlock. `asked` says whether there is a listener that decides about connect() (see `broker.py`).
+    Where connect() has to be decided by path, and somebody is there to be `asked`, this returns a file
+    descriptor by which a listener hears of such calls; else connect() is refused.
     """
-    calls = {**CALLS[machine], **EVERYWHERE}
-    code: Code = [(LOAD, 0, 0, ARCHITECTURE), (EQUAL, 1, 0, ARCH[machine]), (RETURN, 0, 0, KILL)]
-    code += [(LOAD, 0, 0, NUMBER), (AT_LEAST, 0, 1, FIRST_UNKNOWN), _refuse(errno.ENOSYS)]
-    code += _case(CLONE3, [_refuse(errno.ENOSYS)])  # a filter cannot see its flags; libc uses clone() instead
-    code += _case(FCHMODAT2, [(RETURN, 0, 0, ERRNO)])
-    code += _case(calls.pop("clone"), [(LOAD, 0, 0, FIRST), (ANY, 0, 1, NAMESPACES), _refuse(errno.EPERM)])
-    code += _case(calls.pop("prlimit64"), [(LOAD, 0, 0, FIRST), (EQUAL, 1, 0, 0), _refuse(errno.EPERM)])
-    new_socket, new_pair, connect = (calls.pop(name) for name in ("socket", "socketpair", "connect"))
-    if not network:
-        code += _case(new_socket, _unix_only(SOCK_STREAM))
-        code += _case(new_pair, _unix_only(SOCK_STREAM, SOCK_SEQPACKET))
-        if abi < 9:  # from version 9 on Landlock restricts connecting to socket files
-            code += _case(connect, [(RETURN, 0, 0, ASK) if asked else _refuse(errno.EACCES)])
-    for name, number in calls.items():
-        code += _case(number, [(RETURN, 0, 0, ERRNO) if name in PRETENDED else _refuse(errno.EPERM)])
-    code.append((RETURN, 0, 0, ALLOW))
-    return b"".join(struct.pack("HBBI", *instruction) for instruction in code)
-
-
-def _refuse(error: int) -> Instruction:
-    """Let the call fail with this errno."""
-    return RETURN, 0, 0, ERRNO | error
-
-
-def _case(number: int, then: Code) -> Code:
-    """Do `then` if the call has this number, and allow the call if `then` does not return."""
-    return [(EQUAL, 0, len(then) + 1, number), *then, (RETURN, 0, 0, ALLOW)]
-
-
-def _unix_only(*types: int) -> Code:
-    """Refuse sockets that are not Unix sockets of one of these types.
-
-    Datagram sockets must not be among them: they can send to any socket file without connect().
-    """
-    wanted: Code = [(EQUAL, len(types) - i, 0, kind) for i, kind in enumerate(types)]
-    return [
-        (LOAD, 0, 0, FIRST), (EQUAL, 1, 0, AF_UNIX), _refuse(errno.EACCES),
-        (LOAD, 0, 0, SECOND), (AND, 0, 0, 0xF), *wanted, _refuse(errno.EACCES),
-    ]  # fmt: skip
-
-
-def seccomp(network: bool, abi: int, channel: socket.socket | None) -> None:
-    """Refuse the system calls that lead around the fence.
-
-    Where connect() has to be decided by path, the file descriptor of a listener for it is sent through
-    `channel` to the supervisor; without `channel`, connect() is refused.
-    """
-    if channel and not network and abi < 9:
+    machine = platform.machine()
+    if asked and not network and abi < 9:
         with contextlib.suppress(OSError):  # there can be only one listener, and the container may have it
-            listener = _filter(program(platform.machine(), network, abi, True), NEW_LISTENER)
-            socket.send_fds(channel, [b"listener"], [listener])
-            os.close(listener)
-            return
-    _filter(program(platform.machine(), network, abi), 0)
+            return _filter(calls.program(machine, network, abi, True), NEW_LISTENER)
+    _filter(calls.program(machine, network, abi), 0)
+    return None
 
 
 def _filter(code: bytes, flags: int) -> int:
@@ -273,11 +172,12 @@ def _filter(code: bytes, flags: int) -> int:
 # --- shared memory ---
 
 
-def own_memory() -> None:
+def own_memory(most: int = 0) -> int:
     """Give this process and its children shared memory of their own, empty and gone when they end.
 
-    That is /dev/shm, System V's and POSIX message queues. Root may do it. Other users can if the kernel gives
-    them a namespace of users, in which nobody but themselves exists. Raises OSError.
+    That is /dev/shm with at most `most` bytes (0: half of the machine's memory), System V's and POSIX message
+    queues. Root may do it. Other users can if the kernel gives them a namespace of users, in which nobody but
+    themselves exists. Returns a file descriptor by which others can see how much is in there. Raises OSError.
     """
     user, group = os.getuid(), os.getgid()
     _checked("unshare", CLONE_NEWNS | CLONE_NEWIPC | (CLONE_NEWUSER if user else 0))
@@ -289,15 +189,21 @@ def own_memory() -> None:
                 file.write(content)
     _checked("mount", b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None)
     flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV)
-    _checked("mount", b"tmpfs", b"/dev/shm", b"tmpfs", flags, b"mode=1777")
+    size = f",size={most}" if most else ""
+    _checked("mount", b"tmpfs", b"/dev/shm", b"tmpfs", flags, f"mode=1777{size}".encode())
+    return os.open("/dev/shm", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 # --- limits, capabilities, and all of it together ---
 
 
 def limit(fence: dict[str, Any]) -> None:
-    """Set resource limits: no core dumps, `TASKS` threads, and files of at most `file_bytes`."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """Set resource limits: no core dumps, `TASKS` threads, and files of at most `file_bytes`.
+
+    A core dump that goes to a program, as to systemd's, is kept at a limit of 0 too, but not at 1 (core(5)).
+    """
+    with contextlib.suppress(ValueError, OSError):  # the limit in force may be 0 and cannot be raised
+        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
     with contextlib.suppress(ValueError, OSError):  # the limit in force may be lower and cannot be raised
         resource.setrlimit(resource.RLIMIT_NPROC, (TASKS, TASKS))
     if fence["file_bytes"]:
@@ -322,21 +228,27 @@ def drop_capabilities() -> None:
 def enter(fence: dict[str, Any], channel: socket.socket | None = None) -> None:
     """Put this process behind the fence, for ever (`fence`: `loop.records.training_folder.Fence`).
 
-    `channel` is a socket to the supervisor, as in `seccomp`. Raises OSError when a measure fails that the
-    fence asks for.
+    Through `channel`, a socket to the supervisor, go file descriptors by their names: `memory` (`own_memory`)
+    and `listener` (`seccomp`). Raises OSError when a measure fails that the fence asks for.
     """
     limit(fence)
     if not fence["on"] or LIBC is None:
         return
+    passed: dict[str, int] = {}
     if fence["memory"]:
-        own_memory()
+        passed["memory"] = own_memory(fence.get("memory_bytes", 0))
     _no_new_privs()
     drop_capabilities()
     abi = fence["landlock"]
     if abi:
         landlock(fence, abi)
     if fence["seccomp"]:
-        seccomp(fence["network"], abi, channel)
+        listener = seccomp(fence["network"], abi, channel is not None)
+        passed |= {} if listener is None else {"listener": listener}
+    if channel and passed:
+        socket.send_fds(channel, [" ".join(passed).encode()], list(passed.values()))
+    for descriptor in passed.values():
+        os.close(descriptor)
 
 
 def _no_new_privs() -> None:
@@ -369,15 +281,15 @@ def probe() -> dict[str, int]:
     everything = {"read": ["/"], "write": [], "devices": [], "hide": [], "network": False}
     with contextlib.suppress(OSError, AssertionError, AttributeError):
         with contextlib.suppress(OSError):
-            own_memory()
+            os.close(own_memory())
             found["memory"] = 1
         _no_new_privs()
         with contextlib.suppress(OSError):
             if abi := landlock_abi():
                 landlock(everything, abi)
                 found["landlock"] = abi
-        if platform.machine() in CALLS:
-            seccomp(False, found["landlock"], None)
+        if platform.machine() in calls.CALLS:
+            seccomp(False, found["landlock"], False)
             found["seccomp"] = 1
     return found
 

@@ -1,14 +1,18 @@
 """The supervisor: the process between the engine and one training.
 
-    echo "SPEC.json" | python -I -S loop/training/programs/supervise.py
+    python -I -S loop/training/programs/supervise.py < SPEC
 
-It waits for that line, so that it can be started before it is needed. Then it runs the trainer, lets the
-model that the trainer saved be judged (`judge`), and writes `exit.json`. It is a process of its own so
-that a training and its result survive the engine; therefore it also keeps the time-out and the other limits.
+SPEC is a line of JSON, a `loop.records.training_folder.Spec`; it comes through a pipe, so that its
+environments are in no file. The program waits for that line, so that it can be started before it is needed.
+Then it runs the trainer, lets the model that the trainer saved be judged (`judge`), and writes `exit.json`.
+It is a process of its own so that a training and its result survive the engine; therefore it also keeps the
+time-out and the other limits.
 
 When the trainer ends, or on SIGTERM, time-out or an exceeded limit, it ends every process that the trainer
-has started, also those that called setsid (tree.py). A training that ended well is noted in `trained.json`:
-should this process be killed while the model is judged, the next one judges it without training again.
+has started, also those that called setsid (tree.py). With a `lease` it does so too when its standard input
+closes: on a machine that somebody else manages, no training outlives the one who started it. A training that
+ended well is noted in `trained.json`: should this process be killed while the model is judged, the next one
+judges it without training again.
 
 The trainer runs behind the fence of sandbox.py. This process does not, and the trainer can neither end nor
 change it. It uses the standard library only, so that it starts in milliseconds and on any machine.
@@ -20,6 +24,7 @@ import contextlib
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import stat
@@ -31,31 +36,32 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __name__ != "__main__":
-    from loop.training.programs import broker, leftovers, sandbox, tree
+    from loop.training.programs import broker, leftovers, sandbox, tree, usage
 else:  # as a program it is not in its package: its neighbours are found beside it
     sys.path.append(str(Path(__file__).parent))
     import broker
     import leftovers
     import sandbox
     import tree
+    import usage
 
 POLL_S = 0.1
 """Seconds between two looks at the time-out, the size of the log and received signals."""
 MEASURE_S = 1.0
 """Seconds between two measurements of processes, memory and disk: each reads all of /proc."""
+STALL_S = 1.0
+"""When this process is woken so much too late, the machine stood still: it was overloaded, or frozen."""
 
 Verdict = tuple[str, str]
 """How something ended, as `loop.events.Outcome`, and the reason in words; empty when it just finished."""
 
 
 def main() -> None:
-    """Read a line from standard input, then run the training that its specification file describes.
-
-    The file holds a `loop.records.training_folder.Spec`.
-    """
-    line = os.read(0, 65536).decode()
-    if line.endswith("\n"):  # else the engine that started this process is gone
-        run(json.loads(Path(line[:-1]).read_text()))
+    """Read a line from standard input and run the training that it describes."""
+    os.umask(0o077)
+    line = sys.stdin.buffer.readline()
+    if line.endswith(b"\n"):  # else the engine that started this process is gone
+        run(json.loads(line))
 
 
 def run(spec: dict[str, Any]) -> None:
@@ -92,12 +98,15 @@ def train(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> dict[str,
     report = {"started": started, "ended": started, "exit_code": 127, "trainer_seconds": 0.0}
     shared = leftovers.shared()
     try:
-        child = start(spec, spec["command"], spec["env"], spec["fence"], log.fileno(), stdout=log.fileno())
+        child, memory = start(
+            spec, spec["command"], spec["env"], spec["fence"], log.fileno(), stdout=log.fileno()
+        )
     except OSError as error:
         reason = f"cannot start {spec['command'][0]}: {error.strerror}"
         return {**report, "outcome": "crashed", "reason": reason}
-    limit_s, seen = float(spec["timeout_s"]), dict[tuple[int, int], float]()
-    ended = watch(tree.end_of(child.pid), spec, log, stopped, clock + limit_s, seen)
+    limit_s, meter, stalled = float(spec["timeout_s"]), usage.Meter(spec, memory), list[float]()
+    leftovers.discard(spec["discard"])
+    ended = watch(tree.end_of(child.pid), meter, log, stopped, clock + limit_s, stalled)
     outcome, reason = ended or ("finished", "")
     if outcome == "timeout":
         reason = f"still running after {limit_s:g} s"
@@ -105,10 +114,12 @@ def train(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> dict[str,
     if outcome == "finished" and (code := child.wait()):
         outcome, reason = "crashed", tree.describe(code)
     codes, killed = tree.end_all(child.pid)
+    if memory is not None:
+        os.close(memory)
     clear(spec, shared)
     if killed and outcome == "finished":
         reason = f"ended {killed} process{'es' * (killed > 1)} that it left behind"
-    if os.fstat(log.fileno()).st_size > spec["log_bytes"]:
+    if printed(log) > spec["log_bytes"]:
         outcome, reason = "crashed", f"printed more than {spec['log_bytes'] / 2**20:g} MB"
         os.ftruncate(log.fileno(), spec["log_bytes"])
     # The kernel does not count processes whose parent ignores their end: only `watch` has seen those.
@@ -120,7 +131,8 @@ def train(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> dict[str,
         "started": started,
         "ended": started + time.monotonic() - clock,
         "trainer_seconds": seconds,
-        "cpu_seconds": max(used.ru_utime + used.ru_stime, sum(seen.values())),
+        "cpu_seconds": max(used.ru_utime + used.ru_stime, sum(meter.used.values())),
+        "stalled_seconds": sum(stalled),
     }
 
 
@@ -183,18 +195,19 @@ def evaluate(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> Verdic
     finally:
         for end in ends:
             os.close(int(end))
+    meter = usage.Meter(spec)
     with open(rules["log"], "ab", buffering=0) as private:
         for answerer, (questions, answers) in zip(rules["answerers"], pairs, strict=True):
             keeper = keep(spec, answerer, questions[0], answers[1], private.fileno())
             os.close(questions[0])
             os.close(answers[1])
-            if ended := watch(tree.end_of(keeper, process.pid), spec, log, stopped, deadline):
+            if ended := watch(tree.end_of(keeper, process.pid), meter, log, stopped, deadline):
                 return ended
             if process.poll() is not None:
                 break
             os.waitpid(keeper, 0)
     if process.returncode is None and (
-        ended := watch(tree.end_of(process.pid), spec, log, stopped, deadline)
+        ended := watch(tree.end_of(process.pid), meter, log, stopped, deadline)
     ):
         return ended
     code = process.wait()
@@ -222,7 +235,7 @@ def keep(spec: dict[str, Any], answerer: dict[str, Any], questions: int, answers
         tree.die_with_parent()
         tree.adopt()
         rules, shared = spec["judge"], leftovers.shared()
-        child = start(
+        child, _ = start(
             {**spec, "cwd": rules["cwd"]}, rules["answers"], answerer["env"], answerer["fence"], log,
             stdin=questions, stdout=answers,
         )  # fmt: skip
@@ -243,8 +256,11 @@ def start(
     *,
     stdin: int = subprocess.DEVNULL,
     stdout: int,
-) -> subprocess.Popen[bytes]:
-    """Start a command in the folder `cwd` of `spec`, behind a fence; its standard error goes to `log`."""
+) -> tuple[subprocess.Popen[bytes], int | None]:
+    """Start a command in the folder `cwd` of `spec`, behind a fence; its standard error goes to `log`.
+
+    Returns its process, and the folder of its own shared memory, opened, if it has some.
+    """
     ours, theirs = socket.socketpair()
 
     def prepare() -> None:
@@ -271,41 +287,61 @@ def start(
     )
     theirs.close()
     with ours:
-        _, listeners, _, _ = socket.recv_fds(ours, 64, 1)
-    if listeners:
+        names, descriptors, _, _ = socket.recv_fds(ours, 64, 2)
+    passed = dict(zip(names.decode().split(), descriptors, strict=True))
+    if "listener" in passed:
         # This process would look for a socket in the shared memory of all programs.
-        broker.serve(listeners[0], [folder for folder in fence["write"] if folder != leftovers.SHARED])
-    return child
+        broker.serve(passed["listener"], [path for path in fence["write"] if path != leftovers.SHARED])
+    return child, passed.get("memory")
 
 
 def watch(
     wait: Callable[[float], bool],
-    spec: dict[str, Any],
+    meter: usage.Meter,
     log: IO[bytes],
     stopped: list[int],
     deadline: float,
-    used: dict[tuple[int, int], float] | None = None,
+    stalled: list[float] | None = None,
 ) -> Verdict | None:
     """Wait until something ends; returns None then, else the limit that was exceeded or the order to stop.
 
     The reason is empty where the caller knows it better. `wait` waits so many seconds for the end. `stopped`
-    holds the signals that this process has received. `deadline` is on the monotonic clock. `used` notes the
-    processor time of each process that was seen (`tree.processor_seconds`).
+    holds the signals that this process has received. `deadline` is on the monotonic clock. `stalled` gets the
+    seconds for which the machine stood still (`STALL_S`).
     """
-    measured = time.monotonic()
-    while not wait(POLL_S):
+    measured = now = time.monotonic()
+    while True:
+        asleep, ended = now, wait(POLL_S)
         now = time.monotonic()
+        if stalled is not None and now - asleep > POLL_S + STALL_S:
+            stalled.append(now - asleep - POLL_S)
+        if ended:
+            return None
+        if meter.limits["lease"] and hung_up():
+            stopped.append(signal.SIGHUP)
         if stopped:
             return "stopped", "stopped by the engine"
         if now > deadline:
             return "timeout", ""
-        if os.fstat(log.fileno()).st_size > spec["log_bytes"]:
+        if printed(log) > meter.limits["log_bytes"]:
             return "crashed", ""
-        if now > measured + MEASURE_S:
-            if excess := tree.too_much(spec, {} if used is None else used):
+        if now > measured + MEASURE_S or meter.is_urgent():
+            if excess := meter.excess():
                 return "crashed", excess
-            measured = time.monotonic()
-    return None
+            measured = now = time.monotonic()
+
+
+def printed(log: IO[bytes]) -> int:
+    """Bytes of a log, with those that a trainer takes on the disk behind its end (fallocate(2))."""
+    found = os.fstat(log.fileno())
+    return max(found.st_size, found.st_blocks * 512)
+
+
+def hung_up() -> bool:
+    """Whether whoever started this process has closed its standard input, or has died."""
+    poll = select.poll()
+    poll.register(0, 0)  # the other end's closing is always reported
+    return bool(poll.poll(0))
 
 
 def write(path: Path, content: dict[str, Any], durable: bool) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from loop import stranger
@@ -12,6 +14,9 @@ from loop.cli import doctor
 from loop.cli.__main__ import main
 from loop.cli.doctor import Finding
 from loop.records.repository import Repository
+from loop.training import gpu
+from loop.training.gpu import Facts
+from loop.training.selftest import Check, Result
 from tests.loop.agents.api.wire import Reply, Wire
 
 
@@ -66,6 +71,32 @@ def test_all_that_an_agent_may_need_is_looked_at(repository: Path) -> None:
     assert (dead.state, dead.text.split(" (")[0]) == ("wrong", "http://127.0.0.1:1/ cannot be reached")
     assert {"claude-code", "codex", "gemini", "GPU", "data", "git", "sandbox", "torch"} <= set(there)
     assert not any("hidden" in finding.text for finding in there.values())
+
+
+@pytest.mark.parametrize("problem", ["", "torch 2.13.0 needs NVIDIA driver 580, and this is 550"])
+def test_where_a_gpu_has_a_driver_torch_itself_is_asked(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: str
+) -> None:
+    said = Facts("2.13.0+cu130", "13.0", "580.65", "" if problem else "NVIDIA H100", 79.6, problem, "no gcc")
+    monkeypatch.setattr(gpu, "DRIVER", tmp_path)
+    monkeypatch.setattr(gpu, "ask", lambda python, environ: said)
+    there = found(repository, AUTORESEARCH_CACHE=str(tmp_path))
+    if problem:
+        assert there["GPU"] == Finding("GPU", "wrong", problem)
+    else:
+        assert there["GPU"] == Finding("GPU", "ok", "NVIDIA H100, 80 GB, driver 580.65")
+    assert there["compiler"] == Finding("compiler", "wrong", "no gcc")
+    assert there["torch"].text == "2.13.0+cu130"
+
+
+def test_the_last_self_test_is_shown(repository: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "selftest/0.json"
+    kept.parent.mkdir()
+    assert found(repository, AUTORESEARCH_CACHE=str(tmp_path))["self test"].state == "none"
+    checks = [Check("ok", 1.0, "device", "here"), Check("warn", 1.0, "compiler", "no gcc")]
+    kept.write_bytes(msgspec.json.encode(Result("NVIDIA H100", time.time() - 7200, checks)))
+    shown = found(repository, AUTORESEARCH_CACHE=str(tmp_path))["self test"]
+    assert shown == Finding("self test", "ok", "2 h ago, NVIDIA H100: compiler: no gcc")
 
 
 def test_what_is_to_be_mended_gives_exit_code_1(

@@ -21,10 +21,12 @@ COMMANDS = {
     "replay": cockpit.replay,
     "serve": cockpit.serve,
     "report": actions.write_report,
+    "finish": actions.finish,
     "noise": actions.measure_noise,
     "model export DIR": actions.export_model,
     "sample TEXT": actions.sample_model,
     "doctor": actions.check_setup,
+    "selftest": actions.test_machine,
     "init DIR": actions.make_repository,
     "prepare": actions.prepare,
 }

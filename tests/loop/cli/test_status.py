@@ -55,7 +55,7 @@ def test_status_counts_and_counts_down() -> None:
     assert (found["experiments"], found["kept"], found["best"]) == (1, 1, 1.25)
     assert status.words(found).splitlines() == [
         "run t: training (pid 77)",
-        "1 experiments, 1 kept, 0 crashed",
+        "1 experiment, 1 kept, 0 crashed",
         "sandbox off",
         "best val_bpb 1.250000 (+0.00% of the baseline 1.250000)",
         "training experiment 2, 200 s left",
@@ -76,20 +76,14 @@ def test_status_of_a_killed_engine_claims_nothing_runs() -> None:
 
 
 def test_of_several_seats_it_says_which_train() -> None:
-    state = fold(
-        ev.Record(seq, 1.0, event)
-        for seq, event in enumerate(
-            [
-                ev.RunCreated("t", "/r", "c" * 40, "train.py", ["python"]),
-                ev.EngineStarted(7, "0", "search", seats=4),
-                ev.ExperimentStarted(1, "c" * 40),
-                ev.CandidateCommitted(1, "c" * 40, "c" * 40, "baseline"),
-                ev.TrainingStarted(1, 1, "c" * 40, 1337, 300.0, seat=0),
-                ev.TrainingStarted(1, 2, "c" * 40, 1338, 300.0, seat=3),
-            ],
-            1,
-        )
-    )
+    events: list[ev.AnyEvent] = [
+        *EVENTS[:1],
+        ev.EngineStarted(7, "0", "search", seats=4),
+        *EVENTS[2:4],
+        ev.TrainingStarted(1, 1, C, 1337, 300.0, seat=0),
+        ev.TrainingStarted(1, 2, C, 1338, 300.0, seat=3),
+    ]
+    state = fold(ev.Record(seq, 1.0, event) for seq, event in enumerate(events, 1))
     found = status.summary(state, 1.0, running=True)
     assert found["trainings"] == [
         {"n": 1, "training": 1, "seat": 0}, {"n": 1, "training": 2, "seat": 3},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -166,4 +167,48 @@ async def test_a_human_replaces_only_a_candidate_that_waits(repository: Path) ->
     bench.store.record(ev.Rejected(2, "no"))
     assert not await bench.engine.proposer.replace(e, "X = 1.4\n")
     assert e.phase == "rejected"
+    bench.close()
+
+
+async def test_what_was_spent_is_counted_although_the_disk_was_full_when_it_was_known(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing more is spent before that."""
+    asked: list[int] = []
+
+    def script(context: ResearchContext) -> Proposal:
+        asked.append(context.n)
+        raise AgentFailed("no idea", ev.Usage(dollars=0.5))
+
+    bench = await baseline(repository, script)
+    state, append = bench.engine.state, bench.store._journal.append
+
+    def full(event: ev.DurableEvent) -> ev.Record:
+        if isinstance(event, ev.Spent):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return append(event)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.store._journal, "append", full)
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space left"):
+                await bench.engine.proposer.propose(2)
+    assert (asked, state.usage.dollars) == ([2], None)
+    await bench.engine.proposer.propose(2)
+    assert (asked, state.usage.dollars) == ([2, 2], 1.0)
+    bench.close()
+
+
+async def test_a_transcript_that_cannot_be_written_keeps_no_money_from_being_counted(
+    repository: Path,
+) -> None:
+    def script(context: ResearchContext) -> Proposal:
+        path = bench.paths.transcript(2)
+        path.unlink()
+        path.mkdir()  # cannot be opened to be written to
+        raise AgentFailed("no idea", ev.Usage(dollars=0.5))
+
+    bench = await baseline(repository, script)
+    await bench.engine.proposer.propose(2)
+    assert bench.engine.state.usage.dollars == 0.5
     bench.close()

@@ -50,6 +50,21 @@ def test_what_cannot_be_worked_on_is_said_in_one_sentence(tmp_path: Path, kind: 
     assert "\n" not in str(caught.value)
 
 
+def test_a_commit_is_packed_with_its_files_and_without_its_history(
+    opened: Repository, tmp_path: Path
+) -> None:
+    first, commit = opened.head(), candidate(opened)
+    there = Repository.at(tmp_path / "there")
+    for packed in (opened.packed(commit), opened.packed(first), opened.packed(commit)):
+        there.add(packed)
+    assert list(there.files(commit)) == list(opened.files(commit))
+    assert all(there.blob(sha) == opened.blob(sha) for _, _, sha in opened.files(commit))
+    there.close()
+    again = Repository.at(tmp_path / "there")
+    assert again.read(commit, "train.py") == "X = 1\n"
+    again.close()
+
+
 def test_a_commit_changes_one_file_and_nothing_else(opened: Repository) -> None:
     commit = candidate(opened)
     assert git(opened.root, "diff", "--name-only", "HEAD", commit) == "train.py"

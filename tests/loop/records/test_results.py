@@ -79,9 +79,19 @@ def test_a_changed_verdict_changes_the_last_row_like_it(tmp_path: Path) -> None:
     path = tmp_path / "results.tsv"
     row, other = "abc1234\t0.980000\t1.0\tkeep\tours", "abc1234\t0.980000\t1.0\tdiscard\tours"
     path.write_text(f"{results.HEADER}\n{row}\n{row}\n")
-    assert results.change(path, row, other)
+    assert results.change(path, row, other, copies=1) == 0
     assert results.lines(path) == [results.HEADER, row, other]
-    assert not results.change(path, "not there", other)
+    assert results.change(path, "not there", other, copies=0) == 0
+
+
+def test_a_change_that_is_made_again_leaves_equal_rows_of_another_run_alone(tmp_path: Path) -> None:
+    """The writer may be killed after it has replaced the file and before that is journaled."""
+    path = tmp_path / "results.tsv"
+    row, other = "abc1234\t0.980000\t1.0\tkeep\tbaseline", "abc1234\t0.990000\t1.0\tkeep\tbaseline"
+    path.write_text(f"{results.HEADER}\n{row}\n{row}\n{other}\n")  # one `row` and `other` are another run's
+    for _ in range(3):
+        assert results.change(path, row, other, copies=1) == 1
+        assert results.lines(path)[1:] == [row, other, other]
 
 
 def test_a_file_behind_a_link_is_changed_where_it_lies(tmp_path: Path) -> None:

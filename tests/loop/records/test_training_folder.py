@@ -33,7 +33,7 @@ def trained(folder: Path, ended: Exit | None = ENDED) -> TrainingFolder:
     files = TrainingFolder(folder)
     files.reset()
     spec = Spec(["python"], "", {"A": "b"}, "", "", "", 60.0, commit="c")
-    files.spec.write_bytes(msgspec.json.encode(spec))
+    files.write_spec(spec)
     if ended:
         files.exit.write_bytes(msgspec.json.encode(ended))
     return files
@@ -67,7 +67,7 @@ def test_a_folder_that_is_not_there_says_nothing(tmp_path: Path) -> None:
     files = TrainingFolder(tmp_path / "none")
     assert files.read_exit("c") is None
     assert files.read_judged() is None
-    assert (files.has_judge(), files.has_trained("c"), files.read_variable("A")) == (False, False, "")
+    assert (files.has_judge(), files.has_trained("c"), files.read_spec()) == (False, False, None)
     assert files.end_of_log() == ""
 
 
@@ -131,9 +131,18 @@ def test_what_has_trained_and_is_not_judged_keeps_its_model(tmp_path: Path) -> N
     assert list(files.judge.iterdir()) == []
 
 
-def test_a_variable_of_the_trainer_is_found_by_its_name(tmp_path: Path) -> None:
+def test_no_environment_is_written_and_nobody_else_can_read_what_is(tmp_path: Path) -> None:
     files = trained(tmp_path / "t")
-    assert (files.read_variable("A"), files.read_variable("B")) == ("b", "")
+    judge = Judge(["j"], [], {"A": "secret"}, "", ["a"], [Answerer({"A": "secret"}, Fence())], "m", "l", 9.0)
+    spec = Spec(["python"], "/slot", {"A": "secret"}, "", "", "", 60.0, key="k", clock="cpu", judge=judge)
+    files.write_spec(spec)
+    assert "secret" not in files.spec.read_text()
+    assert files.spec.stat().st_mode & 0o777 == 0o600
+    found = files.read_spec()
+    assert found is not None
+    assert (found.command, found.cwd, found.key, found.clock) == (["python"], "/slot", "k", "cpu")
+    assert found.judge is not None
+    assert found.judge.answers == ["a"]
 
 
 # --- log and curve ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from loop import events as ev
 from loop.client import Refused
+from loop.records import results
 from loop.service.commands import detail, obey, others
 from tests.loop.scripted import Bench, ScriptedAgent, keep_baseline
 
@@ -39,7 +41,8 @@ def last(bench: Bench) -> ev.AnyEvent:
         (ev.Reject("  ", 2), "experiment 2 rejected", ev.Rejected(2, "no reason given")),
         (ev.Steer(" wider "), "the agent reads it at its next proposal", ev.Steered("wider")),
         (ev.SetMode(False), "candidates train without approval", ev.ModeSet(False)),
-        (ev.SetLimits(ev.Limits(max_hours=1)), "limits set", ev.LimitsSet(ev.Limits(max_hours=1))),
+        (ev.SetLimits("hours 1"), "limits set", ev.LimitsSet(ev.Limits(None, 1, None, None))),
+        (ev.SetLimits(""), "no limits from now on", ev.LimitsSet(ev.Limits(max_crashes=None))),
         (ev.RunAgain(1), "experiment 1 trains once more after the training under way", ev.RerunAsked(1)),
         (ev.StopEngine(), "stopping after this training", ev.EngineStopping("stopped by hand")),
     ],
@@ -77,15 +80,15 @@ async def test_what_makes_no_sense_now_is_refused(bench: Bench, command: ev.AnyC
 async def test_a_human_edits_a_candidate_and_it_is_theirs(bench: Bench) -> None:
     assert await obey(bench.engine, ev.Edit(2, "X = 1.25\n")) == "experiment 2 now has your version"
     assert bench.engine.state.experiment(2).author == "human"
-    assert detail(bench.engine, 2).after == "X = 1.25\n"
+    assert (await detail(bench.engine, 2)).after == "X = 1.25\n"
 
 
 async def test_a_reached_limit_is_not_resumed_before_it_is_raised(bench: Bench) -> None:
-    await obey(bench.engine, ev.SetLimits(ev.Limits(max_experiments=1)))
+    await obey(bench.engine, ev.SetLimits("experiments 1"))
     await obey(bench.engine, ev.Pause())
-    with pytest.raises(Refused, match="limit reached: 1 experiments; start again with a higher limit"):
+    with pytest.raises(Refused, match="limit reached: 1 experiments; L sets other limits"):
         await obey(bench.engine, ev.Resume())
-    await obey(bench.engine, ev.SetLimits(ev.Limits(max_experiments=9)))
+    await obey(bench.engine, ev.SetLimits("experiments 9"))
     assert await obey(bench.engine, ev.Resume()) == "going on"
 
 
@@ -112,4 +115,42 @@ async def test_rows_of_other_tools_are_told_apart_from_our_own(bench: Bench, rep
     (repository / "results.tsv").write_text(
         f"commit\tval_bpb\tmemory_gb\tstatus\tdescription\n{theirs}\n{own}\n"
     )
-    assert others(bench.engine) == [theirs]
+    assert await others(bench.engine) == [theirs]
+
+
+async def test_a_message_is_taken_back_once(bench: Bench) -> None:
+    await obey(bench.engine, ev.Steer("wider"))
+    id = bench.engine.state.steering[-1].id
+    assert "taken back" in await obey(bench.engine, ev.TakeBack(id))
+    assert all(message.id != id for message in bench.engine.state.steering)
+    with pytest.raises(Refused, match="does not wait any more"):
+        await obey(bench.engine, ev.TakeBack(id))
+
+
+async def test_limits_that_are_none_are_refused_with_a_sentence(bench: Bench) -> None:
+    before = bench.engine.state.limits
+    with pytest.raises(Refused, match="hours 'many' must be a number above 0"):
+        await obey(bench.engine, ev.SetLimits("hours many"))
+    assert bench.engine.state.limits == before
+
+
+async def test_what_is_read_from_git_and_disk_does_not_hold_up_the_loop(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    archive, read = bench.engine.archive, bench.engine.archive.detail
+
+    def slow(n: int) -> ev.ExperimentDetail:
+        threads.append(threading.current_thread())
+        return read(n)
+
+    def lines(path: Path) -> list[str]:
+        threads.append(threading.current_thread())
+        return []
+
+    monkeypatch.setattr(archive, "detail", slow)
+    monkeypatch.setattr(results, "lines", lines)
+    await detail(bench.engine, 2)
+    assert await others(bench.engine) == []
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads

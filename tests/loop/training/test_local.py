@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import msgspec
 import psutil
 import pytest
 
@@ -53,13 +54,15 @@ async def trained(executor: Executor, job: Job) -> Spec:
     """Train to the end; returns what the supervisor was told."""
     await executor.start(job)
     assert isinstance(await executor.follow(job), Ended)
-    return msgspec.json.decode(job.folder.spec.read_bytes(), type=Spec)
+    spec = job.folder.read_spec()
+    assert spec is not None
+    return spec
 
 
 async def test_a_trainer_is_told_where_its_model_goes_and_can_write_there(bench: Bench) -> None:
     job = bench.job(1, code="import os\nopen(os.environ['AUTORESEARCH_MODEL_FILE'], 'w').write('model')\n")
     spec = await trained(local(bench), job)
-    assert spec.env["AUTORESEARCH_MODEL_FILE"] == str(job.folder.model)
+    assert (spec.key, spec.env) == (job.key, {})
     assert job.folder.model.read_text() == "model"
 
 
@@ -117,10 +120,39 @@ async def test_a_limit_of_the_settings_holds_for_each_seat(bench: Bench) -> None
 async def test_what_a_training_writes_is_counted_in_all_folders_of_its_own(bench: Bench) -> None:
     spec = await trained(bench.executor(), bench.job())
     scratch = [bench.paths.scratch(name) for name in ("0", "0-claimant", "0-witness")]
-    assert spec.folders == [str(path) for path in (bench.paths.slot(0), bench.job().folder.out, *scratch)]
+    own = [bench.paths.slot(0), bench.job().folder.out, *scratch, bench.paths.compiled]
+    assert spec.folders == [str(path) for path in own]
     unfenced = await trained(bench.executor(sandbox="off"), bench.job(2))
     assert unfenced.folders == [str(bench.paths.slot(0)), str(bench.job(2).folder.out)]
     assert not unfenced.fence.on
+
+
+async def test_a_trainer_of_uvs_is_the_supervisors_own_child_and_can_name_its_threads(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA does not start where a process may not write to its own folder in /proc."""
+    uv = tmp_path / "programs/uv"
+    uv.parent.mkdir()
+    uv.write_text(f'#!/bin/sh\nexec {sys.executable} -m venv --without-pip "$UV_PROJECT_ENVIRONMENT"\n')
+    uv.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{uv.parent}:{os.environ['PATH']}")
+    code = (
+        "import sys, threading\n"
+        "open(f'/proc/self/task/{threading.get_native_id()}/comm', 'w').write('cuda')\n"
+        "print('prefix', sys.prefix, flush=True)\n"
+    )
+    executor, job = local(bench, train_command=["uv", "run", "train.py"]), bench.job(code=code)
+    await executor.prepare(job.commit, lambda event: None)
+    await trained(executor, job)
+    assert f"prefix {bench.paths.venv}\n" in job.folder.end_of_log()
+    assert steps(job)
+
+
+@pytest.mark.parametrize("network", [False, True])
+async def test_a_data_hub_may_be_asked_only_with_network(bench: Bench, network: bool) -> None:
+    job = bench.job(code="import os\nprint('offline', os.environ.get('HF_HUB_OFFLINE'), flush=True)\n")
+    await trained(local(bench, network=network), job)
+    assert f"offline {None if network else 1}\n" in job.folder.end_of_log()
 
 
 async def test_held_out_text_is_hidden_where_a_judge_measures_the_model(
@@ -174,14 +206,14 @@ async def test_a_training_in_a_seat_that_is_no_more_is_taken_over(bench: Bench) 
     assert not bench.paths.scratch(1).exists()
 
 
-async def test_data_is_prepared_only_when_a_seat_is_free(bench: Bench) -> None:
+async def test_data_is_prepared_beside_a_training_in_a_folder_of_its_own(bench: Bench) -> None:
     executor, job = bench.executor(prepare_command=["{python}", "notes.txt"]), bench.job(budget_s=1)
     following = await trains(executor, job)
     commit = bench.commit("notes.txt", "print('other')\n")
-    preparing = asyncio.create_task(executor.prepare(commit, lambda event: None))
+    await asyncio.wait_for(executor.prepare(commit, lambda event: None), 20)
+    assert (bench.paths.slot("prepare") / "notes.txt").read_text() == "print('other')\n"
+    assert (bench.paths.slot(0) / "notes.txt").read_text() != "print('other')\n"
     await following
-    await asyncio.wait_for(preparing, 20)
-    assert (bench.paths.slot(0) / "notes.txt").read_text() == "print('other')\n"
 
 
 # --- cancelling ---

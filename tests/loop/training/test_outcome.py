@@ -33,8 +33,8 @@ JUDGE = Judge(["judge"], [], {}, "", ["answers"], [], "model", "log", 60.0)
 
 def judged(job: Job, clock: str = "", **report: object) -> None:
     """A training with a judge, and what that found."""
-    spec = Spec([], "", {"AUTORESEARCH_CLOCK": clock}, "", "", "", 60.0, commit=job.commit, judge=JUDGE)
-    job.folder.spec.write_bytes(msgspec.json.encode(spec))
+    spec = Spec([], "", {}, "", "", "", 60.0, commit=job.commit, clock=clock, judge=JUDGE)
+    job.folder.write_spec(spec)
     job.folder.judged.write_bytes(msgspec.json.encode(report))
 
 

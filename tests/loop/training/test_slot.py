@@ -147,3 +147,22 @@ def test_an_inventory_shows_what_changed(tmp_path: Path) -> None:
     (tmp_path / "data/a").write_text("longer")
     after = slot.inventory(folders)
     assert [path for path in before if before[path] != after[path]] == [str(tmp_path / "data/a")]
+
+
+def test_a_new_slot_takes_the_place_of_the_old_one_which_is_left_to_be_removed(
+    exported: tuple[Repository, str, Path],
+) -> None:
+    repository, commit, folder = exported
+    found = slot.Slot(folder)
+    found.prepare(repository, commit)
+    (folder / "left").touch()
+    inside, ready = folder.stat().st_ino, found.spare.stat().st_ino
+    found.renew()
+    assert folder.stat().st_ino == ready
+    assert not found.spare.exists()
+    (old,) = map(Path, found.left())
+    assert (old.stat().st_ino, (old / "left").exists()) == (inside, True)
+    found.renew()  # without a spare one nothing is there, and `export` makes it
+    found.export(repository, commit)
+    assert sorted(tree(folder)) == sorted(set(tree(old)) - {"left"})
+    assert len(found.left()) == 2

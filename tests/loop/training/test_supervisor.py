@@ -29,6 +29,7 @@ if os.fork() == 0:
             except OSError: pass
         time.sleep(600)
     os._exit(0)
+os.wait()
 """
 """A trainer that ignores signals and leaves a daemon behind in a session of its own."""
 FLOOD = """
@@ -56,7 +57,7 @@ class Bench:
             [sys.executable, "train.py"], str(self.folder), environment, str(self.files.log),
             str(self.files.exit), str(self.files.supervisor), timeout_s, commit="c",
             memory_gb=limits.get("memory_gb", 0.0), log_bytes=int(limits.get("log_bytes", 2**26)),
-            processes=int(limits.get("processes", 2000)),
+            processes=int(limits.get("processes", 2000)), key=str(self.files.folder),
         )  # fmt: skip
         return supervisor.Standby(self.lock).start(self.files, spec)
 

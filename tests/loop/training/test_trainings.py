@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -12,10 +13,14 @@ from pathlib import Path
 import pytest
 
 from loop import events as ev
+from loop.judging import trust
+from loop.records.training_folder import Decision, Exit, Spec
+from loop.training import trainings
 from loop.training.executor import Job
 from loop.training.local import LocalExecutor
 from loop.training.trainings import ATTEMPTS, Comparison, Result, Trainings
 from tests.loop.training.contract import LONG_S, Bench, interrupted, processes, steps, trains, until
+from tests.loop.training.jobs import make_job
 
 TERMS = Comparison("val_bpb")
 HANGS = "import os, time\ntime.sleep(float(os.environ['AUTORESEARCH_BUDGET_S']))\n"
@@ -140,7 +145,7 @@ async def test_a_killed_supervisor_is_a_lost_attempt_and_the_last_one_a_crash(be
         results.append(await training)
     reason = "its supervisor was killed"
     assert [result.event for result in results[:-1]] == [
-        ev.TrainingLost(1, 1, attempt, reason) for attempt in range(1, ATTEMPTS)
+        ev.TrainingLost(1, 1, attempt, reason, platform.node()) for attempt in range(1, ATTEMPTS)
     ]
     last = results[-1].event
     assert isinstance(last, ev.TrainingFinished)
@@ -204,3 +209,66 @@ async def test_data_that_a_training_changed_is_named_with_its_result(
     assert result.changed_data == str(data)
     assert isinstance(result.event, ev.TrainingFinished)
     assert result.event.flags == [f"it changed {data}"]
+
+
+# --- what survives the engine ---
+
+
+async def test_a_training_that_was_stopped_is_not_trained_again_when_the_engine_dies_just_then(
+    bench: Bench,
+) -> None:
+    job = bench.job(budget_s=LONG_S)
+    room = Room(bench)
+    training = room.begin(job)
+    await until(lambda: steps(job))
+    room.trainings.stop(1, "enough")
+    await until(lambda: job.folder.read_exit("x") is None and job.folder.exit.exists())
+    training.cancel()  # as a kill would end it, before the end is recorded
+    await asyncio.gather(training, return_exceptions=True)
+    finished = await Room(bench).finish(job)
+    assert (finished.outcome, finished.reason) == ("stopped", "enough")
+    assert processes(job) == []
+
+
+async def test_a_decision_ends_a_training_that_still_runs_and_binds_no_other_attempt(bench: Bench) -> None:
+    job = bench.job(budget_s=LONG_S)
+    training = Room(bench).begin(job)
+    await until(lambda: steps(job))
+    job.folder.decide(Decision(job.key, "doomed", "hopeless"))
+    finished = await Room(bench).finish(job)
+    assert (finished.outcome, finished.reason) == ("doomed", "hopeless")
+    assert processes(job) == []
+    training.cancel()
+    await asyncio.gather(training, return_exceptions=True)
+    assert job.folder.read_decision("another") is None
+
+
+async def test_a_machine_that_stood_still_gives_one_second_try(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trust, "OVER_S", 0.5)
+    job = bench.job(budget_s=1.0)
+    training = Room(bench).begin(job)
+    await until(lambda: steps(job))
+    supervisor = processes(job)[0].ppid()
+    os.kill(supervisor, signal.SIGSTOP)
+    await asyncio.sleep(1.6)
+    os.kill(supervisor, signal.SIGCONT)
+    event = (await training).event
+    assert isinstance(event, ev.TrainingLost)
+    assert event.reason.startswith("the machine stood still for ")
+    again = (await Room(bench).begin(job, attempt=2)).event
+    assert isinstance(again, ev.TrainingFinished)
+
+
+@pytest.mark.parametrize(
+    ("stalled_s", "clock", "words"),
+    [(2.9, "", ""), (3.1, "", "the machine stood still for 3.1 s"), (60.0, "cpu", "")],
+)
+def test_a_standstill_counts_where_it_costs_more_time_than_is_forgiven(
+    tmp_path: Path, stalled_s: float, clock: str, words: str
+) -> None:
+    job = make_job(tmp_path, budget_s=60.0)
+    job.folder.write_spec(Spec([], "", {}, "", "", "", 60.0, commit="c", clock=clock))
+    ended = Exit("finished", "", 0, 0.0, 60.0, stalled_seconds=stalled_s)
+    assert trainings._stalled(job, ended) == words

@@ -117,7 +117,7 @@ async def test_the_layout_of_the_diff_is_the_same_on_both_screens(cockpit: Open)
         await settle(pilot)
         await pilot.press("enter")
         await settle(pilot)
-        await pilot.press("d", "w")
+        await pilot.press("d", "W")
         screen = pilot.app.screen
         assert isinstance(screen, ExperimentScreen)
         assert (screen.diff.split, screen.diff.wrap) == (True, True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from tests.tui.conftest import Open, Snap
 from tests.tui.pilot import SIZES, press
 from tests.tui.recorded import night
-from tui.actions import ACTIONS, IN_EXPERIMENT
+from tui.actions import EVERY_ACTION
 from tui.screens.help import items
 
 
 def test_every_key_is_in_the_help_screen() -> None:
     text = "\n".join(item.body.plain for item in items())
-    for action in (*ACTIONS, *IN_EXPERIMENT):
+    for action in EVERY_ACTION:
         assert action.help in text
 
 

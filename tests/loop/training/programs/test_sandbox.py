@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import re
 import socket
-import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +23,6 @@ from loop.service.server import Server
 from loop.state import Experiment
 from loop.training import fence, supervisor
 from loop.training.fence import Support
-from loop.training.programs import sandbox
 from tests.conftest import TRAINER, git, make_repository
 from tests.loop.scripted import Bench, ScriptedAgent, until
 
@@ -291,17 +288,6 @@ async def test_without_a_fence_a_run_that_changed_the_data_is_seen_and_the_loop_
     await running
 
 
-@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-@pytest.mark.parametrize("network", [True, False])
-def test_the_filter_is_a_program_whose_jumps_stay_inside(machine: str, network: bool) -> None:
-    code = sandbox.program(machine, network, 7)
-    steps = list(struct.iter_unpack("HBBI", code))
-    assert len(steps) < 4096
-    for i, (_, yes, no, _) in enumerate(steps[:-1]):
-        assert i + 1 + max(yes, no) < len(steps)
-    assert steps[-1] == (sandbox.RETURN, 0, 0, sandbox.ALLOW)
-
-
 async def fenced(tmp_path: Path, code: str, support: Support = SUPPORT) -> str:
     """What this code prints as a trainer behind a fence."""
     (tmp_path / "train.py").write_text(code)
@@ -345,14 +331,10 @@ print(libc.shmget(0x0A71F1, 4096, 0o1666) >= 0)
     try:
         for _ in range(2):
             support = msgspec.structs.replace(SUPPORT, memory=own)
-            assert await fenced(tmp_path, code, support) == f"{not own}\nTrue\n"
+            assert await fenced(tmp_path, code, support) == f"{not own}\nFalse\n"
             assert [path.name for path in Path("/dev/shm").glob(f"{name}*")] == [before.name]
-        segments = Path("/proc/sysvipc/shm").read_text()
-        assert (str(0x0A71F1) in segments) == (not own)
     finally:
         before.unlink()
-        libc = ctypes.CDLL(None)
-        libc.shmctl(libc.shmget(0x0A71F1, 0, 0), 0, None)  # IPC_RMID
 
 
 async def test_a_socket_in_the_shared_memory_of_other_programs_cannot_be_reached(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from loop.records.training_folder import Exit, Spec, TrainingFolder
 from loop.training.programs import supervise, tree
+from loop.training.supervisor import order
 from tests.loop.training.programs.supervising import PROGRAM, until
 
 
@@ -37,12 +38,13 @@ class Supervised:
             commit="c",
             folders=[str(folder)],
         )
-        self.files.spec.write_bytes(msgspec.json.encode(msgspec.structs.replace(spec, **limits)))
+        self.spec = msgspec.structs.replace(spec, **limits)
+        self.files.write_spec(self.spec)
         self.process = subprocess.Popen(PROGRAM, stdin=subprocess.PIPE)
 
     def start(self) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{self.files.spec}\n".encode())
+        self.process.stdin.write(order(self.spec))
         self.process.stdin.close()
 
     def end(self) -> Exit:
@@ -77,7 +79,7 @@ def test_it_writes_how_the_trainer_ended(start: Start) -> None:
 def test_it_ends_without_a_training_when_the_engine_is_gone(tmp_path: Path) -> None:
     found = Supervised(tmp_path, "print('hi')")
     assert found.process.stdin is not None
-    found.process.stdin.write(str(found.files.spec).encode())  # the line has no end
+    found.process.stdin.write(order(found.spec)[:-1])  # the line has no end
     found.process.stdin.close()
     assert found.process.wait(30) == 0
     assert not found.files.exit.exists()

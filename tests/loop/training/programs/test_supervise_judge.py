@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from loop.records.training_folder import Answerer, Exit, Fence, Judge, Spec, TrainingFolder
+from loop.training.supervisor import order
 from tests.loop.judged import ANSWERS, JUDGE, TRAINER
 from tests.loop.training.programs.supervising import PROGRAM, until
 
@@ -76,12 +77,12 @@ class Judged:
                 timeout_s=timeout_s,
             ),
         )
-        self.files.spec.write_bytes(msgspec.json.encode(self.spec))
+        self.files.write_spec(self.spec)
 
     def start(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(PROGRAM, stdin=subprocess.PIPE)
         assert process.stdin is not None
-        process.stdin.write(f"{self.files.spec}\n".encode())
+        process.stdin.write(order(self.spec))
         process.stdin.close()
         return process
 
@@ -200,7 +201,7 @@ def test_when_the_supervisor_is_killed_meanwhile_the_next_one_judges_without_tra
     assert found.files.has_trained("c")
     assert not found.files.has_trained("another")
     found.files.reset(keep_trained=True)
-    found.files.spec.write_bytes(msgspec.json.encode(found.spec))
+    found.files.write_spec(found.spec)
     assert found.run().outcome == "finished"
     assert found.files.read_judged()
     assert (tmp_path / "trained").read_text() == "x"

@@ -8,8 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
-
 from loop.training.programs import tree
 
 
@@ -32,26 +30,6 @@ def test_a_process_is_known_by_its_start_time() -> None:
             process.kill()
             process.wait()
     assert tree.ticks(2**30) == 0
-
-
-def test_memory_is_what_is_resident() -> None:
-    assert tree.resident([os.getpid()]) >= psutil.Process().memory_info().rss * 0.9
-
-
-def test_shared_memory_counts_once_when_it_is_exact() -> None:
-    assert 0 < tree.resident([os.getpid()], exact=True) <= tree.resident([os.getpid()]) * 1.1
-    assert tree.resident([2**30]) == 0
-
-
-def test_files_are_counted_in_all_folders_up_to_a_number(tmp_path: Path) -> None:
-    (tmp_path / "a/b").mkdir(parents=True)
-    for i in range(10):
-        (tmp_path / f"a/b/{i}").write_bytes(bytes(10_000))
-    used, files = tree.on_disk([str(tmp_path / "a"), str(tmp_path / "missing")])
-    assert files == 11
-    assert used >= 100_000
-    more = [str(tmp_path / "a"), *[str(tmp_path / "a/b")] * 100]
-    assert tree.on_disk(more, files=3)[1] == 10  # the first folder, and no other
 
 
 def test_the_first_of_several_children_to_end_is_enough() -> None:

@@ -1,0 +1,1 @@
+"""Training on other machines: what one is told, the program that runs there, how results come back."""

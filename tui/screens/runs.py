@@ -1,0 +1,116 @@
+"""The list of all runs on this machine: what each does, what it wants of you, how far it has come."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import ModalScreen
+
+from loop.client import RunOverview, Runs
+from loop.state import RunState
+from tui.lines import Item, Lines
+from tui.others import is_shown
+from tui.text import SYMBOLS, metric, plural, safe
+
+REFRESH_S = 2.0
+"""Seconds after which the list is read anew."""
+FINISHED = ("stopped", "")
+"""Phases in which an engine leaves a run in order; in any other one it was cut off."""
+
+
+class RunsScreen(ModalScreen[RunOverview | None]):
+    """Lists the runs; enter chooses one, which the cockpit then shows."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,w", "dismiss(None)", "Back"),
+        Binding("enter", "choose", "Show"),
+    ]
+
+    def __init__(self, runs: Runs, state: RunState) -> None:
+        """`state` is that of the run that is shown now."""
+        super().__init__()
+        self._runs, self._state = runs, state
+        self._listed: list[RunOverview] = []
+
+    def compose(self) -> ComposeResult:
+        lines = Lines(id="runs", wrap=False, cursor=True, empty="no run is known yet")
+        lines.border_title = "Runs on this machine"
+        lines.border_subtitle = "enter shows a run, esc goes back"
+        yield lines
+
+    def on_mount(self) -> None:
+        self.query_one(Lines).focus()
+        self.set_interval(REFRESH_S, self._refresh)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        self.run_worker(self._read, thread=True, exclusive=True, group="runs")
+
+    def _read(self) -> None:
+        found = self._runs.known()
+        self.app.call_from_thread(self._show, found)
+
+    def _show(self, found: list[RunOverview]) -> None:
+        if found == self._listed:
+            return
+        lines = self.query_one(Lines)
+        chosen = self._listed[lines.cursor] if self._listed and lines.cursor is not None else None
+        self._listed, now = found, time.time()
+        lines.show([Item(row(run, now, here=is_shown(run, self._state))) for run in found])
+        keys = [(run.root, run.tag) for run in found]
+        wanted = (chosen.root, chosen.tag) if chosen else (self._state.repository, self._state.tag)
+        lines.select(keys.index(wanted) if wanted in keys else 0)
+
+    def action_choose(self) -> None:
+        self.query_one(Lines).action_choose()
+
+    def on_lines_chosen(self, event: Lines.Chosen) -> None:
+        if event.index < len(self._listed):
+            self.dismiss(self._listed[event.index])
+
+
+def row(run: RunOverview, now: float, *, here: bool) -> Content:
+    """A run as one line; `here` marks the one that is shown now."""
+    word, symbol, style = condition(run)
+    gain = 100 * (run.best / run.baseline - 1) if run.best is not None and run.baseline else 0.0
+    change = f"{gain:+6.2f}%" if gain else " " * 7
+    figures = f"{metric(run.best):>7} {change} {run.experiments:>5} exp {run.kept:>3} kept"
+    wants = run.attention if run.running else ""
+    hours = f"{max(0.0, run.seen - run.began) / 3600:5.1f} h"
+    cost = f"${run.dollars:.2f}" if run.dollars is not None else ""
+    return Content.assemble(
+        ("▸ " if here else "  ", "bold"),
+        (f"{symbol} {word:12} ", style),
+        (f"{safe(run.tag)[:14]:14} ", "bold"),
+        (f"{safe(wants)[:34]:34} " if wants else f"{figures:34} ", "bold $measure" if wants else "$measure"),
+        (f"{hours} {cost:>7} ", "$neutral"),
+        (f"{ago(now - run.seen):>8}  ", "$neutral"),
+        (safe(Path(run.root).name), "$step"),
+    )
+
+
+def condition(run: RunOverview) -> tuple[str, str, str]:
+    """What a run does, in a word, with its symbol and colour."""
+    if run.running:
+        word = "waits" if run.attention and run.phase != "paused" else safe(run.phase)
+        symbol, style = SYMBOLS["waiting"] if word == "waits" else SYMBOLS.get(word, ("●", "$training"))
+        return word, symbol, style
+    if run.phase in FINISHED:
+        return "finished", *SYMBOLS["stopped"]
+    return "interrupted", "!", "$discard"
+
+
+def ago(seconds: float) -> str:
+    """How long ago something was, roughly: `now`, `12 min`, `3 h`, `5 days`."""
+    if seconds < 60:
+        return "now"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.0f} h"
+    return plural(round(seconds / 86400), "day")
