@@ -142,7 +142,7 @@ def agenda(state: RunState, rules: Rules, seats: int, now: float) -> list[Step]:
         *judge,
         *_approvals(state),
         *start,
-        *_rows(state, after_seats=bool(start)),
+        *_rows(state, start),
         *(Answer(q.id) for q in state.questions if state.stopping is None and state.experiments),
         *(_proposals(state, rules, ended, seats) if may_start else ()),
     ]
@@ -376,13 +376,13 @@ def _next_verdict(state: RunState, ended: list[_Ended]) -> Iterator[Step]:
         yield Judge(min(ready, key=lambda x: x.strength).e.n)
 
 
-def _rows(state: RunState, *, after_seats: bool) -> Iterator[Step]:
-    """The next verdict to write down; `after_seats`: free seats still have to start something.
+def _rows(state: RunState, start: list[Step]) -> Iterator[Step]:
+    """The next verdict to write down. `start` is what free seats do, which may be to write one themselves.
 
     Nothing waits for a row, so trainings start first. But an experiment that trains now needs its row before
     that training ends, because the result changes what the row says.
     """
     for n in state.rows_due:
-        if not after_seats or state.trains(n):
+        if (not start or state.trains(n)) and WriteRow(n) not in start:
             yield WriteRow(n)
             return

@@ -77,12 +77,11 @@ def test_status_of_a_killed_engine_claims_nothing_runs() -> None:
 
 def test_of_several_seats_it_says_which_train() -> None:
     events: list[ev.AnyEvent] = [
-        ev.RunCreated("t", "/r", "c" * 40, "train.py", ["python"]),
+        *EVENTS[:1],
         ev.EngineStarted(7, "0", "search", seats=4),
-        ev.ExperimentStarted(1, "c" * 40),
-        ev.CandidateCommitted(1, "c" * 40, "c" * 40, "baseline"),
-        ev.TrainingStarted(1, 1, "c" * 40, 1337, 300.0, seat=0),
-        ev.TrainingStarted(1, 2, "c" * 40, 1338, 300.0, seat=3),
+        *EVENTS[2:4],
+        ev.TrainingStarted(1, 1, C, 1337, 300.0, seat=0),
+        ev.TrainingStarted(1, 2, C, 1338, 300.0, seat=3),
     ]
     state = fold(ev.Record(seq, 1.0, event) for seq, event in enumerate(events, 1))
     found = status.summary(state, 1.0, running=True)
