@@ -119,7 +119,7 @@ async def test_models_are_judged_where_they_were_trained_and_come_home(
     assert all(end.value and end.model_bytes and end.used_seconds and end.place for end in ends)
     incumbent = bench.engine.state.incumbent
     assert incumbent is not None
-    assert TrainingFolder(bench.paths.training(incumbent, 1)).model.read_text().startswith("2.")
+    assert TrainingFolder(bench.paths.training(incumbent, 1)).model.read_text() in {"3.0", "2.75", "2.625"}
 
 
 # --- what is lost ---
