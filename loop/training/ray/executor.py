@@ -53,8 +53,8 @@ class _Place(Struct, frozen=True):
 
 
 class RayExecutor:
-    """Runs trainings on the machines of a Ray cluster, one for each GPU, or one for each of the smallest
-    machine's processors where the cluster has no GPU."""
+    """Runs trainings on the machines of a Ray cluster, one for each GPU. Where there is none, a training gets
+    as many processors as the smallest machine has."""
 
     def __init__(
         self, settings: Settings, paths: RunPaths, repository: Repository, seats: int | None = None
