@@ -70,6 +70,19 @@ class Fleet:
             env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(self.folder / "cache")},
         )
 
+    def start_and_wait(self) -> subprocess.Popen[bytes]:
+        """Start an engine; returns once it researches, or has ended."""
+        before, engine = self.engines(), self.start()
+        while engine.poll() is None and self.engines() == before:
+            time.sleep(0.2)
+        return engine
+
+    def engines(self) -> int:
+        """How many engines have begun to research."""
+        if not self.paths.journal.exists():
+            return 0
+        return sum(isinstance(record.event, ev.EngineStarted) for record in journal.read(self.paths.journal))
+
     def kill(self, kind: str, found: list[psutil.Process], chance: random.Random) -> None:
         """Kill one of the processes, if there is one."""
         if found:
@@ -135,9 +148,9 @@ def test_a_hundred_kills_on_a_ray_cluster(tmp_path: Path, kills: int) -> None:
     fleet = Fleet(tmp_path, experiments=kills, executor="ray")
     (tmp_path / "home").mkdir()
     with ray_cluster(tmp_path / "home") as cluster:
-        machines, engine = list(cluster.raylets), fleet.start()
+        machines, engine = list(cluster.raylets), fleet.start_and_wait()
         while sum(fleet.kills.values()) < kills and fleet.rows() < fleet.experiments:
-            time.sleep(chance.uniform(1, 9))  # an engine needs some seconds to reach its cluster
+            time.sleep(chance.uniform(0, 8))
             match chance.choice((*("engine",) * 3, *("helper",) * 2, *("worker",) * 2, "raylet")):
                 case "engine":
                     fleet.kill("engine", [psutil.Process(engine.pid)], chance)
@@ -151,8 +164,9 @@ def test_a_hundred_kills_on_a_ray_cluster(tmp_path: Path, kills: int) -> None:
                     fleet.kills["raylet"] += 1
                     machines.append(cluster.add())
             if engine.poll() is not None:
-                engine = fleet.start()
-        assert engine.wait(1200) == 0
+                engine = fleet.start_and_wait()
+        while engine.wait(1200) != 0:
+            engine = fleet.start_and_wait()
         fleet.check(tmp_path / "home/state")
         until_gone(fleet.left)
         until_gone(lambda: below(os.getpid(), "ray::Worker"))

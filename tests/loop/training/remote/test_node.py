@@ -18,6 +18,7 @@ import pytest
 from loop import __version__
 from loop.training.remote import node
 from loop.training.remote.order import Node, OrderFolder, Report
+from tests.loop.judged import make_judged
 from tests.loop.training.contract import FORKING, LONG_S, processes
 from tests.loop.training.remote.orders import Orders
 
@@ -103,6 +104,32 @@ def test_a_training_ends_with_a_program_that_is_killed(orders: Orders) -> None:
     program.wait()
     until(lambda: not processes(job))
     assert not folder.report.exists()
+
+
+def test_a_model_is_judged_there_and_the_judge_gets_the_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "orders").mkdir()
+    orders = Orders(make_judged(tmp_path / "judged"), tmp_path / "orders")
+    head = orders.repository.head()
+    job = msgspec.structs.replace(orders.job(), commit=head)
+    folder = orders.write(job)
+    folder.reference.write_bytes(b"claims of the incumbent")
+    assert begin(folder).wait(20) == 0
+    found = report(folder)
+    assert found.ended is not None
+    assert set(found.files) == {
+        "spec.json",
+        "judge.log",
+        "judge/judged.json",
+        "judge/claims.npy",
+        "out/model.pt",
+    }
+    judged = json.loads(folder.training.judged.read_text())
+    assert judged["val_bpb"] == 1.0
+    assert judged["reference"] == str(folder.reference)
+    orders.repository.close()
 
 
 def test_another_version_refuses_the_order(orders: Orders) -> None:
