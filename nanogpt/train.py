@@ -41,9 +41,12 @@ from prepare import SLACK_STEPS, BadData, BadModel, Batch, Clock, Data, evaluate
 DEVICE = torch.device(
     "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 )
-# Whether to use the hyperparameters for a GPU. `--profile h100` or AUTORESEARCH_PROFILE=h100 uses them on any
-# machine, for --describe and for tests.
-LARGE = DEVICE.type == "cuda" or "h100" in sys.argv or os.environ.get("AUTORESEARCH_PROFILE") == "h100"
+# The hyperparameters to use: those for a CPU, `h100`, or `24gb` for GPUs with less than 36 GiB of memory.
+# `--profile h100` or AUTORESEARCH_PROFILE=h100 uses them on any machine, for --describe and for tests.
+PROFILE = os.environ.get("AUTORESEARCH_PROFILE") or next((p for p in ("h100", "24gb") if p in sys.argv), "")
+if not PROFILE and DEVICE.type == "cuda":
+    PROFILE = "h100" if torch.cuda.get_device_properties(0).total_memory >= 36 * 2**30 else "24gb"
+LARGE, SMALL = PROFILE in ("h100", "24gb"), PROFILE == "24gb"
 
 # --- hyperparameters: cpu ---
 DEPTH = 2  # transformer blocks [1, 8]
@@ -122,9 +125,9 @@ if LARGE:
     FINAL_LR = 0.05  # -0.0006, mar8 [0.0, 0.1]
 # --- end ---
 
-if DEVICE.type == "cuda" and torch.cuda.get_device_properties(0).total_memory < 36 * 2**30:
-    # A slower GPU sees fewer tokens, and has less memory: a smaller model.
+if SMALL:  # a slower GPU sees fewer tokens, and has less memory: a smaller model
     DEPTH, WIDTH, ROWS, NGRAM_ROWS, COUNT_TOKENS = 5, 384, 32, 262144, 2**26
+COUNT_BYTES = 20  # memory of the counts for each counted token, with COUNT_LEAST = 2 (docs/trainer.md)
 # Matrix products in bf16: 3 times as fast as fp32 where the processor has them, 60 times as slow on AVX2.
 CPU_BF16 = DEVICE.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 ATTENTION = backend(DEVICE)
@@ -361,6 +364,11 @@ class Memory(nn.Module):
 # --- optimizer ---
 
 
+def mean_square(x: Tensor) -> Tensor:
+    """Return the mean square of each row (n, rows, 1), or of each column if those are more (nanochat)."""
+    return x.square().mean(-1 if x.size(-2) >= x.size(-1) else -2, keepdim=True)
+
+
 def muon(
     p: Tensor,
     g: Tensor,
@@ -378,14 +386,14 @@ def muon(
     """
     mean.lerp_(g, 1 - momentum)
     update = orthogonalise(g.lerp(mean, momentum))
-    # NorMuon (Li et al. 2025) gives rows of the update equal sizes, then the whole its old size. Of a matrix
-    # with more columns than rows it takes the columns (nanochat).
+    # NorMuon (Li et al. 2025) gives rows of the update equal sizes, then the whole its old size.
     size = update.norm(dim=(-2, -1), keepdim=True)
-    variance.lerp_(update.square().mean(-1 if g.size(-2) >= g.size(-1) else -2, keepdim=True), 0.05)
+    variance.lerp_(mean_square(update), 0.05)
     update = update / (variance / seen).sqrt().clamp_min(1e-8)
     update = update * (size / update.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-8))
     # Cautious weight decay (Chen et al. 2025): only where it has the direction of the update.
-    return p - decay * p * (update * p > 0) - rate * update
+    result: Tensor = p - decay * p * (update * p > 0) - rate * update
+    return result
 
 
 class MuonAdamW:
@@ -399,18 +407,14 @@ class MuonAdamW:
         shapes = sorted({tuple(p.shape) for p in matrices})
         self.stacks: list[list[Tensor]] = [[p for p in matrices if tuple(p.shape) == s] for s in shapes]
         self.momenta = [s[0].new_zeros(len(s), *s[0].shape) for s in self.stacks]
-        # The mean square of each row, or of each column where those are longer (NorMuon, see `muon`).
-        self.variances = [
-            m.new_zeros(len(m), m.size(1), 1) if m.size(1) >= m.size(2) else m.new_zeros(len(m), 1, m.size(2))
-            for m in self.momenta
-        ]
+        self.variances = [mean_square(m) for m in self.momenta]
         wide = (max(WIDTH, 128) / 768) ** -0.5 if LARGE else 1.0  # AR's rates are for a width of 768
         # Parameters of AdamW, each with its learning rate and its weight decay.
         self.adam: list[tuple[Tensor, float, float]] = [(model.head.weight, HEAD_LR * wide, HEAD_DECAY)]
         self.adam += [(model.embed.weight, EMBED_LR * wide, EMBED_DECAY)]
         self.adam += [(table.weight, EMBED_LR * wide, VALUE_DECAY) for table in model.values.values()]  # type: ignore[misc]
         self.adam += [
-            (model.residual, SCALAR_LR * 0.01 if LARGE else SCALAR_LR, 0.0),
+            (model.residual, SCALAR_LR * (0.01 if LARGE else 1), 0.0),
             (model.again, SCALAR_LR, 0.0),
         ]
         if model.memory is not None:
@@ -430,9 +434,10 @@ class MuonAdamW:
         for stack, mean, variance in zip(self.stacks, self.momenta, self.variances, strict=True):
             rate = MATRIX_LR * scale * max(1.0, mean.size(1) / mean.size(2)) ** 0.5
             # Tensors, because a compiler makes new code for each new value of a number.
-            numbers = torch.tensor([momentum, 1 - 0.95**self.steps, rate, rate * WEIGHT_DECAY * (1 - done)])
+            numbers = (momentum, 1 - 0.95**self.steps, rate, rate * WEIGHT_DECAY * (1 - done))
+            tensors = [torch.tensor(number, device=DEVICE) for number in numbers]
             weights, grads = torch.stack(stack), torch.stack([p.grad for p in stack if p.grad is not None])
-            torch._foreach_copy_(stack, list(self.muon(weights, grads, mean, variance, *numbers).unbind()))
+            torch._foreach_copy_(stack, list(self.muon(weights, grads, mean, variance, *tensors).unbind()))
         for (p, lr, decay), (m, v) in zip(self.adam, self.moments, strict=True):
             self._adam(p, m, v, lr * scale, lr * scale * decay)
         for table, total in zip(self.tables, self.sums, strict=True):
@@ -478,13 +483,22 @@ def flops_per_token(model: GPT) -> float:
 def memory_bytes(model: GPT, rows: int) -> int:
     """Estimate the memory, in bytes, that training takes with `rows` rows in one pass.
 
-    `fixed`: weight, gradient and two moments of each parameter, but for n-gram tables a scratch copy in place
-    of moments. `kept`: what the forward pass keeps of a token for the backward pass.
+    `fixed`: weight, gradient, two moments and a mean of each parameter, but weights alone of n-gram tables.
+    `kept`: what the forward pass keeps of a token for the backward pass, and gradients of rows of tables;
+    from the compiled model's graph (docs/trainer.md).
     """
     tables = sum(p.numel() for p in model.ngrams.parameters())
-    fixed = 16 * sum(p.numel() for p in model.parameters()) - 4 * tables
-    kept = DEPTH * (14 + 3 * MLP_RATIO) * WIDTH * 2 + 10 * WIDTH + 10 * model.vocab_size
-    return fixed + rows * model.sequence * kept
+    fixed = 20 * sum(p.numel() for p in model.parameters()) - 16 * tables
+    kept = DEPTH * (8 + 3 * MLP_RATIO) * WIDTH * 2 + (20 + 8 * NGRAM_TABLES) * WIDTH + 4 * model.vocab_size
+    return fixed + counts_bytes(model)[0] + rows * model.sequence * kept
+
+
+def counts_bytes(model: GPT) -> tuple[int, int]:
+    """Estimate the memory, in bytes, of the counts of COUNT_TOKENS tokens, and of making them."""
+    if model.memory is None:
+        return 0, 0
+    tables = 2 * (COUNT_FOLDS + 1) * model.vocab_size**2
+    return tables + COUNT_BYTES * COUNT_TOKENS, tables + 56 * COUNT_TOKENS
 
 
 def rows_at_once(model: GPT, room: float) -> int:
@@ -499,16 +513,21 @@ def describe(model: GPT) -> None:
     """Print sizes, estimated memory, and the tokens of the budget at an assumed share of the peak speed."""
     groups = {"embedding": model.embed, "n-gram tables": model.ngrams, "value embeddings": model.values,
               "blocks": model.blocks, "head": model.head, "memory gates": model.memory}  # fmt: skip
-    print(f"profile: {'h100' if LARGE else 'cpu'} | device: {DEVICE.type} | attention: {ATTENTION}")
+    print(f"profile: {PROFILE or 'cpu'} | device: {DEVICE.type} | attention: {ATTENTION}")
     for name, part in groups.items():
         if part is not None and (size := sum(p.numel() for p in part.parameters())):
             print(f"{name + ':':18} {size / 1e6:9.3f} M parameters")
-    rows = rows_at_once(model, 0.85 * 80e9)
-    size = memory_bytes(model, rows)
-    print(f"{'memory:':18} {size / 2**30:9.1f} GiB, estimated, {rows} of {ROWS} rows at once")
+    if LARGE:
+        rows = rows_at_once(model, 0.92 * (24e9 if SMALL else 80e9))
+        counts, counting = counts_bytes(model)
+        print(f"{'memory:':18} {memory_bytes(model, rows) / 2**30:9.1f} GiB, estimated, "
+              f"{rows} of {ROWS} rows at once")  # fmt: skip
+        print(f"{'counts:':18} {counts / 2**30:9.1f} GiB of it for {COUNT_TOKENS / 1e6:.0f} M tokens; "
+              f"{counting / 2**30:.1f} GiB while counting, about {1e-8 * COUNT_TOKENS:.0f} s")  # fmt: skip
     dtype = torch.bfloat16 if CPU_BF16 else torch.float32
     flops, budget = flops_per_token(model), float(os.environ.get("AUTORESEARCH_BUDGET_S", "300"))
-    peak, share = peak_flops(DEVICE) or (989e12 if LARGE else cpu_flops(dtype)), 0.4 if LARGE else 0.3
+    peak = peak_flops(DEVICE) or ((165e12 if SMALL else 989e12) if LARGE else cpu_flops(dtype))
+    share = 0.36 if LARGE else 0.3
     print(f"{'FLOPs per token:':18} {flops / 1e6:9.1f} M")
     print(f"{'tokens:':18} {share * peak / flops * budget / 1e6:9.1f} M in {budget:.0f} s, "
           f"at {share:.0%} of {peak / 1e12:.2f} TFLOP/s")  # fmt: skip
