@@ -3,14 +3,14 @@
     python benchmarks/proxy.py [--seconds 20] [--repeats 3] [--folder FOLDER] [NAME ...]
 
 It trains nanogpt/train.py with AUTORESEARCH_PROFILE=h100 and the sizes in `SCALE`, as it is and with one
-technique changed (`VARIANTS`), and `plain`: without tables, counts, copies and tail, with the settings of
+technique changed (`VARIANTS`), and `plain`: without tables, counts and copies, with the settings of
 karpathy/autoresearch's first train.py. Each training takes the same CPU seconds of one thread. It prints a
 table row for each: mean val_bpb (lower is better), standard deviation, trainings, steps, tokens.
 
 The text is English prose: the paragraphs of the HTML pages in the Debian packages `PACKAGES`, which are
 downloaded with `apt-get download` into FOLDER (the user's cache folder), at most `CUT` characters of a page.
-A page is in one split only. The ratios are those of an H100 in 300 s as far as they can be: tokens a row (256)
-to vocabulary (1,024) 1:4, as 2,048 to 8,192; about as much text is counted as is trained on.
+A page is in one split only. Ratios are those of an H100 in 300 s as far as they can be: tokens a row (256) to
+vocabulary (1,024) are 1:4, as 2,048 to 8,192; about as much text is counted as is trained on.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ SCALE = {
     "COUNT_TOKENS": "250000",
 }  # fmt: skip
 PLAIN = {
-    "NGRAM_TABLES": "0", "COUNT_ORDER": "0", "TAIL": "0.0", "WINDOWS": '"SSSL"', "WINDOW_SHARE": "0.5",
+    "NGRAM_TABLES": "0", "COUNT_ORDER": "0", "WINDOWS": '"SSSL"', "WINDOW_SHARE": "0.5",
     "ROPE_BASE": "10000.0", "QK_SCALE": "1.0", "EMBED_LR": "0.6", "HEAD_LR": "0.004", "AGAIN": "0.1",
-    "SCALE": "1.0", "HEAD_DECAY": "0.0", "EMBED_DECAY": "0.0", "VALUE_DECAY": "0.0", "WARMDOWN": "0.5", "FINAL_LR": "0.0",
+    "SCALE": "1.0", "HEAD_DECAY": "0.0", "EMBED_DECAY": "0.0", "VALUE_DECAY": "0.0", "WARMDOWN": "0.5",
+    "FINAL_LR": "0.0",
 }  # fmt: skip
 VARIANTS: dict[str, dict[str, str]] = {
     "ours": {},
@@ -56,7 +57,6 @@ VARIANTS: dict[str, dict[str, str]] = {
     "no counts, no copies": {"COUNT_ORDER": "0"},
     "no copies": {"COPY_LENGTH": "0"},
     "no tables": {"NGRAM_TABLES": "0"},
-    "no tail": {"TAIL": "0.0"},
     "counts of all contexts": {"COUNT_LEAST": "1"},
     "counts up to trigrams": {"COUNT_ORDER": "3"},
 }

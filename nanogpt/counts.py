@@ -84,9 +84,8 @@ class Counts:
                 base = self._base(bigrams, bigram_counts, grams, by_fold)
             contexts, width = torch.unique_consecutive(grams // V, return_counts=True)
             token = (grams % V).int()
-            if self.least > 1:
-                count = by_fold.sum(1, dtype=torch.int32)
-                often = _per_context(width, count) >= self.least
+            often = _per_context(width, by_fold.sum(1, dtype=torch.int32)) >= self.least
+            if self.least > 1 and often.any():
                 kept = often.repeat_interleave(width)
                 contexts, width, token, by_fold = contexts[often], width[often], token[kept], by_fold[kept]
             # Each context (C,), where its n-grams start (C,), how many they are (C,); the last token (G,) and

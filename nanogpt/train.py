@@ -85,7 +85,6 @@ EMBED_DECAY = 0.0  # for token embeddings [0.0, 0.01]
 VALUE_DECAY = 0.0  # for value embeddings [0.0, 0.02]
 SCALE = 1.0  # factor of the initial weights of the blocks and of value embeddings [0.3, 1.5]
 AGAIN = 0.1  # initial weight of the token embedding that is added again before each block [0.0, 0.5]
-TAIL = 0.1  # the last share of the budget, over which the weights are averaged; 0 takes the last [0.0, 0.4]
 WARMDOWN = 0.6  # the last share of the budget, in which the learning rates fall [0.2, 1.0]
 FINAL_LR = 0.03  # learning rates at the end, as a share of those above [0.005, 0.2]
 if LARGE:
@@ -483,12 +482,12 @@ def flops_per_token(model: GPT) -> float:
 def memory_bytes(model: GPT, rows: int) -> int:
     """Estimate the memory, in bytes, that training takes with `rows` rows in one pass.
 
-    `fixed`: weight, gradient, two moments and a mean of each parameter, but weights alone of n-gram tables.
+    `fixed`: weight, gradient and two moments of each parameter, but weights alone of n-gram tables.
     `kept`: what the forward pass keeps of a token for the backward pass, and gradients of rows of tables;
     from the compiled model's graph (docs/trainer.md).
     """
     tables = sum(p.numel() for p in model.ngrams.parameters())
-    fixed = 20 * sum(p.numel() for p in model.parameters()) - 16 * tables
+    fixed = 16 * sum(p.numel() for p in model.parameters()) - 12 * tables
     kept = DEPTH * (8 + 3 * MLP_RATIO) * WIDTH * 2 + (20 + 8 * NGRAM_TABLES) * WIDTH + 4 * model.vocab_size
     return fixed + counts_bytes(model)[0] + rows * model.sequence * kept
 
@@ -550,31 +549,6 @@ class Diverged(Exception):
     """The loss is not a finite number any more, so there is nothing left to train."""
 
 
-class Tail:
-    """The mean of the weights over the last steps, which the trained model gets (Izmailov et al. 2018).
-
-    N-gram tables keep their last values: each step changes few of their rows.
-    """
-
-    def __init__(self, model: GPT) -> None:
-        tables = {id(p) for p in model.ngrams.parameters()}
-        self.weights = [p.data for p in model.parameters() if id(p) not in tables]
-        self.means: list[Tensor] = []
-        self.steps = 0
-
-    def add(self) -> None:
-        """Take the present weights into the mean."""
-        self.steps += 1
-        if not self.means:
-            self.means = [p.clone() for p in self.weights]
-        torch._foreach_lerp_(self.means, self.weights, 1 / self.steps)
-
-    def apply(self) -> None:
-        """Give the model the mean of its weights."""
-        if self.means:
-            torch._foreach_copy_(self.weights, self.means)
-
-
 class Trainer:
     """Trains one model until the budget is used up."""
 
@@ -592,7 +566,6 @@ class Trainer:
         """Train, print progress about four times a second, and return the clock. Raises `Diverged`."""
         batches = self.data.batches(ROWS, self.seed, DEVICE)
         smooth, shown = 0.0, 0.0
-        tail = Tail(self.model)
         print("phase: training", flush=True)
         clock = Clock()
         began = time.monotonic()
@@ -606,14 +579,11 @@ class Trainer:
             if not math.isfinite(value):
                 raise Diverged(f"loss is {value} at step {clock.steps}")
             clock.tick()
-            if clock.fraction > 1 - TAIL:
-                tail.add()
             smooth += (value - smooth) * max(0.05, 1 / clock.steps)
             now = time.monotonic()
             if now - shown > 0.25 or clock.over:
                 shown = now
                 self._show(clock, smooth, (now - began) / clock.steps)
-        tail.apply()
         self.model.zero_grad(set_to_none=True)
         return clock
 

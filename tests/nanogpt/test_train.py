@@ -178,7 +178,7 @@ def test_the_loss_is_that_of_the_logits() -> None:
     targets = torch.roll(tokens, -1, 1)
     logits = model.eval()(tokens)
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-    assert float(model.loss(tokens, targets)) == pytest.approx(float(expected), abs=1e-3)
+    assert float(model.loss(tokens, targets).detach()) == pytest.approx(float(expected), abs=1e-3)
 
 
 def test_fewer_rows_go_through_at_once_where_memory_is_small() -> None:
@@ -316,7 +316,7 @@ def test_a_model_that_cannot_be_compiled_trains_all_the_same(
     model = train.GPT(data.vocab_size, data.sequence, data.bos)
     trainer = train.Trainer(model, data, 1)
     error = RuntimeError("Failed to find C compiler.\nPlease specify via CC")
-    model.dense_loss = Failing(model, error, 0)  # type: ignore[method-assign]
+    vars(model)["dense_loss"] = Failing(model, error, 0)
     trainer.compiled = True
     assert math.isfinite(one_step(trainer, data))
     said = capsys.readouterr().out
@@ -335,14 +335,3 @@ def test_an_error_of_the_model_itself_is_not_taken_for_one_of_the_compiler(
     monkeypatch.setattr(model, "trunk", lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         one_step(trainer, data)
-
-
-def test_the_model_gets_the_mean_of_its_last_weights() -> None:
-    model = train.GPT(64, 32, 0)
-    tail = train.Tail(model)
-    tail.apply()  # without any, the weights stay as they are
-    for value in (1.0, 2.0, 6.0):
-        model.head.weight.data.fill_(value)
-        tail.add()
-    tail.apply()
-    assert torch.allclose(model.head.weight, torch.full_like(model.head.weight, 3.0))
