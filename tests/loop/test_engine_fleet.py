@@ -103,7 +103,7 @@ async def test_messages_reach_every_conversation_that_goes_on_and_are_taken_up_o
 async def test_two_conversations_with_the_same_idea_make_one_candidate(repository: Path) -> None:
     def same_at_first(context: ResearchContext) -> Proposal:
         tried = any("X = 2.5" in context.archive.source(e.n) for e in context.experiments if e.commit)
-        value = 2.5 if not tried else 3 - context.n / 4
+        value = 2.5 if not tried else 3 - context.n / 7
         return Proposal(f"X to {value}", re.sub(r"(?m)^X = .*$", f"X = {value}", context.source))
 
     agent = ScriptedAgent(same_at_first, delay_s=0.2)
