@@ -18,6 +18,7 @@ import psutil
 from loop import events as ev
 from tests.e2e.terminal import Terminal
 from tests.tui.recorded import Recorded, Script
+from tests.tui.recorded import fleet as fleet_of
 
 MIB = 2**20
 
@@ -31,11 +32,12 @@ def child(scene: str) -> None:
     results = {"busy": 10_000, "first": 0}.get(scene, 100)
     script = Script().night(results) if results else Script().begin()
     script.propose(results + 1).train(results + 1).progress(results + 1, 0.2)
-    connection = Recorded(script.records)
+    connection = Recorded(fleet_of(8).records if scene == "fleet" else script.records)
+    feeds = {"busy": busy, "long": long, "fleet": fleet}
 
     async def connect() -> Recorded:
-        if scene in ("busy", "long"):
-            feeders.append(asyncio.create_task({"busy": busy, "long": long}[scene](connection, results + 2)))
+        if feed := feeds.get(scene):
+            feeders.append(asyncio.create_task(feed(connection, results + 2)))
         return connection
 
     feeders: list[asyncio.Task[None]] = []
@@ -52,6 +54,22 @@ async def busy(connection: Recorded, n: int) -> None:
             connection.push(ev.AgentDelta(n, "text", "token " if i % 40 else "\n\n", id=str(i // 400)))
         if i % 2 == 0:
             connection.push(ev.Progress(n - 1, 1, i, 0.2, 3.0, 1.0, 310.0, 1.7e6, 39.8, 1, 240.0))
+
+
+async def fleet(connection: Recorded, n: int) -> None:
+    """Send what eight trainers print in trainings of 300 s: three progress lines a second each."""
+    began = time.monotonic()
+    while True:
+        await asyncio.sleep(1 / 3)
+        passed = time.monotonic() - began
+        for t in connection.state.under_way:
+            part = min(1.0, (0.05 * t.seat + passed / 300) % 1)
+            loss = 2.2 + 3 * 0.1**part + 0.01 * (t.seat % 3 - 1)
+            connection.push(
+                ev.Progress(
+                    t.n, 1, int(1400 * part), part, loss, 1.0, 310.0, 1.7e6, 39.8, 1, 300 * (1 - part)
+                )
+            )
 
 
 async def long(connection: Recorded, n: int) -> None:
@@ -115,7 +133,16 @@ def key_to_frame(keys: int = 200) -> None:
 
 
 def idle(seconds: float = 20.0) -> None:
-    terminal, _ = start("idle")
+    still("idle", "idle", 1000, seconds)
+
+
+def eight_seats(seconds: float = 60.0) -> None:
+    still("fleet", "eight seats train", 2000, seconds)
+
+
+def still(scene: str, words: str, goal: int, seconds: float) -> None:
+    """What a cockpit that nobody touches writes to the terminal, and what it uses."""
+    terminal, _ = start(scene)
     settled = time.perf_counter() + 3
     while time.perf_counter() < settled:
         terminal.read(0.2)
@@ -125,8 +152,11 @@ def idle(seconds: float = 20.0) -> None:
     while time.perf_counter() - began < seconds:
         terminal.read(0.2)
     used = sum(process.cpu_times()[:2]) - cpu
-    print(f"idle, written to the terminal      {len(terminal.output) / seconds:8.0f} B/s   goal 1000")
-    print(f"idle, processor                    {100 * used / seconds:8.1f} %     goal 2")
+    print(
+        f"{words}, written to the terminal".ljust(42),
+        f"{len(terminal.output) / seconds:8.0f} B/s   goal {goal}",
+    )
+    print(f"{words}, processor".ljust(42), f"{100 * used / seconds:8.1f} %")
     terminal.kill()
 
 
@@ -146,5 +176,5 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         child(sys.argv[1])
     else:
-        for measure in (first_frame, key_to_frame, idle, long_night):
+        for measure in (first_frame, key_to_frame, idle, eight_seats, long_night):
             measure()

@@ -27,6 +27,7 @@ from loop.judging.history import reference
 from loop.judging.needed import needed
 from loop.judging.short import short_reason
 from loop.paths import RunPaths
+from loop.proposing import shares
 from loop.proposing.candidates import Candidates
 from loop.proposing.conversation import Conversations
 from loop.proposing.proposer import Proposer
@@ -71,6 +72,7 @@ class Engine:
             judging=settings.rules,
             ahead=settings.ahead,
             proposers=settings.proposers,
+            filler=shares.filler(settings.agents),
             repairs=settings.fix_attempts,
             stop_at_limit=stop_at_limit,
         )
@@ -79,6 +81,8 @@ class Engine:
         conversations = Conversations(
             agent, settings, paths, repository, self._candidates, store, self._at_once
         )
+        self.answers = conversations.answers
+        """Whether questions get an answer, or are a message to the agent like any other."""
         self.archive, self.permissions = conversations.archive, conversations.permissions
         self.proposer = Proposer(conversations, self._candidates, store, self._out_of_money)
         self.trainings = Trainings(executor, store.show, stop_early=settings.stop_doomed)
@@ -193,8 +197,10 @@ class Engine:
             # propose
             case agenda.StartBaseline(n=n):
                 await self._candidates.start_baseline(n)
-            case agenda.Propose(n=n):
-                await self.proposer.propose(n)
+            case agenda.Propose(n=n, agent=name):
+                await self.proposer.propose(n, name)
+            case agenda.Answer(n=id):
+                await self.proposer.answer(id)
             case agenda.Repair(n=n, reason=reason):
                 await self.proposer.repair(n, reason)
             case agenda.AskApproval(n=n) if step in self._next():  # a command may have come first

@@ -13,6 +13,8 @@ from loop import events as ev
 
 TRANSCRIPT_TAIL = 400
 """How many messages of the agent's transcript are kept here."""
+AT_ONCE = 32
+"""A piece is joined to one of so many newest messages: among them are those of agents that talk at once."""
 LOG_TAIL = 200
 """How many lines of a trainer's output are kept here."""
 CURVE_SHOWN = 600
@@ -106,13 +108,17 @@ class LiveView(Struct):
 
 
 def _append_delta(transcript: list[ev.AgentDelta], delta: ev.AgentDelta) -> None:
-    """Append a piece of transcript, joined to the one before when both belong to one streamed message.
+    """Append a piece of transcript, joined to its experiment's last one when both belong to one streamed
+    message.
 
-    So the bound of the transcript counts messages and not pieces of them.
+    So the bound of the transcript counts messages and not pieces of them, also where several agents talk at
+    once.
     """
-    last = transcript[-1] if transcript else None
-    if last and delta.id and (last.n, last.id, last.kind) == (delta.n, delta.id, delta.kind):
-        transcript[-1] = ev.AgentDelta(
+    newest = range(len(transcript) - 1, max(-1, len(transcript) - 1 - AT_ONCE), -1)
+    at = next((i for i in newest if transcript[i].n == delta.n), None)
+    last = transcript[at] if at is not None else None
+    if at is not None and last and delta.id and (last.id, last.kind) == (delta.id, delta.kind):
+        transcript[at] = ev.AgentDelta(
             last.n, last.kind, last.text + delta.text, last.id, last.tool or delta.tool, last.t
         )
     else:

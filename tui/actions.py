@@ -40,6 +40,10 @@ def _training(state: RunState) -> bool:
     return _connected(state) and state.training is not None
 
 
+def _seats(state: RunState) -> bool:
+    return len(state.under_way) > 1 or bool(state.engine and state.engine.seats > 1)
+
+
 def _any(state: RunState) -> bool:
     return bool(state.experiments)
 
@@ -79,7 +83,7 @@ ACTIONS = (
         _queue,
     ),
     Action("e", "edit", "Edit", "edit the waiting candidate in $EDITOR", "Run", True, _waiting),
-    Action("s", "stop_training", "Stop", "end this training now", "Run", True, _training),
+    Action("s", "stop_training", "Stop", "end the training shown now", "Run", True, _training),
     Action(
         "i", "steer", "Steer", "write to the agent: it reads it at its next step", "Run", True, _connected
     ),
@@ -126,6 +130,15 @@ ACTIONS = (
     Action("2", "panel('diff')", "Diff", "candidate against incumbent", "Look"),
     Action("3", "panel('results')", "Results", "results.tsv", "Look"),
     Action("4", "panel('plot')", "Plot", "val_bpb over experiments", "Look"),
+    Action(
+        "5",
+        "seats",
+        "Seats",
+        "the seats; arrows choose the one that the strip follows",
+        "Look",
+        False,
+        _seats,
+    ),
     Action("z", "zoom", "Zoom", "one panel on the whole screen, and back", "Look", True),
     Action("f", "follow", "Follow", "follow the newest text again", "Look"),
     Action("d", "split", "Split", "diff in one column or two", "Look"),

@@ -152,7 +152,7 @@ def _diff(e: Experiment, source: Source) -> str:
 
 COLUMNS = (
     "n", "status", "value", "delta", "memory_gb", "commit", "parent", "runs", "seconds", "input_tokens",
-    "output_tokens", "dollars", "evidence", "description", "hypothesis", "reason",
+    "output_tokens", "dollars", "evidence", "description", "hypothesis", "reason", "seats", "agent",
 )  # fmt: skip
 
 
@@ -176,6 +176,8 @@ def table(state: RunState) -> list[dict[str, Any]]:
             "description": clean(e.description),
             "hypothesis": clean(e.hypothesis),
             "reason": clean(e.reason),
+            "seats": " ".join(str(t.started.seat) for t in e.trainings),
+            "agent": clean(e.agent),
         }
         for e in state.experiments
         if e.judged

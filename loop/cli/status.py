@@ -30,9 +30,10 @@ def line(event: ev.AnyEvent) -> str | None:
             return f"run {event.tag} from {event.base[:7]}, editing {event.editable}"
         case ev.EngineStarted():
             agent = f"{event.agent} {event.model}".strip()
+            seats = f", {event.seats} seats" if event.seats > 1 else ""
             return (
                 f"engine {event.pid} (version {event.version}), agent {agent}, "
-                f"{event.budget_s:g} s a training, sandbox {event.sandbox}"
+                f"{event.budget_s:g} s a training{seats}, sandbox {event.sandbox}"
             )
         case ev.EngineStopped():
             return f"engine stopped: {event.reason}"
@@ -44,7 +45,8 @@ def line(event: ev.AnyEvent) -> str | None:
             return f"#{event.n} rejected: {event.reason}"
         case ev.TrainingStarted():
             why = f" ({event.why})" if event.why else ""
-            return f"#{event.n} training, seed {event.seed}{why}"
+            seat = f" on seat {event.seat}" if event.seat else ""  # a single one is number 0
+            return f"#{event.n} training{seat}, seed {event.seed}{why}"
         case ev.Judged():
             value = "" if event.value is None else f" {event.value:.6f}"
             return f"#{event.n} {event.status}{value}: {event.reason}"
@@ -85,6 +87,8 @@ def summary(state: RunState, now: float, *, running: bool, model: str | None = N
         "model_file": model,
         "per_hour": state.per_hour(now),
         "dollars": state.usage.dollars,
+        "seats": state.engine.seats if state.engine else None,
+        "trainings": [{"n": t.n, "training": t.training, "seat": t.seat} for t in state.under_way if running],
         "training": training.n if training and running else None,
         "remaining_s": _left(under_way, now) if under_way and running else None,
     }
@@ -113,6 +117,9 @@ def words(summary: dict[str, Any]) -> str:
         lines.append(f"best {summary['metric']} {best:.6f} ({gain:+.2f}% of the baseline {baseline:.6f})")
     if summary["model_file"]:
         lines.append(f"its model is {summary['model_file']}")
-    if summary["training"]:
+    if summary["training"] and (summary["seats"] or 1) > 1:
+        numbers = ", ".join(f"{t['n']}" for t in summary["trainings"])
+        lines.append(f"{len(summary['trainings'])} of {summary['seats']} seats train: experiments {numbers}")
+    elif summary["training"]:
         lines.append(f"training experiment {summary['training']}, {summary['remaining_s']:.0f} s left")
     return "\n".join(map(clean, lines))

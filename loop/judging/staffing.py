@@ -13,7 +13,7 @@ RESERVE = 1.5
 """So many times the conversations that would do on average: proposals do not come evenly."""
 RECENT = 15
 """The newest proposals and trainings that are looked at."""
-MOST = 16
+MOST = 64
 """Conversations at once, however many seats there are."""
 
 

@@ -12,7 +12,7 @@ from loop import text
 from loop.paths import RunPaths
 from loop.records import journal
 from loop.records.repository import Repository
-from loop.records.training_folder import TrainingFolder, read_curve
+from loop.records.training_folder import TrainingFolder, read_curve, read_progress
 from loop.state import LiveView, RunState
 
 
@@ -43,6 +43,11 @@ class KeptArchive:
         """The loss curve of its last training; empty when it never trained."""
         folder = self._last_training(n)
         return read_curve(folder.metrics) if folder else []
+
+    def progress(self, n: int) -> list[ev.Progress]:
+        """The progress lines of its last training, thinned; empty when it never trained."""
+        folder = self._last_training(n)
+        return read_progress(folder.metrics) if folder else []
 
     def detail(self, n: int) -> ev.ExperimentDetail:
         """Everything that the screen of experiment `n` shows."""

@@ -6,6 +6,8 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Iterable
 
+import msgspec
+
 from loop import events as ev
 from loop.client import Refused
 from loop.judging.short import short_reason
@@ -86,17 +88,17 @@ class Script:
     def _needed(self) -> str:
         return f"kept below about {self.state.best - 0.0016:.4f}" if self.state.best else ""
 
-    def train(self, n: int) -> Script:
+    def train(self, n: int, seat: int = 0) -> Script:
         return self.add(
-            ev.TrainingStarted(n, 1, commit(n), 1337, 300.0, needed=self._needed()),
+            ev.TrainingStarted(n, 1, commit(n), 1337, 300.0, seat, needed=self._needed()),
             ev.PhaseChanged(n, 1, "training"),
             after=1.0,
         )
 
-    def progress(self, n: int, fraction: float) -> Script:
+    def progress(self, n: int, fraction: float, worse: float = 0.0) -> Script:
         for i in range(1, 41):
             part = fraction * i / 40
-            loss = 2.2 + 3 * math.exp(-6 * part)
+            loss = 2.2 + worse + 3 * math.exp(-6 * part)
             step = ev.Progress(
                 n, 1, int(1400 * part), part, loss, 1.0, 310.0, 1_690_000.0, 39.8, 1, 300 * (1 - part)
             )
@@ -234,3 +236,22 @@ def queue() -> Recorded:
 def night() -> Script:
     """24 experiments are judged, 25 trains and 26 is proposed."""
     return Script().night(24).propose(25).train(25).propose(26).progress(25, 0.61)
+
+
+def fleet(seats: int = 8) -> Script:
+    """24 experiments are judged; on so many seats, but for one that is free and one that compiles, others
+    train, and the next is proposed."""
+    script = Script().night(24)
+    engine = script.state.engine
+    assert engine is not None
+    script.add(msgspec.structs.replace(engine, seats=seats, gpu="NVIDIA H100"))
+    for seat in range(seats):
+        if seat != 5:
+            script.propose(25 + seat - (seat > 5)).train(25 + seat - (seat > 5), seat)
+    for seat in range(seats):
+        if seat == 2:
+            script.add(ev.PhaseChanged(27, 1, "compiling"))
+        elif seat != 5:
+            n = 25 + seat - (seat > 5)
+            script.progress(n, 0.9 - 0.1 * (seat % 9), 0.02 * (seat % 5) - 0.04)
+    return script.add(ev.ExperimentStarted(25 + seats - 1, commit(24)))

@@ -27,6 +27,8 @@ def parts(state: RunState, link: str, now: float) -> list[Part]:
     symbol, style = SYMBOLS[phase]
     number = {"training": state.training, "proposing": state.proposing, "waiting": state.waiting}.get(phase)
     word = phase + (f" {number.n}" if number else "")
+    if phase == "training" and state.engine and state.engine.seats > 1:
+        word = f"training on {len(state.under_way)} of {state.engine.seats} seats"
     found: list[Part] = [(1, f"autoresearch/{state.tag}" if state.tag else "autoresearch", "bold")]
     found.append((1, f"{symbol} {word}", f"bold {style}"))
     if link:

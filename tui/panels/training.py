@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -12,7 +13,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from loop.events import CurvePoint, Progress
-from loop.state import Experiment, RunState
+from loop.state import RunState, SeatView, Training
 from tui.text import clock, safe, short, spark, title
 
 Text = tuple[str, str]
@@ -68,7 +69,8 @@ class TrainingStrip(Vertical):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.meter = Meter()
+        self.meters: defaultdict[int, Meter] = defaultdict(Meter)
+        """One countdown for each seat: the strip may be led back to it."""
         self.reference: Sequence[CurvePoint] = ()
         """The incumbent's loss curve."""
         self._name = self._subtitle = ""
@@ -80,24 +82,40 @@ class TrainingStrip(Vertical):
         yield Line(id="numbers")
         yield Line(id="curves")
 
-    def show_state(self, state: RunState, now: float) -> None:
-        self.meter.take(state.seat.progress, now)
-        e = state.training if state.stopped is None else None  # one that was cut off starts again next time
+    def show_state(self, state: RunState, now: float, seat: int | None = None) -> None:
+        """Show the training on this seat; None: the one that trains longest."""
+        view = state.seat if seat is None else state.live.seats.get(seat, SeatView())
+        meter = self.meters[seat or 0]
+        meter.take(view.progress, now)
+        training = under_way(state, seat)
+        e = state.experiment(training.started.n) if training else None
         width = max(20, self.content_size.width)
-        name = f"Training {e.n} · {title(e)}" if e else "Training"
+        where = "" if seat is None else f" on seat {seat}"
+        name = f"Training {e.n}{where} · {title(e)}" if e else f"Training{where}"
         if name != self._name:
             self._name = name
             self.border_title = Content(name)
-        if (text := stopping(state) or needed(e)) != self._subtitle:
+        if (text := stopping(state) or needed(training)) != self._subtitle:
             self._subtitle = text
             self.border_subtitle = Content.styled(safe(text), "$measure") if text else ""
         rows = (
-            running(state, e, self.meter, self.reference, width, now)
-            if e
+            running(training, view, meter, self.reference, width, now)
+            if training
             else (idle(state), *[Content("")] * 3)
         )
         for line, content in zip(("bar", "clock", "numbers", "curves"), rows, strict=True):
             self.query_one(f"#{line}", Line).show(content)
+
+
+def under_way(state: RunState, seat: int | None) -> Training | None:
+    """The training on this seat, or with None the one that trains longest.
+
+    There is none once the engine has stopped: one that was cut off starts again next time.
+    """
+    found = (t for t in state.under_way if seat in (None, t.seat) and state.stopped is None)
+    if (started := next(found, None)) is None:
+        return None
+    return next(t for t in state.experiment(started.n).trainings if t.number == started.training)
 
 
 def stopping(state: RunState) -> str:
@@ -107,9 +125,8 @@ def stopping(state: RunState) -> str:
     return "the engine stops after this training"
 
 
-def needed(e: Experiment | None) -> str:
-    """What the training of `e` must measure to be kept; empty when nothing trains."""
-    training = e.last_training if e else None
+def needed(training: Training | None) -> str:
+    """What the training must measure to be kept; empty when nothing trains."""
     return training.started.needed if training else ""
 
 
@@ -133,17 +150,15 @@ def idle(state: RunState) -> Content:
 
 
 def running(
-    state: RunState,
-    e: Experiment,
+    training: Training,
+    view: SeatView,
     meter: Meter,
     reference: Sequence[CurvePoint],
     width: int,
     now: float,
 ) -> tuple[Content, Content, Content, Content]:
-    """Bar, countdown, figures and curve of experiment `e`, whose training is under way."""
-    training = e.last_training
-    assert training is not None, "an experiment in training has a training"
-    phase = safe(state.seat.phase)[:CLOCK_WIDTH].replace("\n", " ") or "training"
+    """Bar, countdown, figures and curve of a training under way."""
+    phase = safe(view.phase)[:CLOCK_WIDTH].replace("\n", " ") or "training"
     p = meter.progress
     left = meter.remaining(training.budget_s, now)
     if phase in ("starting", "compiling") or p is None or left is None:
@@ -157,7 +172,7 @@ def running(
         bar(fraction, max(10, width - CLOCK_WIDTH)),
         Content.styled(words.rjust(CLOCK_WIDTH), "bold $training"),
         numbers(p, training.number, training.seed, width),
-        curves(state.seat.curve, reference, width),
+        curves(view.curve, reference, width),
     )
 
 

@@ -14,6 +14,8 @@ from tui.text import safe
 
 LIMIT = 2000
 """How many pieces the panel holds at most; older ones are found on the experiment's own screen."""
+AT_ONCE = 32
+"""A part of a message is looked for among so many newest ones: several agents may talk at once."""
 SPLIT = 4000
 """Characters after which a streamed message goes on as a new piece: a frame never has to draw more."""
 
@@ -121,13 +123,17 @@ class Transcript(Lines):
             self._cursor_to_end()
 
     def feed(self, delta: AgentDelta) -> None:
+        newest = range(len(self.pieces) - 1, max(-1, len(self.pieces) - 1 - AT_ONCE), -1)
+        for i in newest:  # agents that talk at once take turns
+            piece = self.pieces[i]
+            if isinstance(piece, Piece) and piece.delta.n == delta.n:
+                if piece.continues(delta):
+                    self._painted = min(self._painted, i)
+                    if rest := piece.add(delta):
+                        self.pieces.insert(i + 1, Piece(rest))
+                    return
+                break
         last = self.pieces[-1] if self.pieces else None
-        if isinstance(last, Piece) and last.continues(delta):
-            self._painted = min(self._painted, len(self.pieces) - 1)
-            rest = last.add(delta)
-            if rest:
-                self.pieces.append(Piece(rest))
-            return
         if not isinstance(last, Piece) or last.delta.n != delta.n:
             self.pieces.append(delta.n)
         self.pieces.append(Piece(delta))

@@ -12,7 +12,7 @@ from textual.widgets import Footer, Static, TabbedContent, TabPane
 from textual_plotext import PlotextPlot
 
 from loop.client import ConnectionLost, Refused
-from loop.events import ExperimentDetail, Override, RunAgain
+from loop.events import ExperimentDetail, Override, RunAgain, StopTraining
 from loop.state import Experiment, RunState
 from tui.actions import IN_EXPERIMENT, ON_EVERY_SCREEN, bindings
 from tui.curves import Curve, draw
@@ -51,6 +51,10 @@ class ExperimentScreen(RunScreen):
     @property
     def candidate(self) -> Experiment | None:
         return self.in_queue(self.n) or super().candidate
+
+    def training_to_stop(self) -> StopTraining:
+        """This experiment's own, if it trains."""
+        return StopTraining(n=self.n) if self.link.state.trains(self.n) else super().training_to_stop()
 
     def compose(self) -> ComposeResult:
         yield Static(id="summary", markup=False)
@@ -194,6 +198,7 @@ def trainings(e: Experiment, state: RunState) -> list[Item]:
     found: list[Item] = []
     for training in e.trainings:
         head = f"training {training.number}   seed {training.seed}   commit {training.commit[:7]}"
+        head += f"   seat {training.started.seat}" if state.engine and state.engine.seats > 1 else ""
         found.append(Item(Content.styled(f"{head}   budget {clock(training.budget_s)}", "bold")))
         ended = training.finished
         if ended is None:

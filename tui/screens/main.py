@@ -25,9 +25,10 @@ from tui.panels.diff import Diff
 from tui.panels.flow import Flow
 from tui.panels.plot import Plot
 from tui.panels.results import Results, ResultsPanel
+from tui.panels.seats import Seats
 from tui.panels.status import Status
 from tui.panels.tabs import PANELS, TabBar
-from tui.panels.training import TrainingStrip
+from tui.panels.training import TrainingStrip, under_way
 from tui.panels.transcript import Transcript
 from tui.screens.ask import Ask
 from tui.screens.compare import CompareScreen
@@ -38,7 +39,7 @@ from tui.screens.run import RunScreen
 from tui.screens.runs import RunsScreen
 from tui.settings import Settings
 
-Part = Literal["status", "training", "results", "diff", "reference", "permission"]
+Part = Literal["status", "training", "seats", "results", "diff", "reference", "permission"]
 """A part of the screen that is painted anew as a whole. `reference` is the incumbent's loss curve,
 `permission` what a CLI agent asks permission for."""
 
@@ -95,6 +96,7 @@ class MainScreen(RunScreen):
         with Horizontal(id="top"):
             yield Transcript(id="agent")
             yield Diff(id="diff")
+        yield Seats(id="seats")
         yield TrainingStrip(id="training")
         with Horizontal(id="bottom"):
             yield ResultsPanel(id="results-panel")
@@ -104,6 +106,15 @@ class MainScreen(RunScreen):
     @property
     def transcript(self) -> Transcript:
         return self.query_one("#agent", Transcript)
+
+    @property
+    def seats(self) -> Seats:
+        return self.query_one("#seats", Seats)
+
+    @property
+    def seat(self) -> int | None:
+        """The seat under the cursor; None where there is but one."""
+        return self.seats.seat if self.seats.display else None
 
     @property
     def results(self) -> Results:
@@ -123,7 +134,7 @@ class MainScreen(RunScreen):
             self.set_interval(LOOK_S, self._others.look)
 
     def on_resize(self) -> None:
-        self._dirty |= {"status", "training", "results"}
+        self._dirty |= {"status", "training", "seats", "results"}
         self.call_after_refresh(self.lay_out)
 
     def on_screen_resume(self) -> None:
@@ -133,7 +144,7 @@ class MainScreen(RunScreen):
             self.on_resize()
 
     def _recolor(self, theme: Theme) -> None:
-        self._dirty |= {"status", "training", "results", "diff"}
+        self._dirty |= {"status", "training", "seats", "results", "diff"}
 
     @property
     def single(self) -> bool:
@@ -155,6 +166,8 @@ class MainScreen(RunScreen):
         else:
             self.move_child(training, before=bottom)
         self.query_one(Flow).display = not self.single and self.size.height >= TALL
+        self.seats.few = self.single
+        self.move_child(self.seats, before=training)
         tabs = self.query_one(TabBar)
         tabs.display = self.single
         tabs.show_active(self._active)
@@ -173,8 +186,8 @@ class MainScreen(RunScreen):
             self._shown, self._reference, self.picked = shown, 0, None
             self.results.forget()
         self.transcript.reset(self.link.state.live.transcript)
-        self._dirty |= {"status", "training", "results", "diff", "reference", "permission"}
-        self.run_worker(self._fetch_others(), exclusive=True, group="other-runs")
+        self._dirty |= {"status", "training", "seats", "results", "diff", "reference", "permission"}
+        self.run_worker(self._fetch_others(), exclusive=True, group="others")
         self.flush()
 
     def detached(self) -> None:
@@ -195,9 +208,9 @@ class MainScreen(RunScreen):
             case ev.Progress() | ev.LogLines() | ev.Telemetry():
                 pass  # these come often: each frame with a countdown shows the newest
             case ev.PhaseChanged() | ev.Preparing():
-                self._dirty.add("training")
+                self._dirty |= {"training", "seats"}
             case _:
-                self._dirty |= {"status", "training", "results", "diff", "reference"}
+                self._dirty |= {"status", "training", "seats", "results", "diff", "reference"}
 
     # --- painting ---
 
@@ -223,7 +236,8 @@ class MainScreen(RunScreen):
             self.query_one(Flow).show_state(state)
             self._refresh_keys()
         if "training" in dirty:
-            self.query_one(TrainingStrip).show_state(state, now)
+            self.seats.show_state(state, now, changed="seats" in dirty)
+            self.query_one(TrainingStrip).show_state(state, now, self.seat)
         if "results" in dirty:
             self.query_one(ResultsPanel).show_state(state)
             self.query_one(Plot).show_state(state)
@@ -271,8 +285,22 @@ class MainScreen(RunScreen):
 
     async def _fetch_reference(self, n: int) -> None:
         with contextlib.suppress(Refused, ConnectionLost):
-            self.query_one(TrainingStrip).reference = (await self.link.connection.experiment(n)).curve
-            self._dirty.add("training")
+            curve = (await self.link.connection.experiment(n)).curve
+            self.query_one(TrainingStrip).reference = self.seats.reference = curve
+            self._dirty |= {"training", "seats"}
+
+    # --- keys: seats ---
+
+    def on_seats_moved(self) -> None:
+        self._dirty |= {"training", "seats"}
+        self.flush()
+
+    def training_to_stop(self) -> ev.StopTraining:
+        """The one on the seat under the cursor."""
+        found = under_way(self.link.state, self.seat)
+        if self.seat is None or found is None:
+            return super().training_to_stop()
+        return ev.StopTraining(n=found.started.n, training=found.number)
 
     # --- keys: past experiments ---
 
@@ -344,6 +372,10 @@ class MainScreen(RunScreen):
         self._active = name
         self.lay_out()
         self.query_one(f"#{name}").focus()
+
+    def action_seats(self) -> None:
+        if self.seats.display:
+            self.seats.focus()
 
     def action_zoom(self) -> None:
         self._zoomed = not self._zoomed

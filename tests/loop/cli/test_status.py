@@ -73,3 +73,20 @@ def test_status_of_a_killed_engine_claims_nothing_runs() -> None:
     assert (found["phase"], found["training"], found["remaining_s"], found["pid"]) == ("stopped",) + (
         None,
     ) * 3
+
+
+def test_of_several_seats_it_says_which_train() -> None:
+    events: list[ev.AnyEvent] = [
+        *EVENTS[:1],
+        ev.EngineStarted(7, "0", "search", seats=4),
+        *EVENTS[2:4],
+        ev.TrainingStarted(1, 1, C, 1337, 300.0, seat=0),
+        ev.TrainingStarted(1, 2, C, 1338, 300.0, seat=3),
+    ]
+    state = fold(ev.Record(seq, 1.0, event) for seq, event in enumerate(events, 1))
+    found = status.summary(state, 1.0, running=True)
+    assert found["trainings"] == [
+        {"n": 1, "training": 1, "seat": 0}, {"n": 1, "training": 2, "seat": 3},
+    ]  # fmt: skip
+    assert status.words(found).splitlines()[-1] == "2 of 4 seats train: experiments 1, 1"
+    assert status.line(ev.TrainingStarted(1, 2, "c", 1338, 300.0, 3)) == "#1 training on seat 3, seed 1338"
