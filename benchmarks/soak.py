@@ -1,10 +1,10 @@
-"""Thirty days of research in less than an hour: real engines, git and journal, an instant trainer, all faults.
+"""Thirty days of research in less than an hour: real engines, git and journal, instant trainings.
 
     python -m benchmarks.soak [EXPERIMENTS]
 
-8,640 experiments of 300 s are thirty days. Meanwhile the disk is full, the engine dies between any two events,
-the provider is out or without credit, the clock jumps by hours, `git gc` runs, trainings crash or are lost, and
-terminals come and go. tests/e2e/test_soak.py holds a short one to what this prints.
+8,640 experiments of 300 s are thirty days. Meanwhile the disk is full, the engine dies between any two
+events, the provider is out or without credit, the clock jumps by hours, `git gc` runs, trainings crash or are
+lost, and terminals come and go. tests/e2e/test_soak.py holds a short one to what this prints.
 """
 
 from __future__ import annotations
