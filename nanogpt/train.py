@@ -30,7 +30,7 @@ from typing import Any, cast
 import torch
 from attention import attention, backend
 from counts import Counts, Shares, folds, repeats
-from machine import cpu_flops, device, peak_flops
+from machine import device, peak_flops
 from polar import orthogonalise
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -124,6 +124,7 @@ if LARGE:
 
 if SMALL:  # a slower GPU sees fewer tokens, and has less memory: a smaller model
     DEPTH, WIDTH, ROWS, NGRAM_ROWS, COUNT_TOKENS = 5, 384, 32, 262144, 2**26
+ROOM_SHARE = 0.92  # share of a GPU's free memory to plan with
 COUNT_BYTES = 20  # memory of the counts for each counted token, with COUNT_LEAST = 2 (docs/trainer.md)
 # Matrix products in bf16: 3 times as fast as fp32 where the processor has them, 60 times as slow on AVX2.
 CPU_BF16 = DEVICE.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
@@ -506,30 +507,6 @@ def rows_at_once(model: GPT, room: float) -> int:
     return rows
 
 
-def describe(model: GPT) -> None:
-    """Print sizes, estimated memory, and the tokens of the budget at an assumed share of the peak speed."""
-    groups = {"embedding": model.embed, "n-gram tables": model.ngrams, "value embeddings": model.values,
-              "blocks": model.blocks, "head": model.head, "memory gates": model.memory}  # fmt: skip
-    print(f"profile: {PROFILE or 'cpu'} | device: {DEVICE.type} | attention: {ATTENTION}")
-    for name, part in groups.items():
-        if part is not None and (size := sum(p.numel() for p in part.parameters())):
-            print(f"{name + ':':18} {size / 1e6:9.3f} M parameters")
-    if LARGE:
-        rows = rows_at_once(model, 0.92 * (24e9 if SMALL else 80e9))
-        counts, counting = counts_bytes(model)
-        print(f"{'memory:':18} {memory_bytes(model, rows) / 2**30:9.1f} GiB, estimated, "
-              f"{rows} of {ROWS} rows at once")  # fmt: skip
-        print(f"{'counts:':18} {counts / 2**30:9.1f} GiB of it for {COUNT_TOKENS / 1e6:.0f} M tokens; "
-              f"{counting / 2**30:.1f} GiB while counting, about {1e-8 * COUNT_TOKENS:.0f} s")  # fmt: skip
-    dtype = torch.bfloat16 if CPU_BF16 else torch.float32
-    flops, budget = flops_per_token(model), float(os.environ.get("AUTORESEARCH_BUDGET_S", "300"))
-    peak = peak_flops(DEVICE) or ((165e12 if SMALL else 989e12) if LARGE else cpu_flops(dtype))
-    share = 0.36 if LARGE else 0.3
-    print(f"{'FLOPs per token:':18} {flops / 1e6:9.1f} M")
-    print(f"{'tokens:':18} {share * peak / flops * budget / 1e6:9.1f} M in {budget:.0f} s, "
-          f"at {share:.0%} of {peak / 1e12:.2f} TFLOP/s")  # fmt: skip
-
-
 # --- training ---
 
 
@@ -554,7 +531,9 @@ class Trainer:
         self.model, self.data, self.seed = model, data, seed
         self.optimizer = MuonAdamW(model)
         self.compiled = DEVICE.type == "cuda"
-        self.rows = rows_at_once(model, 0.92 * torch.cuda.mem_get_info()[0] if self.compiled else math.inf)
+        self.rows = rows_at_once(
+            model, ROOM_SHARE * torch.cuda.mem_get_info()[0] if self.compiled else math.inf
+        )
         if self.compiled:
             model.dense_loss = torch.compile(model.dense_loss, dynamic=False)  # type: ignore[method-assign]
             self.optimizer.muon = torch.compile(muon, dynamic=False)
@@ -664,8 +643,9 @@ class Trainer:
 def main() -> None:
     """Train and evaluate one model and print the summary, or with `--describe` only its sizes."""
     if "--describe" in sys.argv:
-        with torch.device("meta"):
-            return describe(GPT(*((8192, 2048) if LARGE else (4096, 256)), 0))
+        import sizes
+
+        return sizes.describe(sys.modules[__name__])
     seed = int(os.environ.get("AUTORESEARCH_SEED", "1337"))
     torch.manual_seed(seed)
     data = load()

@@ -92,7 +92,7 @@ def examine(cards: list[Card], folder: Path, only: bool = False) -> Iterator[dic
 
 def fitting(train: ModuleType, model: Any, card: Card) -> int:
     """The rows that the trainer passes at once on this card."""
-    rows: int = train.rows_at_once(model, 0.92 * (card.memory - 500 * 2**20))
+    rows: int = train.rows_at_once(model, train.ROOM_SHARE * (card.memory - 500 * 2**20))
     return rows
 
 
@@ -154,7 +154,7 @@ def kept_bytes(optimizer: Any) -> float:
 
 
 def memory(train: ModuleType, model: Any, rows: int, saved: float, kept: float) -> float:
-    """Bytes at the peak of a step: weights, their gradients and means, moments, counts, and activations.
+    """Bytes at the peak: of weights, gradients, moments, counts and activations, or while text is counted.
 
     N-gram tables have gradients of the rows that were looked up alone, twice while they are summed by row.
     """
@@ -162,8 +162,9 @@ def memory(train: ModuleType, model: Any, rows: int, saved: float, kept: float) 
     dense = sum(4 * p.numel() for p in model.parameters()) - tables
     looked = 2 * 4 * train.ROWS * SEQUENCE * model.embed.weight.size(1) * len(model.ngrams)
     passed = sum(4 * math.prod(one.shape) * (2 if one.learned else 1) for one in looked_up(model, rows))
-    counts = float(train.counts_bytes(model)[0])
-    return float(tables + 3 * dense + kept + looked + passed + counts + saved + RESERVED)
+    counts, counting = train.counts_bytes(model)
+    stays = tables + dense + kept + RESERVED
+    return float(max(stays + dense + looked + passed + counts + saved, stays + counting))
 
 
 def work_of(train: ModuleType, model: Any, rows: int, traffic: float, kept: float) -> Work:

@@ -109,8 +109,8 @@ class Hopper:
 def sdpa_by_rows(
     q: Tensor, k: Tensor, v: Tensor, ends: Tensor, _: Tensor, longest: int, *rest: Any, **named: Any
 ) -> Tensor:
-    parts = (x.view(-1, longest, *x.shape[1:]) for x in (q, k, v))
-    return attention(*parts, named["window_size"][0], "sdpa").flatten(0, 1)
+    q, k, v = (x.view(-1, longest, *x.shape[1:]) for x in (q, k, v))
+    return attention(q, k, v, named["window_size"][0], "sdpa").flatten(0, 1)
 
 
 def forward_only(q: Tensor, k: Tensor, v: Tensor, *rest: Any, **named: Any) -> Tensor:
