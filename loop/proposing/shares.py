@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from loop.state import Experiment, RunState
 
-RECENT = 40
+RECENT = 20
 """The newest experiments that are looked at: what an agent can gain changes over a run."""
 LEAST = 0.15
 """No agent's share is smaller, so that a change of luck is noticed."""
