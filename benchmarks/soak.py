@@ -79,9 +79,9 @@ class Instantly:
     async def prepare(self, commit: str, show: Show) -> None:
         pass
 
-    async def start(self, job: Job) -> None:
+    async def start(self, job: Job) -> str:
         if job.folder.read_exit(job.commit) is not None:
-            return
+            return "soak"
         job.folder.reset()
         job.folder.write_spec(Spec([], "", {}, "", "", "", 600.0, commit=job.commit, key=job.key))
         value = 1.0 + int(job.commit[:6], 16) / 2**24 - job.n / 100_000
@@ -91,6 +91,7 @@ class Instantly:
         outcome: ev.Outcome = "crashed" if code else "finished"
         ended = Exit(outcome, "exit code 1" if code else "", code, now - TRAINING_S, now)
         job.folder.exit.write_bytes(ev.encode(ended))
+        return "soak"
 
     async def follow(self, job: Job) -> Ended | Lost:
         await asyncio.sleep(0)
