@@ -205,15 +205,19 @@ class Counts:
         if self.tables:
             total += weight[:, :1] * bigrams[where * V + tokens.flatten()].float().exp()
         for i, (place, known) in enumerate(self._contexts(tokens)):
-            size = self.sums[i][0][place, where].float()
             _, first, width, token, by_fold = self.tables[i]
-            many = width[place] * (known & (size > 0))
-            position = torch.arange(B * T, device=tokens.device).repeat_interleave(many)
-            offset = torch.arange(len(position), device=tokens.device) - (many.cumsum(0) - many)[position]
-            entry = first[place][position] + offset
-            count = by_fold[entry].sum(1, dtype=torch.int32)
-            said = weight[position, 1 + i] * (count - self.discount) / size[position]
-            total.view(-1).index_add_(0, position * V + token[entry], said)
+            size = self.sums[i][0][place, where].float()
+            width = width[place] * (known & (size > 0))
+            # Row by row, because frequent contexts have thousands of n-grams, which take memory.
+            for row in torch.arange(B * T, device=tokens.device).split(T):
+                many = width[row]
+                position = row.repeat_interleave(many)
+                offset = torch.arange(len(position), device=tokens.device)
+                offset -= (many.cumsum(0) - many).repeat_interleave(many)
+                entry = first[place[position]] + offset
+                count = by_fold[entry].sum(1, dtype=torch.int32)
+                said = weight[position, 1 + i] * (count - self.discount) / size[position]
+                total.view(-1).index_add_(0, position * V + token[entry], said)
         following = F.pad(tokens[:, 1:], (0, 1)).unsqueeze(1).expand(B, T, T)  # what came after each place
         for i, same in enumerate(_same(tokens, self.bos, self.copy), 1 + self.orders):
             each = weight[:, i].view(B, T, 1) / same.sum(2, keepdim=True).clamp_min(1)

@@ -496,7 +496,7 @@ def counts_bytes(model: GPT) -> tuple[int, int]:
     if model.memory is None:
         return 0, 0
     tables = 2 * (COUNT_FOLDS + 1) * model.vocab_size**2
-    return tables + COUNT_BYTES * COUNT_TOKENS, tables + 56 * COUNT_TOKENS
+    return tables + COUNT_BYTES * COUNT_TOKENS, tables + 64 * COUNT_TOKENS
 
 
 def rows_at_once(model: GPT, room: float) -> int:
