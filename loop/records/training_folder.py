@@ -299,12 +299,12 @@ class TrainingFolder:
 
 def read_progress(metrics: Path, points: int = 200) -> list[ev.Progress]:
     """The progress lines with a loss in a `metrics.jsonl`, thinned evenly until fewer than twice `points` are
-    left. The last one is always there."""
+    left."""
     steps = [step for step in journal.stream(metrics, ev.Progress) if step.loss is not None]
     stride = max(1, len(steps) // points)
-    return steps[::-stride][::-1]
+    return steps[::stride]
 
 
-def read_curve(metrics: Path) -> list[ev.CurvePoint]:
+def read_curve(metrics: Path, points: int = 200) -> list[ev.CurvePoint]:
     """The loss curve in a `metrics.jsonl`, thinned in the same way."""
-    return [ev.CurvePoint(s.fraction, s.loss) for s in read_progress(metrics) if s.loss is not None]
+    return [ev.CurvePoint(s.fraction, s.loss) for s in read_progress(metrics, points) if s.loss is not None]

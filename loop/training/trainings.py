@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from loop import events as ev
 from loop.judging import early_stop
+from loop.judging.forecast import Forecast
 from loop.records.training_folder import Exit
 from loop.training import outcome
 from loop.training.executor import Ended, Executor, Job, Lost, Show
@@ -27,7 +28,7 @@ class Comparison(Struct, frozen=True):
     """The unchanged code trains for its whole budget."""
     incumbent: list[ev.CurvePoint] = field(default_factory=list)
     """The incumbent's loss curve; empty when there is none to compare with."""
-    forecast: early_stop.Forecast | None = None
+    forecast: Forecast | None = None
     """What the trainings before it teach; None when they are too few."""
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from loop import events as ev
 from loop.agents.api.conversation import sendable
+from loop.agents.base import Answering
 from loop.experiment import Experiment
 from loop.service import commands
 from tests.loop.agents.api import wire
@@ -260,6 +261,7 @@ async def test_a_question_is_answered_in_words_and_nothing_is_changed(mock: Mock
     edit = say("", ("str_replace", {"old": "X = 3.0", "new": "X = 2.0"}))
     mock.script(say("", ("read_log", {"experiment": 1})), edit, say("Because the rate is too high."))
     heard, asked = Heard(), agent(api, mock.url(api))
+    assert isinstance(asked, Answering)
     usage = await asked.answer(context(), "Why did it crash?", heard)
     await asked.close()
     assert heard.texts("text") == ["Because the rate is too high."]
