@@ -13,6 +13,7 @@ model, `search`, or both by the shares of loop/proposing/shares.py have the same
 from __future__ import annotations
 
 import argparse
+import importlib
 import math
 import random
 import statistics
@@ -162,8 +163,7 @@ def optuna(kind: str, objective: Objective, seed: int, count: int) -> list[float
     """A sampler of Optuna over all hyperparameters, which knows the start."""
     import warnings
 
-    import optuna as library
-
+    library: Any = importlib.import_module("optuna")  # with scipy: not a package of this project
     warnings.simplefilter("ignore")
     library.logging.set_verbosity(library.logging.ERROR)
     sampler: Any = (

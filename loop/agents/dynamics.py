@@ -108,5 +108,6 @@ def _line(steps: list[Progress], theirs: list[Progress], share: float) -> str:
 
 
 def _at(steps: list[Progress], share: float) -> Progress | None:
-    """The first progress line with a loss from this share of the budget on."""
-    return next((step for step in steps if step.fraction >= share - 1e-6 and step.loss is not None), None)
+    """The first progress line with a loss from about this share of the budget on."""
+    from_here = (step for step in steps if step.fraction >= share - 0.01 and step.loss is not None)
+    return next(from_here, None)

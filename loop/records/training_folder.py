@@ -348,10 +348,10 @@ class TrainingFolder:
 
 def read_progress(metrics: Path, points: int = 200) -> list[ev.Progress]:
     """The progress lines with a loss in a `metrics.jsonl`, thinned evenly until fewer than twice `points` are
-    left. The last one is always there."""
+    left."""
     steps = [step for step in journal.stream(metrics, ev.Progress) if step.loss is not None]
     stride = max(1, len(steps) // points)
-    return steps[::-stride][::-1]
+    return steps[::stride]
 
 
 def read_curve(metrics: Path, points: int = 200) -> list[ev.CurvePoint]:

@@ -224,13 +224,8 @@ async def test_several_agents_share_a_run_and_the_quick_one_fills_the_seat(repos
     """The slow one needs longer for one proposal than the whole run takes."""
     slow, quick = ScriptedAgent(delay_s=60.0), ScriptedAgent()
     slow.name, quick.name = "claude", "search"
-    flags: dict[str, Any] = {
-        "agents": ["claude", "search"],
-        "baseline_runs": 1,
-        "rule": "improved",
-        "budget_s": 0.05,
-    }
-    bench = Bench(repository, Team([slow, quick]), **flags)
+    flags: dict[str, Any] = {"agents": ["claude", "search"], "rule": "improved", "budget_s": 0.05}
+    bench = Bench(repository, Team([slow, quick]), baseline_runs=1, **flags)
     running = asyncio.create_task(bench.engine.run())
     await asyncio.wait_for(bench.store.until(lambda s: s.rows == 3), 60)
     bench.engine.stop("that is enough", now=True)
