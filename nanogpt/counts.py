@@ -209,7 +209,7 @@ class Counts:
             size = self.sums[i][0][place, where].float()
             width = width[place] * (known & (size > 0))
             # Row by row, because frequent contexts have thousands of n-grams, which take memory.
-            for row in torch.arange(B * T, device=tokens.device).split(T):
+            for row in torch.arange(B * T, device=tokens.device).view(B, T):
                 many = width[row]
                 position = row.repeat_interleave(many)
                 offset = torch.arange(len(position), device=tokens.device)
