@@ -130,6 +130,9 @@ class Past:
     def log(self, n: int) -> str:
         return ""
 
+    def progress(self, n: int) -> list[ev.Progress]:
+        return []
+
 
 class Result:
     """One run of `count` experiments: which share of the gap is closed after each, and how many crashed."""
@@ -171,7 +174,7 @@ class Result:
 
 
 def ours(context: ResearchContext) -> str:
-    return agent.find_idea(context, "cpu")[1]
+    return agent.find_idea(context)[1]
 
 
 def at_random(context: ResearchContext, few: bool) -> str:

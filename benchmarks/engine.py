@@ -30,10 +30,9 @@ from loop import events as ev
 from loop.agents.base import Agent, Emit, Proposal, ResearchContext
 from loop.client import Client
 from loop.paths import RunPaths
-from loop.records import journal
 from loop.service import attach, launch
 from loop.service.server import Server
-from loop.state import RunState, fold
+from loop.state import RunState
 from tests.conftest import make_repository
 from tests.loop.scripted import Bench
 
@@ -192,25 +191,21 @@ def attach_to(experiments: int) -> None:
     with repository(1.0) as root:
         paths = RunPaths(root, "t")
         paths.create()
-        lines = [
-            ev.encode(ev.Record(seq, 1.7e9 + seq, event)) + b"\n"
-            for seq, event in enumerate(history(experiments), 1)
-        ]
-        paths.journal.write_bytes(b"".join(lines))
-        size, records = sum(map(len, lines)) / 2**20, len(lines)
-        del lines
-        began = time.perf_counter()
-        state = fold(journal.read(paths.journal))
-        rebuilt = time.perf_counter() - began
-        assert state.rows == experiments
-        del state
-        asyncio.run(_attach(root, experiments, records, size, rebuilt))
+        records = 0
+        with paths.journal.open("wb") as file:
+            for records, event in enumerate(history(experiments), 1):
+                file.write(ev.encode(ev.Record(records, 1.7e9 + records, event)) + b"\n")
+        asyncio.run(_attach(root, experiments, records, paths.journal.stat().st_size / 2**20))
 
 
-async def _attach(root: Path, experiments: int, records: int, size: float, rebuilt: float) -> None:
+async def _attach(root: Path, experiments: int, records: int, size: float) -> None:
     agent: Agent = Thinker(0.0)
+    began = time.perf_counter()
     bench = Bench(root, agent)
+    rebuilt = time.perf_counter() - began
+    assert bench.engine.state.rows == experiments
     gc.collect()
+    alone = psutil.Process().memory_info().rss / 2**20
     server = Server(bench.paths.socket())
     await server.open(bench.engine)
     words = [sys.executable, "-m", "benchmarks.engine", f"client={server.path}"]
@@ -225,7 +220,7 @@ async def _attach(root: Path, experiments: int, records: int, size: float, rebui
     print(
         f"{experiments:,} experiments ({records:,} records, {size:.1f} MB): rebuilt in {rebuilt:.2f} s; "
         f"attaching takes the engine {engine:.2f} s and the client {found['seconds']:.2f} s; "
-        f"engine {memory:.0f} MB, client {found['mb']:.0f} MB"
+        f"engine {alone:.0f} MB, once it was attached to {memory:.0f} MB, client {found['mb']:.0f} MB"
     )
 
 

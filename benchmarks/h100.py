@@ -185,10 +185,8 @@ class Bench:
         times: dict[str, float] = {}
 
         def show(event: ev.LiveEvent) -> None:
-            if isinstance(event, ev.LogLines):
-                for line in event.text.splitlines():
-                    if line.startswith("phase: "):
-                        times.setdefault(line.removeprefix("phase: "), time.time())
+            if isinstance(event, ev.PhaseChanged):
+                times.setdefault(event.phase, time.time())
             elif isinstance(event, ev.Notice | ev.Preparing) and event.text:
                 print(f"  {event.text}", flush=True)
 

@@ -32,6 +32,8 @@ class Rules(Struct, frozen=True):
     conversations at once it is at least two more than those."""
     proposers: int = 1
     """How many conversations with agents may go on at once, repairs included; 0: what the seats need."""
+    filler: str = ""
+    """Name of an agent that needs no time to think: it proposes when a seat would wait for the others."""
     repairs: int = 2
     """How often a crashed candidate may be given back to its agent."""
     stop_at_limit: bool = False
@@ -61,13 +63,20 @@ class StartBaseline(OfExperiment, frozen=True):
 
 
 class Propose(OfExperiment, frozen=True):
-    """Let the agent work out experiment `n`."""
+    """Let an agent work out experiment `n`."""
+
+    agent: str = ""
+    """Which one, where that is decided: a seat waits for it."""
 
 
 class Repair(OfExperiment, frozen=True):
     """Ask the agent to mend experiment `n`, which crashed."""
 
     reason: str
+
+
+class Answer(OfExperiment, frozen=True):
+    """Let an agent answer the human's question that came with record number `n`."""
 
 
 class AskApproval(OfExperiment, frozen=True):
@@ -134,6 +143,7 @@ def agenda(state: RunState, rules: Rules, seats: int, now: float) -> list[Step]:
         *_approvals(state),
         *start,
         *_rows(state, start),
+        *(Answer(q.id) for q in state.questions if state.stopping is None and state.experiments),
         *(_proposals(state, rules, ended, seats) if may_start else ()),
     ]
 
@@ -170,7 +180,19 @@ def _proposals(state: RunState, rules: Rules, ended: list[_Ended], seats: int) -
     ahead = rules.ahead if seats == most == 1 else max(rules.ahead, most + 2)
     if len(state.in_phase("proposing", "waiting", "queued")) < ahead and not _enough(state):
         steps.append(Propose(len(state.experiments) + 1))
-    yield from steps[:most]
+    yield from (steps := steps[:most])
+    filling = _fill(state, rules) if len(state.under_way) < seats else None
+    if filling and all(step.key != filling.key for step in steps):
+        yield filling
+
+
+def _fill(state: RunState, rules: Rules) -> Propose | None:
+    """A quick proposal for a seat that has nothing to train while slower agents think."""
+    thinking = state.in_phase("proposing")
+    if not (rules.filler and thinking) or state.in_phase("queued", "waiting", "judging") or _enough(state):
+        return None
+    own = [e.n for e in thinking if e.agent == rules.filler]
+    return Propose(own[0] if own else len(state.experiments) + 1, rules.filler)
 
 
 def at_once(state: RunState, rules: Rules, seats: int) -> int:

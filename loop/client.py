@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 
 from loop import events as ev
+from loop.errors import UNREADABLE
 from loop.records import other_rows
 from loop.state import Experiment, RunState
 
@@ -125,7 +126,7 @@ class Client:
         except (TimeoutError, asyncio.IncompleteReadError) as error:
             writer.close()
             raise ConnectionLost(f"the engine behind {socket} does not answer") from error
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             writer.close()
             raise ConnectionLost(f"{socket} does not speak this program's protocol") from error
         if not isinstance(hello, ev.Hello) or not isinstance(snapshot, Snapshot):
@@ -186,7 +187,7 @@ class Client:
                     asked = self._replies.get(message.id)
                     if asked and not asked.done():  # whoever asked may have been cancelled just now
                         asked.set_result(message)
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError, msgspec.DecodeError):
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError, *UNREADABLE):
             pass
         finally:
             self._records.put_nowait(None)

@@ -20,7 +20,7 @@ class ClusterSettings(msgspec.Struct, frozen=True):
         "the Python on the cluster's machines that has autoresearch-tui; none: that of Ray's workers, with "
         "Slurm the engine's own", risk="runs `{}` on a cluster's machines")] = ""
     node_folder: Annotated[str, about(
-        "folder of the cluster's machines for slots and compiled code; none: in the user's cache folder",
+        "folder of the cluster's machines for slots and compiled code; none: in the user's state folder",
         risk="writes to {} on a cluster's machines")] = ""
     ray_address: Annotated[str, about(
         "HOST:PORT of the Ray cluster's head; auto: the cluster that this machine is a part of",
@@ -31,8 +31,6 @@ class ClusterSettings(msgspec.Struct, frozen=True):
     slurm_folder: Annotated[str, about(
         "a folder that this machine and Slurm's share; none: the run's own folder", flag="--slurm-folder",
         unit="dir", risk="writes to {}")] = ""
-    slurm_jobs: Annotated[int, about(
-        "trainings that are given to Slurm at once", flag="--slurm-jobs", ge=1, le=1000)] = 1
     slurm_partition: Annotated[str, about("Slurm's partition", flag="--slurm-partition")] = ""
     slurm_account: Annotated[str, about("the account that Slurm charges", flag="--slurm-account",
         risk="charges the Slurm account {}")] = ""
@@ -40,7 +38,7 @@ class ClusterSettings(msgspec.Struct, frozen=True):
         "what a training gets, as Slurm's --gres: gpu:1 or gpu:h100:1; none: processors only",
         flag="--slurm-gres")] = ""
     slurm_time: Annotated[int, about(
-        "minutes for Slurm's --time; 0: enough for one training, or a day for `slurm_allocation`",
+        "minutes for Slurm's --time; 0: enough for one training, or the partition's for `slurm_allocation`",
         flag="--slurm-time", unit="minutes", ge=0)] = 0
     slurm_options: Annotated[list[str], about(
         "further options of sbatch", risk="gives the options {} to sbatch")] = []

@@ -122,8 +122,8 @@ class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fiel
     sandbox_read: Annotated[list[str], _about(
         "further files and folders that a training may read", risk="lets trainings read {}")] = []
     dry_run: Annotated[Literal["auto", "on", "off"], _about(
-        "compile each commit in some steps on random tokens, before its clock starts; auto: where an NVIDIA "
-        "GPU is")] = "auto"
+        "test the machine before its first training, and compile each commit in some steps on random tokens, "
+        "before its clock starts; auto: where an NVIDIA GPU is")] = "auto"
     stop_doomed: Annotated[bool, _about(
         "end a training early: its loss is not finite, explodes, or is far behind the incumbent's")] = True
     network: Annotated[bool, _about(
@@ -166,7 +166,7 @@ class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fiel
         title="--proposers (auto: 0)", ge=0, le=64, risk="lets {} agents work at once",
         harmless=_is_auto)] = 0
     agents: Annotated[list[str], _about(
-        "agents that take turns, such as claude,gpt,search; none: `agent` alone", flag="--agents",
+        "agents that share a run, such as claude,search; none: `agent` alone", flag="--agents",
         unit="names", risk="starts the agents {}", harmless=_have_our_toolbox_only)] = []
     ahead: Annotated[int, _about(
         "candidates prepared beyond the one in training; with `approve`, how many may wait for you",

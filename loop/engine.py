@@ -23,10 +23,12 @@ from loop.config import Settings
 from loop.errors import BranchMoved, describe
 from loop.experiment import format_row
 from loop.judging import verdict
+from loop.judging.forecast import LEAST, NEWEST, Ended, Forecast
 from loop.judging.history import reference
 from loop.judging.needed import needed
 from loop.judging.short import short_reason
 from loop.paths import RunPaths
+from loop.proposing import shares
 from loop.proposing.candidates import Candidates
 from loop.proposing.conversation import Conversations
 from loop.proposing.proposer import Proposer
@@ -71,6 +73,7 @@ class Engine:
             judging=settings.rules,
             ahead=settings.ahead,
             proposers=settings.proposers,
+            filler=shares.filler(settings.agents),
             repairs=settings.fix_attempts,
             stop_at_limit=stop_at_limit,
         )
@@ -79,6 +82,8 @@ class Engine:
         conversations = Conversations(
             agent, settings, paths, repository, self._candidates, store, self._at_once
         )
+        self.answers = conversations.answers
+        """Whether questions get an answer, or are a message to the agent like any other."""
         self.archive, self.permissions = conversations.archive, conversations.permissions
         self.proposer = Proposer(conversations, self._candidates, store, self._out_of_money)
         self.trainings = Trainings(executor, store.show, stop_early=settings.stop_doomed)
@@ -193,8 +198,10 @@ class Engine:
             # propose
             case agenda.StartBaseline(n=n):
                 await self._candidates.start_baseline(n)
-            case agenda.Propose(n=n):
-                await self.proposer.propose(n)
+            case agenda.Propose(n=n, agent=name):
+                await self.proposer.propose(n, name)
+            case agenda.Answer(n=id):
+                await self.proposer.answer(id)
             case agenda.Repair(n=n, reason=reason):
                 await self.proposer.repair(n, reason)
             case agenda.AskApproval(n=n) if step in self._next():  # a command may have come first
@@ -226,7 +233,7 @@ class Engine:
         training = next(t for t in e.trainings if t.number == step.training)
         job = self._job(training)
         result = self._unrecorded.get(job.key) or await self.trainings.train(
-            job, training.attempt, training.started_at, await self._comparison(e)
+            job, training.attempt, training.started_at, await asyncio.to_thread(self._comparison, e)
         )
         self._unrecorded[job.key] = result
         with self._may_be_interrupted():  # the row of an earlier verdict comes first: this changes its mean
@@ -285,12 +292,20 @@ class Engine:
             reference=models.claims(self.paths, self.state),
         )
 
-    async def _comparison(self, e: Experiment) -> Comparison:
-        """What the training of an experiment is compared with, and the metric."""
+    def _comparison(self, e: Experiment) -> Comparison:
+        """What the training of an experiment is compared with, and the metric.
+
+        It reads loss curves: call it in a thread.
+        """
         s = self.state
-        compared = s.incumbent is not None and e.commit != s.incumbent_commit
-        curve = await asyncio.to_thread(self.archive.curve, s.incumbent) if compared and s.incumbent else []
-        return Comparison(s.metric, s.uses_budget, curve)
+        if s.incumbent is None or e.commit == s.incumbent_commit or not self.settings.stop_doomed:
+            return Comparison(s.metric, s.uses_budget)
+        curve, best = self.archive.curve(s.incumbent), s.best
+        ended = list(self.archive.ended(NEWEST))
+        forecast = None
+        if best is not None and len(ended) >= LEAST:
+            forecast = Forecast(Ended(curve, best), ended, minimise=s.direction == "min")
+        return Comparison(s.metric, s.uses_budget, curve, forecast)
 
     async def _judge(self, e: Experiment) -> None:
         lines = await self._verdict_log.lines()

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not what was expected: the second where text is not UTF-8, the third
+where lists lie in each other a thousand times."""
+
 
 class UsageError(Exception):
     """What the user asked for cannot be done; the command line prints the message and exits with code 2."""

@@ -33,7 +33,7 @@ DeltaKind = Literal["text", "thinking", "tool", "result", "retry", "human", "not
 answer, a wait before a retry, a human's message, a remark of the engine, a failure."""
 
 
-class Usage(Struct, frozen=True):
+class Usage(Struct, frozen=True, gc=False):
     """What a proposal cost. Tokens are counts; `dollars` is None when the model's price is unknown."""
 
     input_tokens: int = 0
@@ -73,7 +73,7 @@ class Limits(Struct, frozen=True):
 # --- durable events -----------------------------------------------------------------------------------------
 
 
-class Event(Struct, frozen=True, tag_field="type", omit_defaults=True):
+class Event(Struct, frozen=True, tag_field="type", omit_defaults=True, gc=False):
     """Base of all events. The JSON field `type` is the class name; fields with their default are left out."""
 
 
@@ -133,6 +133,8 @@ class ExperimentStarted(Event, frozen=True):
     n: int
     parent: str
     why: str = ""
+    agent: str = ""
+    """Name of the agent that works it out, where there are several."""
 
 
 class CandidateCommitted(Event, frozen=True):
@@ -334,6 +336,18 @@ class TakenBack(Event, frozen=True):
     id: int
 
 
+class Asked(Event, frozen=True):
+    """A human's question: an agent answers it in words, in the transcript of the newest experiment."""
+
+    text: str
+
+
+class Answered(Event, frozen=True):
+    """The question that came with record number `id` has its answer, or cannot be answered."""
+
+    id: int
+
+
 class ModeSet(Event, frozen=True):
     """A human switched approval mode on or off: whether candidates wait for approval."""
 
@@ -473,7 +487,7 @@ DurableEvent = (
     RunCreated | EngineStarted | EngineStopping | EngineStopped | ExperimentStarted | CandidateCommitted
     | Spent | ApprovalRequested | Approved | Rejected | RepairGivenUp | TrainingStarted | TrainingLost
     | TrainingFinished | Judged | Logged | RerunAsked | Overridden | Paused | Resumed | Steered
-    | TakenBack | ModeSet | LimitsSet
+    | TakenBack | Asked | Answered | ModeSet | LimitsSet
 )  # fmt: skip
 LiveEvent = (
     Preparing | AgentDelta | CandidateEdited | PermissionAsked | PermissionAnswered | TrainingPlaced

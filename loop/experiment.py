@@ -15,7 +15,15 @@ ExperimentPhase = Literal[
 ]
 
 
-class Training(Struct, omit_defaults=True):
+class Message(Struct, frozen=True):
+    """Something that agents are to hear: from the human, or what was rejected and why."""
+
+    id: int
+    """Number of the record that it came with."""
+    text: str
+
+
+class Training(Struct, omit_defaults=True, gc=False):
     """One training process of an experiment: how it was started and, once it has ended, how it ended."""
 
     started: ev.TrainingStarted
@@ -54,7 +62,7 @@ class Training(Struct, omit_defaults=True):
         return self.finished.value if self.finished else None
 
 
-class Experiment(Struct, omit_defaults=True):
+class Experiment(Struct, omit_defaults=True, gc=False):
     """One idea: proposed, trained once or more, judged."""
 
     n: int
@@ -99,7 +107,7 @@ class Experiment(Struct, omit_defaults=True):
     proposed_at: float | None = None
     """When its first candidate was committed: `started_at` to here is how long its agent thought."""
     agent: str = ""
-    """Name of the agent that proposed it, where several take turns."""
+    """Name of the agent that works it out, where there are several."""
     moved: int = 0
     """How many versions had trained when it was merged onto a newer incumbent, or proposed anew for one."""
     no_repair: bool = False

@@ -15,10 +15,12 @@ from msgspec import Struct, field
 from loop import events as ev
 from loop.experiment import Experiment as Experiment
 from loop.experiment import ExperimentPhase, Model, per_hour, worth_keeping
+from loop.experiment import Message as Message
 from loop.experiment import Training as Training
 from loop.experiment import lineage as lineage
 from loop.live import LiveView as LiveView
 from loop.live import SeatView as SeatView
+from loop.sharing import share
 
 Phase = Literal["starting", "preparing", "proposing", "waiting", "training", "judging", "paused", "stopped"]
 
@@ -26,14 +28,6 @@ BY_HAND = "asked for by hand"
 """Why an experiment trains again that a human wants to train once more."""
 ENGINE_SAYS = "The engine says: "
 """Begins the messages in `RunState.steering` that are not the human's."""
-
-
-class Message(Struct, frozen=True):
-    """Something that agents are to hear: from the human, or what was rejected and why."""
-
-    id: int
-    """Number of the record that it came with."""
-    text: str
 
 
 class RunState(Struct):
@@ -77,6 +71,8 @@ class RunState(Struct):
     """The models on disk. Before a verdict is logged, those that are not worth keeping are deleted."""
     steering: list[Message] = field(default_factory=list)
     """Messages for the agents that no candidate has taken up yet, the oldest first."""
+    questions: list[Message] = field(default_factory=list)
+    """Questions of the human that no agent has answered yet."""
     usage: ev.Usage = ev.Usage()
     live: LiveView = field(default_factory=LiveView)
 
@@ -201,10 +197,9 @@ class RunState(Struct):
 
     def apply(self, record: ev.Record) -> None:
         """Take in the next record. Durable records that were taken in before (by `seq`) are ignored."""
-        if record.seq and record.seq <= self.seq:
-            return
-        self.seq = record.seq or self.seq
-        _apply(self, record.event, record.t)
+        if not record.seq or record.seq > self.seq:
+            self.seq = record.seq or self.seq
+            _apply(self, share(record.event), record.t)
 
 
 def fold(records: Iterable[ev.Record]) -> RunState:
@@ -267,6 +262,10 @@ def _apply_to_engine(s: RunState, event: ev.AnyEvent, t: float) -> None:
             s.paused = reason
         case ev.Resumed():
             s.paused, s.judged_at_resume = None, s.rows
+        case ev.Asked(text=text):
+            s.questions.append(Message(s.seq, text))
+        case ev.Answered(id=id):
+            s.questions = [question for question in s.questions if question.id != id]
         case ev.Steered(text=text):
             s.steering.append(Message(s.seq, text))
         case ev.TakenBack(id=id):
@@ -281,9 +280,9 @@ def _apply_to_engine(s: RunState, event: ev.AnyEvent, t: float) -> None:
 
 def _apply_proposal(s: RunState, event: ev.DurableEvent, t: float) -> None:
     match event:
-        case ev.ExperimentStarted(n=n, parent=parent):
+        case ev.ExperimentStarted(n=n, parent=parent, agent=agent):
             if n == len(s.experiments) + 1:
-                s.experiments.append(Experiment(n=n, parent=parent, started_at=t, proposing_seq=s.seq))
+                s.experiments.append(Experiment(n, parent, started_at=t, proposing_seq=s.seq, agent=agent))
                 s.open.append(n)
             else:
                 _propose_again(s, s.experiment(n), event, t)
@@ -307,7 +306,7 @@ def _propose_again(s: RunState, e: Experiment, event: ev.ExperimentStarted, t: f
     """Its engine died, or it did not fit a new incumbent. If it has trained, the agents are told of it."""
     s.experiments[e.n - 1] = Experiment(
         n=e.n, parent=event.parent, started_at=t, proposing_seq=s.seq, usage=e.usage,
-        trainings=e.trainings, moved=e.versions,
+        trainings=e.trainings, moved=e.versions, agent=event.agent,
     )  # fmt: skip
     if e.trainings and event.why:
         words = f"Experiment {e.n} ({e.description}) promised a gain, but {event.why}."

@@ -20,7 +20,7 @@ import msgspec
 import platformdirs
 
 from loop import config
-from loop.errors import UsageError, describe
+from loop.errors import UNREADABLE, UsageError, describe
 from loop.records.repository import Repository
 from loop.text import one_line
 
@@ -120,6 +120,6 @@ def default_folder() -> Path:
 
 def _read(folder: Path) -> dict[str, list[str]]:
     """Hashes of what was agreed to, by repository; nothing when the file is missing or not one of ours."""
-    with contextlib.suppress(OSError, msgspec.MsgspecError):
+    with contextlib.suppress(OSError, *UNREADABLE):
         return msgspec.json.decode((folder / "trusted.json").read_bytes(), type=dict[str, list[str]])
     return {}

@@ -5,12 +5,14 @@ Agents may read this file but never change it; train.py sets the longest n-gram,
 discount. An n-gram is n tokens in a row: its context is all but the last one.
 
 Shapes: B rows, T tokens a row, N = B * T positions, V tokens of vocabulary, S tokens of the counted text,
-F folds, G different n-grams of one length, C different contexts, E candidates for a next token.
+F folds, G different n-grams of one length, C different contexts, E candidates for a next token, O orders.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,18 +20,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-class Found(NamedTuple):
-    """What the counts say about the next token at each of N positions.
+class Shares(NamedTuple):
+    """What the counts say about one token, the target, at each of N positions. O is the number of orders.
 
-    A position has any number of candidates for its next token: all candidates of all positions are E.
+    Each source (bigrams, then longer n-grams) is a distribution of the next token, of which `discount` may
+    have taken a part.
     """
 
-    rows: Tensor  # (N,) the row of the bigram table that holds the position's base logits
-    position: Tensor  # (E,) the position that the candidate is for, 0 to N - 1
-    token: Tensor  # (E,) the candidate
-    source: Tensor  # (E,) where it comes from: n-gram length and count, or length of a copied match
-    value: Tensor  # (E,) log of its share among candidates of that length, after the discount; 0 for copies
-    features: Tensor  # (N, 3 * orders) how much the text holds about the context, for each n-gram length
+    share: Tensor  # (N, 1 + O) what each source gives the target
+    mass: Tensor  # (N, 1 + O) what it gives all tokens together; 0 where it does not know the context
+    features: Tensor  # (N, 2 * O) log of how much, and of how many different tokens, followed the context
 
 
 class Counts:
@@ -40,50 +40,59 @@ class Counts:
     training text is looked up in the counts of all folds but its own, as if it were new.
 
     `discount` is taken off each count and left for tokens that were never seen there. `copy` is the longest
-    repetition within a row that is told apart from shorter ones; 0 looks for no repetitions. Raises
-    `ValueError` if an n-gram of this order and its fold do not fit in an int64.
+    repetition within a row that is told apart from shorter ones; 0 looks for no repetitions. Longer contexts
+    than one token that occur less than `least` times are not kept, to save memory. Raises `ValueError` if an
+    n-gram of this order and its fold do not fit in an int64.
+
+    `shares` tells what the counts say of one token a position, in tensors of fixed shapes, as a compiler
+    needs them; `spread` tells it of all tokens.
     """
 
-    def __init__(self, vocab_size: int, bos: int, order: int, folds: int, discount: float, copy: int) -> None:
+    def __init__(
+        self, vocab_size: int, bos: int, order: int, folds: int, discount: float, copy: int, least: int = 1
+    ) -> None:
         self.vocab_size, self.bos, self.order, self.folds = vocab_size, bos, order, folds
-        self.discount, self.copy = discount, copy
+        self.discount, self.copy, self.least = discount, copy, least
         self.orders = order - 2  # lengths from 3 on; bigrams are a dense table of their own
-        self.sources = 3 * self.orders + copy  # three a length: seen once, twice, more often
         self.tables: list[tuple[Tensor, ...]] = []
+        self.sums: list[tuple[Tensor, Tensor]] = []
         if folds * vocab_size**order > 2**63:
             raise ValueError(f"COUNT_ORDER {order} is too long for a vocabulary of {vocab_size}")
 
-    def count(self, stream: Any, fold: Any, device: torch.device) -> Tensor:
+    def count(self, stream: Tensor, fold: Tensor) -> Tensor:
         """Count all n-grams of a text, each fold for itself, and return the bigram table (see `_base`).
 
-        stream (S,) holds the tokens, fold (S,) the fold of each (see `folds`). The counts of longer n-grams
-        are kept in `tables`, on `device`.
+        stream (S,) holds the tokens, fold (S,) the fold of each (see `folds`), both int64. Everything happens
+        on their device, and the counts of longer n-grams are kept there, in `tables`.
         """
         V, F_ = self.vocab_size, self.folds
-        key = tokens = stream.astype(np.int64)
+        key = stream
         self.tables = []
         for order in range(2, self.order + 1):
             # One number for each n-gram: its tokens are the digits, in base V. Sorted, n-grams of one context
-            # stand together.
-            key = key[:-1] * V + tokens[order - 1 :]  # (S - order + 1,)
-            keys, counts = _unique(key * F_ + fold[order - 1 :])  # the fold is one more digit
-            grams, starts = _firsts(keys // F_)  # each (G,)
-            by_fold = np.zeros((len(grams), F_), np.int16)  # (G, F), how often in each fold, 32767 at most
-            group = np.repeat(np.arange(len(grams)), np.diff(starts, append=len(keys)))
-            by_fold[group, keys % F_] = np.minimum(counts, 32767)
+            # stand together. The fold is one more digit.
+            key = key[:-1] * V + stream[order - 1 :]  # (S - order + 1,)
+            keys, counts = torch.unique_consecutive(_sorted(key * F_ + fold[order - 1 :]), return_counts=True)
+            grams, group = torch.unique_consecutive(keys // F_, return_inverse=True)  # grams: (G,)
+            by_fold = torch.zeros(len(grams), F_, dtype=torch.int16, device=keys.device)  # (G, F)
+            by_fold[group, keys % F_] = counts.clamp_max_(32767).short()  # how often in each fold
+            del keys, counts, group
             if order == 2:
                 bigrams, bigram_counts = grams, by_fold
                 continue
             if order == 3:
                 base = self._base(bigrams, bigram_counts, grams, by_fold)
+            contexts, width = torch.unique_consecutive(grams // V, return_counts=True)
+            token = (grams % V).int()
+            often = _per_context(width, by_fold.sum(1, dtype=torch.int32)) >= self.least
+            if self.least > 1 and often.any():
+                kept = often.repeat_interleave(width)
+                contexts, width, token, by_fold = contexts[often], width[often], token[kept], by_fold[kept]
             # Each context (C,), where its n-grams start (C,), how many they are (C,); the last token (G,) and
             # the counts (G, F) of each n-gram.
-            contexts, first = _firsts(grams // V)
-            parts = (
-                contexts, first, np.diff(first, append=len(grams)), (grams % V).astype(np.int32), by_fold
-            )  # fmt: skip
-            self.tables.append(tuple(torch.from_numpy(part).to(device) for part in parts))
-        return torch.from_numpy(base).to(device)
+            self.tables.append((contexts, width.cumsum(0) - width, width, token, by_fold))
+        self._sum_up()
+        return base
 
     def merge_folds(self, bigrams: Tensor) -> Tensor:
         """Forget the fold of each count, which only training needs; return the bigram table without folds.
@@ -97,9 +106,10 @@ class Counts:
         self.tables = [
             (*rest, by_fold.sum(1, keepdim=True, dtype=torch.int32)) for *rest, by_fold in self.tables
         ]
+        self.sums = [tuple(part[:, -1:].clone() for part in parts) for parts in self.sums]  # type: ignore[misc]
         return bigrams[-self.vocab_size :].clone()  # a slice alone would keep the whole table alive
 
-    def _base(self, bigrams: Any, counts: Any, trigrams: Any, trigram_counts: Any) -> Any:
+    def _base(self, bigrams: Tensor, counts: Tensor, trigrams: Tensor, trigram_counts: Tensor) -> Tensor:
         """Return log-probabilities of the next token given the last one, ((F + 1) * V, V) in float16.
 
         Row f * V + t says what follows token t by the counts of all folds but f, row F * V + t by all counts.
@@ -107,109 +117,167 @@ class Counts:
         bigrams (G,) with counts (G, F), and trigrams with theirs, are those that `count` makes.
         """
         V, F_ = self.vocab_size, self.folds
-        table = np.empty((F_ + 1, V, V), np.float16)
-        total, total3 = counts.sum(1, dtype=np.int64), trigram_counts.sum(1, dtype=np.int64)
+        table = torch.empty(F_ + 1, V, V, dtype=torch.float16, device=bigrams.device)
+        total, total3 = counts.sum(1, dtype=torch.int32), trigram_counts.sum(1, dtype=torch.int32)
         for f in range(F_ + 1):
-            held, held3 = (counts[:, f], trigram_counts[:, f]) if f < F_ else (0, 0)
+            seen2 = total > counts[:, f] if f < F_ else total > 0
+            seen3 = total3 > trigram_counts[:, f] if f < F_ else total3 > 0
             # Kneser-Ney: not how often a bigram occurs counts, but how many different tokens it follows. The
             # same holds for a single token.
-            pairs = np.bincount(trigrams[total3 > held3] % (V * V), minlength=V * V)
-            seen = pairs.astype(np.float32).reshape(V, V)
-            unigram = np.bincount(bigrams[total > held] % V, minlength=V).astype(np.float32) + 0.5
+            seen = torch.bincount(trigrams[seen3] % (V * V), minlength=V * V).float().view(V, V)
+            unigram = torch.bincount(bigrams[seen2] % V, minlength=V) + 0.5
             unigram /= unigram.sum()
             # size: how much was counted after each token; kinds: how many different tokens followed it; left:
             # the share that the discount takes off all of them, which goes to `unigram`. Each (V, 1).
-            size, kinds = seen.sum(1, keepdims=True), np.count_nonzero(seen, axis=1)[:, None]
-            left = np.where(kinds, self.discount * kinds / np.maximum(size, 1), 1).astype(np.float32)
-            share = np.maximum(seen - np.float32(self.discount), 0, out=seen)
-            share /= np.maximum(size, 1)
-            share += left * unigram
+            size, kinds = seen.sum(1, keepdim=True), seen.count_nonzero(1)[:, None]
+            left = torch.where(kinds > 0, self.discount * kinds / size.clamp_min(1), 1.0)
+            share = seen.sub_(self.discount).clamp_min_(0).div_(size.clamp_min(1)).addcmul_(left, unigram)
             share[self.bos] = unigram  # rows start with BOS wherever they were cut
-            table[f] = np.log(share, out=share)
-        return table.reshape(-1, V)
+            table[f] = share.log_()
+        return table.view(-1, V)
 
-    def look(self, tokens: Tensor, fold: Tensor | None) -> Found:
-        """Look up what may come next at each position of some rows of tokens (B, T).
-
-        fold (B, T) names the fold of each position, whose counts are left out; None uses the counts of all
-        folds. Candidates are the tokens that followed the position's last 2 to `order` - 1 tokens in the
-        counted text, and those that followed its last token earlier in the row. Before `count` has run there
-        are only the latter.
-        """
-        B, T = tokens.shape
-        N, V, device = B * T, self.vocab_size, tokens.device
-        fold = torch.full_like(tokens, self.folds) if fold is None else fold
-        rows = (fold * V + tokens).flatten() if self.tables else torch.zeros_like(tokens).flatten()
-        columns: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-        features = [torch.zeros(N, device=device)] * (3 * self.orders - 3 * len(self.tables))
-        key, known = tokens, tokens != self.bos
-        # `key` is the position's context as a number; `known` is False where the context contains a BOS.
-        for i, (contexts, first, width, token, by_fold) in enumerate(self.tables):
-            past = F.pad(tokens, (i + 1, 0), value=self.bos)[:, :T]
-            key, known = key + past * V ** (i + 1), known & (past != self.bos)
-            wanted = key.flatten()
-            # Find the context among the counted ones, then list all of its n-grams.
-            place = torch.searchsorted(contexts, wanted).clamp_max_(len(contexts) - 1)
-            many = width[place] * ((contexts[place] == wanted) & known.flatten())
-            position = torch.arange(N, device=device).repeat_interleave(many)
-            offset = torch.arange(len(position), device=device) - (many.cumsum(0) - many)[position]
-            entry = first[place][position] + offset
-            # Leave out the counts of the position's own fold, and n-grams that occur nowhere else.
-            counts = by_fold[entry].int()
-            count = counts.sum(1)
-            if self.folds:
-                held = counts.gather(1, fold.flatten()[position, None].clamp_max(self.folds - 1))[:, 0]
-                count -= held * (fold.flatten()[position] < self.folds)
-            keep = count > 0
-            position, entry, count = position[keep], entry[keep], count[keep].float()
-            # Three features a position: how much was counted, how many different tokens, whether just one.
-            total = torch.zeros(N, device=device).index_add_(0, position, count)
-            distinct = torch.bincount(position, minlength=N)
-            features += [total.log1p(), distinct.float().log1p(), (distinct == 1).float()]
-            value = ((count - self.discount) / total[position]).log()
-            # Candidates seen once, twice and more often are three sources, each with a weight of its own.
-            columns.append((position, token[entry].long(), 3 * i + count.clamp_max(3).long() - 1, value))
-        columns.append(self._copies(tokens))
-        position, token, source, value = (torch.cat(column) for column in zip(*columns, strict=True))
-        return Found(rows, position, token, source, value, torch.stack(features, 1))
-
-    def _copies(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the tokens that followed earlier occurrences of each position's last token in its row.
-
-        The four tensors are position, token, source and value of `Found`. The source is the number of last
-        tokens that are the same at both places, `copy` at most. All copies have the value 0.
-        """
+    def _contexts(self, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give, for each table, where the context of each position stands in it (N,), and if it does (N,)."""
         T = tokens.size(1)
-        same = (tokens[:, :, None] == tokens[:, None, :]).tril_(-1)  # (B, T, T): now, then
-        same[tokens == self.bos] = False
-        row, now, then = same[:, :, : T - 1 if self.copy else 0].nonzero(as_tuple=True)
-        matching, length = torch.ones_like(row, dtype=torch.bool), torch.zeros_like(row)
-        for back in range(1, self.copy):
-            matching &= then >= back
-            matching &= tokens[row, (now - back).clamp_min(0)] == tokens[row, (then - back).clamp_min(0)]
-            length += matching
-        source = 3 * self.orders + length
-        return row * T + now, tokens[row, then + 1], source, torch.zeros(len(row), device=tokens.device)
+        # `key` is the position's context as a number; `known` is False where the context contains a BOS.
+        key, known = tokens, tokens != self.bos
+        for i, (contexts, *_) in enumerate(self.tables):
+            past = F.pad(tokens, (i + 1, 0), value=self.bos)[:, :T]
+            key, known = key + past * self.vocab_size ** (i + 1), known & (past != self.bos)
+            wanted = key.flatten()
+            place = torch.searchsorted(contexts, wanted).clamp_max_(len(contexts) - 1)
+            yield place, (contexts[place] == wanted) & known.flatten()
+
+    def _sum_up(self) -> None:
+        """Sum the counts of each context, for `shares`: all of them, and all but those of each fold."""
+        self.sums = []
+        for _, _, width, _, by_fold in self.tables:
+            total = by_fold.sum(1, dtype=torch.int32)
+            counts = [total - by_fold[:, f] for f in range(self.folds)] + [total]
+            sizes = torch.stack([_per_context(width, count) for count in counts], 1)  # (C, F + 1)
+            kinds = torch.stack([_per_context(width, (count > 0).int()) for count in counts], 1)
+            self.sums.append((sizes * (sizes >= self.least), kinds))
+
+    def shares(self, bigrams: Tensor, tokens: Tensor, targets: Tensor, fold: Tensor | None) -> Shares:
+        """Look up, for each position of rows of tokens (B, T), how likely the counts call its target.
+
+        `bigrams` is the table that `count` returned, targets are (B, T). fold (B, T) names the fold of each
+        position, whose counts are left out; None uses those of all folds. Before `count` has run the counts
+        know nothing, but the shapes are the same.
+        """
+        N, device, wanted = tokens.numel(), tokens.device, targets.flatten()
+        where = torch.full_like(wanted, self.folds) if fold is None else fold.flatten()
+        share, mass = torch.zeros(2, N, 1 + self.orders, device=device).unbind(0)
+        features = torch.zeros(N, 2 * self.orders, device=device)
+        if self.tables:
+            share[:, 0] = bigrams[where * self.vocab_size + tokens.flatten(), wanted].float().exp()
+            mass[:, 0] = 1
+        for i, (place, known) in enumerate(self._contexts(tokens)):
+            _, first, width, token, by_fold = self.tables[i]
+            size, kinds = (part[place, where] * known for part in self.sums[i])
+            low, end = first[place], first[place] + width[place]
+            high = end
+            for _ in range(math.ceil(math.log2(self.vocab_size)) + 1):  # bisect: find the target's n-gram
+                middle = (low + high) // 2
+                after = token[middle.clamp_max(len(token) - 1)] < wanted
+                after &= low < high
+                low, high = torch.where(after, middle + 1, low), torch.where(after, high, middle)
+            entry = low.clamp_max(len(token) - 1)
+            count = by_fold[entry].sum(1, dtype=torch.int32)
+            if self.folds:
+                held = by_fold[entry].gather(1, where[:, None].clamp_max(self.folds - 1))[:, 0]
+                count -= held * (where < self.folds)
+            count *= (low < end) & (token[entry] == wanted) & (size > 0)
+            share[:, 1 + i] = (count - self.discount).clamp_min(0) / size.clamp_min(1)
+            mass[:, 1 + i] = (size > 0) * (1 - self.discount * kinds / size.clamp_min(1))
+            features[:, 2 * i], features[:, 2 * i + 1] = size.log1p(), (kinds * (size > 0)).log1p()
+        return Shares(share, mass, features)
+
+    def spread(self, bigrams: Tensor, tokens: Tensor, weight: Tensor) -> Tensor:
+        """Return the sum of what each source says of every token, (N, V), for rows of tokens (B, T).
+
+        weight (N, 1 + orders + copy) multiplies the sources: bigrams, longer n-grams, repetitions of 1, 2 and
+        more tokens. This is `shares` and `repeats` for all targets at once. It uses the counts of all folds.
+        """
+        (B, T), V = tokens.shape, self.vocab_size
+        where = torch.full_like(tokens, self.folds).flatten()
+        total = torch.zeros(B * T, V, device=tokens.device)
+        if self.tables:
+            total += weight[:, :1] * bigrams[where * V + tokens.flatten()].float().exp()
+        for i, (place, known) in enumerate(self._contexts(tokens)):
+            _, first, width, token, by_fold = self.tables[i]
+            size = self.sums[i][0][place, where].float()
+            width = width[place] * (known & (size > 0))
+            # Row by row, because frequent contexts have thousands of n-grams, which take memory.
+            for row in torch.arange(B * T, device=tokens.device).split(T):
+                many = width[row]
+                position = row.repeat_interleave(many)
+                offset = torch.arange(len(position), device=tokens.device)
+                offset -= (many.cumsum(0) - many).repeat_interleave(many)
+                entry = first[place[position]] + offset
+                count = by_fold[entry].sum(1, dtype=torch.int32)
+                said = weight[position, 1 + i] * (count - self.discount) / size[position]
+                total.view(-1).index_add_(0, position * V + token[entry], said)
+        following = F.pad(tokens[:, 1:], (0, 1)).unsqueeze(1).expand(B, T, T)  # what came after each place
+        for i, same in enumerate(_same(tokens, self.bos, self.copy), 1 + self.orders):
+            each = weight[:, i].view(B, T, 1) / same.sum(2, keepdim=True).clamp_min(1)
+            total.view(B, T, V).scatter_add_(2, following, same * each)
+        return total
 
 
-def _firsts(ordered: Any) -> tuple[Any, Any]:
-    """Return the different values of a sorted array, and the index at which each first occurs."""
-    first = np.flatnonzero(np.diff(ordered, prepend=-1))
-    return ordered[first], first
+def repeats(tokens: Tensor, targets: Tensor, bos: int, longest: int) -> tuple[Tensor, Tensor]:
+    """Count earlier places of a row where the same document has the same last tokens as each position.
+
+    tokens, targets (B, T). Returns two tensors (B, T, longest): at how many places the last 1, 2, ...,
+    `longest` tokens are the same, and at how many of them the next token is the position's target too.
+    """
+    following = F.pad(tokens[:, 1:], (0, 1))  # what came after each earlier place
+    said = targets[:, :, None] == following[:, None, :]
+    found = [(same.sum(2), (same & said).sum(2)) for same in _same(tokens, bos, longest)]
+    if not found:
+        return torch.zeros(2, *tokens.shape, 0, device=tokens.device).unbind(0)  # type: ignore[return-value]
+    many, hits = zip(*found, strict=True)
+    return torch.stack(many, 2).float(), torch.stack(hits, 2).float()
 
 
-def _unique(keys: Any) -> tuple[Any, Any]:
-    """Return the different values of an array, sorted, and how often each occurs. Sorts the array itself."""
-    keys.sort()
-    values, first = _firsts(keys)
-    return values, np.diff(first, append=len(keys))
+def _same(tokens: Tensor, bos: int, longest: int) -> Iterator[Tensor]:
+    """Give, for lengths 1 to `longest`, which earlier positions (B, T, T) end with the same tokens.
+
+    Both positions are in one document, and the tokens do not contain its BOS.
+    """
+    T = tokens.size(1)
+    place = torch.arange(T, device=tokens.device)
+    starts = tokens == bos
+    document = starts.cumsum(1)
+    since = place - torch.where(starts, place, 0).cummax(1).values  # tokens since BOS; 0 at a BOS
+    key = document
+    for length in range(1, longest + 1):
+        past = F.pad(tokens, (length - 1, 0))[:, :T]
+        key = (key * 0x2545F491 + past) * 0x9E3779B1  # a hash: overflow is meant
+        mine = torch.where(since >= length, key, -1 - place)  # elsewhere no key equals another
+        yield (mine[:, :, None] == mine[:, None, :]) & (place[:, None] > place)
 
 
-def folds(stream: Any, bos: int, count: int, seed: int) -> Any:
+def _per_context(width: Tensor, values: Tensor) -> Tensor:
+    """Sum values of n-grams (G,) over those of each context, (C,); `width` (C,) says how many each has."""
+    group = torch.arange(len(width), device=width.device).repeat_interleave(width)
+    return torch.zeros(len(width), dtype=torch.int32, device=width.device).index_add_(0, group, values)
+
+
+def _sorted(keys: Tensor) -> Tensor:
+    """Return the values of a tensor in ascending order. On a CPU numpy is several times as fast as torch."""
+    if keys.device.type == "cpu":
+        values = keys.numpy()
+        values.sort()
+        return keys
+    return keys.sort().values
+
+
+def folds(stream: Tensor, bos: int, count: int, seed: int) -> Tensor:
     """Deal the documents of a text into `count` folds at random and return the fold of each token, (S,).
 
     A document starts at each `bos`, so all tokens of a document belong to one fold.
     """
-    starts = stream == bos
-    drawn = np.random.default_rng(seed).integers(count, size=int(starts.sum()) + 1)
-    return drawn[np.cumsum(starts)]
+    document = (stream == bos).cumsum(0)
+    drawn = np.random.default_rng(seed).integers(count, size=int(document[-1]) + 1)
+    return torch.from_numpy(drawn).to(stream.device)[document]

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 IDENTITY_FILES = ("token_bytes.npy", "val.npy", "hidden.npy")
 """Files of held-out data that decide a model's val_bpb. meta.json has the hash of every other one."""
-ROWS = 4
-"""Rows at once in a run by hand."""
 
 
 class BadModel(Exception):
@@ -60,13 +58,14 @@ def measure(model: torch.nn.Module, held_out: HeldOut) -> float:
     """Return a model's val_bpb, without any check of whether it is honest."""
     import numpy as np
     import torch
-    from answers import claims
+    from answers import claims, fitting
 
     device = next(model.parameters()).device
     found = np.zeros(held_out.rows.shape, np.float32)
     with torch.inference_mode():
-        for start in range(0, held_out.val_rows, ROWS):
-            rows = held_out.rows[start : min(start + ROWS, held_out.val_rows)]
+        at_once = fitting(model, held_out.sequence, held_out.vocab_size, device)
+        for start in range(0, held_out.val_rows, at_once):
+            rows = held_out.rows[start : min(start + at_once, held_out.val_rows)]
             shown = torch.from_numpy(held_out.with_bos(rows).astype(np.int64)).to(device)
             found[start : start + len(rows)] = claims(model, shown, held_out.vocab_size).cpu().numpy()
     return held_out.bits_per_byte(found)[0]

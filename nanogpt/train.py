@@ -12,6 +12,7 @@ of vocabulary, E candidates for next tokens. "-0.01" in a comment is a change of
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import resource
@@ -21,15 +22,16 @@ import time
 # ruff: noqa: E402 - this line comes before the slow imports, so that a screen shows life within milliseconds
 print("phase: starting", flush=True)
 STARTED = time.time()
+# Memory of a GPU in pieces that can grow: else much of it is lost between pieces. CUDA reads it once.
+os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 from typing import Any, cast
 
-import numpy as np
 import torch
 from attention import attention, backend
-from counts import Counts, Found, folds
-from fused import HeadLoss
-from machine import cpu_flops, device, peak_flops
+from counts import Counts, Shares, folds, repeats
+from machine import device, peak_flops
+from polar import orthogonalise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,9 +39,12 @@ from torch.nn import functional as F
 from prepare import SLACK_STEPS, BadData, BadModel, Batch, Clock, Data, evaluate, load
 
 DEVICE = device()  # ends here with a sentence if there is a GPU that torch cannot use
-# Whether to use the hyperparameters for a GPU. `--profile h100` or AUTORESEARCH_PROFILE=h100 uses them on any
-# machine, for --describe and for tests.
-LARGE = DEVICE.type == "cuda" or "h100" in sys.argv or os.environ.get("AUTORESEARCH_PROFILE") == "h100"
+# The hyperparameters to use: those for a CPU, `h100`, or `24gb` for GPUs with less than 36 GiB of memory.
+# `--profile h100` or AUTORESEARCH_PROFILE=h100 uses them on any machine, for --describe and for tests.
+PROFILE = os.environ.get("AUTORESEARCH_PROFILE") or next((p for p in ("h100", "24gb") if p in sys.argv), "")
+if not PROFILE and DEVICE.type == "cuda":
+    PROFILE = "h100" if torch.cuda.get_device_properties(0).total_memory >= 36 * 2**30 else "24gb"
+LARGE, SMALL = PROFILE in ("h100", "24gb"), PROFILE == "24gb"
 
 # --- hyperparameters: cpu ---
 DEPTH = 2  # transformer blocks [1, 8]
@@ -56,6 +61,8 @@ NGRAM_TABLES = 0  # hashed n-gram embeddings: 1 bigrams, 2 also trigrams; not ne
 NGRAM_ROWS = 65536  # rows of each such table [16384, 524288]
 COUNT_ORDER = 5  # longest n-gram that is counted: 3, 4 or 5; 0 turns counting off [0, 5]
 COUNT_FOLDS = 8  # shares of the text; a row of one is looked up in the counts of the others [3, 8]
+COUNT_LEAST = 1  # contexts of two and more tokens that occur less often are forgotten [1, 4]
+COUNT_TOKENS = 2**28  # count at most this many tokens, from the start of the text; uses memory and time
 COUNT_DISCOUNT = 0.75  # taken off each count and left for tokens not seen there [0.3, 0.95]
 COPY_LENGTH = 12  # longest repetition in a row that gets a weight of its own; 0 copies nothing [0, 24]
 ROWS = 8  # B, rows of T tokens in a step [4, 64]
@@ -66,9 +73,15 @@ GATE_LR = 0.01  # of AdamW, for the weights of counts and copies [0.001, 0.1]
 SCALAR_LR = 0.02  # of AdamW, for `residual` and `again` of the model [0.002, 0.2]
 NGRAM_LR = 0.1  # of row-wise Adagrad, for n-gram tables [0.01, 1.0]
 MOMENTUM = 0.95  # Nesterov momentum of Muon [0.8, 0.98]
+MOMENTUM_START = 0.95  # its momentum in the first step [0.7, 0.98]
+MOMENTUM_STEPS = 1  # steps until it is MOMENTUM [1, 500]
 BETA1 = 0.8  # of AdamW, for the running mean of gradients [0.6, 0.95]
 BETA2 = 0.95  # of AdamW, for the running mean of their squares [0.9, 0.999]
 WEIGHT_DECAY = 0.1  # cautious, for the matrices of the blocks; falls to 0 over the budget [0.01, 0.5]
+HEAD_DECAY = 0.0  # the same for the output head, in the share of its rate [0.0, 0.05]
+EMBED_DECAY = 0.0  # for token embeddings [0.0, 0.01]
+VALUE_DECAY = 0.0  # for value embeddings [0.0, 0.02]
+SCALE = 1.0  # factor of the initial weights of the blocks and of value embeddings [0.3, 1.5]
 AGAIN = 0.1  # initial weight of the token embedding that is added again before each block [0.0, 0.5]
 WARMDOWN = 0.6  # the last share of the budget, in which the learning rates fall [0.2, 1.0]
 FINAL_LR = 0.03  # learning rates at the end, as a share of those above [0.005, 0.2]
@@ -87,22 +100,32 @@ if LARGE:
     VALUE_EVERY = 2  # AR [0, 4]
     NGRAM_TABLES = 2  # -0.0275, LDM: the largest gain of a single change [0, 2]
     NGRAM_ROWS = 1048576  # "millions of rows" in the best logs of a B200 [262144, 4194304]
-    COUNT_ORDER = 0  # counts were not measured on a GPU; 4 is the most with 8,192 tokens of vocabulary [0, 4]
-    COPY_LENGTH = 0  # used only with COUNT_ORDER [0, 24]
+    COUNT_ORDER = 4  # the most with 8,192 tokens of vocabulary; 0 turns counts and copies off [0, 4]
+    COUNT_FOLDS = 4  # fewer take less memory [2, 8]
+    COUNT_LEAST = 2  # most contexts occur once: without them, the counts take a third of the memory [1, 4]
+    COPY_LENGTH = 4  # longest repetition in a document that is a source of its own [1, 8]
     ROWS = 128  # 2^18 tokens against 2^19: -0.012, mar8 and four other logs [64, 512]
     MATRIX_LR = 0.04  # AR [0.01, 0.1]
-    EMBED_LR = 0.85  # 0.8 to 0.9: -0.003, mar8 [0.3, 1.5]
+    EMBED_LR = 0.8  # 0.6 to 0.8: -0.003; 0.9 only pays with EMBED_DECAY, mar8 [0.3, 1.5]
     HEAD_LR = 0.005  # -0.001, mar8 [0.002, 0.01]
     SCALAR_LR = 0.5  # AR [0.05, 1.0]
     NGRAM_LR = 0.1  # the value for a CPU; not measured on a GPU [0.01, 1.0]
+    MOMENTUM_START = 0.85  # AR
+    MOMENTUM_STEPS = 200  # AR has 300; 200, mar8 [1, 500]
     WEIGHT_DECAY = 0.2  # AR [0.05, 0.4]
+    HEAD_DECAY = 0.01  # karpathy/nanochat [0.0, 0.05]
+    EMBED_DECAY = 0.001  # karpathy/nanochat [0.0, 0.01]
+    VALUE_DECAY = 0.003  # 0.003 to 0.01: -0.0015 in two logs [0.0, 0.02]
+    SCALE = 0.68  # mar8 [0.3, 1.5]
     AGAIN = 0.05  # -0.0008, mar8 [0.0, 0.2]
     WARMDOWN = 0.75  # 0.7 to 0.87: -0.0006 to -0.0019, mar8 and others [0.4, 0.9]
     FINAL_LR = 0.05  # -0.0006, mar8 [0.0, 0.1]
 # --- end ---
 
-if DEVICE.type == "cuda" and torch.cuda.get_device_properties(0).total_memory < 40 * 2**30:
-    DEPTH, WIDTH, ROWS, NGRAM_ROWS = 5, 384, 32, 262144  # a slower GPU sees fewer tokens: a smaller model
+if SMALL:  # a slower GPU sees fewer tokens, and has less memory: a smaller model
+    DEPTH, WIDTH, ROWS, NGRAM_ROWS, COUNT_TOKENS = 5, 384, 32, 262144, 2**26
+ROOM_SHARE = 0.92  # share of a GPU's free memory to plan with
+COUNT_BYTES = 20  # memory of the counts for each counted token, with COUNT_LEAST = 2 (docs/trainer.md)
 # Matrix products in bf16: 3 times as fast as fp32 where the processor has them, 60 times as slow on AVX2.
 CPU_BF16 = DEVICE.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 ATTENTION = backend(DEVICE)
@@ -163,10 +186,7 @@ class GPT(nn.Module):
         self.vocab_size, self.sequence = vocab_size, sequence
         self.embed = nn.Embedding(vocab_size, WIDTH)
         # Hashed bigram and trigram embeddings (LDM) give what an n-gram model knows for one look-up a token.
-        self.ngrams = nn.ModuleList(
-            nn.Embedding(NGRAM_ROWS, WIDTH, sparse=DEVICE.type == "cpu" and not LARGE)
-            for _ in range(NGRAM_TABLES)
-        )
+        self.ngrams = nn.ModuleList(nn.Embedding(NGRAM_ROWS, WIDTH, sparse=True) for _ in range(NGRAM_TABLES))
         short = max(1, int(sequence * WINDOW_SHARE))
         windows = [short if WINDOWS[i % len(WINDOWS)] == "S" else sequence for i in range(DEPTH - 1)]
         valued = [bool(VALUE_EVERY) and (DEPTH - 1 - i) % VALUE_EVERY == 0 for i in range(DEPTH)]
@@ -188,7 +208,7 @@ class GPT(nn.Module):
         nn.init.zeros_(self.head.weight)  # the first loss is that of a uniform guess, or of the counts alone
         for table in self.ngrams:
             nn.init.zeros_(table.weight)  # type: ignore[arg-type]
-        bound = math.sqrt(3 / WIDTH)  # a uniform distribution with the standard deviation 1 / sqrt(D)
+        bound = SCALE * math.sqrt(3 / WIDTH)  # a uniform distribution with the deviation SCALE / sqrt(D)
         for table in self.values.values():
             nn.init.uniform_(table.weight, -bound, bound)  # type: ignore[arg-type]
         for block in self.blocks:
@@ -209,20 +229,31 @@ class GPT(nn.Module):
             DEVICE.type, torch.bfloat16, enabled=DEVICE.type == "cuda" or (CPU_BF16 and self.training)
         )
 
-    def trunk(self, tokens: Tensor, seen: Tensor | None = None) -> Tensor:
-        """Return the last block's normed output (B, T, D); `seen` (B, T, D) is added to the embedding."""
-        x = self.embed(tokens)
-        previous = F.pad(tokens, (NGRAM_TABLES, 0))  # before its start a row has tokens 0
+    def grams(self, tokens: Tensor) -> Tensor | None:
+        """Return the sum of the hashed n-gram embeddings (B, T, D), or None without tables.
+
+        This is not part of the compiled model, so that gradients exist only for rows that were looked up.
+        """
+        total, past = None, F.pad(tokens, (NGRAM_TABLES, 0))  # before its start a row has tokens 0
         hashed = tokens * 0x9E3779B1
         for distance, table in enumerate(self.ngrams, 1):
             # The hash of the last distance + 1 tokens. The factors are odd numbers that mix the bits well.
-            past = previous[:, NGRAM_TABLES - distance : -distance]
-            hashed = hashed * 31 + (past + 1) * 0x85EBCA6B * distance
-            x = x + table(((hashed ^ (hashed >> 15)) & 0x7FFFFFFF) % NGRAM_ROWS)
-        if seen is not None:
-            x = x + seen
-        x = first = norm(x)
-        cos, sin = self.cos[: x.size(1)], self.sin[: x.size(1)]
+            previous = past[:, NGRAM_TABLES - distance : -distance]
+            hashed = hashed * 31 + (previous + 1) * 0x85EBCA6B * distance
+            found = table(((hashed ^ (hashed >> 15)) & 0x7FFFFFFF) % NGRAM_ROWS)
+            total = found if total is None else total + found
+        return total
+
+    def trunk(self, tokens: Tensor, *more: Tensor | None) -> Tensor:
+        """Return the last block's normed output (B, T, D); `more` (B, T, D) is added to the embedding."""
+        x = self.embed(tokens)
+        for part in more:
+            x = x if part is None else x + part
+        x = norm(x)
+        if DEVICE.type == "cuda":
+            x = x.bfloat16()  # half the memory traffic between matrix products (nanochat)
+        first = x
+        cos, sin = (part[: x.size(1)].to(x.dtype) for part in (self.cos, self.sin))
         with self._amp():
             for i, block in enumerate(self.blocks):
                 value = self.values[str(i)](tokens) if str(i) in self.values else None
@@ -231,126 +262,136 @@ class GPT(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the logits (B, T, V) for tokens (B, T), with the counts of all training text."""
-        if self.memory is not None:
-            x, found, key, extra = self._remember(self.memory, tokens, None)
-            # (N, V): the bigram counts, plus the head, plus what longer n-grams and copies add.
-            z = torch.addmm(self.memory.bigrams[found.rows].float(), x, self.head.weight.T)
-            z.view(-1).index_add_(0, key, extra)
-            return z.view(*tokens.shape, self.vocab_size)
-        with self._amp():
-            logits: Tensor = self.head(self.trunk(tokens))
-        logits = logits.float()
-        # Softcap (Gemma 2) keeps all logits within +-SOFTCAP.
-        return SOFTCAP * torch.tanh(logits / SOFTCAP) if SOFTCAP else logits
+        if self.memory is None:
+            return self.logits(self.trunk(tokens, self.grams(tokens)))
+        found = self.memory.counts.shares(self.memory.bigrams, tokens, tokens, None)
+        x, features, _, _ = self._know(tokens, tokens, self.grams(tokens), found)
+        weight = self.memory.weight(x.flatten(0, 1), features)
+        said = self.memory.counts.spread(self.memory.bigrams, tokens, weight).view(*tokens.shape, -1)
+        return said.add_(self.logits(x).softmax(-1)).log_()
 
-    def _remember(
-        self, memory: Memory, tokens: Tensor, fold: Tensor | None
-    ) -> tuple[Tensor, Found, Tensor, Tensor]:
-        """Return the trunk's output (N, D), what the memory found, and what it adds where (`Memory.mix`)."""
-        found = memory.counts.look(tokens, fold)
-        seen = memory.feature(found.features).view(*tokens.shape, WIDTH)
-        x = self.trunk(tokens, seen).flatten(0, 1)
-        return x, found, *memory.mix(x, found)
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the network's own logits (B, T, V) in fp32 from the trunk's output (B, T, D)."""
+        with self._amp():
+            z: Tensor = self.head(x)
+        z = z.float()
+        # Softcap (Gemma 2) keeps all logits within +-SOFTCAP.
+        return SOFTCAP * torch.tanh(z / SOFTCAP) if SOFTCAP else z
 
     def loss(self, tokens: Tensor, targets: Tensor, fold: Tensor | None = None) -> Tensor:
         """Return the mean cross-entropy in nats of predicting `targets` (B, T) from `tokens` (B, T).
 
         `fold` (B, T) is the fold of each target, whose counts the memory leaves out.
         """
-        if self.memory is None:
-            return F.cross_entropy(self(tokens).flatten(0, 1), targets.flatten())
-        x, found, key, extra = self._remember(self.memory, tokens, fold)
-        dtype = torch.bfloat16 if CPU_BF16 else torch.float32
-        result: Tensor = HeadLoss.apply(  # type: ignore[no-untyped-call]
-            x, self.head.weight, self.memory.bigrams, found.rows, key, extra, targets.flatten(), dtype
-        )
-        return result
+        found = None
+        if self.memory is not None:
+            found = self.memory.counts.shares(self.memory.bigrams, tokens, targets, fold)
+        return self.dense_loss(tokens, targets, self.grams(tokens), found)
+
+    def dense_loss(
+        self, tokens: Tensor, targets: Tensor, grams: Tensor | None, found: Shares | None
+    ) -> Tensor:
+        """Return the loss from what was looked up: the part of `loss` that is compiled for a GPU."""
+        if self.memory is None or found is None:
+            return F.cross_entropy(self.logits(self.trunk(tokens, grams)).flatten(0, 1), targets.flatten())
+        x, features, share, mass = self._know(tokens, targets, grams, found)
+        nats = F.cross_entropy(self.logits(x).flatten(0, 1), targets.flatten(), reduction="none")
+        weight = self.memory.weight(x.flatten(0, 1), features)
+        mixed = torch.logaddexp(-nats, (weight * share).sum(1).clamp_min(1e-30).log())
+        return ((weight * mass).sum(1).log1p() - mixed).mean()
+
+    def _know(
+        self, tokens: Tensor, targets: Tensor, grams: Tensor | None, found: Shares
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the trunk's output (B, T, D), and features, share and mass of all sources (`Memory`)."""
+        assert self.memory is not None
+        many, hits = (part.flatten(0, 1) for part in repeats(tokens, targets, self.memory.bos, COPY_LENGTH))
+        features = torch.cat((found.features, many.log1p()), 1)
+        seen = self.memory.feature(features).view(*tokens.shape, WIDTH)
+        share = torch.cat((found.share, hits / many.clamp_min(1)), 1)
+        mass = torch.cat((found.mass, (many > 0).float()), 1)
+        return self.trunk(tokens, grams, seen), features, share, mass
 
 
 # --- memory ---
 
 
 class Memory(nn.Module):
-    """Counted n-grams of the training text, and copies from earlier in the row, weighted by learned gates.
+    """Counted n-grams of the training text, and copies from the document, weighted by learned gates.
 
     A network needs many updates to learn what can be counted in one pass over the text. So training counts
-    first (counts.py), and the network learns the rest. The base of the logits are the log-probabilities of a
-    smoothed bigram model. Longer n-grams, and what followed the same tokens earlier in the row (a pointer,
-    Merity et al. 2016), add candidates, each with the weight exp(gate) of its source at that position. The
-    largest gain on a CPU: after 20 s val_bpb is 1.26 with it and 2.09 without.
+    first (counts.py), and the network learns the rest. Each source (bigrams, longer n-grams, and what
+    followed the last 1 to COPY_LENGTH tokens earlier in the document, as in a pointer network, Merity et al.
+    2016) is a distribution of the next token, and so is the network's. The result is their weighted mean.
+    Gates, which see the trunk's output and how much was counted, set the weights at each position. For a loss
+    only the target's share is needed, so all shapes are fixed and a compiler can do its work.
+
+    The largest gain there is: docs/trainer.md has its worth. modded-nanogpt, PR 367, reports a third of the
+    training time for copies from earlier text.
     """
 
     def __init__(self, vocab_size: int, bos: int) -> None:
         super().__init__()
-        self.counts = Counts(vocab_size, bos, COUNT_ORDER, COUNT_FOLDS, COUNT_DISCOUNT, COPY_LENGTH)
-        self.vocab_size = vocab_size
-        orders = COUNT_ORDER - 2
-        self.gate = nn.Linear(WIDTH + 3 * orders, self.counts.sources)
-        self.feature = nn.Linear(3 * orders, WIDTH, bias=False)
+        self.counts = Counts(
+            vocab_size, bos, COUNT_ORDER, COUNT_FOLDS, COUNT_DISCOUNT, COPY_LENGTH, COUNT_LEAST
+        )
+        self.bos, orders = bos, COUNT_ORDER - 2
+        features = 2 * orders + COPY_LENGTH
+        self.gate = nn.Linear(WIDTH + features, 1 + orders + COPY_LENGTH)
+        self.feature = nn.Linear(features, WIDTH, bias=False)
         self.register_buffer("bigrams", torch.zeros(1, vocab_size), persistent=False)
-        self.slots = torch.empty(0, dtype=torch.int32)  # scratch space of `mix`
         with torch.no_grad():
             nn.init.zeros_(self.gate.weight)
             nn.init.zeros_(self.feature.weight)
-            longer = torch.arange(orders).repeat_interleave(3).float()  # longer ones start heavier
-            self.gate.bias.copy_(torch.cat((longer, torch.linspace(-3, 2, COPY_LENGTH))))
+            nn.init.constant_(self.gate.bias, -1)
 
-    def count(self, stream: Any, fold: Any) -> None:
+    def count(self, stream: Tensor, fold: Tensor) -> None:
         """Count the training text: `stream` holds its tokens, `fold` the fold of each (see `Counts`)."""
-        self.bigrams = self.counts.count(stream, fold, self.gate.weight.device)
+        self.bigrams = self.counts.count(stream, fold)
 
     def merge_folds(self) -> None:
-        """Forget the folds, which only training needs, and the scratch space."""
-        self.bigrams, self.slots = self.counts.merge_folds(self.bigrams), self.slots[:0].clone()
+        """Forget the folds, which only training needs."""
+        self.bigrams = self.counts.merge_folds(self.bigrams)
 
-    def mix(self, x: Tensor, found: Found) -> tuple[Tensor, Tensor]:
-        """Return sorted places in the flat (N * V) logits and what the candidates add there.
-
-        Candidates with shares s and gates g make a token's probability p, before normalisation, p + sum of
-        exp(g) * s: they add log(1 + sum of exp(g) * s / p) to its logit.
-        """
-        gate = self.gate(torch.cat((x, found.features), 1)).view(-1)
-        weight = gate[found.position * self.counts.sources + found.source] + found.value
-        key = found.position * self.vocab_size + found.token
-        base = self.bigrams.view(-1)[found.rows[found.position] * self.vocab_size + found.token].float()
-        # Sum candidates that name the same token at the same position in one slot, the number of one of them.
-        if len(self.slots) < len(x) * self.vocab_size:
-            self.slots = torch.empty(len(x) * self.vocab_size, dtype=torch.int32, device=x.device)
-        number = torch.arange(len(key), device=x.device)
-        self.slots[key] = number.int()
-        slot = self.slots[key].long()
-        ratio = torch.zeros_like(weight).index_add(0, slot, (weight - base).clamp_max(30).exp())
-        first = (slot == number).nonzero()[:, 0]
-        key, order = key[first].sort()  # HeadLoss wants the places sorted
-        return key, ratio[first[order]].log1p()
+    def weight(self, x: Tensor, features: Tensor) -> Tensor:
+        """Return the weight of each source (N, sources) from x (N, D); the network has the weight 1."""
+        weight: Tensor = self.gate(torch.cat((x, features), 1)).clamp(-15, 15).exp()
+        return weight
 
 
 # --- optimizer ---
 
-POLAR = (
-    (8.156554524902461, -22.48329292557795, 15.878769915207462),
-    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
-    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
-    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
-    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
-)
-"""Coefficients of the five steps of Polar Express (Amsel et al. 2025), for singular values from 1e-3 on."""
+
+def mean_square(x: Tensor) -> Tensor:
+    """Return the mean square of each row (n, rows, 1), or of each column if those are more (nanochat)."""
+    return x.square().mean(-1 if x.size(-2) >= x.size(-1) else -2, keepdim=True)
 
 
-def orthogonalise(g: Tensor) -> Tensor:
-    """Return the nearest (semi-)orthogonal matrix to each of a stack (n, rows, columns), without an SVD.
+def muon(
+    p: Tensor,
+    g: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    momentum: Tensor,
+    seen: Tensor,
+    rate: Tensor,
+    decay: Tensor,
+) -> Tensor:
+    """Muon (Jordan 2024) with Nesterov momentum, for all matrices of one shape at once.
 
-    Each step applies a x + b x^3 + c x^5 to the singular values, which brings them close to 1.
+    p, g, mean (n, rows, columns): weights, gradients, their running mean; variance (n, rows, 1) or
+    (n, 1, columns). The others are numbers. Returns the new weights; updates `mean` and `variance` in place.
     """
-    x = g.mT if g.size(-2) > g.size(-1) else g
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) * 1.02 + 1e-6)
-    if DEVICE.type == "cuda":
-        x = x.bfloat16()
-    for a, b, c in POLAR:
-        s = x @ x.mT
-        x = a * x + (b * s + c * (s @ s)) @ x
-    result: Tensor = x.mT if g.size(-2) > g.size(-1) else x
-    return result.float()
+    mean.lerp_(g, 1 - momentum)
+    update = orthogonalise(g.lerp(mean, momentum))
+    # NorMuon (Li et al. 2025) gives rows of the update equal sizes, then the whole its old size.
+    size = update.norm(dim=(-2, -1), keepdim=True)
+    variance.lerp_(mean_square(update), 0.05)
+    update = update / (variance / seen).sqrt().clamp_min(1e-8)
+    update = update * (size / update.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-8))
+    # Cautious weight decay (Chen et al. 2025): only where it has the direction of the update.
+    result: Tensor = p - decay * p * (update * p > 0) - rate * update
+    return result
 
 
 class MuonAdamW:
@@ -362,53 +403,50 @@ class MuonAdamW:
     def __init__(self, model: GPT) -> None:
         matrices = list(model.blocks.parameters())
         shapes = sorted({tuple(p.shape) for p in matrices})
-        self.stacks = [[p for p in matrices if tuple(p.shape) == shape] for shape in shapes]
+        self.stacks: list[list[Tensor]] = [[p for p in matrices if tuple(p.shape) == s] for s in shapes]
         self.momenta = [s[0].new_zeros(len(s), *s[0].shape) for s in self.stacks]
-        self.variances = [s[0].new_zeros(len(s), s[0].size(0), 1) for s in self.stacks]
+        self.variances = [mean_square(m) for m in self.momenta]
         wide = (max(WIDTH, 128) / 768) ** -0.5 if LARGE else 1.0  # AR's rates are for a width of 768
-        self.adam: list[tuple[Tensor, float]] = [(model.head.weight, HEAD_LR * wide)]
-        self.adam += [(table.weight, EMBED_LR * wide) for table in (model.embed, *model.values.values())]  # type: ignore[misc]
-        self.adam += [(model.residual, SCALAR_LR * 0.01 if LARGE else SCALAR_LR), (model.again, SCALAR_LR)]
+        # Parameters of AdamW, each with its learning rate and its weight decay.
+        self.adam: list[tuple[Tensor, float, float]] = [(model.head.weight, HEAD_LR * wide, HEAD_DECAY)]
+        self.adam += [(model.embed.weight, EMBED_LR * wide, EMBED_DECAY)]
+        self.adam += [(table.weight, EMBED_LR * wide, VALUE_DECAY) for table in model.values.values()]  # type: ignore[misc]
+        self.adam += [
+            (model.residual, SCALAR_LR * (0.01 if LARGE else 1), 0.0),
+            (model.again, SCALAR_LR, 0.0),
+        ]
         if model.memory is not None:
-            self.adam += [(p, GATE_LR) for p in model.memory.parameters()]
-        self.moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p, _ in self.adam]
+            self.adam += [(p, GATE_LR, 0.0) for p in model.memory.parameters()]
+        self.moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p, _, _ in self.adam]
         self.tables: list[Tensor] = [table.weight for table in model.ngrams]  # type: ignore[misc]
         self.sums = [table.new_zeros(NGRAM_ROWS, 1) for table in self.tables]
+        self.muon: Any = muon
         self.steps = 0
 
     @torch.no_grad()
     def step(self, scale: float, done: float) -> None:
         """Update all parameters; `scale` multiplies the rates, `done` is the used share of the budget."""
         self.steps += 1
-        for stack, momentum, variance in zip(self.stacks, self.momenta, self.variances, strict=True):
-            self._muon(stack, momentum, variance, scale, done)
-        for (p, lr), (m, v) in zip(self.adam, self.moments, strict=True):
-            self._adam(p, m, v, lr * scale)
+        warm = min(1.0, self.steps / MOMENTUM_STEPS)
+        momentum = MOMENTUM_START + (MOMENTUM - MOMENTUM_START) * warm
+        for stack, mean, variance in zip(self.stacks, self.momenta, self.variances, strict=True):
+            rate = MATRIX_LR * scale * max(1.0, mean.size(1) / mean.size(2)) ** 0.5
+            # Tensors, because a compiler makes new code for each new value of a number.
+            numbers = (momentum, 1 - 0.95**self.steps, rate, rate * WEIGHT_DECAY * (1 - done))
+            tensors = [torch.tensor(number, device=DEVICE) for number in numbers]
+            weights, grads = torch.stack(stack), torch.stack([p.grad for p in stack if p.grad is not None])
+            torch._foreach_copy_(stack, list(self.muon(weights, grads, mean, variance, *tensors).unbind()))
+        for (p, lr, decay), (m, v) in zip(self.adam, self.moments, strict=True):
+            self._adam(p, m, v, lr * scale, lr * scale * decay)
         for table, total in zip(self.tables, self.sums, strict=True):
             self._adagrad(table, total, NGRAM_LR * scale)
 
-    def _muon(
-        self, stack: list[nn.Parameter], momentum: Tensor, variance: Tensor, scale: float, done: float
-    ) -> None:
-        """Muon (Jordan 2024) with Nesterov momentum, for all matrices of one shape at once."""
-        g = torch.stack([p.grad for p in stack if p.grad is not None])  # (n, rows, columns)
-        momentum.lerp_(g, 1 - MOMENTUM)
-        update = orthogonalise(g.lerp(momentum, MOMENTUM))
-        # NorMuon (Li et al. 2025) gives rows of the update equal sizes, then the whole its old size.
-        size = update.norm(dim=(-2, -1), keepdim=True)
-        variance.lerp_(update.square().mean(-1, keepdim=True), 0.05)
-        update = update / (variance / (1 - 0.95**self.steps)).sqrt().clamp_min(1e-8)
-        update *= size / update.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-8)
-        lr = MATRIX_LR * scale * max(1.0, g.size(-2) / g.size(-1)) ** 0.5
-        for p, u in zip(stack, update, strict=True):
-            # Cautious weight decay (Chen et al. 2025): only where it has the direction of the update.
-            p.mul_(1 - MATRIX_LR * scale * WEIGHT_DECAY * (1 - done) * (u * p > 0))
-            p.sub_(u, alpha=lr)
-
-    def _adam(self, p: Tensor, m: Tensor, v: Tensor, lr: float) -> None:
-        """Adam (Kingma & Ba 2014); these parameters take no weight decay."""
+    def _adam(self, p: Tensor, m: Tensor, v: Tensor, lr: float, decay: float) -> None:
+        """AdamW (Loshchilov & Hutter 2017)."""
         if p.grad is None:
             return
+        if decay:
+            p.mul_(1 - decay)
         m.lerp_(p.grad, 1 - BETA1)
         v.lerp_(p.grad.square(), 1 - BETA2)
         denominator = (v / (1 - BETA2**self.steps)).sqrt_().add_(1e-10)
@@ -443,13 +481,22 @@ def flops_per_token(model: GPT) -> float:
 def memory_bytes(model: GPT, rows: int) -> int:
     """Estimate the memory, in bytes, that training takes with `rows` rows in one pass.
 
-    `fixed`: weight, gradient and two moments of each parameter, but for n-gram tables a scratch copy in place
-    of moments. `kept`: what the forward pass keeps of a token for the backward pass.
+    `fixed`: weight, gradient and two moments of each parameter, but weights alone of n-gram tables.
+    `kept`: what the forward pass keeps of a token for the backward pass, and gradients of rows of tables;
+    from the compiled model's graph (docs/trainer.md).
     """
     tables = sum(p.numel() for p in model.ngrams.parameters())
-    fixed = 16 * sum(p.numel() for p in model.parameters()) - 4 * tables
-    kept = DEPTH * (14 + 3 * MLP_RATIO) * WIDTH * 2 + 10 * WIDTH + 10 * model.vocab_size
-    return fixed + rows * model.sequence * kept
+    fixed = 16 * sum(p.numel() for p in model.parameters()) - 12 * tables
+    kept = DEPTH * (8 + 3 * MLP_RATIO) * WIDTH * 2 + (20 + 8 * NGRAM_TABLES) * WIDTH + 4 * model.vocab_size
+    return fixed + counts_bytes(model)[0] + rows * model.sequence * kept
+
+
+def counts_bytes(model: GPT) -> tuple[int, int]:
+    """Estimate the memory, in bytes, of the counts of COUNT_TOKENS tokens, and of making them."""
+    if model.memory is None:
+        return 0, 0
+    tables = 2 * (COUNT_FOLDS + 1) * model.vocab_size**2
+    return tables + COUNT_BYTES * COUNT_TOKENS, tables + 64 * COUNT_TOKENS
 
 
 def rows_at_once(model: GPT, room: float) -> int:
@@ -458,25 +505,6 @@ def rows_at_once(model: GPT, room: float) -> int:
     while rows > 1 and rows % 2 == 0 and memory_bytes(model, rows) > room:
         rows //= 2
     return rows
-
-
-def describe(model: GPT) -> None:
-    """Print sizes, estimated memory, and the tokens of the budget at an assumed share of the peak speed."""
-    groups = {"embedding": model.embed, "n-gram tables": model.ngrams, "value embeddings": model.values,
-              "blocks": model.blocks, "head": model.head, "memory gates": model.memory}  # fmt: skip
-    print(f"profile: {'h100' if LARGE else 'cpu'} | device: {DEVICE.type} | attention: {ATTENTION}")
-    for name, part in groups.items():
-        if part is not None and (size := sum(p.numel() for p in part.parameters())):
-            print(f"{name + ':':18} {size / 1e6:9.3f} M parameters")
-    rows = rows_at_once(model, 0.85 * 80e9)
-    size = memory_bytes(model, rows)
-    print(f"{'memory:':18} {size / 2**30:9.1f} GiB, estimated, {rows} of {ROWS} rows at once")
-    dtype = torch.bfloat16 if CPU_BF16 else torch.float32
-    flops, budget = flops_per_token(model), float(os.environ.get("AUTORESEARCH_BUDGET_S", "300"))
-    peak, share = peak_flops(DEVICE) or (989e12 if LARGE else cpu_flops(dtype)), 0.4 if LARGE else 0.3
-    print(f"{'FLOPs per token:':18} {flops / 1e6:9.1f} M")
-    print(f"{'tokens:':18} {share * peak / flops * budget / 1e6:9.1f} M in {budget:.0f} s, "
-          f"at {share:.0%} of {peak / 1e12:.2f} TFLOP/s")  # fmt: skip
 
 
 # --- training ---
@@ -502,11 +530,14 @@ class Trainer:
     def __init__(self, model: GPT, data: Data, seed: int) -> None:
         self.model, self.data, self.seed = model, data, seed
         self.optimizer = MuonAdamW(model)
-        cuda = DEVICE.type == "cuda"
-        self.rows = rows_at_once(model, 0.85 * torch.cuda.mem_get_info()[0] if cuda else math.inf)
-        self.loss: Any = torch.compile(model.loss, dynamic=False) if cuda else model.loss
+        self.compiled = DEVICE.type == "cuda"
+        self.rows = rows_at_once(
+            model, ROOM_SHARE * torch.cuda.mem_get_info()[0] if self.compiled else math.inf
+        )
+        if self.compiled:
+            model.dense_loss = torch.compile(model.dense_loss, dynamic=False)  # type: ignore[method-assign]
+            self.optimizer.muon = torch.compile(muon, dynamic=False)
         self.fold: Tensor | None = None
-        self.retried = False
 
     def train(self) -> Clock:
         """Train, print progress about four times a second, and return the clock. Raises `Diverged`."""
@@ -516,52 +547,83 @@ class Trainer:
         clock = Clock()
         began = time.monotonic()
         while not clock.over:
-            if clock.steps == SLACK_STEPS and self.model.memory is not None:
-                self._count(self.model.memory)  # not earlier: counting is training, so its time must count
-            value = self._gradients(next(batches))
+            if clock.steps == SLACK_STEPS:
+                gc.collect()
+                gc.freeze()  # or Python would search all that exists by now for garbage, again and again
+                if self.model.memory is not None:
+                    self._count(self.model.memory)  # not earlier: it is training, so its time must count
+            value = self._step(next(batches), clock)
             if not math.isfinite(value):
                 raise Diverged(f"loss is {value} at step {clock.steps}")
-            self.optimizer.step(learning_rate(clock.steps, clock.fraction), clock.fraction)
             clock.tick()
             smooth += (value - smooth) * max(0.05, 1 / clock.steps)
             now = time.monotonic()
             if now - shown > 0.25 or clock.over:
                 shown = now
                 self._show(clock, smooth, (now - began) / clock.steps)
+        self.model.zero_grad(set_to_none=True)
         return clock
 
     def _count(self, memory: Memory) -> None:
         """Give the memory the counts of the training text, and keep the fold of each of its tokens."""
-        stream = np.asarray(self.data.streams["train"])
+        text = self.data.streams["train"]
+        self.model.zero_grad(set_to_none=True)
+        if DEVICE.type == "cuda":
+            torch.cuda.empty_cache()  # counting needs room of its own
+        stream = torch.from_numpy(text[:COUNT_TOKENS].astype("int16")).to(DEVICE).long()
         fold = folds(stream, self.data.bos, COUNT_FOLDS, self.seed)
         memory.count(stream, fold)
-        self.fold = torch.from_numpy(fold).to(DEVICE)
+        # Text that was not counted is like text of a fold that does not exist: nothing is left out for it.
+        self.fold = torch.full((len(text),), COUNT_FOLDS, dtype=torch.int8, device=DEVICE)
+        self.fold[: len(fold)] = fold
+
+    def _step(self, batch: Batch, clock: Clock) -> float:
+        """Take one optimizer step and return its mean loss in nats.
+
+        If memory runs out, it tries again with half as many rows a pass, down to one. If compilation fails,
+        it trains without. Both happen outside of `except`, where nothing of the failed try is alive any more.
+        """
+        while True:
+            failed = ""
+            try:
+                value = self._gradients(batch)
+                self.optimizer.step(learning_rate(clock.steps, clock.fraction), clock.fraction)
+                return value
+            except torch.OutOfMemoryError:
+                if self.rows == 1:
+                    raise
+            except Exception as error:  # Triton, Inductor, gcc and the driver all raise their own
+                if not self.compiled:
+                    raise
+                failed = f"{type(error).__name__}: {error}".splitlines()[0]
+            self.model.zero_grad(set_to_none=True)
+            if DEVICE.type == "cuda":
+                torch.cuda.empty_cache()
+            if failed:
+                self.compiled = False
+                self.model.__dict__.pop("dense_loss", None)
+                self.optimizer.muon = muon
+                print(f"compilation failed, training is slower without it ({failed[:300]})", flush=True)
+            else:
+                self.rows = max(1, self.rows // 2)
+                print(f"out of memory: trying again with {self.rows} rows at once", flush=True)
 
     def _gradients(self, batch: Batch) -> float:
         """Compute the gradients of one step and return its mean loss in nats.
 
-        A pass takes `self.rows` rows, and the gradients of the passes add up. If memory runs out, it tries
-        again with half as many rows a pass, once.
+        A pass takes `self.rows` rows, and the gradients of the passes add up.
         """
-        try:
-            self.model.zero_grad(set_to_none=True)
-            total = 0.0
-            for i in range(0, ROWS, self.rows):
-                inputs, targets, places = (part[i : i + self.rows] for part in batch)
-                fold = None
-                if self.fold is not None:
-                    fold = self.fold[places[:, None] + torch.arange(inputs.size(1), device=DEVICE)]
-                loss = self.loss(inputs, targets, fold) * (len(inputs) / ROWS)
-                loss.backward()
-                total += float(loss.detach())
-            return total
-        except torch.OutOfMemoryError:
-            if self.retried or self.rows == 1:
-                raise
-        self.retried, self.rows = True, self.rows // 2
-        torch.cuda.empty_cache()
-        print(f"out of memory: trying again with {self.rows} rows at once", flush=True)
-        return self._gradients(batch)
+        self.model.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=DEVICE)
+        for i in range(0, ROWS, self.rows):
+            inputs, targets, places = (part[i : i + self.rows] for part in batch)
+            fold = None
+            if self.fold is not None:
+                fold = self.fold[places[:, None] + torch.arange(inputs.size(1), device=DEVICE)].long()
+            loss = self.model.loss(inputs, targets, fold) * (len(inputs) / ROWS)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return float(total)
 
     def _show(self, clock: Clock, loss: float, seconds: float) -> None:
         """Print one line of progress; `loss` is smoothed, `seconds` is the mean time of a step."""
@@ -581,12 +643,14 @@ class Trainer:
 def main() -> None:
     """Train and evaluate one model and print the summary, or with `--describe` only its sizes."""
     if "--describe" in sys.argv:
-        with torch.device("meta"):
-            return describe(GPT(*((8192, 2048) if LARGE else (4096, 256)), 0))
+        import sizes
+
+        return sizes.describe(sys.modules[__name__])
     seed = int(os.environ.get("AUTORESEARCH_SEED", "1337"))
     torch.manual_seed(seed)
     data = load()
-    model = GPT(data.vocab_size, data.sequence, data.bos).to(DEVICE)
+    with DEVICE:  # weights are made where they are needed: on the CPU, those of a large model take 20 s
+        model = GPT(data.vocab_size, data.sequence, data.bos)
     parameters = sum(p.numel() for p in model.parameters())
     trainer = Trainer(model, data, seed)
     print(
@@ -594,6 +658,7 @@ def main() -> None:
         f"| {parameters / 1e6:.2f}M parameters | {trainer.rows} of {ROWS} rows at once"
     )
     clock = trainer.train()
+    del trainer  # its memory is needed for the evaluation
     print("phase: evaluating", flush=True)
     if model.memory is not None:
         model.memory.merge_folds()

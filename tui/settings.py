@@ -29,7 +29,7 @@ def load(folder: Path) -> Settings:
     """Read the settings; the defaults when there is no file or it cannot be read."""
     try:
         return msgspec.json.decode((folder / "cockpit.json").read_bytes(), type=Settings)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
         return Settings()
 
 

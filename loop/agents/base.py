@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
-from loop.events import AgentDelta, CandidateEdited, Usage
+from loop.events import AgentDelta, CandidateEdited, Progress, Usage
 from loop.state import Experiment
 
 Emit = Callable[[AgentDelta | CandidateEdited], None]
@@ -17,7 +17,7 @@ NOTES_MOST = 4_000
 
 
 class Archive(Protocol):
-    """Sources and logs of past experiments. Threads may read it."""
+    """Sources, logs and progress of past experiments. Threads may read it."""
 
     def source(self, n: int) -> str:
         """The editable file of experiment `n`'s candidate; empty when there is none."""
@@ -25,6 +25,10 @@ class Archive(Protocol):
 
     def log(self, n: int) -> str:
         """What experiment `n` printed, without control characters; empty when it never trained."""
+        ...
+
+    def progress(self, n: int) -> list[Progress]:
+        """The progress lines of experiment `n`'s last training, thinned; empty when it never trained."""
         ...
 
 
@@ -88,6 +92,8 @@ class ResearchContext(Struct, frozen=True):
     """What the human said since the last proposal."""
     failure: Failure | None = None
     """What is to be repaired; None when a new idea is asked for."""
+    agent: str = ""
+    """Which of several agents is to work on it; empty where there is one."""
     hear: Callable[[], list[str]] = list
     """Returns what the human said since the last call. An agent calls it before each of its turns."""
     refuse: Callable[[str], Awaitable[str | None]] = refuse_nothing
@@ -96,8 +102,15 @@ class ResearchContext(Struct, frozen=True):
     """Decides about each permission that is asked for. In approval mode it waits for a human's answer."""
     dollars_left: float | None = None
     """What this proposal may cost at most; None when there is no limit."""
+    device: str = "cpu"
+    """Which block of hyperparameters the editable file uses where it trains: `cuda` or `cpu`."""
     proposers: int = 1
     """How many conversations may go on at once. With several, each works on a kind of change of its own."""
+
+    def parent(self, e: Experiment) -> Experiment | None:
+        """The experiment whose code `e` changes: the incumbent of its time. None for the baseline."""
+        found = (p for p in self.experiments if p.commit and p.commit == e.parent and p.n != e.n)
+        return next(found, None)
 
 
 class Proposal(Struct, frozen=True):
@@ -130,6 +143,15 @@ class Agent(Protocol):
 
     async def close(self) -> None:
         """Close connections and end processes."""
+        ...
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """What an agent has besides that can answer a human's question in words."""
+
+    async def answer(self, context: ResearchContext, question: str, emit: Emit) -> Usage:
+        """Answer in the transcript, without a proposal; returns what that cost. Raises like `propose`."""
         ...
 
 

@@ -12,7 +12,9 @@ import ast
 import asyncio
 import re
 
+from loop.agents import ideas
 from loop.agents.base import ResearchContext
+from loop.agents.expected import Expected
 from loop.agents.program import fingerprint
 
 SOURCE_MOST = 200_000
@@ -40,6 +42,25 @@ class Tried:
         own = fingerprint(source)
         others = (e for e in context.experiments if e.n != context.n)
         return next((e.n for e in others if self._known.get(e.commit) == own), None)
+
+
+class Doubts:
+    """Doubts whether a submission is worth its training. Each submission is doubted once: what is submitted
+    again unchanged goes on."""
+
+    def __init__(self, context: ResearchContext, known: Expected) -> None:
+        self.known, self._context = known, context
+        self._told: set[str] = set()
+
+    def find(self, source: str, description: str) -> str | None:
+        """What speaks against training this source, the first time that it is asked for."""
+        own = fingerprint(source)
+        if own in self._told:
+            return None
+        doubt = self.known.doubt(source) or ideas.repeat(self._context, source, description)
+        if doubt:
+            self._told.add(own)
+        return doubt
 
 
 async def objection(context: ResearchContext, source: str, tried: Tried) -> str | None:

@@ -8,14 +8,13 @@ somebody's subscription and run commands of their own, so they are chosen by nam
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
 from loop.agents.base import Agent
-from loop.agents.turns import AgentsInTurn
+from loop.agents.team import Team
 from loop.config import Settings
 from loop.errors import UsageError
 
@@ -64,7 +63,7 @@ def model(name: str, settings: Settings, environ: Mapping[str, str]) -> str:
 
 
 def make_agent(settings: Settings, environ: Mapping[str, str]) -> Agent:
-    """The agent for these settings, or several that take turns.
+    """The agent for these settings, or a team of several.
 
     Raises `UsageError` when one cannot work here. `--model` is for an agent that works alone: several have
     their own.
@@ -74,7 +73,7 @@ def make_agent(settings: Settings, environ: Mapping[str, str]) -> Agent:
     if settings.model and len(settings.agents) > 1:
         raise UsageError("--model names one model, but --agents several agents: leave --model out")
     each = [msgspec.structs.replace(settings, agent=name, agents=[]) for name in settings.agents]
-    return AgentsInTurn([_make_one(one, environ) for one in each])
+    return Team([_make_one(one, environ) for one in each])
 
 
 def _make_one(settings: Settings, environ: Mapping[str, str]) -> Agent:
@@ -82,7 +81,7 @@ def _make_one(settings: Settings, environ: Mapping[str, str]) -> Agent:
     if name == "search":
         from loop.agents.search.agent import SearchAgent
 
-        return SearchAgent(device(), why if settings.agent == "auto" else "")
+        return SearchAgent(why if settings.agent == "auto" else "")
     from loop.agents.base import Bounds
 
     bounds = Bounds(settings.max_turns, settings.proposal_s)
@@ -156,8 +155,3 @@ def cli(name: str, settings: Settings) -> Cli:
         command = settings.agent_command or known.command
         found = msgspec.structs.replace(known, command=list(command), vendor=(*known.vendor, *variables))
     return msgspec.structs.replace(found, state=(*found.state, *settings.agent_state))
-
-
-def device() -> str:
-    """Which block of hyperparameters the editable file uses on this machine: `cuda` or `cpu`."""
-    return "cuda" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from loop.agents import hyperparameters
+from loop.agents import dynamics, hyperparameters
 from loop.agents.base import ResearchContext
 from loop.agents.quote import size
 from loop.state import Experiment
@@ -55,7 +55,7 @@ def table(context: ResearchContext, most: int) -> str:
         if room < 0:
             break
         chosen.add(e.n)
-    head = f"# status {context.metric} change memory lines description"
+    head = f"# status {context.metric} change memory tokens/s lines description"
     lines = [head, *(rows[e.n] for e in done if e.n in chosen)]
     if left := [e for e in done if e.n not in chosen]:
         counts = ", ".join(
@@ -83,7 +83,9 @@ def row(e: Experiment) -> str:
     delta = "" if e.delta is None else f" {e.delta:+.6f}"
     why = f" ({e.reason})" if e.phase in ("crash", "rejected") and e.reason else ""
     words = " ".join(clean(f"{e.description}{why}").split())
-    return f"#{e.n} {e.phase} {value}{delta} {e.memory_gb:.1f}GB +{e.added}-{e.removed} {words[:240]}"
+    speed = dynamics.tokens_per_s(e)
+    figures = f"{e.memory_gb:.1f}GB" + (f" {dynamics.short(speed)}/s" if speed else "")
+    return f"#{e.n} {e.phase} {value}{delta} {figures} +{e.added}-{e.removed} {words[:240]}"
 
 
 def in_training(context: ResearchContext) -> str:
@@ -122,18 +124,24 @@ def since_last_keep(context: ResearchContext) -> list[Experiment]:
 def kind(context: ResearchContext, e: Experiment) -> str:
     """What kind of change an experiment was, by its description. One that changed nothing but values of
     hyperparameters is of the kind `OTHER`, whatever its description says."""
-    words = e.description.lower()
-    described = next((name for name, pattern in KINDS.items() if re.search(pattern, words)), OTHER)
-    return OTHER if described != OTHER and _only_hyperparameters(context, e) else described
+    found = described(e.description)
+    return OTHER if found != OTHER and _only_hyperparameters(context, e) else found
+
+
+def described(words: str) -> str:
+    """What kind of change a description speaks of."""
+    return next((name for name, pattern in KINDS.items() if re.search(pattern, words.lower())), OTHER)
 
 
 def _only_hyperparameters(context: ResearchContext, e: Experiment) -> bool:
     """Whether the experiment differs from its parent in values of hyperparameters only."""
-    parent = next((p.n for p in context.experiments if p.commit and p.commit == e.parent), None)
+    parent = context.parent(e)
     if parent is None or not context.path.endswith(".py"):
         return False
-    before, after = context.archive.source(parent), context.archive.source(e.n)
-    return before != after and hyperparameters.code(before) == hyperparameters.code(after)
+    before, after = context.archive.source(parent.n), context.archive.source(e.n)
+    return before != after and hyperparameters.code(before, context.device) == hyperparameters.code(
+        after, context.device
+    )
 
 
 def advice(context: ResearchContext) -> str:

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -28,6 +29,10 @@ unless their comment gives a range."""
 _MULTIPLE = re.compile(r"#.*\bmultiple of ([A-Z][A-Z0-9_]*|\d+)")
 STEPS = (0.08, 0.15, 0.25, 0.4)
 """How far the values worth trying lie from the present value, as shares of the range."""
+
+
+LARGEST = 1e300
+"""Numbers beyond this are no hyperparameters: their multiples are no floats any more."""
 
 
 class Hyperparameter(Struct, frozen=True):
@@ -91,6 +96,11 @@ class Hyperparameter(Struct, frozen=True):
         return [value for value in dict.fromkeys(steps) if value != self.value]
 
 
+def device() -> str:
+    """Which block of hyperparameters the editable file uses on this machine: `cuda` or `cpu`."""
+    return "cuda" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
+
+
 @lru_cache(maxsize=4096)
 def find(source: str, device: str = "cpu") -> tuple[Hyperparameter, ...]:
     """The hyperparameters of a script, in the order of their lines; none when the script does not parse."""
@@ -139,9 +149,11 @@ def _assignments(body: list[ast.stmt]) -> Iterator[tuple[ast.Assign | ast.AnnAss
 def _literal(node: ast.expr) -> Value | None:
     """The value of a number, a negative number, a truth value or a small power such as 2**18."""
     match node:
-        case ast.Constant(value=bool() | int() | float() as value):
+        case ast.Constant(value=bool() | int() | float() as value) if value < LARGEST:
             return value
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if (
+            value < LARGEST
+        ):
             return -value
         case ast.BinOp(
             left=ast.Constant(value=int() as base), op=ast.Pow(), right=ast.Constant(value=int() as power)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from loop.agents import edits, history
+from loop.agents import edits, history, ideas
 from loop.agents.base import ResearchContext
+from loop.agents.expected import Expected
 from loop.agents.quote import cut, quoted, size
 from loop.state import ENGINE_SAYS
 from loop.text import clean
@@ -26,7 +27,9 @@ SHARES = {
     "program": 0.10,
     "readonly": 0.31,
     "source": 0.23,
-    "results": 0.18,
+    "results": 0.14,
+    "known": 0.02,
+    "ideas": 0.03,
     "notes": 0.03,
     "failure": 0.04,  # used twice, for the diff and for the log
     "human": 0.05,
@@ -42,7 +45,8 @@ Everything but {path} is fixed.
 
 In this conversation you work out one experiment and nothing else:
 1. Think: which single idea is most worth {budget:g} seconds of training now, and why should it help?
-2. Edit {path} with str_replace (or write). Look things up with view, read_experiment and read_log.
+2. Edit {path} with str_replace (or write). Look things up with view, read_experiment,
+   read_curve and read_log.
 3. Call submit with a one-line description and your hypothesis. Nothing counts before it is submitted.
 The engine commits, trains, judges and logs; you cannot run code and there is nobody to ask. Do not wait for
 an answer: every turn must end in a tool call. Keep what later experiments should know with note.
@@ -63,9 +67,15 @@ class Prompt(Struct, frozen=True):
         return size(self.system) + sum(size(part) for part in self.parts)
 
 
-def build(context: ResearchContext, tokens: int = TOKENS_MOST, instructions: str = SYSTEM) -> Prompt:
+def build(
+    context: ResearchContext,
+    tokens: int = TOKENS_MOST,
+    instructions: str = SYSTEM,
+    known: Expected | None = None,
+) -> Prompt:
     """The prompt for one experiment, in at most about `tokens` tokens. `instructions` begin the system
-    message; their fields `{path}`, `{budget}`, `{metric}` and `{better}` are filled in."""
+    message; their fields `{path}`, `{budget}`, `{metric}` and `{better}` are filled in. `known` is what the
+    results say of hyperparameters, if it has been worked out already."""
     room = tokens * BYTES_PER_TOKEN - INSTRUCTION_BYTES
     most = {name: int(share * room) for name, share in SHARES.items()}
     better = "lower" if context.direction == "min" else "higher"
@@ -76,7 +86,7 @@ def build(context: ResearchContext, tokens: int = TOKENS_MOST, instructions: str
         system += (
             f"\nThe human's instructions (program.md):\n\n{cut(clean(context.program), most['program'])}"
         )
-    return Prompt(system, [_readonly(context, most), _source(context, most), _now(context, most)])
+    return Prompt(system, [_readonly(context, most), _source(context, most), _now(context, most, known)])
 
 
 def _readonly(context: ResearchContext, most: dict[str, int]) -> str:
@@ -106,21 +116,29 @@ def _source(context: ResearchContext, most: dict[str, int]) -> str:
     )
 
 
-def _now(context: ResearchContext, most: dict[str, int]) -> str:
+def _now(context: ResearchContext, most: dict[str, int], known: Expected | None) -> str:
     """Everything that is new for this experiment."""
     table = history.table(context, most["results"])
     sections = [
         f"Results so far, oldest first:\n{quoted('results', table, most['results'])}",
         f"Your notes.md:\n{quoted('notes.md', context.notes or '(empty)', most['notes'], 'end')}",
     ]
+    if told := (known or Expected(context)).table(most["known"]):
+        sections.append(
+            "What the results say of the hyperparameters, by a surrogate model:\n"
+            + quoted("hyperparameters", told, most["known"])
+        )
+    if told := ideas.told(context, most["ideas"]):
+        sections.append(f"Ideas by what came of them:\n{quoted('ideas', told, most['ideas'])}")
     if training := history.in_training(context):
         sections.append(
             f"In training or waiting for it, result not known yet:\n{quoted('in training', training, 1500)}"
         )
     if beside := history.side_by_side(context):
         sections.append(beside)
-    if advice := history.advice(context):
-        sections.append(advice)
+    for advice in (history.advice(context), ideas.rut(context)):
+        if advice:
+            sections.append(advice)
     if context.failure:
         sections.append(_failure(context, most["failure"]))
     if context.steering:
@@ -143,6 +161,14 @@ def _failure(context: ResearchContext, most: int) -> str:
             quoted("what changed against the incumbent", change, most),
             quoted("end of run.log", failure.log_tail, most, "end"),
         ]
+    )
+
+
+def question(text: str) -> str:
+    """A human's question, and how it is to be answered."""
+    return (
+        f"The human asks: {cut(clean(text), 4000)}\n\nThis is a question, not an experiment. Look things up "
+        "with the tools if you must, change and submit nothing, and answer in a few plain sentences."
     )
 
 

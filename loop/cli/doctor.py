@@ -8,6 +8,7 @@ import json
 import platform
 import shutil
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -24,9 +25,11 @@ from msgspec import Struct
 from loop import __version__, config, stranger
 from loop.agents.choose import CLI_AGENTS, KEYS, model, place, resolve
 from loop.errors import UsageError
+from loop.paths import RunPaths
 from loop.records import foreign_files
 from loop.records.repository import Repository
 from loop.service import telemetry
+from loop.service.executors import make_executor
 from loop.text import one_line
 from loop.training import fence, gpu, selftest
 
@@ -60,6 +63,8 @@ def report(folder: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("repository", "wrong", str(error))
     else:
         yield from _repository(repository, settings, environ)
+        if settings.executor != "local":
+            yield _cluster(repository, settings)
         if found.open:
             yield Finding("trust", "none", f"{found.ignored()}: {'; '.join(map(str, found.open))}")
         repository.close()
@@ -82,6 +87,21 @@ def _repository(
         yield Finding("data", "ok", f"prepared in {cache}")
     else:
         yield Finding("data", "none", "not prepared yet: done before the first training, or now by `prepare`")
+
+
+def _cluster(repository: Repository, settings: config.Settings) -> Finding:
+    """Whether the cluster where trainings are to run can be used, and its machines."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = RunPaths(Path(folder), "doctor")
+        paths.create()
+        try:
+            executor = make_executor(settings, paths, repository)
+        except UsageError as error:
+            return Finding(settings.executor, "wrong", str(error))
+        found = executor.describe()
+        asyncio.run(executor.close())
+    machines = (f"{m.name} ({m.seats} seat{'s' * (m.seats > 1)}, fence {m.fence})" for m in found)
+    return Finding(settings.executor, "ok", ", ".join(machines))
 
 
 def _shown(command: list[str]) -> str:

@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-import msgspec
-
 from loop.cli.status import Lines
+from loop.errors import UNREADABLE
 from loop.paths import RunPaths
 from loop.records.journal import decode
 
@@ -28,7 +27,7 @@ def show(paths: RunPaths, stream: TextIO, follow: bool, engine_runs: Callable[[R
             for line in whole:
                 try:
                     lines.say(decode(line))
-                except msgspec.DecodeError:
+                except UNREADABLE:
                     print("(a record of another version)", file=stream)
             if not more:
                 return

@@ -6,11 +6,10 @@ that would not.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import median
 
 from loop.events import CurvePoint
+from loop.judging.forecast import WINDOW, Forecast, level
 
 NANS = 3
 """A training is stopped after this many progress lines in a row without a finite loss."""
@@ -27,27 +26,41 @@ SLOWER = 3
 slower."""
 MARGIN = 0.05
 """It is worse if its loss is higher by more than this share of what the incumbent's loss fell in all."""
-WINDOW = 0.05
-"""Share of the budget over which the median of the losses is taken: single steps scatter."""
+
+CHANCE = 0.001
+"""A training is stopped when its chance to become better than the incumbent is below this. Measured: at most
+1 of 200 true improvements is lost (benchmarks/forecast.py)."""
 
 
-def doomed(curve: Sequence[CurvePoint], nans: int, incumbent: Sequence[CurvePoint]) -> str | None:
+def doomed(
+    curve: Sequence[CurvePoint],
+    nans: int,
+    incumbent: Sequence[CurvePoint],
+    forecast: Forecast | None = None,
+) -> str | None:
     """Why a training should end now, as a sentence; None to let it go on.
 
     `curve` are its finite losses so far, `nans` counts the newest progress lines without a finite loss, and
-    `incumbent` is the loss curve of a training of the incumbent, empty when there is none.
+    `incumbent` is the loss curve of a training of the incumbent, empty when there is none. `forecast` is what
+    the trainings of the run so far teach, if there are enough.
     """
     if nans >= NANS:
         return "its loss is not finite"
     if len(curve) < POINTS or curve[-1].fraction < SINCE:
         return None
     now, first = curve[-1].fraction, curve[0].loss
-    recent = _level(curve, now)
+    recent = level(curve, now)
     if first > 0 and recent is not None and recent > EXPLODED * first:
         return f"its loss exploded: {first:.4g} at first, {recent:.4g} at {100 * now:.0f}%"
+    chance = forecast.chance(curve) if forecast else None
+    if chance is not None and chance < CHANCE:
+        return (
+            f"at {100 * now:.0f}% its chance to become better than the incumbent is {chance:.2%}, "
+            "by the curves of the trainings before it"
+        )
     if now < LOOK_FROM or len(incumbent) < POINTS or recent is None:
         return None
-    then, start, end = (_level(incumbent, at) for at in (now / SLOWER, 2 * WINDOW, 1.0))
+    then, start, end = (level(incumbent, at) for at in (now / SLOWER, 2 * WINDOW, 1.0))
     if then is None or start is None or end is None or not start > end:
         return None
     if recent > then + MARGIN * (start - end):
@@ -56,9 +69,3 @@ def doomed(curve: Sequence[CurvePoint], nans: int, incumbent: Sequence[CurvePoin
             f"the incumbent was at {then:.4g} after a third of that"
         )
     return None
-
-
-def _level(curve: Sequence[CurvePoint], fraction: float) -> float | None:
-    """The median loss in the window that ends at `fraction`; None with fewer than two points there."""
-    losses = [p.loss for p in curve if fraction - WINDOW <= p.fraction <= fraction and math.isfinite(p.loss)]
-    return median(losses) if len(losses) >= 2 else None

@@ -13,6 +13,7 @@ import sys
 
 import msgspec
 
+from loop.errors import UNREADABLE
 from loop.judging import audit
 
 THREAD_CHARS = 100_000
@@ -47,7 +48,7 @@ async def _in_process(change: Change) -> list[audit.Finding]:
         async with asyncio.timeout(PATIENCE_S):
             out, _ = await process.communicate(msgspec.json.encode(change))
         return msgspec.json.decode(out, type=list[audit.Finding])
-    except (TimeoutError, msgspec.DecodeError):
+    except (TimeoutError, *UNREADABLE):
         return [audit.Finding("introspection", 1, "too large to be looked through", refused=True)]
     finally:
         if process.returncode is None:

@@ -128,7 +128,9 @@ class Candidates:
         if merged is None or merged == ours:
             why = "it changes the same lines as" if merged is None else "it is contained in"
             if self._waits(e.n, was):
-                self._store.record(ev.ExperimentStarted(e.n, incumbent, f"{why} the new incumbent"))
+                self._store.record(
+                    ev.ExperimentStarted(e.n, incumbent, f"{why} the new incumbent", agent=e.agent)
+                )
             return
         message = f"{e.description}\n\nmerged onto {incumbent[:7]}\n"
         added, removed = await asyncio.to_thread(merge.count, ours, merged)

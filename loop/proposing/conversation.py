@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -14,16 +14,20 @@ from typing import BinaryIO
 import msgspec
 
 from loop import events as ev
+from loop.agents import hyperparameters
 from loop.agents.base import (
     NOTES_MOST,
     Agent,
     AgentFailed,
     AgentStopped,
+    Emit,
     Failure,
+    NoProposal,
     Proposal,
     ResearchContext,
     Wish,
 )
+from loop.agents.team import Team, can_answer
 from loop.config import Settings
 from loop.paths import RunPaths, owner_only
 from loop.proposing import auditing
@@ -32,6 +36,7 @@ from loop.proposing.permissions import Permissions
 from loop.records import foreign_files
 from loop.records.archive import KeptArchive
 from loop.records.repository import Repository
+from loop.records.shaped_file import read_shaped
 from loop.state import ENGINE_SAYS, RunState
 from loop.store import Store
 from loop.text import clean, without
@@ -53,6 +58,8 @@ class Conversations:
         """`at_once` says how many conversations may go on at once now."""
         self.at_once = at_once
         self._agent, self._settings, self._paths = agent, settings, paths
+        self.names = agent.names if isinstance(agent, Team) else ()
+        """Names of the agents, where there are several."""
         self._repository, self._candidates, self._store = repository, candidates, store
         self._state = store.state
         self.archive = KeptArchive(repository, paths, store.state)
@@ -81,9 +88,11 @@ class Conversations:
             budget_s=self._settings.budget_s,
             notes=_read(self._paths.notes),
             failure=failure,
+            agent=s.experiment(n).agent,
             permit=partial(self._permit, n),
             refuse=partial(self._candidates.refusal, parent),
             dollars_left=self._grant(n),
+            device=hyperparameters.device(),
             proposers=self.at_once(),
         )
 
@@ -109,20 +118,7 @@ class Conversations:
         wrong inside an agent is a failed attempt, with its traceback in the engine's log: one odd answer must
         not end a week of research.
         """
-        path = self._paths.transcript(context.n)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _appended(path) as transcript:
-            edits = _Edits(self._store, self._agent.secrets)
-
-            def emit(event: ev.AgentDelta | ev.CandidateEdited) -> None:
-                if isinstance(event, ev.CandidateEdited):
-                    edits.show(event)
-                    return
-                delta = msgspec.structs.replace(event, text=without(event.text, self._agent.secrets))
-                with contextlib.suppress(OSError):  # a full disk must not end what is paid for
-                    transcript.write(ev.encode(delta) + b"\n")
-                self._store.show(delta)
-
+        with self._transcript(context.n) as (emit, edits):
             hearing = _Hearing(self._state, self._told.setdefault(context.n, set()), context.n, emit)
             context = msgspec.structs.replace(context, steering=hearing.hear(), hear=hearing.hear)
             try:
@@ -137,6 +133,43 @@ class Conversations:
                 raise AgentFailed(f"agent {self._agent.name} failed: {error!r}") from error
             finally:
                 edits.close()
+
+    @contextlib.contextmanager
+    def _transcript(self, n: int) -> Iterator[tuple[Emit, _Edits]]:
+        """Takes what an agent emits about experiment `n`: words go to its transcript, edits to the screen."""
+        path, edits = self._paths.transcript(n), _Edits(self._store, self._agent.secrets)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _appended(path) as transcript:
+
+            def emit(event: ev.AgentDelta | ev.CandidateEdited) -> None:
+                if isinstance(event, ev.CandidateEdited):
+                    edits.show(event)
+                    return
+                delta = msgspec.structs.replace(event, text=without(event.text, self._agent.secrets))
+                with contextlib.suppress(OSError):  # a full disk must not end what is paid for
+                    transcript.write(ev.encode(delta) + b"\n")
+                self._store.show(delta)
+
+            yield emit, edits
+
+    @property
+    def answers(self) -> bool:
+        """Whether the agent answers questions."""
+        return can_answer(self._agent) is not None
+
+    async def answer(self, n: int, parent: str, question: str) -> ev.Usage:
+        """Let the agent answer in the transcript of experiment `n`; what that cost. Raises `NoProposal`."""
+        agent, secrets = can_answer(self._agent), self._agent.secrets
+        if agent is None:
+            raise AgentFailed(f"agent {self._agent.name} answers no questions")
+        with self._transcript(n) as (emit, _):
+            try:
+                return await agent.answer(self.context(n, parent), without(question, secrets), emit)
+            except (NoProposal, OSError):
+                raise
+            except Exception as error:
+                traceback.print_exc()
+                raise AgentFailed(f"agent {self._agent.name} failed: {error!r}") from error
 
     def say(self, n: int, kind: ev.DeltaKind, text: str) -> None:
         """A line of the engine's own in an experiment's transcript. A full disk only loses the line."""
@@ -253,4 +286,5 @@ def _appended(path: Path) -> BinaryIO:
 
 
 def _read(path: Path) -> str:
-    return path.read_text("utf-8", "replace") if path.is_file() else ""
+    """The notes; empty where there are none, or something else stands in their place."""
+    return (read_shaped(path, foreign_files.TEXT_MOST) or b"").decode("utf-8", "replace")

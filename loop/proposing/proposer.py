@@ -9,6 +9,7 @@ from loop import events as ev
 from loop.agents.base import AgentFailed, AgentStopped, Failure, NoProposal, OutOfMoney, Proposal
 from loop.agents.program import fingerprint
 from loop.judging import verdict
+from loop.proposing import shares
 from loop.proposing.candidates import Candidate, Candidates
 from loop.proposing.conversation import Conversations
 from loop.state import Experiment
@@ -42,12 +43,13 @@ class Proposer:
         self._due: list[ev.Spent] = []
         """What was spent on attempts that led nowhere, as long as the disk refuses to record it."""
 
-    async def propose(self, n: int) -> None:
-        """Experiment `n` against the incumbent of now: near misses put together, or the agent's idea."""
+    async def propose(self, n: int, agent: str = "") -> None:
+        """Experiment `n` against the incumbent of now: near misses put together, or an agent's idea: that of
+        `agent`, if one is named."""
         self._settle()
         parent = self._state.incumbent_commit
         if n > len(self._state.experiments) or self._state.experiment(n).parent != parent:
-            self._store.record(ev.ExperimentStarted(n, parent))
+            self._start(n, parent, agent)
         if made := self._made.get(n):
             await self._announce(made)
             return
@@ -79,6 +81,18 @@ class Proposer:
             self._due.append(ev.Spent(n, proposal.usage))
             raise
         await self._announce(candidate)
+
+    def _start(self, n: int, parent: str, agent: str) -> None:
+        """Record that work on experiment `n` begins; where there are several agents, whose it is, and why."""
+        names, known = self._conversations.names, self._state.experiments[n - 1 : n]
+        had = known[0].agent if known else ""
+        chosen = had or agent or (shares.next_agent(self._state, names) if names else "")
+        self._store.record(ev.ExperimentStarted(n, parent, agent=chosen))
+        if names:
+            told = shares.words(shares.shares(self._state, names))
+            self._conversations.say(
+                n, "note", f"{chosen} works this out; shares by gain per GPU hour: {told}"
+            )
 
     async def _twin(self, n: int, source: str, began: int) -> int | None:
         """Number of a candidate with the same program that another conversation has made since record
@@ -135,6 +149,18 @@ class Proposer:
         else:
             self._spent(n, NoProposal("the repair came too late", proposal.usage))
 
+    async def answer(self, id: int) -> None:
+        """Let an agent answer the question that came with record number `id`. A question that leads to no
+        answer is asked no more: the transcript says why."""
+        question = next(q.text for q in self._state.questions if q.id == id)
+        n = self._state.experiments[-1].n
+        self._conversations.say(n, "human", question)
+        try:
+            self._count(n, await self._conversations.answer(n, self._state.incumbent_commit, question))
+        except NoProposal as error:
+            self._spent(n, error)
+        self._store.record(ev.Answered(id))
+
     async def replace(self, e: Experiment, source: str) -> bool:
         """Put a human's version in place of a waiting candidate; False when it does not wait any more."""
         proposal = Proposal(e.description, source, e.hypothesis)
@@ -167,10 +193,14 @@ class Proposer:
 
     def _spent(self, n: int, error: NoProposal) -> None:
         """Count what an attempt cost that led nowhere, and say why it did."""
-        if error.usage != ev.Usage():
-            self._due.append(ev.Spent(n, error.usage))
-        self._settle()
+        self._count(n, error.usage)
         self._conversations.say(n, "error", str(error))
+
+    def _count(self, n: int, usage: ev.Usage) -> None:
+        """Count what something cost that led to no candidate."""
+        if usage != ev.Usage():
+            self._due.append(ev.Spent(n, usage))
+        self._settle()
 
     def _settle(self) -> None:
         """Record what was spent. Raises OSError while the disk refuses; then nothing more may be spent."""

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from loop import events as ev
 from loop import text
+from loop.judging.forecast import Ended
 from loop.paths import RunPaths
 from loop.records import journal
 from loop.records.repository import Repository
-from loop.records.training_folder import TrainingFolder, read_curve
-from loop.state import LiveView, RunState
+from loop.records.training_folder import TrainingFolder, read_curve, read_progress
+from loop.state import Experiment, LiveView, RunState
 
 
 class KeptArchive:
@@ -24,6 +25,7 @@ class KeptArchive:
 
     def __init__(self, repository: Repository, paths: RunPaths, state: RunState) -> None:
         self._repository, self._paths, self._state = repository, paths, state
+        self._curves: dict[tuple[int, int], list[ev.CurvePoint]] = {}
 
     def source(self, n: int) -> str:
         """The editable file as experiment `n` has it; empty before it is committed."""
@@ -43,6 +45,24 @@ class KeptArchive:
         """The loss curve of its last training; empty when it never trained."""
         folder = self._last_training(n)
         return read_curve(folder.metrics) if folder else []
+
+    def ended(self, most: int) -> list[Ended]:
+        """Loss curve and metric of the newest experiments that trained to their end, at most `most`."""
+        measured = [e for e in self._state.experiments if e.judged and e.value is not None]
+        found = [Ended(curve, e.value or 0.0) for e in measured[-most:] if (curve := self._curve(e))]
+        return found
+
+    def _curve(self, e: Experiment) -> list[ev.CurvePoint]:
+        """The loss curve of a judged experiment, kept in memory: it does not change before a rerun."""
+        key = e.n, e.trainings[-1].number if e.trainings else 0
+        if key not in self._curves:
+            self._curves[key] = self.curve(e.n)
+        return self._curves[key]
+
+    def progress(self, n: int) -> list[ev.Progress]:
+        """The progress lines of its last training, thinned; empty when it never trained."""
+        folder = self._last_training(n)
+        return read_progress(folder.metrics) if folder else []
 
     def detail(self, n: int) -> ev.ExperimentDetail:
         """Everything that the screen of experiment `n` shows."""

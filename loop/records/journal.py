@@ -9,18 +9,22 @@ import contextlib
 import errno
 import gc
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import msgspec
 
 from loop import events as ev
-from loop.errors import JournalError
+from loop.errors import UNREADABLE, JournalError
 from loop.records import older_format
 
 T = TypeVar("T")
+
+LINE_MOST = 2**26
+"""Bytes that a line may have: a candidate's source and a training's log have far less."""
 
 
 class Journal:
@@ -71,16 +75,24 @@ class Journal:
 
 
 def repair(path: Path) -> int:
-    """Cut off a last line without a newline: its writer was killed. Returns how many bytes were cut off."""
-    if not path.exists():
+    """Cut off a last line without a newline: its writer was killed. Returns how many bytes were cut off.
+
+    Raises `JournalError` when it is no plain file.
+    """
+    if not os.path.lexists(path):
         return 0
-    with path.open("r+b") as file:
-        size = start = file.seek(0, os.SEEK_END)
-        tail = b""
-        while start and b"\n" not in tail:
-            before, start = start, max(0, start - 65536)
-            file.seek(start)
-            tail = file.read(before - start) + tail
+    try:
+        file = open(path, "r+b", opener=_plain)  # noqa: SIM115 - closed just below
+    except OSError as error:
+        raise JournalError(f"{path} is no plain file that can be read ({error.strerror})") from error
+    with file:
+        size = file.seek(0, os.SEEK_END)
+        reach, tail = 65536, b""
+        while b"\n" not in tail and len(tail) < size:
+            if reach > 2 * LINE_MOST:
+                raise JournalError(f"{path} is no journal: its last line is longer than any record")
+            file.seek(max(0, size - reach))
+            tail, reach = file.read(), 2 * reach
         torn = len(tail) - tail.rfind(b"\n") - 1
         if torn:
             file.truncate(size - torn)
@@ -100,7 +112,7 @@ def read(path: Path) -> list[ev.Record]:
 def decode(line: bytes) -> ev.Record:
     """The record in a journal line, whether this version wrote it or an older one.
 
-    Raises `msgspec.DecodeError` when neither did.
+    Raises an error of `UNREADABLE` when neither did.
     """
     try:
         record = ev.decode_record(line)
@@ -116,9 +128,9 @@ def stream(path: Path, kind: type[T]) -> Iterator[T]:
 
     Lines that do not decode, such as a torn last one, are left out; a missing file has no objects.
     """
-    with contextlib.suppress(OSError):
-        for line in path.read_bytes().splitlines():
-            with contextlib.suppress(msgspec.DecodeError):
+    with contextlib.suppress(OSError), open(path, "rb", opener=_plain) as file:
+        for line in _lines(file):
+            with contextlib.suppress(*UNREADABLE):
                 yield msgspec.json.decode(line, type=kind)
 
 
@@ -139,9 +151,30 @@ def _no_collection() -> Iterator[None]:
 
 def _read(path: Path) -> Iterator[ev.Record]:
     """The records of a journal one by one. Raises `JournalError` where one cannot be understood."""
-    if path.exists():
-        with path.open("rb") as file:
-            yield from _checked(path, file)
+    if os.path.lexists(path):
+        try:
+            file = open(path, "rb", opener=_plain)  # noqa: SIM115 - closed just below
+        except OSError as error:
+            raise JournalError(f"{path} is no plain file that can be read ({error.strerror})") from error
+        with file:
+            yield from _checked(path, _lines(file))
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file; one that is longer than any record ends it, cut off."""
+    while line := file.readline(LINE_MOST):
+        yield line
+        if len(line) == LINE_MOST:
+            return
+
+
+def _plain(path: str, flags: int) -> int:
+    """An `opener` that opens plain files alone, and waits for no pipe. Raises OSError."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is something else")
+    return descriptor
 
 
 def _checked(path: Path, lines: Iterable[bytes]) -> Iterator[ev.Record]:
@@ -150,7 +183,7 @@ def _checked(path: Path, lines: Iterable[bytes]) -> Iterator[ev.Record]:
             return
         try:
             record = decode(line)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise JournalError(
                 f"{path}, line {number} is not a journal record ({error}); "
                 "it was written by another version or edited: move it away or start another --tag"

@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +23,15 @@ def read_shaped(path: Path, most: int) -> bytes | None:
         content = file.read(most + 1) if file else None
         return content if content is not None and len(content) <= most else None  # it may have grown
     return None
+
+
+def end_of_shaped(path: Path, size: int) -> bytes:
+    """The last `size` bytes of a regular file, however large it is; empty for everything else."""
+    with contextlib.suppress(OSError), _opened(path, sys.maxsize) as file:
+        if file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
+            return file.read(size)
+    return b""
 
 
 def size_of_shaped(path: Path, most: int) -> int | None:

@@ -18,17 +18,19 @@ From these files a restarted engine goes on with a training that outlived the en
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from pathlib import Path
 
 import msgspec
 
 from loop import events as ev
+from loop.errors import UNREADABLE
 from loop.paths import owner_only
 from loop.records import journal
-from loop.records.shaped_file import copy_shaped, read_shaped, remove_shaped, size_of_shaped
+from loop.records.shaped_file import copy_shaped, end_of_shaped, read_shaped, remove_shaped, size_of_shaped
 
+NOTE_MOST = 16 * 2**20
+"""Bytes that spec.json, exit.json and their like may have; a specification with many paths has the most."""
 JUDGED_MOST = 64 * 1024
 """Bytes that the judge's report may have; its own has some hundred."""
 LOG_END = 256 * 1024
@@ -264,8 +266,8 @@ class TrainingFolder:
         spec = self.read_spec()
         if spec is None or spec.commit != commit:
             return None
-        with contextlib.suppress(OSError, msgspec.DecodeError):
-            found = msgspec.json.decode(self.exit.read_bytes(), type=Exit)
+        with contextlib.suppress(OSError, *UNREADABLE):
+            found = msgspec.json.decode(read_shaped(self.exit, NOTE_MOST) or b"", type=Exit)
             return found if found.outcome != "stopped" else None
         return None
 
@@ -281,8 +283,8 @@ class TrainingFolder:
 
     def read_spec(self) -> Spec | None:
         """What the supervisor was to run, without environments; None when there is no spec.json."""
-        with contextlib.suppress(OSError, msgspec.DecodeError):
-            return msgspec.json.decode(self.spec.read_bytes(), type=Spec)
+        with contextlib.suppress(OSError, *UNREADABLE):
+            return msgspec.json.decode(read_shaped(self.spec, NOTE_MOST) or b"", type=Spec)
         return None
 
     def decide(self, decision: Decision) -> None:
@@ -292,8 +294,8 @@ class TrainingFolder:
 
     def read_decision(self, key: str) -> Decision | None:
         """What was decided about this attempt, by this engine or an earlier one; None when nothing was."""
-        with contextlib.suppress(OSError, msgspec.DecodeError):
-            found = msgspec.json.decode(self.decision.read_bytes(), type=Decision)
+        with contextlib.suppress(OSError, *UNREADABLE):
+            found = msgspec.json.decode(read_shaped(self.decision, NOTE_MOST) or b"", type=Decision)
             return found if found.key == key else None
         return None
 
@@ -305,7 +307,7 @@ class TrainingFolder:
     def read_judged(self) -> Judged | None:
         """What the judge found; None when it left nothing."""
         content = read_shaped(self.judged, JUDGED_MOST)
-        with contextlib.suppress(msgspec.DecodeError):
+        with contextlib.suppress(*UNREADABLE):
             return msgspec.json.decode(content or b"", type=Judged)
         return None
 
@@ -337,15 +339,22 @@ class TrainingFolder:
 
     def end_of_log(self, size: int = LOG_END) -> str:
         """The last `size` bytes of the log as text; empty when there is no log."""
-        with contextlib.suppress(OSError), self.log.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
-            return file.read(size).decode("utf-8", "replace")
-        return ""
+        return end_of_shaped(self.log, size).decode("utf-8", "replace")
+
+    def end_of_judge_log(self) -> str:
+        """The end of what the candidate's code printed while it was asked. No agent may see it."""
+        return end_of_shaped(self.judge_log, LOG_END).decode("utf-8", "replace")
+
+
+def read_progress(metrics: Path, points: int = 200) -> list[ev.Progress]:
+    """The progress lines with a loss in a `metrics.jsonl`, thinned evenly until fewer than twice `points` are
+    left."""
+    steps = [step for step in journal.stream(metrics, ev.Progress) if step.loss is not None]
+    stride = max(1, len(steps) // points)
+    return steps[::stride]
 
 
 def read_curve(metrics: Path, points: int = 200) -> list[ev.CurvePoint]:
-    """The loss curve in a `metrics.jsonl`, thinned evenly until fewer than twice `points` are left."""
-    steps = journal.stream(metrics, ev.Progress)
-    curve = [ev.CurvePoint(step.fraction, step.loss) for step in steps if step.loss is not None]
-    stride = max(1, len(curve) // points)
-    return curve[::stride]
+    """The loss curve in a `metrics.jsonl`, thinned in the same way."""
+    steps = read_progress(metrics, points)
+    return [ev.CurvePoint(step.fraction, step.loss) for step in steps if step.loss is not None]

@@ -16,11 +16,16 @@ import msgspec
 
 from loop import __version__
 from loop.client import Client, ConnectionLost
-from loop.errors import UsageError
+from loop.errors import UNREADABLE, UsageError
 from loop.paths import RunPaths, owner_only
+from loop.records.shaped_file import read_shaped
 
 START_PATIENCE_S = 30.0
 """How long an engine may take to start and to answer."""
+
+
+INFO_MOST = 64 * 1024
+"""Bytes that engine.json may have."""
 
 
 class EngineInfo(msgspec.Struct, frozen=True):
@@ -85,8 +90,8 @@ def engine_runs(paths: RunPaths) -> bool:
 
 def info(paths: RunPaths) -> EngineInfo | None:
     """The content of engine.json, None while there is none."""
-    with contextlib.suppress(OSError, msgspec.DecodeError):
-        return msgspec.json.decode(paths.info.read_bytes(), type=EngineInfo)
+    with contextlib.suppress(OSError, *UNREADABLE):
+        return msgspec.json.decode(read_shaped(paths.info, INFO_MOST) or b"", type=EngineInfo)
     return None
 
 

@@ -36,7 +36,11 @@ async def obey(engine: Engine, command: ev.AnyCommand) -> str:
         case ev.Steer(text=text):
             if not text.strip():
                 raise Refused("an empty message")
-            engine.store.record(ev.Steered(text.strip()[:4000]))
+            text = text.strip()[:4000]
+            if text.endswith("?") and engine.answers:
+                engine.store.record(ev.Asked(text))
+                return "the agent answers in the transcript"
+            engine.store.record(ev.Steered(text))
             return "the agent reads it at its next proposal"
         case ev.SetMode(approval=approval):
             return _set_mode(engine, approval)

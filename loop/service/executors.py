@@ -18,7 +18,9 @@ def make_executor(settings: Settings, paths: RunPaths, repository: Repository) -
         case "ray":
             from loop.training.ray.executor import RayExecutor
 
-            return RayExecutor(settings, paths, repository)
+            return RayExecutor(
+                settings, paths, repository, settings.workers if settings.workers > 1 else None
+            )
         case "slurm":
             from loop.training.slurm.executor import SlurmExecutor
 

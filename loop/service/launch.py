@@ -25,6 +25,7 @@ from loop.engine import Engine
 from loop.errors import BranchMoved, UsageError, describe
 from loop.paths import RunPaths, owner_only
 from loop.records.repository import Repository, branch_of
+from loop.records.shaped_file import read_shaped
 from loop.service import runs
 from loop.service.attach import START_PATIENCE_S, EngineInfo, engine_runs, info, lock
 from loop.service.executors import make_executor
@@ -34,6 +35,8 @@ from loop.service.telemetry import watch
 from loop.state import RunState
 from loop.store import Store
 
+FLAGS_MOST = 2**20
+"""Bytes that flags.json may have."""
 LOGIND_FOLDERS = ("/usr/lib/systemd", "/run/systemd", "/etc/systemd")
 """Where systemd-logind reads logind.conf and logind.conf.d/*.conf. A later folder overrides an earlier one,
 and in each the files of logind.conf.d override logind.conf."""
@@ -96,11 +99,14 @@ def _write_flags(paths: RunPaths, flags: Mapping[str, Any]) -> None:
 
 def read_flags(file: Path) -> dict[str, Any]:
     """The flags that `start_detached` wrote. Raises `UsageError` when the file is not such a file."""
+    content = read_shaped(file, FLAGS_MOST)
+    if content is None:
+        raise UsageError(
+            f"cannot use {file}: {'it is no file of flags' if file.exists() else 'No such file'}"
+        )
     try:
-        flags = json.loads(file.read_bytes())
-    except OSError as error:
-        raise UsageError(describe(error)) from error
-    except ValueError as error:
+        flags = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{file} is not a file of flags: {error}") from error
     if not isinstance(flags, dict):
         raise UsageError(f"{file} is not a file of flags: it holds no JSON object")

@@ -17,7 +17,7 @@ from loop import __version__
 from loop import events as ev
 from loop.client import LINE_LIMIT, Refused, Snapshot
 from loop.engine import Engine
-from loop.errors import describe
+from loop.errors import UNREADABLE, describe
 from loop.service import commands
 
 LIVE_BACKLOG = 8 * 2**20
@@ -83,7 +83,7 @@ class Server:
         assert self.engine is not None, "open() sets the engine before it listens"
         try:
             request = ev.decode_request(line)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             return ev.Reply(_number(line), False, f"not a request of this version: {error}")
         try:
             if isinstance(request.command, ev.GetExperiment):
@@ -106,7 +106,7 @@ class _Numbered(msgspec.Struct):
 
 def _number(line: bytes) -> int:
     """The number of a request that is not understood, so that its sender need not wait; 0 without one."""
-    with contextlib.suppress(msgspec.DecodeError):
+    with contextlib.suppress(*UNREADABLE):
         return msgspec.json.decode(line, type=_Numbered).id
     return 0
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import msgspec
 
+from loop.errors import UNREADABLE
+
 HELD_OUT = "held-out"
 """The folder for held-out text in the cache folder (nanogpt/prepare.py)."""
 PACKAGE_FOLDERS = (
@@ -48,7 +50,7 @@ def covers(hide: Iterable[str], path: Path) -> bool:
 
 
 def _sources(file: Path) -> list[Path]:
-    with contextlib.suppress(OSError, msgspec.DecodeError):
+    with contextlib.suppress(OSError, *UNREADABLE):
         return [Path(name) for name in msgspec.json.decode(file.read_bytes(), type=list[str])]
     return []
 

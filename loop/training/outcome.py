@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import contextlib
 import math
 import re
 from pathlib import PurePosixPath
@@ -13,7 +12,7 @@ from msgspec.structs import replace
 from loop import events as ev
 from loop import text
 from loop.judging import trust
-from loop.records.training_folder import LOG_END, Exit, Judged, TrainingFolder
+from loop.records.training_folder import Exit, Judged, TrainingFolder
 from loop.training import progress
 from loop.training.executor import Job
 
@@ -109,13 +108,11 @@ def where_it_failed(folder: TrainingFolder, editable: str) -> str:
     The code has seen held-out text by then, and what it prints reaches no agent: not an exception's message,
     which could hold that text. Only the exception's name and a line's number are taken.
     """
-    with contextlib.suppress(OSError):
-        log = folder.judge_log.read_bytes()[-LOG_END:].decode("utf-8", "replace")
-        lines = re.findall(rf'File "[^"\n]*{re.escape(PurePosixPath(editable).name)}", line (\d{{1,6}})', log)
-        names = [name for name in EXCEPTION.findall(log) if hasattr(builtins, name) or name in KNOWN_ERRORS]
-        said = [*names[-1:], *(f"{editable}, line {line}" for line in lines[-1:])]
-        return f" ({', '.join(said)})" if said else ""
-    return ""
+    log = folder.end_of_judge_log()
+    lines = re.findall(rf'File "[^"\n]*{re.escape(PurePosixPath(editable).name)}", line (\d{{1,6}})', log)
+    names = [name for name in EXCEPTION.findall(log) if hasattr(builtins, name) or name in KNOWN_ERRORS]
+    said = [*names[-1:], *(f"{editable}, line {line}" for line in lines[-1:])]
+    return f" ({', '.join(said)})" if said else ""
 
 
 def _explain(reason: str, log: str, fenced: bool) -> str:

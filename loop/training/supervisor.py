@@ -20,8 +20,10 @@ import msgspec
 import psutil
 
 from loop import processes
+from loop.errors import UNREADABLE
 from loop.paths import owner_only
-from loop.records.training_folder import Spec, TrainingFolder
+from loop.records.shaped_file import read_shaped
+from loop.records.training_folder import NOTE_MOST, Spec, TrainingFolder
 from loop.training.programs import supervise, tree
 from loop.training.programs.leftovers import remove
 
@@ -141,8 +143,8 @@ async def locate(files: TrainingFolder, lock: Path) -> Supervisor | None:
 
 def find(files: TrainingFolder) -> Supervisor | None:
     """The supervisor that this folder names, if it lives."""
-    with contextlib.suppress(OSError, msgspec.DecodeError):
-        found = msgspec.json.decode(files.supervisor.read_bytes(), type=Supervisor)
+    with contextlib.suppress(OSError, *UNREADABLE):
+        found = msgspec.json.decode(read_shaped(files.supervisor, NOTE_MOST) or b"", type=Supervisor)
         return found if found.lives() else None
     return None
 

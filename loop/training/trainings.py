@@ -10,6 +10,7 @@ from msgspec import Struct, field
 
 from loop import events as ev
 from loop.judging import early_stop, trust
+from loop.judging.forecast import Forecast
 from loop.records.training_folder import Decision, Exit
 from loop.training import outcome
 from loop.training.executor import Ended, Executor, Job, Lost, Show
@@ -28,6 +29,8 @@ class Comparison(Struct, frozen=True):
     """The unchanged code trains for its whole budget."""
     incumbent: list[ev.CurvePoint] = field(default_factory=list)
     """The incumbent's loss curve; empty when there is none to compare with."""
+    forecast: Forecast | None = None
+    """What the trainings before it teach; None when they are too few."""
 
 
 class Result(Struct, frozen=True):
@@ -79,7 +82,7 @@ class Trainings:
                 place = await self._executor.start(job)
                 self._show(ev.TrainingPlaced(job.n, job.training, place))
                 follower = Follower(job, self._show)
-                ended = await self._watch(training, follower, comparison.incumbent)
+                ended = await self._watch(training, follower, comparison)
                 steps_s = follower.steps_s
         except asyncio.CancelledError:
             await self._executor.stop(job)
@@ -113,16 +116,14 @@ class Trainings:
         stopped = [t.stop("stopped", reason) for t in wanted]
         return any(stopped)
 
-    async def _watch(
-        self, training: _UnderWay, follower: Follower, incumbent: list[ev.CurvePoint]
-    ) -> Ended | Lost:
+    async def _watch(self, training: _UnderWay, follower: Follower, comparison: Comparison) -> Ended | Lost:
         """Show what the trainer prints until it has ended, and stop it when that was decided."""
         following = asyncio.create_task(self._executor.follow(training.job))
         stopping = False
         try:
             while not following.done():
                 follower.read()
-                self._decide(training, follower, incumbent)
+                self._decide(training, follower, comparison)
                 if training.stopped is not None and not stopping:
                     stopping = True
                     with contextlib.suppress(OSError):  # on a full disk it is ended all the same
@@ -135,10 +136,11 @@ class Trainings:
             await asyncio.gather(following, return_exceptions=True)
             follower.close()
 
-    def _decide(self, training: _UnderWay, follower: Follower, incumbent: list[ev.CurvePoint]) -> None:
+    def _decide(self, training: _UnderWay, follower: Follower, comparison: Comparison) -> None:
         """Decide to stop a training that cannot become better than the incumbent any more."""
         if self._stop_early and training.stopped is None:
-            why = early_stop.doomed(follower.curve, follower.nans, incumbent)
+            given = comparison.incumbent, comparison.forecast
+            why = early_stop.doomed(follower.curve, follower.nans, *given)
             if why and training.stop("doomed", f"stopped early: {why}"):
                 self._show(ev.Notice("info", f"stopped early: {why}"))
 

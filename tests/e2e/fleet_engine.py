@@ -43,7 +43,7 @@ def main(root: str, experiments: str, executor: str) -> int:
         "baseline_runs": 1,
         "ahead": 4,
         "executor": executor,
-        "slurm_jobs": 4,
+        "workers": 4,
         "slurm_gres": "gpu:1",
     }
     settings = config.load(repository, repository.head(), flags, os.environ)

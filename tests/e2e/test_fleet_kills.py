@@ -26,12 +26,23 @@ from tests.loop.training.ray.cluster import ray_cluster
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, "-m", "tests.e2e.fleet_engine")
-COUNTED = f"""\
-import os
-with open(os.environ['TRITON_CACHE_DIR'] + '-count', 'a') as file:
-    file.write(os.environ[{KEY!r}] + '\\n')
+ALONE = f"""\
+import fcntl, os, time
+base, key = os.environ['TRITON_CACHE_DIR'], os.environ[{KEY!r}]
+alone = open(base + '-' + key.split('-')[1], 'w')
+for _ in range(60):
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        break
+    except BlockingIOError:
+        time.sleep(0.1)
+else:
+    raise SystemExit('its experiment trains twice at once')
+with open(base + '-count', 'a') as file:
+    file.write(key + '\\n')
 """
-"""Notes each start beside a compiler's cache: a place that a trainer may write to and that stays."""
+"""Crashes where another training of the same experiment goes on: one that was lost ends within seconds. Notes
+each start. It is beside a compiler's cache, a place that a trainer may write to and that stays."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -41,7 +52,7 @@ class Fleet:
 
     def __init__(self, folder: Path, experiments: int, executor: str) -> None:
         self.folder, self.experiments, self.kind = folder, experiments, executor
-        self.root = make_repository(folder / "repo", COUNTED + TRAINER, "budget_s = 1.5\n")
+        self.root = make_repository(folder / "repo", ALONE + TRAINER, "budget_s = 1.5\n")
         self.paths = RunPaths(self.root, "t")
         self.kills: Counter[str] = Counter()
 
@@ -58,6 +69,19 @@ class Fleet:
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(self.folder / "cache")},
         )
+
+    def start_and_wait(self) -> subprocess.Popen[bytes]:
+        """Start an engine; returns once it researches, or has ended."""
+        before, engine = self.engines(), self.start()
+        while engine.poll() is None and self.engines() == before:
+            time.sleep(0.2)
+        return engine
+
+    def engines(self) -> int:
+        """How many engines have begun to research."""
+        if not self.paths.journal.exists():
+            return 0
+        return sum(isinstance(record.event, ev.EngineStarted) for record in journal.read(self.paths.journal))
 
     def kill(self, kind: str, found: list[psutil.Process], chance: random.Random) -> None:
         """Kill one of the processes, if there is one."""
@@ -79,12 +103,13 @@ class Fleet:
         assert git(self.root, "fsck", "--strict", "--no-dangling") == ""
         assert git(self.root, "status", "--porcelain") == "?? results.tsv"
         records = [record.event for record in journal.read(self.paths.journal)]
-        for kind in (ev.TrainingFinished, ev.Judged, ev.Logged):
-            found = sorted(event.n for event in records if isinstance(event, kind))
-            assert found == list(range(1, self.experiments + 1))
+        ends = [(event.n, event.training) for event in records if isinstance(event, ev.TrainingFinished)]
+        assert len(ends) == len(set(ends))
+        assert [n for n, training in sorted(ends) if training == 1] == [1, *numbers]
+        assert sorted(event.n for event in records if isinstance(event, ev.Judged)) == [1, *numbers]
         lost = [event for event in records if isinstance(event, ev.TrainingLost)]
         starts = [key for file in nodes.rglob("triton-count") for key in file.read_text().split()]
-        assert len(starts) == len(set(starts)) <= self.experiments + len(lost)
+        assert len(set(starts)) <= len(ends) + len(lost)
         print(f"{dict(self.kills)}, {len(lost)} attempts lost, {len(starts)} starts, {self.experiments} rows")
 
     def left(self) -> list[psutil.Process]:
@@ -124,9 +149,9 @@ def test_a_hundred_kills_on_a_ray_cluster(tmp_path: Path, kills: int) -> None:
     fleet = Fleet(tmp_path, experiments=kills, executor="ray")
     (tmp_path / "home").mkdir()
     with ray_cluster(tmp_path / "home") as cluster:
-        machines, engine = list(cluster.raylets), fleet.start()
+        machines, engine = list(cluster.raylets), fleet.start_and_wait()
         while sum(fleet.kills.values()) < kills and fleet.rows() < fleet.experiments:
-            time.sleep(chance.uniform(1, 9))  # an engine needs some seconds to reach its cluster
+            time.sleep(chance.uniform(0, 8))
             match chance.choice((*("engine",) * 3, *("helper",) * 2, *("worker",) * 2, "raylet")):
                 case "engine":
                     fleet.kill("engine", [psutil.Process(engine.pid)], chance)
@@ -140,9 +165,10 @@ def test_a_hundred_kills_on_a_ray_cluster(tmp_path: Path, kills: int) -> None:
                     fleet.kills["raylet"] += 1
                     machines.append(cluster.add())
             if engine.poll() is not None:
-                engine = fleet.start()
-        assert engine.wait(1200) == 0
-        fleet.check(tmp_path / "home/cache")
+                engine = fleet.start_and_wait()
+        while engine.wait(1200) != 0:
+            engine = fleet.start_and_wait()
+        fleet.check(tmp_path / "home/state")
         until_gone(fleet.left)
         until_gone(lambda: below(os.getpid(), "ray::Worker"))
         until_gone(lambda: below(os.getpid(), "training/ray/helper.py"))

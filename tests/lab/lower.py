@@ -49,20 +49,51 @@ class Passes(NamedTuple):
     """Bytes that the forward pass keeps for the backward pass."""
 
 
-def passes(make: Callable[[], nn.Module], rows: int, sequence: int) -> Passes:
-    """Compile `loss` of the model that `make` makes, for `rows` rows, forward and backward."""
-    traced, shapes = _trace(make, rows, sequence)
-    split = _split(traced, shapes, rows, sequence)
+class Given(NamedTuple):
+    """A tensor that the loss takes besides tokens and targets."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    learned: bool
+    """Whether the backward pass gives its gradient."""
+
+
+def passes(
+    make: Callable[[], nn.Module],
+    call: Callable[..., Tensor],
+    given: list[Given],
+    rows: int,
+    sequence: int,
+) -> Passes:
+    """Compile `call(model, tokens, targets, *given)` for `rows` rows, forward and backward."""
+    traced, tensors = _trace(make, call, given, rows, sequence)
+    split = _split(traced, tensors, rows, sequence)
     saved = _saved(split["forward"])
     forward, backward = (_lower(split[name], name) for name in ("forward", "backward"))
     return Passes(forward, backward, saved)
 
 
-def _trace(make: Callable[[], nn.Module], rows: int, sequence: int) -> tuple[Any, list[Any]]:
-    """The graph of the loss, and shape, type and kind (parameter or buffer) of the model's tensors."""
+def step(function: Callable[..., Any], given: list[Given]) -> Lowered:
+    """Compile a function that has no gradients, such as a part of the optimizer."""
+    found: dict[str, Any] = {}
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        tensors = [torch.empty(one.shape, dtype=one.dtype) for one in given]
+        aot_function(function, _keep(found, "step"), decompositions=select_decomp_table())(*tensors)
+    return _lower(found["step"], "step")
+
+
+def _trace(
+    make: Callable[[], nn.Module],
+    call: Callable[..., Tensor],
+    given: list[Given],
+    rows: int,
+    sequence: int,
+) -> tuple[Any, list[Given]]:
+    """The graph of the loss, and all tensors that it takes after the tokens: the model's, and `given`."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         with torch.device("cuda"):
             model = make()
+            more = [torch.empty(one.shape, dtype=one.dtype) for one in given]
         tokens = torch.zeros(rows, sequence, dtype=torch.int64, device="cuda")
         state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         names = list(state)
@@ -72,24 +103,23 @@ def _trace(make: Callable[[], nn.Module], rows: int, sequence: int) -> tuple[Any
                 super().__init__()
                 self.model = model
 
-            def forward(self, x: Tensor, y: Tensor) -> Tensor:
-                result: Tensor = self.model.loss(x, y)  # type: ignore[operator]
-                return result
+            def forward(self, x: Tensor, y: Tensor, *more: Tensor) -> Tensor:
+                return call(self.model, x, y, *more)
 
         loss = Loss()
 
-        def call(x: Tensor, y: Tensor, *tensors: Tensor) -> Any:
-            given = {f"model.{name}": tensor for name, tensor in zip(names, tensors, strict=True)}
-            return torch.func.functional_call(loss, given, (x, y))
+        def flat(x: Tensor, y: Tensor, *tensors: Tensor) -> Any:
+            named = {f"model.{name}": t for name, t in zip(names, tensors[: len(names)], strict=True)}
+            return torch.func.functional_call(loss, named, (x, y, *tensors[len(names) :]))
 
         with torch.no_grad():
-            graph = make_fx(call)(tokens, tokens.clone(), *state.values())
-        shapes = [(tuple(t.shape), t.dtype, isinstance(t, nn.Parameter)) for t in state.values()]
+            graph = make_fx(flat)(tokens, tokens.clone(), *state.values(), *more)
+        own = [Given(tuple(t.shape), t.dtype, isinstance(t, nn.Parameter)) for t in state.values()]
     _move(graph, torch.device("cpu"))  # AOT autograd's backward aborts on a pretended GPU
     for node in graph.graph.nodes:
         node.meta.pop("val", None)
         node.meta.pop("tensor_meta", None)
-    return graph, shapes
+    return graph, own + given
 
 
 def _move(graph: Any, device: torch.device) -> None:
@@ -102,7 +132,17 @@ def _move(graph: Any, device: torch.device) -> None:
     graph.recompile()
 
 
-def _split(graph: Any, shapes: list[Any], rows: int, sequence: int) -> dict[str, Any]:
+def _keep(found: dict[str, Any], name: str) -> Any:
+    """A compiler that only notes the graph that it is given."""
+
+    def compiler(graph: Any, _: Any) -> Any:
+        found[name] = graph
+        return make_boxed_func(graph.forward)
+
+    return compiler
+
+
+def _split(graph: Any, tensors: list[Given], rows: int, sequence: int) -> dict[str, Any]:
     """The graphs of the forward and the backward pass, as Inductor gets them."""
     found: dict[str, Any] = {}
 
@@ -110,24 +150,15 @@ def _split(graph: Any, shapes: list[Any], rows: int, sequence: int) -> dict[str,
         joint_graph_passes(whole)
         return min_cut_rematerialization_partition(whole, inputs, compiler="inductor", **more)
 
-    def keep(name: str) -> Any:
-        def compiler(graph: Any, _: Any) -> Any:
-            found[name] = graph
-            return make_boxed_func(graph.forward)
-
-        return compiler
-
     with FakeTensorMode(allow_non_fake_inputs=True):
-        tensors = [
-            nn.Parameter(torch.empty(shape, dtype=dtype)) if learned else torch.empty(shape, dtype=dtype)
-            for shape, dtype, learned in shapes
-        ]
+        empty = [(torch.empty(one.shape, dtype=one.dtype), one.learned) for one in tensors]
+        inputs = [nn.Parameter(tensor) if learned else tensor for tensor, learned in empty]
         tokens = torch.zeros(rows, sequence, dtype=torch.int64)
         compiled = aot_function(
-            lambda *inputs: graph(*inputs), keep("forward"), keep("backward"),
+            lambda *inputs: graph(*inputs), _keep(found, "forward"), _keep(found, "backward"),
             partition_fn=partition, decompositions=select_decomp_table(),
         )  # fmt: skip
-        compiled(tokens, tokens.clone(), *tensors).backward()
+        compiled(tokens, tokens.clone(), *inputs).backward()
     return found
 
 
@@ -149,9 +180,9 @@ def _lower(graph: Any, name: str) -> Lowered:
         _move(graph, torch.device("cuda:0"))
         inputs = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
         with V.set_fake_mode(mode):
-            post_grad_passes(graph, is_inference=False)
+            post_grad_passes(graph, is_inference=name == "step")
             lowering = GraphLowering(
-                graph, example_inputs=inputs, shape_env=None, is_inference=False,
+                graph, example_inputs=inputs, shape_env=None, is_inference=name == "step",
                 is_backward=name == "backward", name=name,
             )  # fmt: skip
             with V.set_graph_handler(lowering), V.set_debug_handler(DebugContext()):

@@ -30,7 +30,7 @@ TRAINER = Path(os.environ.get("AUTORESEARCH_LAB_TRAINER", report.ROOT / "nanogpt
 def test_both_profiles_compile_and_fit(title: str) -> None:
     """The large profile for an H100 (sm_90), the small one for a card of 24 GB (sm_89)."""
     done = subprocess.run(
-        [PYTHON, "-m", "tests.lab.report", "--card", title, "--trainer", str(TRAINER)],
+        [PYTHON, "-m", "tests.lab.report", "--cards", title, "--trainer", str(TRAINER)],
         cwd=report.ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

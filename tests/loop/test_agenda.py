@@ -228,3 +228,15 @@ def test_a_kill_anywhere_ends_in_the_same_rows(
                 run.restart()
     assert runs[0].rows() == runs[1].rows()
     assert len(runs[0].rows()) == 6
+
+
+def test_search_fills_a_seat_that_waits_for_a_slower_agent() -> None:
+    team = Rules(judging=ONCE.judging, filler="search")
+    slow = ev.ExperimentStarted(2, BASE, agent="claude")
+    quick = ev.ExperimentStarted(3, BASE, agent="search")
+    assert after(slow, rules=team) == [Propose(2), Propose(3, "search")]
+    assert after(slow, quick, rules=team) == [Propose(2), Propose(3, "search")]
+    assert after(slow) == [Propose(2)], "there is nobody to fill seats"
+    assert after(ev.ExperimentStarted(2, BASE, agent="search"), rules=team) == [Propose(2)]
+    trains = [*proposed(2), trained(2, 1.0)[0], ev.ExperimentStarted(3, BASE, agent="claude")]
+    assert after(*trains, rules=team) == [Train(2, 1, 1337, 0), Propose(3)], "no seat is idle"

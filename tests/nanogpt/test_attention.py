@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import itertools
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import attention as module
@@ -74,17 +76,105 @@ def test_varlen_gets_the_rows_one_after_the_other(window: int, monkeypatch: pyte
     assert torch.allclose(attention(q, k, v, window, "varlen"), by_hand(q, k, v, window), atol=1e-5)
 
 
-@pytest.mark.parametrize("with_sums", [False, True])
-def test_flash_attention_may_also_return_sums(with_sums: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def flash(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window_size: tuple[int, int]) -> Any:
-        assert causal
-        assert window_size[1] == 0
-        y = by_hand(q, k, v, window_size[0])
-        return (y, y.sum(-1)) if with_sums else y
-
-    monkeypatch.setattr(module, "_flash", flash)
+@pytest.mark.parametrize("name", ["fa3", "fa4"])
+def test_flash_attention_takes_all_blocks_the_same_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_varlen", varlen_on_cpu)
     q, k, v = random_qkv()
-    assert torch.equal(attention(q, k, v, 5, "fa3"), by_hand(q, k, v, 5))
+    for window in (5, T):
+        assert torch.allclose(attention(q, k, v, window, name), by_hand(q, k, v, window), atol=1e-5)
+
+
+class Hopper:
+    """A machine whose GPU and packages a test makes up; kernels run on the CPU."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, folder: Path, capability: tuple[int, int]) -> None:
+        self.loaded: list[str] = []
+        self.broken: dict[str, Exception] = {}
+        self.kernel: Callable[..., Tensor] = sdpa_by_rows
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
+        patch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        patch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+        patch.setattr(module, "_load", self.load)
+        exact = module.error_of
+        patch.setattr(module, "error_of", lambda name, device: exact(name, torch.device("cpu")))
+        self.patch = patch
+
+    def load(self, name: str) -> None:
+        self.loaded.append(name)
+        if name in self.broken:
+            raise self.broken[name]
+        self.patch.setattr(module, "_varlen", self.kernel)
+
+
+def sdpa_by_rows(
+    q: Tensor, k: Tensor, v: Tensor, ends: Tensor, _: Tensor, longest: int, *rest: Any, **named: Any
+) -> Tensor:
+    q, k, v = (x.view(-1, longest, *x.shape[1:]) for x in (q, k, v))
+    return attention(q, k, v, named["window_size"][0], "sdpa").flatten(0, 1)
+
+
+def forward_only(q: Tensor, k: Tensor, v: Tensor, *rest: Any, **named: Any) -> Tensor:
+    return sdpa_by_rows(q, k, v, *rest, **named).detach()
+
+
+def without_window(q: Tensor, k: Tensor, v: Tensor, *rest: Any, **named: Any) -> Tensor:
+    return sdpa_by_rows(q, k, v, *rest, **named | {"window_size": (10**6, 0)})
+
+
+GPU = torch.device("cuda")
+
+
+def test_the_first_kernel_that_works_is_taken_and_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = Hopper(monkeypatch, tmp_path / "new", (9, 0))
+    machine.broken = {
+        "fa4": ImportError("No module named 'flash_attn'"),
+        "fa3": OSError("undefined symbol: x"),
+    }
+    assert backend(GPU) == "varlen"
+    said = capsys.readouterr().out
+    assert said == (
+        "attention: varlen; not fa4: ImportError: No module named 'flash_attn'"
+        "; not fa3: OSError: undefined symbol: x\n"
+    )
+    assert machine.loaded == ["fa4", "fa3", "varlen"]
+    assert backend(GPU) == "varlen"  # from the note: nothing else is tried again
+    assert machine.loaded[3:] == ["varlen"]
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("kernel", "reason"), [(forward_only, "does not require grad"), (without_window, "wrong by")]
+)
+def test_a_kernel_without_gradients_or_windows_is_not_taken(
+    kernel: Callable[..., Tensor], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    machine = Hopper(monkeypatch, tmp_path, (8, 0))
+    machine.kernel = kernel
+    assert backend(GPU) == "sdpa"
+    said = capsys.readouterr().out
+    assert said.startswith("attention: sdpa; not varlen: ")
+    assert reason in said
+
+
+@pytest.mark.parametrize(
+    ("capability", "name"),
+    [((7, 5), "sdpa"), ((8, 9), "varlen"), ((9, 0), "fa4"), ((10, 0), "fa4"), ((12, 0), "varlen")],
+)
+def test_each_gpu_tries_the_kernels_that_exist_for_it(
+    capability: tuple[int, int], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Hopper(monkeypatch, tmp_path, capability)
+    assert backend(GPU) == name
+
+
+def test_a_damaged_note_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Hopper(monkeypatch, tmp_path, (9, 0))
+    (tmp_path / "attention.json").write_text("{")
+    assert backend(GPU) == "fa4"
+    assert "fa4" in (tmp_path / "attention.json").read_text()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -5,17 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from counts import Counts, Found, folds
+from counts import Counts, folds, repeats
 from torch import Tensor
 
 V, BOS, DISCOUNT = 11, 0, 0.5
+ROWS = torch.tensor([[BOS, 5, 7, 3, 9, 5, 7, 3], [BOS, 2, 2, BOS, 4, 2, 2, 2]])
 
 
-def counted(order: int = 4, copy: int = 3, seed: int = 0) -> tuple[Counts, np.ndarray, np.ndarray, Tensor]:
-    stream = np.random.default_rng(seed).integers(0, V, 3000).astype(np.uint16)
+def counted(
+    order: int = 4, copy: int = 3, seed: int = 0, least: int = 1
+) -> tuple[Counts, np.ndarray, np.ndarray, Tensor]:
+    stream = torch.from_numpy(np.random.default_rng(seed).integers(0, V, 3000))
     fold = folds(stream, BOS, 3, seed)
-    counts = Counts(V, BOS, order, 3, DISCOUNT, copy)
-    return counts, stream, fold, counts.count(stream, fold, torch.device("cpu"))
+    counts = Counts(V, BOS, order, 3, DISCOUNT, copy, least)
+    bigrams = counts.count(stream, fold)
+    return counts, stream.numpy(), fold.numpy(), bigrams
 
 
 def by_hand(stream: np.ndarray, use: np.ndarray, context: list[int]) -> dict[int, int]:
@@ -25,26 +29,6 @@ def by_hand(stream: np.ndarray, use: np.ndarray, context: list[int]) -> dict[int
         if use[i] and list(stream[i - n : i]) == context:
             found[int(stream[i])] = found.get(int(stream[i]), 0) + 1
     return found
-
-
-def candidates(found: Found, position: int, sources: range) -> dict[int, float]:
-    mine = (found.position == position) & (found.source >= sources.start) & (found.source < sources.stop)
-    return dict(zip(found.token[mine].tolist(), found.value[mine].exp().tolist(), strict=True))
-
-
-@pytest.mark.parametrize("held", [0, 2, None])
-def test_candidates_are_those_of_all_text_but_the_own_fold(held: int | None) -> None:
-    counts, stream, fold, _ = counted()
-    tokens = torch.tensor([[BOS, 5, 7, 3, 9, 1]])
-    found = counts.look(tokens, None if held is None else torch.full_like(tokens, held))
-    use = np.ones(len(stream), bool) if held is None else fold != held
-    for position in range(2, 6):
-        for order in (3, 4):
-            context = tokens[0, position - order + 2 : position + 1].tolist()
-            expected = {} if BOS in context or len(context) < order - 1 else by_hand(stream, use, context)
-            total = sum(expected.values())
-            seen = candidates(found, position, range(3 * (order - 3), 3 * (order - 2)))
-            assert seen == pytest.approx({t: (c - DISCOUNT) / total for t, c in expected.items()})
 
 
 def test_bigrams_are_distributions_with_all_tokens_possible() -> None:
@@ -57,27 +41,17 @@ def test_bigrams_are_distributions_with_all_tokens_possible() -> None:
 
 def test_merged_folds_give_what_all_folds_gave_and_take_less_room() -> None:
     counts, _, _, table = counted()
-    tokens = torch.tensor([[BOS, 5, 7, 3, 9, 1], [BOS, 2, 2, 2, 4, 8]])
-    before = counts.look(tokens, None)
-    bases = table[before.rows]
+    targets = torch.roll(ROWS, -1, 1)
+    before = counts.shares(table, ROWS, targets, None)
     merged = counts.merge_folds(table)
-    after = counts.look(tokens, None)
-    assert all(torch.equal(x, y) for x, y in zip(before[1:], after[1:], strict=True))
-    assert torch.equal(merged[after.rows], bases)
+    after = counts.shares(merged, ROWS, targets, None)
+    assert all(torch.equal(x, y) for x, y in zip(before, after, strict=True))
     assert merged.untyped_storage().nbytes() == table.untyped_storage().nbytes() / 4
 
 
 def test_nothing_is_merged_before_counting() -> None:
     counts, table = Counts(V, BOS, 4, 3, DISCOUNT, 0), torch.zeros(1, V)
     assert counts.merge_folds(table) is table
-    assert counts.look(torch.tensor([[BOS, 4]]), None).rows.tolist() == [0, 0]
-
-
-def test_copies_name_what_followed_the_same_tokens() -> None:
-    counts = Counts(V, BOS, 4, 3, DISCOUNT, 3)
-    found = counts.look(torch.tensor([[BOS, 4, 5, 6, 4, 5]]), None)
-    seen = sorted(zip(found.position.tolist(), found.token.tolist(), found.source.tolist(), strict=True))
-    assert seen == [(4, 5, 6), (5, 6, 7)]  # 4 was followed by 5; 4 5, one longer, by 6
 
 
 def test_a_stream_that_is_too_long_for_its_keys_is_refused() -> None:
@@ -85,17 +59,75 @@ def test_a_stream_that_is_too_long_for_its_keys_is_refused() -> None:
         Counts(8192, BOS, 5, 8, DISCOUNT, 1)
 
 
-def test_without_copies_and_before_counting_there_is_nothing_to_say() -> None:
-    found = Counts(V, BOS, 4, 3, DISCOUNT, 0).look(torch.tensor([[BOS, 4, 5, 4, 4]]), None)
-    assert len(found.position) == 0
-    assert found.features.shape == (5, 6)
-
-
 def test_a_document_belongs_to_one_fold_and_the_seed_decides() -> None:
-    stream = np.array([BOS, 3, 4, BOS, 5, BOS, 6, 7, 8] * 20)
+    stream = torch.tensor([BOS, 3, 4, BOS, 5, BOS, 6, 7, 8] * 20)
     fold = folds(stream, BOS, 5, 1)
-    for document in np.split(fold, np.flatnonzero(stream == BOS)):
+    for document in np.split(fold.numpy(), np.flatnonzero(stream.numpy() == BOS)):
         assert len(set(document.tolist())) <= 1
     assert set(fold.tolist()) == set(range(5))
-    assert np.array_equal(fold, folds(stream, BOS, 5, 1))
-    assert not np.array_equal(fold, folds(stream, BOS, 5, 2))
+    assert torch.equal(fold, folds(stream, BOS, 5, 1))
+    assert not torch.equal(fold, folds(stream, BOS, 5, 2))
+
+
+@pytest.mark.parametrize("least", [1, 4])
+@pytest.mark.parametrize("held", [0, 2, None])
+def test_shares_are_what_counting_by_hand_says_of_the_target(held: int | None, least: int) -> None:
+    counts, stream, fold, bigrams = counted(least=least)
+    use = np.ones(len(stream), bool) if held is None else fold != held
+    where = None if held is None else torch.full_like(ROWS, held)
+    for target in range(V):
+        found = counts.shares(bigrams, ROWS, torch.full_like(ROWS, target), where)
+        for i, order in enumerate((3, 4), 1):
+            for n, row in enumerate(ROWS.tolist()):
+                for t in range(8):
+                    context = row[max(0, t - order + 2) : t + 1]
+                    known = len(context) == order - 1 and BOS not in context
+                    expected = by_hand(stream, use, context) if known else {}
+                    total = sum(expected.values())
+                    if total < least:
+                        expected, total = {}, 0
+                    share = max(0, expected.get(target, 0) - DISCOUNT) / max(total, 1)
+                    mass = 1 - DISCOUNT * len(expected) / total if total else 0
+                    assert float(found.share[8 * n + t, i]) == pytest.approx(share)
+                    assert float(found.mass[8 * n + t, i]) == pytest.approx(mass)
+    assert torch.allclose(found.mass[:, 0], torch.ones(16))
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_what_is_spread_over_all_tokens_is_what_each_target_is_told(merged: bool) -> None:
+    counts, _, _, bigrams = counted()
+    if merged:
+        bigrams = counts.merge_folds(bigrams)
+    weight = torch.rand(16, 1 + 2 + 3, generator=torch.Generator().manual_seed(0))
+    total = counts.spread(bigrams, ROWS, weight)
+    masses = torch.zeros(16)
+    for target in range(V):
+        targets = torch.full_like(ROWS, target)
+        found = counts.shares(bigrams, ROWS, targets, None)
+        many, hits = (part.flatten(0, 1) for part in repeats(ROWS, targets, BOS, 3))
+        share = torch.cat((found.share, hits / many.clamp_min(1)), 1)
+        assert torch.allclose(total[:, target], (weight * share).sum(1), atol=1e-5)
+        masses = (weight * torch.cat((found.mass, (many > 0).float()), 1)).sum(1)
+    assert torch.allclose(total.sum(1), masses, atol=2e-2)  # the table of bigrams is in float16
+
+
+def test_repeats_stay_in_the_document_and_name_what_followed() -> None:
+    targets = torch.roll(ROWS, -1, 1)
+    many, hits = repeats(ROWS, targets, BOS, 3)
+    # In the first row, 5 7 3 comes again: at its second 7, one place has the same token, and the same two.
+    assert many[0, 6].tolist() == [1, 1, 0]
+    assert hits[0, 6].tolist() == [1, 1, 0]
+    assert many[0, 7].tolist() == [1, 1, 1]
+    # In the second row the first two 2 belong to another document than the last three.
+    assert many[1, 2].tolist() == [1, 0, 0]
+    assert many[1, 5].tolist() == [0, 0, 0]
+    assert many[1, 7].tolist() == [2, 1, 0]
+    assert hits[1, 6].tolist() == [1, 0, 0]
+
+
+def test_before_counting_shares_are_nothing_and_have_the_same_shapes() -> None:
+    counts, _, _, bigrams = counted()
+    before = Counts(V, BOS, 4, 3, DISCOUNT, 3).shares(bigrams, ROWS, ROWS, None)
+    for empty, full in zip(before, counts.shares(bigrams, ROWS, ROWS, None), strict=True):
+        assert empty.shape == full.shape
+        assert not empty.any()

@@ -95,8 +95,7 @@ class TrainingStrip(Vertical):
         if name != self._name:
             self._name = name
             self.border_title = Content(name)
-        needed = training.started.needed if training else ""
-        if (text := stopping(state) or needed) != self._subtitle:
+        if (text := stopping(state) or needed(training)) != self._subtitle:
             self._subtitle = text
             self.border_subtitle = Content.styled(safe(text), "$measure") if text else ""
         rows = (
@@ -124,6 +123,11 @@ def stopping(state: RunState) -> str:
     if state.stopping is None or state.stopped is not None or state.training is None:
         return ""
     return "the engine stops after this training"
+
+
+def needed(training: Training | None) -> str:
+    """What the training must measure to be kept; empty when nothing trains."""
+    return training.started.needed if training else ""
 
 
 def idle(state: RunState) -> Content:

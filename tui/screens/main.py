@@ -165,9 +165,9 @@ class MainScreen(RunScreen):
             self.move_child(training, after=bottom)
         else:
             self.move_child(training, before=bottom)
+        self.query_one(Flow).display = not self.single and self.size.height >= TALL
         self.seats.few = self.single
         self.move_child(self.seats, before=training)
-        self.query_one(Flow).display = not self.single and self.size.height >= TALL
         tabs = self.query_one(TabBar)
         tabs.display = self.single
         tabs.show_active(self._active)
@@ -187,7 +187,7 @@ class MainScreen(RunScreen):
             self.results.forget()
         self.transcript.reset(self.link.state.live.transcript)
         self._dirty |= {"status", "training", "seats", "results", "diff", "reference", "permission"}
-        self.run_worker(self._fetch_others(), exclusive=True, group="other-runs")
+        self.run_worker(self._fetch_others(), exclusive=True, group="others")
         self.flush()
 
     def detached(self) -> None:

@@ -86,7 +86,11 @@ class RunScreen(Screen[None]):
             self.run_worker(edit(self.app, self.link, e.n), group="edit", exclusive=True)
 
     def action_steer(self) -> None:
-        self._ask("To the agent", ev.Steer, "it reads this at its next step; enter sends, esc goes back")
+        self._ask(
+            "To the agent",
+            ev.Steer,
+            "it reads this at its next step, and answers a question (?); enter sends, esc goes back",
+        )
 
     def _ask(self, question: str, make: Callable[[str], ev.AnyCommand], hint: str = "") -> None:
         """Ask for a line of text and send the command made of it."""

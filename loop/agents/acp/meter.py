@@ -17,6 +17,8 @@ from loop.events import Usage
 if TYPE_CHECKING:
     from acp.schema import PromptResponse
 
+MOST = 2**53
+"""A count of tokens that is larger is none."""
 CONTEXT = 12_000
 """Tokens taken for one request while nothing is known: the agent's instructions and tools, and our prompt."""
 ANSWER = 300
@@ -96,8 +98,7 @@ class Meter:
         Gemini tells nothing of a turn that was cancelled: then what it may have cost is taken for its cost.
         """
         each, requests = self.each(), self._requests + 1  # the last one calls no tool
-        quota = (response.field_meta or {}).get("quota") or {}
-        models = {str(used["model"]): _tokens(used["token_count"]) for used in quota.get("model_usage") or []}
+        models = _models(response.field_meta)
         if not models and response.usage and response.usage.total_tokens:
             models = {self.model: _tokens(response.usage.model_dump(by_alias=True, exclude_none=True))}
         if models:
@@ -153,6 +154,17 @@ class Meter:
         return (known or 0.0) + each * (self._requests + 1 - heard)
 
 
+def _models(meta: Any) -> dict[str, Tokens]:
+    """Tokens by model, where an agent tells them in `_meta`; what is told in another form is passed over."""
+    quota = meta.get("quota") if isinstance(meta, dict) else None
+    used = quota.get("model_usage") if isinstance(quota, dict) else None
+    return {
+        str(one["model"]): _tokens(one["token_count"])
+        for one in (used if isinstance(used, list) else [])
+        if isinstance(one, dict) and "model" in one and isinstance(one.get("token_count"), dict)
+    }
+
+
 def _tokens(told: Mapping[str, Any], *, cached_apart: bool = True) -> Tokens:
     """Tokens by any of the names that agents give them.
 
@@ -160,7 +172,8 @@ def _tokens(told: Mapping[str, Any], *, cached_apart: bool = True) -> Tokens:
     """
 
     def count(*names: str) -> int:
-        return next((int(told[name]) for name in names if told.get(name)), 0)
+        values = [told.get(name) for name in names]
+        return next((int(v) for v in values if isinstance(v, (int, float)) and 0 < v < MOST), 0)
 
     cached = count("cachedInputTokens", "cachedReadTokens", "cached_input_tokens")
     written = count("cachedWriteTokens", "cacheWriteInputTokens")

@@ -11,17 +11,21 @@ import tempfile
 import time
 from pathlib import Path
 
-from loop.agents import checks, edits
+from loop.agents import checks, dynamics, edits
 from loop.agents.acp import process
 from loop.agents.acp.home import remove
 from loop.agents.base import ResearchContext
+from loop.records.shaped_file import read_shaped
+from loop.text import clean
 
 PROPOSAL = "proposal.md"
 NOTES = "notes.md"
 PAST = 30
-"""How many of the latest experiments the agent finds as diffs in `past/`."""
+"""How many of the latest experiments the agent finds in `past/`: what each changed, and how it trained."""
 READ_MOST = 4 * (checks.SOURCE_MOST + 1)
 """Bytes that are read of one file: more than the longest source has, whose characters take at most 4 each."""
+HASHED_MOST = 16 * 2**20
+"""Bytes of a file up to which it is seen that only its content has changed."""
 OLD_S = 6 * 3600.0
 """Age from which a directory that a killed engine has left is deleted. No proposal takes so long."""
 
@@ -76,14 +80,14 @@ class Scratch:
         return sorted(n for n in {*now, *self._before} if now.get(n) != self._before.get(n) and n not in own)
 
     def _hashes(self) -> dict[str, str]:
-        """A hash of each file, by its path; of at most 5,000 files."""
+        """A hash of each file that is not too large, by its path; of at most 5,000 files."""
         hashes = {}
         for root, folders, files in os.walk(self.folder):
             for name in [*files, *(f for f in folders if (Path(root) / f).is_symlink())]:
                 path = Path(root) / name
                 relative = path.relative_to(self.folder).as_posix()
-                plain = path.is_file() and not path.is_symlink()
-                hashes[relative] = hashlib.sha256(path.read_bytes()).hexdigest() if plain else "not a file"
+                content = read_shaped(path, HASHED_MOST)
+                hashes[relative] = "no plain file" if content is None else hashlib.sha256(content).hexdigest()
                 if len(hashes) > 5000:
                     return hashes
         return hashes
@@ -105,7 +109,8 @@ def sweep() -> None:
 
 
 def _past(context: ResearchContext) -> dict[str, str]:
-    """What the latest experiments have changed: diffs by their paths, such as `past/0012.diff`."""
+    """What the latest experiments have changed and how they trained: texts by their paths, such as
+    `past/0012.diff` and `past/0012.curve`."""
     judged = [e for e in context.experiments if e.judged and e.commit]
     numbers = {e.commit: e.n for e in judged}
     past = {}
@@ -114,4 +119,6 @@ def _past(context: ResearchContext) -> dict[str, str]:
         if parent and parent != e.n:
             before, after = context.archive.source(parent), context.archive.source(e.n)
             past[f"past/{e.n:04d}.diff"] = edits.diff(context.path, before, after) + "\n"
+            if told := clean(dynamics.report(context, e)):
+                past[f"past/{e.n:04d}.curve"] = told + "\n"
     return past

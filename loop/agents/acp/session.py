@@ -23,6 +23,7 @@ from loop.agents.base import (
     ResearchContext,
     Wish,
 )
+from loop.agents.expected import Expected
 from loop.agents.transcript import Transcript, cost_line
 from loop.events import CandidateEdited, Usage
 from loop.text import redact
@@ -56,7 +57,8 @@ You are the researcher of autoresearch-tui: you improve how a language model is 
 One experiment is one change to {path}, trained {budget:g} seconds, judged by {metric} ({better} is better).
 
 You are in a scratch directory. Work out one experiment and nothing else:
-1. Read {path}, the read-only files beside it, notes.md and past/*.diff (what the latest experiments changed).
+1. Read {path}, the read-only files beside it, notes.md and past/ (of the latest experiments: what
+   each changed in .diff, how it trained in .curve).
 2. Edit {path}, no other file. You cannot run it: training is done for you, with what {path} is when you end.
 3. Write proposal.md: the first line says what is changed (at most 200 characters, for results.tsv), the rest
    your hypothesis: why it should help, and what would show that it does not.
@@ -83,6 +85,7 @@ class Session:
         """`mean`: what a request to the model has cost in sessions before, in dollars."""
         self.context, self.scratch = context, scratch
         self._emit, self._name, self._tried, self._secrets = emit, name, tried, secrets
+        self._doubts = checks.Doubts(context, Expected(context))
         self.transcript = Transcript(context.n, emit)
         self.clock, self.meter = Clock(), Meter(mean=mean)
         self.client = AcpClient(self.transcript, scratch.folder, self._permit, self.meter, self._check)
@@ -108,7 +111,7 @@ class Session:
             watching.cancel()
 
     async def _rounds(self, opened: Opened, turns: Turns) -> Proposal:
-        words = await asyncio.to_thread(_first_words, self.context)
+        words = await asyncio.to_thread(_first_words, self.context, self._doubts.known)
         for _ in range(ROUNDS):
             stop = await turns.take(words)
             await self._show_edit()
@@ -217,6 +220,8 @@ class Session:
                 None,
                 f"Not submitted: {PROPOSAL} is missing or empty: its first line says what is changed.",
             )
+        if doubt := await asyncio.to_thread(self._doubts.find, source, description):
+            return None, f"Not submitted yet: {doubt} To submit it as it is, end your turn again."
         notes = (await asyncio.to_thread(read, NOTES) or "")[:NOTES_MOST]
         changed = notes if notes != self.context.notes[:NOTES_MOST] else None
         return Proposal(description, source, hypothesis, notes=changed), ""
@@ -262,7 +267,7 @@ class Session:
             self._emit(CandidateEdited(self.context.n, path, self.context.source, source))
 
 
-def _first_words(context: ResearchContext) -> str:
+def _first_words(context: ResearchContext, known: Expected) -> str:
     """The first prompt: instructions and what is new. The agent finds the rest as files in its directory."""
-    start = prompt.build(context, instructions=INSTRUCTIONS)
+    start = prompt.build(context, instructions=INSTRUCTIONS, known=known)
     return f"{start.system}\n\n{start.parts[-1]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from loop.agents.api.conversation import (
     Peer,
     Stop,
     Turn,
+    answer,
     drop_if_refused,
     research,
 )
@@ -23,6 +25,7 @@ from loop.agents.checks import Tried
 from loop.agents.pricing import Tokens
 from loop.agents.provider_errors import Fault
 from loop.agents.transcript import Transcript
+from loop.events import Usage
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -72,16 +75,20 @@ class ClaudeAgent:
         self._refused: set[str] = set()
 
     async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
+        begin, transcript = await self._begin(), Transcript(context.n, emit)
+        return await research(context, begin, self._tried, transcript, self._peer, self._bounds)
+
+    async def answer(self, context: ResearchContext, question: str, emit: Emit) -> Usage:
+        begin, transcript = await self._begin(), Transcript(context.n, emit)
+        return await answer(context, question, begin, transcript, self._peer, self._bounds)
+
+    async def _begin(self) -> Callable[[prompt.Prompt], Dialogue]:
+        """What begins a conversation, once the library is there."""
         async with self._connecting:  # several conversations may begin at once
             if self._client is None:
                 self._client = await asyncio.to_thread(self._connect)
             client = self._client
-        transcript = Transcript(context.n, emit)
-
-        def begin(start: prompt.Prompt) -> Dialogue:
-            return _Messages(client, self.model, start, self._refused)
-
-        return await research(context, begin, self._tried, transcript, self._peer, self._bounds)
+        return lambda start: _Messages(client, self.model, start, self._refused)
 
     def _connect(self) -> AsyncAnthropic:
         """Import the library, warm it up and make the client. Call it in a thread: it takes a second."""

@@ -20,6 +20,7 @@ from loop.agents import prompt, provider_errors
 from loop.agents.api.toolbox import Toolbox, ToolError
 from loop.agents.base import AgentFailed, AgentStopped, Bounds, Proposal, ResearchContext
 from loop.agents.checks import Tried
+from loop.agents.expected import Expected
 from loop.agents.provider_errors import Fault
 from loop.agents.transcript import Transcript, cost_line
 from loop.events import Usage
@@ -112,10 +113,10 @@ async def research(
     Raises `AgentFailed` or `AgentStopped`, with what it cost.
     """
     await asyncio.to_thread(tried.update, context)
-    spent = Usage()
+    known, spent = Expected(context), Usage()
     while True:
-        start = await asyncio.to_thread(prompt.build, context, peer.tokens)
-        toolbox = Toolbox(context, transcript.emit, tried)
+        start = await asyncio.to_thread(prompt.build, context, peer.tokens, known=known)
+        toolbox = Toolbox(context, transcript.emit, tried, known)
         try:
             proposal = await converse(context, begin(start), toolbox, transcript, peer, bounds)
         except TooLong as error:
@@ -157,6 +158,33 @@ async def converse(
     return msgspec.structs.replace(proposal, usage=usage)
 
 
+async def answer(
+    context: ResearchContext,
+    question: str,
+    begin: Callable[[prompt.Prompt], Dialogue],
+    transcript: Transcript,
+    peer: Peer,
+    bounds: Bounds,
+) -> Usage:
+    """Answer a human's question in the transcript; returns what it cost. The model may look things up.
+
+    Raises `AgentFailed` or `AgentStopped`, with what it cost.
+    """
+    known = Expected(context)
+    start = await asyncio.to_thread(prompt.build, context, peer.tokens, known=known)
+    toolbox, dialogue = Toolbox(context, transcript.emit, Tried(), known), begin(start)
+    toolbox.reading = True
+    dialogue.say(prompt.question(question))
+    conversation = _Conversation(context, dialogue, toolbox, transcript, peer, bounds)
+    try:
+        await conversation.reply()
+    except (AgentFailed, AgentStopped) as error:
+        error.usage = conversation.usage
+        raise
+    transcript.say("note", cost_line(conversation.usage, peer.model))
+    return conversation.usage
+
+
 class _Conversation:
     """One conversation: its limits, and what has been used of them."""
 
@@ -189,6 +217,17 @@ class _Conversation:
                 self._dialogue.say("Three turns are left: submit your best version now.")
             self._check_money()
         raise AgentFailed(f"{self._peer.model} submitted nothing in {self._bounds.turns} turns")
+
+    async def reply(self) -> None:
+        """Take turns until the model says something without a tool call: that is the answer."""
+        for _ in range(self._bounds.turns):
+            turn = await self._whole_turn()
+            self.usage += turn.usage
+            if turn.stop != "tools":
+                return
+            self._dialogue.answer([await self._call(call) for call in turn.calls])
+            self._check_money()
+        raise AgentFailed(f"{self._peer.model} gave no answer in {self._bounds.turns} turns")
 
     async def _take(self, turn: Turn) -> None:
         """Run the tool calls of a turn. When it has none, tell the model what to do instead."""

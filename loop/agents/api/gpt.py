@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ from loop.agents.api.conversation import (
     Peer,
     Stop,
     Turn,
+    answer,
     drop_if_refused,
     research,
     sendable,
@@ -67,11 +69,23 @@ class GptAgent:
         self._refused: set[str] = set()
 
     async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
+        transcript = Transcript(context.n, emit)
+        begin = await self._begin(context, transcript)
+        return await research(context, begin, self._tried, transcript, self._peer, self._bounds)
+
+    async def answer(self, context: ResearchContext, question: str, emit: Emit) -> Usage:
+        transcript = Transcript(context.n, emit)
+        begin = await self._begin(context, transcript)
+        return await answer(context, question, begin, transcript, self._peer, self._bounds)
+
+    async def _begin(
+        self, context: ResearchContext, transcript: Transcript
+    ) -> Callable[[prompt.Prompt], Dialogue]:
+        """What begins a conversation, once the library is there and the model is known."""
         async with self._connecting:  # several conversations may begin at once
             if self._client is None:
                 self._client = await asyncio.to_thread(self._connect)
             client = self._client
-        transcript = Transcript(context.n, emit)
         if not self.model:
             self.model = self._peer.model = await self._served(client)
             transcript.say("note", f"{self._peer.name} serves {self.model}")
@@ -81,7 +95,7 @@ class GptAgent:
                 return Chat(client, self.model, start, self._base_url, self._peer.name, self._refused)
             return _Responses(client, self.model, start, self._base_url, context.tag, self._refused)
 
-        return await research(context, begin, self._tried, transcript, self._peer, self._bounds)
+        return begin
 
     def _connect(self) -> AsyncOpenAI:
         """Import the library, warm it up and make the client. Call it in a thread: it takes a second."""

@@ -14,8 +14,9 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 from msgspec import Meta, Struct
 
-from loop.agents import checks, edits
+from loop.agents import checks, dynamics, edits
 from loop.agents.base import NOTES_MOST, Emit, Proposal, ResearchContext
+from loop.agents.expected import Expected, Unknown
 from loop.agents.quote import quoted
 from loop.events import AgentDelta, CandidateEdited
 from loop.text import clean, tail
@@ -77,6 +78,30 @@ class ReadExperiment(Tool, frozen=True):
     experiment: Annotated[int, Meta(ge=1, description="Its number.")]
 
 
+class ReadCurve(Tool, frozen=True):
+    """How an experiment's training went: its loss at equal shares of the budget beside that of the version it
+    changed, speed, memory, and where the time went."""
+
+    name = "read_curve"
+    experiment: Annotated[int, Meta(ge=1, description="Its number.")]
+
+
+class Predict(Tool, frozen=True):
+    """What a surrogate model, fitted to all results so far, expects of new values of hyperparameters
+    (UPPER_CASE numbers of the editable file). It knows nothing of other changes."""
+
+    name = "predict"
+    changes: Annotated[
+        dict[str, float], Meta(min_length=1, description="Names of hyperparameters and their new values.")
+    ]
+
+
+class Importance(Tool, frozen=True):
+    """How much each hyperparameter has moved the metric so far, and the next step that promises most."""
+
+    name = "importance"
+
+
 class Note(Tool, frozen=True):
     """Keep something for all later experiments in notes.md, your only memory besides the results: what was
     learned, not what was done. It holds 4,000 characters; replace it by a shorter one when it is full."""
@@ -98,7 +123,9 @@ class Submit(Tool, frozen=True):
     ] = ""
 
 
-TOOLS: tuple[type[Tool], ...] = (View, StrReplace, Write, ReadLog, ReadExperiment, Note, Submit)
+TOOLS: tuple[type[Tool], ...] = (
+    View, StrReplace, Write, ReadLog, ReadExperiment, ReadCurve, Predict, Importance, Note, Submit,
+)  # fmt: skip
 
 
 def schema(tool: type[Tool]) -> dict[str, Any]:
@@ -121,10 +148,15 @@ def function(tool: type[Tool]) -> dict[str, Any]:
 class Toolbox:
     """One experiment's tools, and what they have made so far: a source, notes and at last a proposal."""
 
-    def __init__(self, context: ResearchContext, emit: Emit, tried: checks.Tried) -> None:
+    def __init__(
+        self, context: ResearchContext, emit: Emit, tried: checks.Tried, known: Expected | None = None
+    ) -> None:
         self._context, self._emit, self._tried = context, emit, tried
+        self._doubts = checks.Doubts(context, known or Expected(context))
         self.source = context.failure.source if context.failure else context.source
         self.notes = context.notes
+        self.reading = False
+        """Whether it is a question that is worked on, for which nothing may be changed."""
         self.proposal: Proposal | None = None
         """What was submitted; its `usage` is for the caller to fill in."""
 
@@ -143,15 +175,22 @@ class Toolbox:
         except msgspec.ValidationError as error:
             self._say(id, name, "input that does not fit")
             raise ToolError(f"{name}: {error}. Call it again with input that fits its schema.") from error
+        if self.reading and isinstance(given, StrReplace | Write | Note | Submit):
+            self._say(id, name, "not for a question")
+            raise ToolError(f"{name}: this is a question, not an experiment. Answer it in words.")
         match given:
             case View():
                 self._say(id, name, f"{given.path or self._context.path} from line {given.first}")
                 return await asyncio.to_thread(self._view, given)
             case StrReplace() | Write():
                 return await self._edit(given, id)
-            case ReadLog() | ReadExperiment():
+            case ReadLog() | ReadExperiment() | ReadCurve():
                 self._say(id, name, f"experiment {given.experiment}")
                 return await asyncio.to_thread(self._read, given)
+            case Predict() | Importance():
+                asked = given.changes if isinstance(given, Predict) else {}
+                self._say(id, name, ", ".join(f"{key} {value:g}" for key, value in asked.items()))
+                return await asyncio.to_thread(self._expect, given)
             case Note():
                 self._say(id, name, clean(given.text))
                 return self._note(given)
@@ -193,8 +232,8 @@ class Toolbox:
         wrong = await asyncio.to_thread(checks.unreadable, path, after)
         return f"{path} is changed, but {wrong}" if wrong else f"{path} is changed."
 
-    def _read(self, given: ReadLog | ReadExperiment) -> str:
-        """The log of a past experiment, or its change and what came of it."""
+    def _read(self, given: ReadLog | ReadExperiment | ReadCurve) -> str:
+        """The log of a past experiment, its curve, or its change and what came of it."""
         c, n = self._context, given.experiment
         e = next((e for e in c.experiments if e.n == n), None)
         if e is None:
@@ -202,14 +241,25 @@ class Toolbox:
         if isinstance(given, ReadLog):
             log = tail(c.archive.log(n), given.lines)[-ANSWER_MOST:]
             return quoted(f"log of experiment {n}", log) if log else f"experiment {n} has printed nothing."
+        if isinstance(given, ReadCurve):
+            told = clean(dynamics.report(c, e))
+            return quoted(f"training of experiment {n}", told) if told else f"experiment {n} has no curve."
         value = "no value" if e.value is None else f"{c.metric} {e.value:.6f}"
-        parent = next((p.n for p in c.experiments if p.commit and p.commit == e.parent and p.n != n), None)
-        before = c.archive.source(parent) if parent else ""
+        parent = c.parent(e)
+        before = c.archive.source(parent.n) if parent else ""
         diff = edits.diff(c.path, before, c.archive.source(n))
         words = f"{e.phase}, {value}. {e.reason}\n{e.description}\n{e.hypothesis}"
         return quoted(
             f"experiment {n}", clean(f"{words}\n{diff if parent else '(the unchanged start)'}")[:ANSWER_MOST]
         )
+
+    def _expect(self, given: Predict | Importance) -> str:
+        """What the surrogate model says."""
+        known = self._doubts.known
+        try:
+            return known.predict(given.changes) if isinstance(given, Predict) else known.importance()
+        except Unknown as error:
+            raise ToolError(f"{given.name}: {error}.") from error
 
     def _note(self, given: Note) -> str:
         """Add to the notes, or replace them."""
@@ -229,6 +279,8 @@ class Toolbox:
             raise ToolError("submit: the description is empty; say in one line what is changed.")
         if wrong := await checks.objection(self._context, self.source, self._tried):
             raise ToolError(f"not submitted: {wrong}")
+        if doubt := await asyncio.to_thread(self._doubts.find, self.source, given.description):
+            raise ToolError(f"not submitted yet: {doubt}")
         notes = self.notes if self.notes != self._context.notes else None
         self.proposal = Proposal(
             " ".join(clean(given.description).split()),

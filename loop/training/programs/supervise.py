@@ -106,7 +106,7 @@ def train(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> dict[str,
         return {**report, "outcome": "crashed", "reason": reason}
     limit_s, meter, stalled = float(spec["timeout_s"]), usage.Meter(spec, memory), list[float]()
     leftovers.discard(spec["discard"])
-    ended = watch(tree.end_of(child.pid), meter, log, stopped, clock + limit_s, stalled)
+    ended = watch(tree.end_of(child.pid), meter, [log], stopped, clock + limit_s, stalled)
     outcome, reason = ended or ("finished", "")
     if outcome == "timeout":
         reason = f"still running after {limit_s:g} s"
@@ -120,7 +120,7 @@ def train(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> dict[str,
     if killed and outcome == "finished":
         reason = f"ended {killed} process{'es' * (killed > 1)} that it left behind"
     if printed(log) > spec["log_bytes"]:
-        outcome, reason = "crashed", f"printed more than {spec['log_bytes'] / 2**20:g} MB"
+        outcome, reason = "crashed", flooded(spec)
         os.ftruncate(log.fileno(), spec["log_bytes"])
     # The kernel does not count processes whose parent ignores their end: only `watch` has seen those.
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -201,13 +201,14 @@ def evaluate(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> Verdic
             keeper = keep(spec, answerer, questions[0], answers[1], private.fileno())
             os.close(questions[0])
             os.close(answers[1])
-            if ended := watch(tree.end_of(keeper, process.pid), meter, log, stopped, deadline):
+            if ended := watch(tree.end_of(keeper, process.pid), meter, [log, private], stopped, deadline):
+                os.ftruncate(private.fileno(), min(os.fstat(private.fileno()).st_size, spec["log_bytes"]))
                 return ended
             if process.poll() is not None:
                 break
             os.waitpid(keeper, 0)
     if process.returncode is None and (
-        ended := watch(tree.end_of(process.pid), meter, log, stopped, deadline)
+        ended := watch(tree.end_of(process.pid), meter, [log], stopped, deadline)
     ):
         return ended
     code = process.wait()
@@ -298,7 +299,7 @@ def start(
 def watch(
     wait: Callable[[float], bool],
     meter: usage.Meter,
-    log: IO[bytes],
+    logs: list[IO[bytes]],
     stopped: list[int],
     deadline: float,
     stalled: list[float] | None = None,
@@ -323,12 +324,17 @@ def watch(
             return "stopped", "stopped by the engine"
         if now > deadline:
             return "timeout", ""
-        if printed(log) > meter.limits["log_bytes"]:
-            return "crashed", ""
+        if any(printed(log) > meter.limits["log_bytes"] for log in logs):
+            return "crashed", flooded(meter.limits)
         if now > measured + MEASURE_S or meter.is_urgent():
             if excess := meter.excess():
                 return "crashed", excess
             measured = now = time.monotonic()
+
+
+def flooded(limits: dict[str, Any]) -> str:
+    """The reason to end what prints too much."""
+    return f"printed more than {limits['log_bytes'] / 2**20:g} MB"
 
 
 def printed(log: IO[bytes]) -> int:

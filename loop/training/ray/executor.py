@@ -26,6 +26,7 @@ from loop.config import Settings
 from loop.errors import UsageError
 from loop.paths import RunPaths
 from loop.records.repository import Repository
+from loop.training import prepare
 from loop.training.executor import Ended, Job, Lost, Machine, PrepareFailed, Show
 from loop.training.ray.link import DESCRIBE_S, Link, Unavailable
 from loop.training.remote import mirror, order
@@ -52,8 +53,8 @@ class _Place(Struct, frozen=True):
 
 
 class RayExecutor:
-    """Runs trainings on the machines of a Ray cluster, one for each GPU, or one for each of the smallest
-    machine's processors where the cluster has no GPU."""
+    """Runs trainings on the machines of a Ray cluster, one for each GPU. Where there is none, a training gets
+    as many processors as the smallest machine has."""
 
     def __init__(
         self, settings: Settings, paths: RunPaths, repository: Repository, seats: int | None = None
@@ -75,12 +76,17 @@ class RayExecutor:
         )
         self._known: dict[str, Description] = {}
         self._options: dict[str, float] = {}
+        """Resources of a training, decided once: a run does not go from GPUs to processors."""
+        self._model: str | None = None
+        """The model of the GPUs that trainings run on; None before it is known."""
         self._places: list[_Place] = []
         self._preparing = asyncio.Lock()
         self._prepared = set[str]()
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """One for each attempt: it is held by whoever fetches what the attempt prints and leaves."""
         self._stopped = set[str]()
+        self._left = set[str]()
+        """Attempts whose actors are still to be ended."""
         self._pids: dict[str, int] = {}
         self._looking: asyncio.Task[None] | None = None
         try:
@@ -127,6 +133,7 @@ class RayExecutor:
                 f"the Ray cluster mixes GPUs ({', '.join(models)}), whose numbers cannot be compared: "
                 "use one with a single model"
             )
+        self._model = models[0] if models else ""
 
     def _of_machine(self, node: str) -> dict[str, Any]:
         return {"node": node, "python": self._settings.node_python}
@@ -153,15 +160,17 @@ class RayExecutor:
     def _share_out(self, nodes: list[dict[str, object]]) -> None:
         """Say from Ray's list of machines what a seat is, and how many there are where."""
         machines = [msgspec.convert(node, _Node) for node in nodes]
-        gpus = any(machine.resources.get("GPU", 0) >= 1 for machine in machines)
-        cores = min((m.resources["CPU"] for m in machines if m.resources.get("CPU", 0) >= 1), default=1.0)
-        self._options = {"num_gpus": 1, "num_cpus": 0} if gpus else {"num_cpus": cores}
+        if not self._options:
+            gpus = any(machine.resources.get("GPU", 0) >= 1 for machine in machines)
+            cores = [m.resources["CPU"] for m in machines if m.resources.get("CPU", 0) >= 1]
+            self._options = {"num_gpus": 1, "num_cpus": 0} if gpus else {"num_cpus": min(cores, default=1.0)}
+        unit, each = ("GPU", 1.0) if "num_gpus" in self._options else ("CPU", self._options["num_cpus"])
         self._places = []
         for machine in sorted(machines, key=lambda machine: (machine.host, machine.id)):
-            room = machine.resources.get("GPU" if gpus else "CPU", 0)
             known = self._known.get(machine.id, Description(machine.host, __version__, "none"))
             strength = "off" if self._settings.sandbox == "off" else known.fence
-            if seats := int(room if gpus else room // cores):
+            alike = self._model in (None, known.gpu)
+            if alike and (seats := int(machine.resources.get(unit, 0) // each)):
                 self._places.append(_Place(machine.id, machine.host, seats, known.gpu, strength))
 
     async def _look(self) -> None:
@@ -177,12 +186,16 @@ class RayExecutor:
                         known = self._description(node["host"], said["code"], said["output"])
                         self._known[node["id"]] = known
                 self._share_out([node for node in nodes if node["id"] in self._known])
+                for key in list(self._left):
+                    await self._let_go(key)
 
     # --- data ---
 
     async def prepare(self, commit: str, show: Show) -> None:
         """Each machine makes the data once for this engine; later ones do before their first training."""
-        if not self._settings.prepare_command:
+        uses_uv = bool(prepare.uv_environment(self._settings.train_command, self._paths.venv))
+        has_gpus = any(place.gpu for place in self._places)  # which are tested first
+        if not (self._settings.prepare_command or uses_uv or has_gpus):
             return
         async with self._preparing:
             new = [place for place in self._places if place.node not in self._prepared]
@@ -235,20 +248,21 @@ class RayExecutor:
         if mirror.end_of(job) and (note := mirror.read_note(job)):
             return note.place
         self._stopped.discard(job.key)
+        self._left.discard(job.key)
         objects = await asyncio.to_thread(self._repository.packed, job.commit)
         told = order.for_job(
             self._settings,
             job,
             run=self._run,
             session=self._session,
-            share=max(machine.seats for machine in self.describe()),
+            share=max((machine.seats for machine in self.describe()), default=1),
             root=self._settings.node_folder,
         )
         reference = job.reference.read_bytes() if job.reference and job.reference.exists() else None
         try:
             begun = await self._begin(job.key, order.parcel(told, objects, reference), self._options)
-        except Gone as error:
-            begun = _Begun(start="", host=str(error))  # `follow` will say so
+        except Gone:
+            begun = _Begun(start="", host="")  # `follow` will say why
         except Unavailable as error:
             raise OSError(errno.EAGAIN, str(error), "the Ray cluster") from error
         place = name_of_place(begun.host, {"CUDA_VISIBLE_DEVICES": begun.gpus})
@@ -301,10 +315,12 @@ class RayExecutor:
                 await asyncio.sleep(RETRY_S)
 
     async def _let_go(self, key: str) -> None:
-        """End an actor that is not needed any more; where that fails now, the next engine's sweep does it."""
+        """End an actor that is not needed any more; where that fails now, it is tried again later."""
         self._pids.pop(key, None)
+        self._left.add(key)
         with contextlib.suppress(Unavailable, Gone):
             await self._end(key)
+            self._left.discard(key)
 
     async def _end(self, key: str) -> bool:
         """End an actor with its training; returns whether that was still under way."""

@@ -149,7 +149,7 @@ class Link:
             assert self._socket is not None, "a helper was started"
             self._socket.settimeout(0)
             reader, self._writer = await asyncio.open_connection(sock=self._socket)
-            self._reading = asyncio.create_task(self._read(reader))
+            self._reading = asyncio.create_task(self._read(reader, self._writer))
             if again:
                 try:
                     await self._ask(self._writer, self._connect[0], b"", self._connect[1])
@@ -158,7 +158,7 @@ class Link:
                     raise
             return self._writer
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
+    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Hand out answers until the helper ends; then whoever waits for one is told so."""
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
@@ -166,6 +166,8 @@ class Link:
                 waiting = self._answers.get(answer["id"])
                 if waiting and not waiting.done():
                     waiting.set_result((answer, payload))
+        if self._writer is not writer:
+            return  # another helper is in its place already
         self._forget()
         for future in self._answers.values():
             if not future.done():

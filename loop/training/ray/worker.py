@@ -51,7 +51,7 @@ class Worker:
         """Start to carry out the order in `files`, once; says where, and a name for this start.
 
         `python` is the interpreter with autoresearch-tui; empty: this process's own. `root` is the folder for
-        what trainings have in common; empty: the user's cache folder.
+        what trainings have in common; empty: the user's state folder.
         """
         with self._lock:
             if self._process is None:
@@ -110,8 +110,8 @@ class Worker:
 
     def _make_folder(self, root: str, run: str, key: str) -> Path:
         """An empty folder for the order; those that dead actors left long ago are removed."""
-        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        base = Path(root or f"{cache}/autoresearch-tui/nodes").expanduser()
+        state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+        base = Path(root or f"{state}/autoresearch-tui/nodes").expanduser()
         orders = base / platform.node() / run / "orders"
         orders.mkdir(parents=True, mode=0o700, exist_ok=True)
         for other in orders.iterdir():

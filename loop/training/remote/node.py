@@ -44,8 +44,8 @@ from loop.training.remote.order import Node, Order, OrderFolder, Report
 
 GPUS = Path("/proc/driver/nvidia/gpus")
 """Where NVIDIA's driver describes each GPU."""
-STOP_S = 0.5
-"""How often it is looked whether the training is to end."""
+BEAT_S = 1.0
+"""How often it is looked whether the training is to end, and shown that this program lives."""
 LOCK_S = 0.2
 """How often it is tried again to get a lock."""
 
@@ -68,6 +68,8 @@ def main(words: list[str]) -> None:
     elif words[0] == "--remove":
         leftovers.remove(Path(words[1]))
     else:
+        with contextlib.suppress(OSError):  # Ray gives its workers a low priority; only root can take it back
+            os.setpriority(os.PRIO_PROCESS, 0, 0)
         asyncio.run(carry_out(OrderFolder(Path(words[0])), leased="--leased" in words))
 
 
@@ -109,16 +111,23 @@ async def carry_out(folder: OrderFolder, *, leased: bool) -> None:
     if leased:
         loop.add_reader(0, stop.set)  # nothing is ever written to it
     _write(folder.node, Node(platform.node(), os.getpid(), name_of_place(platform.node(), os.environ)))
-    watching = asyncio.create_task(_watch(folder.stop, stop))
+    watching = asyncio.create_task(_watch(folder, stop))
     _write(folder.report, await _report(folder, stop))
     watching.cancel()
 
 
-async def _watch(file: Path, stop: asyncio.Event) -> None:
-    """Set `stop` once the file is there: with a batch queue the engine has no other way to tell."""
-    while not file.exists():  # noqa: ASYNC110 - a file on another machine's disk tells nobody
-        await asyncio.sleep(STOP_S)
-    stop.set()
+async def _watch(folder: OrderFolder, stop: asyncio.Event) -> None:
+    """Set `stop` once the file `stop` is there, or the folder is gone; until then, show that this lives.
+
+    An engine that only shares the folder has no other way to tell, and to know.
+    """
+    for beat in itertools.count():
+        if folder.stop.exists() or not folder.order.exists():
+            stop.set()
+            return
+        with contextlib.suppress(OSError):
+            folder.pulse.write_text(str(beat))
+        await asyncio.sleep(BEAT_S)
 
 
 async def _report(folder: OrderFolder, stop: asyncio.Event) -> Report:
@@ -140,7 +149,9 @@ async def _begin(order: Order, folder: OrderFolder, stop: asyncio.Event) -> Repo
     """Make the executor for an order and use it."""
     cores = int(os.environ.get("SLURM_CPUS_ON_NODE") or len(os.sched_getaffinity(0)))
     os.environ["OMP_NUM_THREADS"] = str(max(1, cores // order.share))  # a cluster's workers say 1
-    root = Path(order.root) if order.root else Path(platformdirs.user_cache_dir("autoresearch-tui")) / "nodes"
+    # Not in the cache folder: trainers may read that, and orders hold what the judge keeps from them.
+    state = Path(platformdirs.user_state_dir("autoresearch-tui"))
+    root = Path(order.root) if order.root else state / "nodes"
     paths = RunPaths(root.expanduser() / platform.node() / order.run, "node")
     paths.folder.mkdir(parents=True, mode=0o700, exist_ok=True)
     with _locked(paths.folder / "repository.lock"):

@@ -1,10 +1,13 @@
 """What another machine is told about a training, what it answers, and the files of both.
 
-    order.json       what to train, and how (`Order`) objects          the commit's files
-    (`Repository.packed`) reference.npy    what the incumbent's model claimed; missing where there is no judge
-    claim            who works on the order: whoever made this file; holds the number of a batch job, if it is
-    one node.json        where it runs (`Node`) training/        the training's folder on that machine
-    (loop/records/training_folder.py) report.json      how it ended (`Report`); written last
+    order.json       what to train, and how (`Order`)
+    objects          the commit's files (`Repository.packed`)
+    reference.npy    what the incumbent's model claimed; missing where there is no judge
+    claim            who works on the order: whoever made this file; the number of its batch job, if it is one
+    node.json        where it runs (`Node`)
+    pulse            a number that changes as long as the order is worked on
+    training/        the training's folder on that machine (loop/records/training_folder.py)
+    report.json      how it ended (`Report`); written last
 
 Where the engine reads this folder itself, there are also:
 
@@ -72,7 +75,7 @@ class Order(Struct, frozen=True):
     share: int = 1
     """How many trainings share that machine's memory and cores."""
     root: str = ""
-    """Folder on that machine for what trainings have in common; empty: in the user's cache folder."""
+    """Folder on that machine for what trainings have in common; empty: in the user's state folder."""
 
 
 class Node(Struct, frozen=True):
@@ -105,6 +108,7 @@ class OrderFolder:
         self.reference = folder / "reference.npy"
         self.claim = folder / "claim"
         self.stop = folder / "stop"
+        self.pulse = folder / "pulse"
         self.start = folder / "start"
         self.number = folder / "number"
         self.node = folder / "node.json"

@@ -34,19 +34,18 @@ from loop.training.remote import mirror, order
 from loop.training.remote.mirror import Gone, News, Refused
 from loop.training.remote.order import Node, OrderFolder
 from loop.training.slurm import queue
-from loop.training.slurm.queue import OutOfReach, Queue, QueuedJob
+from loop.training.slurm.queue import NEVER, OutOfReach, Queue, QueuedJob
 
 LOOK_S = 0.2
 """Seconds between two looks at an order's folder."""
 GRACE_S = 10.0
-"""A shared folder may show a file this long after it was written, so only then is a missing report missed."""
+"""A shared folder may show a file only so long after it was written: then a missing report is missed."""
 STOP_S = 60.0
 """How long a job may take to end once it was cancelled."""
 READ_BYTES = 4 * 2**20
 """Bytes that are read at once."""
 MARGIN_MINUTES = 30
 """What a job gets besides a training's time-out: for judging, compiling and preparing data."""
-DAY_MINUTES = 24 * 60
 
 
 class SlurmExecutor:
@@ -59,13 +58,13 @@ class SlurmExecutor:
         queue.check(settings)
         self._settings, self._paths = settings, paths
         self._repository = Repository.discover(repository.root)  # it is read in other threads
-        self._capacity = seats or settings.slurm_jobs
+        self._capacity = seats or max(1, settings.workers)
         self._run = order.run_name(paths)
         self._session = secrets.token_hex(8)
         self._shared = _shared_folder(settings, paths, self._run)
         self._queue = Queue(f"{self._run}-")
         self._here = LocalExecutor(
-            msgspec.structs.replace(settings, sandbox="off"), paths, repository
+            msgspec.structs.replace(settings, sandbox="off"), paths, repository, seats=1
         )  # for data
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """One for each attempt: it is held by whoever waits for its end."""
@@ -144,11 +143,18 @@ class SlurmExecutor:
 
     async def _submit_workers(self, jobs: list[QueuedJob]) -> None:
         """See to it that as many workers as there are seats wait or run."""
-        missing = self._capacity - sum(job.name == self._name("worker") for job in jobs)
+        ours = [job for job in jobs if job.name == self._name("worker")]
+        in_vain = [job.id for job in ours if job.state == "PENDING" and job.reason in NEVER]
+        await self._queue.cancel(*in_vain)
+        missing = self._capacity - len(ours) + len(in_vain)
         script = self._script("loop.training.slurm.worker", self._shared)
-        words = queue.options(self._settings, DAY_MINUTES)
+        words = queue.options(self._settings)
         for _ in range(missing):
             await self._queue.submit(self._name("worker"), script, words, self._shared / "worker.log")
+
+    def _source(self, key: str) -> _Source:
+        name = self._name("worker" if self._settings.slurm_allocation else key)
+        return _Source(self._queue, name, self._folder(key), kept=self._settings.slurm_allocation)
 
     def _name(self, key: str) -> str:
         return f"{self._run}-{key}"
@@ -158,14 +164,11 @@ class SlurmExecutor:
         return f"#!/bin/sh\nexec '{python}' -P -m {module} '{folder}'\n"
 
     async def follow(self, job: Job) -> Ended | Lost:
-        folder = self._folder(job.key)
         async with self._locks[job.key]:
             ended: Ended | Lost | None = mirror.end_of(job)
             if ended is None:
                 try:
-                    ended = await mirror.fill(
-                        job, _Source(self._settings, self._queue, self._name(job.key), folder)
-                    )
+                    ended = await mirror.fill(job, self._source(job.key))
                 except Gone as error:
                     ended = Lost(str(error))
                 except Refused as error:
@@ -185,12 +188,14 @@ class SlurmExecutor:
 
     async def _cancel(self, key: str) -> None:
         """Cancel the job of an attempt and wait until it has left the queue; a worker sees `stop`."""
+        with contextlib.suppress(OSError):  # what nobody has begun with, no worker is to begin with any more
+            self._folder(key).claim.touch(exist_ok=False)
         deadline = time.monotonic() + STOP_S
         with contextlib.suppress(OutOfReach):
             while time.monotonic() < deadline:
                 ours = [job.id for job in await self._queue.jobs(fresh=True) if job.name == self._name(key)]
                 folder = self._folder(key)
-                under_way = folder.claim.exists() and not folder.report.exists()
+                under_way = folder.node.exists() and not folder.report.exists()
                 if not ours and not (self._settings.slurm_allocation and under_way):
                     return
                 await self._queue.cancel(*ours)
@@ -198,6 +203,8 @@ class SlurmExecutor:
 
     async def _let_go(self, key: str) -> None:
         """Remove what is left of an attempt: its job, if it has one still, and its folder."""
+        with contextlib.suppress(OSError):
+            self._folder(key).stop.touch()
         await self._cancel(key)
         with contextlib.suppress(OSError):
             await asyncio.to_thread(leftovers.remove, self._folder(key).folder)
@@ -211,10 +218,20 @@ class SlurmExecutor:
         keys = {path.name for path in self._shared.iterdir() if path.is_dir()} - set(known)
         keys |= {job.name.removeprefix(f"{self._run}-") for job in jobs if job.name not in kept}
         for key in keys:
-            with contextlib.suppress(OSError):
-                self._folder(key).stop.touch()
             await self._let_go(key)
         return len(keys)
+
+    async def _end_idle_workers(self) -> None:
+        """Give back the places where nothing trains."""
+        busy = set[str]()
+        for path in self._shared.glob("[!.]*/claim"):
+            with contextlib.suppress(OSError):
+                if not OrderFolder(path.parent).report.exists():
+                    busy.add(path.read_text())
+        with contextlib.suppress(OutOfReach):
+            jobs = await self._queue.jobs(fresh=True)
+            workers = {job.id for job in jobs if job.name == self._name("worker")}
+            await self._queue.cancel(*workers - busy)
 
     def processes(self) -> list[int]:
         found = []
@@ -225,6 +242,7 @@ class SlurmExecutor:
         return found
 
     async def close(self) -> None:
+        await self._end_idle_workers()
         await self._here.close()
         self._repository.close()
 
@@ -255,22 +273,23 @@ def _node(folder: OrderFolder) -> Node | None:
 class _Source:
     """Reads an order's folder; whether anybody works on it, only Slurm knows."""
 
-    def __init__(self, settings: Settings, jobs: Queue, name: str, folder: OrderFolder) -> None:
-        self._settings, self._queue, self._name, self._folder = settings, jobs, name, folder
+    def __init__(self, jobs: Queue, name: str, folder: OrderFolder, *, kept: bool) -> None:
+        """`name` is that of the job that carries the order out; `kept`: of the workers, one of which does."""
+        self._queue, self._name, self._folder, self._kept = jobs, name, folder, kept
 
     async def news(self, offset: int) -> News:
-        missed_since: float | None = None
+        seen_at, pulse = time.monotonic(), b""
         while True:
             ended = self._folder.report.exists()
             log = self._read(self._folder.training.log, offset)
             if log or ended:
                 return News(log, ended)
-            if await self._is_alive():
-                missed_since = None
-            else:
-                missed_since = missed_since or time.monotonic()
-                if time.monotonic() - missed_since > GRACE_S or self._folder.stop.exists():
-                    raise await self._gone()
+            # A controller that was restarted may not know of a job that runs on: its pulse tells.
+            before, pulse = pulse, self._read(self._folder.pulse, 0)
+            if pulse != before or await self._is_alive():
+                seen_at = time.monotonic()
+            elif time.monotonic() - seen_at > GRACE_S or self._is_given_up():
+                raise await self._gone()
             await asyncio.sleep(LOOK_S)
 
     async def read(self, name: str, offset: int) -> bytes:
@@ -286,18 +305,26 @@ class _Source:
                 os.close(file)
         return b""
 
+    def _is_given_up(self) -> bool:
+        """It was stopped before anybody began with it."""
+        return self._folder.stop.exists() and not self._folder.node.exists()
+
     async def _is_alive(self) -> bool:
         """Whether Slurm has the job that carries the order out, or is to; also when it cannot be asked."""
         try:
             jobs = await self._queue.jobs()
         except OutOfReach:
             return True
-        if not self._settings.slurm_allocation:
-            return any(job.name == self._name for job in jobs)
+        ours = [job for job in jobs if job.name == self._name]
+        if ours and all(job.state == "PENDING" and job.reason in NEVER for job in ours):
+            reason = ours[0].reason
+            raise Refused(f"job {ours[0].id} will not start ({reason}): {NEVER[reason]}")
+        if not self._kept:
+            return bool(ours)
         with contextlib.suppress(OSError):
             claimed_by = self._folder.claim.read_text()
-            return any(job.id == claimed_by for job in jobs)
-        return not self._folder.stop.exists()
+            return any(job.id == claimed_by for job in ours)
+        return True
 
     async def _gone(self) -> Gone | Refused:
         """Why there is no result."""

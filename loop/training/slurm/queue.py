@@ -21,6 +21,20 @@ ANSWER_S = 8.0
 """How long a command may take to answer before Slurm counts as out of reach."""
 LOOK_S = 1.0
 """How old a look at the queue may be: it is the same for all trainings."""
+NEVER = {
+    "PartitionTimeLimit": "set --slurm-time to what the partition allows",
+    "PartitionNodeLimit": "choose another --slurm-partition",
+    "PartitionDown": "choose another --slurm-partition",
+    "BadConstraints": "no machine has what --slurm-gres and `slurm_options` ask for",
+    "AccountNotAllowed": "set another --slurm-account",
+    "InvalidAccount": "set another --slurm-account",
+    "InvalidQOS": "set another QOS in `slurm_options`",
+    "AssocMaxWallDurationPerJobLimit": "set a shorter --slurm-time",
+    "QOSMaxWallDurationPerJobLimit": "set a shorter --slurm-time",
+    "JobHeldUser": "release it with `scontrol release`",
+    "JobHeldAdmin": "ask who runs the cluster",
+}
+"""Slurm's reasons for which a job waits in vain, and what to do."""
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
 
 
@@ -84,9 +98,10 @@ class Queue:
         return ""
 
 
-def options(settings: Settings, minutes: int) -> list[str]:
-    """What sbatch is told of a job's resources."""
-    words = [f"--time={settings.slurm_time or minutes}", "--ntasks=1"]
+def options(settings: Settings, minutes: int = 0) -> list[str]:
+    """What sbatch is told of a job's resources; without `minutes`, as long as the partition allows."""
+    time_limit = settings.slurm_time or minutes
+    words = [*([f"--time={time_limit}"] if time_limit else []), "--ntasks=1"]
     given = {
         "partition": settings.slurm_partition,
         "account": settings.slurm_account,

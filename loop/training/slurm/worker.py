@@ -37,7 +37,8 @@ def main(words: list[str]) -> None:
 
 def waiting(folder: Path) -> Iterator[Path]:
     """Folders of orders that nobody has claimed, the oldest first."""
-    orders = [path for path in folder.glob("*/order.json") if not OrderFolder(path.parent).claim.exists()]
+    found = folder.glob("[!.]*/order.json")
+    orders = [path for path in found if not OrderFolder(path.parent).claim.exists()]
     for path in sorted(orders, key=lambda path: path.stat().st_mtime if path.exists() else 0.0):
         yield path.parent
 

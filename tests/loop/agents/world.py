@@ -15,16 +15,24 @@ from tests.conftest import TRAINER
 
 
 class Past:
-    """An archive of sources and logs given by a test."""
+    """An archive of sources, logs and progress lines given by a test."""
 
-    def __init__(self, sources: dict[int, str] | None = None, logs: dict[int, str] | None = None) -> None:
-        self.sources, self.logs = sources or {}, logs or {}
+    def __init__(
+        self,
+        sources: dict[int, str] | None = None,
+        logs: dict[int, str] | None = None,
+        curves: dict[int, list[ev.Progress]] | None = None,
+    ) -> None:
+        self.sources, self.logs, self.curves = sources or {}, logs or {}, curves or {}
 
     def source(self, n: int) -> str:
         return self.sources.get(n, TRAINER)
 
     def log(self, n: int) -> str:
         return self.logs.get(n, "")
+
+    def progress(self, n: int) -> list[ev.Progress]:
+        return self.curves.get(n, [])
 
 
 def baseline() -> Experiment:

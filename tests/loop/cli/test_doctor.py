@@ -108,3 +108,13 @@ def test_what_is_to_be_mended_gives_exit_code_1(
     out = capsys.readouterr().out
     assert " !!  repository" in out
     assert " !!  base URL           http://127.0.0.1:9/v1 cannot be reached" in out
+
+
+def test_a_cluster_that_cannot_be_used_is_to_be_mended(repository: Path) -> None:
+    with (repository / "autoresearch.toml").open("a") as file:
+        file.write('executor = "ray"\nray_address = "127.0.0.1:1"\n')
+    assert "ray" not in found(repository)  # a stranger's wish
+    agree(repository)
+    there = found(repository)["ray"]
+    assert there.state == "wrong"
+    assert there.text.startswith("no Ray head answers at 127.0.0.1:1 (Connection refused)")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from loop import events as ev
-from loop.agents.base import AgentFailed, AgentStopped, OutOfMoney, Proposal, ResearchContext
+from loop.agenda import Answer
+from loop.agents.base import AgentFailed, AgentStopped, Emit, OutOfMoney, Proposal, ResearchContext
+from loop.agents.team import Team
 from loop.proposing.proposer import AGENT_PATIENCE
+from loop.service import commands
+from loop.state import fold
 from tests.loop.scripted import Bench, Script, ScriptedAgent, keep_baseline, set_x
 
 COST = ev.Usage(input_tokens=1000, output_tokens=10, dollars=0.5)
@@ -211,4 +217,63 @@ async def test_a_transcript_that_cannot_be_written_keeps_no_money_from_being_cou
     bench = await baseline(repository, script)
     await bench.engine.proposer.propose(2)
     assert bench.engine.state.usage.dollars == 0.5
+    bench.close()
+
+
+async def test_several_agents_share_a_run_and_the_quick_one_fills_the_seat(repository: Path) -> None:
+    """The slow one needs longer for one proposal than the whole run takes."""
+    slow, quick = ScriptedAgent(delay_s=60.0), ScriptedAgent()
+    slow.name, quick.name = "claude", "search"
+    flags: dict[str, Any] = {"agents": ["claude", "search"], "rule": "improved", "budget_s": 0.05}
+    bench = Bench(repository, Team([slow, quick]), baseline_runs=1, **flags)
+    running = asyncio.create_task(bench.engine.run())
+    await asyncio.wait_for(bench.store.until(lambda s: s.rows == 3), 60)
+    bench.engine.stop("that is enough", now=True)
+    await running
+    state = bench.engine.state
+    assert [e.agent for e in state.experiments if e.judged] == ["", "search", "search"]
+    assert state.experiment(2).agent == "claude"
+    assert state.experiment(2).phase == "proposing"
+    said = [e.text for e in bench.events(ev.AgentDelta) if e.kind == "note"]
+    assert "claude works this out; shares by gain per GPU hour: claude 50%, search 50%" in said
+    bench.close()
+
+
+class Answering(ScriptedAgent):
+    """Answers every question the same way."""
+
+    async def answer(self, context: ResearchContext, question: str, emit: Emit) -> ev.Usage:
+        if "money" in question:
+            raise AgentFailed("no idea")
+        emit(ev.AgentDelta(context.n, "text", f"about #{context.n}: because", id="a"))
+        return COST
+
+
+async def test_a_question_gets_an_answer_and_no_experiment(repository: Path) -> None:
+    bench = Bench(repository, Answering(), baseline_runs=1, rule="improved")
+    await keep_baseline(bench, logged=False)
+    state = bench.engine.state
+    for question in ("Why is it better?", "Where is the money?"):
+        told = await commands.obey(bench.engine, ev.Steer(question))
+        assert told == "the agent answers in the transcript"
+    assert state.steering == []
+    for step in [step for step in bench.engine._next() if isinstance(step, Answer)]:
+        await bench.engine.proposer.answer(step.n)
+    assert state.questions == []
+    assert len(state.experiments) == 1
+    said = [(e.kind, e.text) for e in bench.events(ev.AgentDelta)]
+    assert said == [
+        ("human", "Why is it better?"), ("text", "about #1: because"),
+        ("human", "Where is the money?"), ("error", "no idea"),
+    ]  # fmt: skip
+    assert state.usage.dollars == 0.5
+    again = fold(record for record in bench.records if record.seq)
+    assert (again.questions, again.usage) == (state.questions, state.usage)
+    bench.close()
+
+
+async def test_an_agent_without_answers_hears_a_question_as_a_message(repository: Path) -> None:
+    bench = await baseline(repository)
+    await commands.obey(bench.engine, ev.Steer("Why is it better?"))
+    assert [message.text for message in bench.engine.state.steering] == ["Why is it better?"]
     bench.close()

@@ -102,3 +102,15 @@ def test_the_detail_of_an_experiment_holds_all_of_it(world: World) -> None:
     assert world.archive.detail(2) == ev.ExperimentDetail(
         2, "train.py", before=TRAINER, after=CHANGED, transcript=[delta]
     )
+
+
+def test_judged_experiments_are_curves_and_metrics_to_learn_from(world: World) -> None:
+    files = world.folder(1, 2)
+    lines = [ev.Progress(fraction=i / 10, loss=3.0 - i / 10) for i in range(1, 11)]
+    files.metrics.write_bytes(b"".join(ev.encode(line) + b"\n" for line in lines))
+    assert world.archive.ended(5) == [], "it has no verdict yet"
+    commit = world.state.experiment(1).commit
+    world.state.apply(ev.Record(20, 20.0, ev.Judged(1, "keep", commit, 1.25, 1.0, "")))
+    found = world.archive.ended(5)
+    assert [(len(one.curve), one.value) for one in found] == [(10, 1.25)]
+    assert [step.loss for step in world.archive.progress(1)] == [line.loss for line in lines]

@@ -12,13 +12,16 @@ from pathlib import Path
 import psutil
 import pytest
 
+from loop import events as ev
 from loop.config import Settings
 from loop.paths import RunPaths
 from loop.records.repository import Repository
 from loop.records.training_folder import Spec
-from loop.training import fence, slot
-from loop.training.executor import Ended, Executor, Job
+from loop.training import fence, gpu, slot
+from loop.training.executor import Ended, Executor, Job, PrepareFailed
+from loop.training.gpu import Facts
 from loop.training.local import LocalExecutor
+from tests.conftest import git
 from tests.loop.training.contract import (
     LONG_S,
     Bench,
@@ -101,6 +104,30 @@ async def test_a_waiting_supervisor_ends_with_its_engine(bench: Bench) -> None:
     executor._seats[0].standby = None
     del waiting
     await until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+
+
+# --- before the first training ---
+
+
+async def test_beside_a_gpu_the_machine_is_tested_once_and_only_a_dead_device_stops(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTORESEARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(gpu, "DRIVER", tmp_path)
+    monkeypatch.setattr(gpu, "ask", lambda python, environ: Facts("2.13", "13.0", "580.65", "NVIDIA H100"))
+    lines = 'print("warn     0.1 s  compiler: no gcc", flush=True)\n'
+    (bench.root / "selftest.py").write_text(lines)
+    git(bench.root, "add", ".")
+    git(bench.root, "commit", "-qm", "selftest")
+    commit = bench.repository.head()
+    shown: list[ev.LiveEvent] = []
+    await local(bench).prepare(commit, shown.append)
+    await local(bench).prepare(commit, shown.append)
+    warnings = [event.text for event in shown if isinstance(event, ev.Notice)]
+    assert warnings == ["self test: compiler: no gcc"]
+    commit = bench.commit("selftest.py", lines + 'print("fail     0.1 s  device: cuInit: 304", flush=True)\n')
+    with pytest.raises(PrepareFailed, match="cuInit: 304"):
+        await local(bench).prepare(commit, shown.append)
 
 
 # --- what a training is given ---

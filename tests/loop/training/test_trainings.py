@@ -14,6 +14,7 @@ import pytest
 
 from loop import events as ev
 from loop.judging import trust
+from loop.judging.forecast import Ended, Forecast
 from loop.records.training_folder import Decision, Exit, Spec
 from loop.training import trainings
 from loop.training.executor import Job
@@ -130,6 +131,21 @@ async def test_a_training_far_behind_the_incumbent_is_stopped_early(bench: Bench
     )
     assert finished.outcome == "doomed"
     assert finished.reason.startswith("stopped early: far behind")
+
+
+async def test_a_training_that_cannot_win_by_its_curve_is_stopped_early(bench: Bench) -> None:
+    def fall(end: float) -> list[ev.CurvePoint]:
+        return [ev.CurvePoint(i / 200, end + 2 * ((i / 200) ** -0.5 - 1)) for i in range(2, 201)]
+
+    known = [Ended(fall(3 + i / 50), 1 + i / 150) for i in range(20)]
+    forecast = Forecast(Ended(fall(3.0), 1.0), known)
+    lines = [f"step 1 ({100 * p.fraction}%) | loss: {p.loss}" for p in fall(5.0)[:100]]
+    losing = "; ".join(f"print({line!r}, flush=True)" for line in lines)
+    job = bench.job(code=f"{losing}\n{HANGS}", budget_s=LONG_S)
+    terms = Comparison("val_bpb", False, fall(3.0), forecast)
+    finished = await Room(bench).finish(job, terms=terms)
+    assert finished.outcome == "doomed"
+    assert "its chance to become better than the incumbent is 0.00%" in finished.reason
 
 
 async def test_early_stopping_can_be_switched_off(bench: Bench) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from loop import events as ev
 from loop.agents.api.conversation import sendable
+from loop.agents.base import Answering
 from loop.experiment import Experiment
 from loop.service import commands
 from tests.loop.agents.api import wire
@@ -253,3 +254,18 @@ async def test_a_model_that_reads_without_end_is_told_to_submit() -> None:
 @pytest.mark.parametrize(("arguments", "sent"), [('{"a": 1}', '{"a": 1}'), ('{"a": ', "{}"), ("", "{}")])
 def test_only_json_is_sent_back(arguments: str, sent: str) -> None:
     assert sendable(arguments) == sent
+
+
+@pytest.mark.parametrize("api", APIS)
+async def test_a_question_is_answered_in_words_and_nothing_is_changed(mock: Mock, api: str) -> None:
+    edit = say("", ("str_replace", {"old": "X = 3.0", "new": "X = 2.0"}))
+    mock.script(say("", ("read_log", {"experiment": 1})), edit, say("Because the rate is too high."))
+    heard, asked = Heard(), agent(api, mock.url(api))
+    assert isinstance(asked, Answering)
+    usage = await asked.answer(context(), "Why did it crash?", heard)
+    await asked.close()
+    assert heard.texts("text") == ["Because the rate is too high."]
+    assert "this is a question, not an experiment" in heard.texts("result")[-1]
+    assert heard.edits == []
+    assert usage.input_tokens > 0
+    assert "The human asks: Why did it crash?" in str(mock.requests()[0]["body"])

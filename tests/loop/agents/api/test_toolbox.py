@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loop import events as ev
 from loop.agents import checks
 from loop.agents.api import toolbox
 from loop.agents.api.toolbox import Toolbox, ToolError
 from loop.agents.base import Failure, ResearchContext
 from loop.experiment import Experiment
 from tests.conftest import TRAINER
+from tests.loop.agents.test_expected import world
 from tests.loop.agents.world import Heard, Past, baseline, context
 
 
@@ -156,3 +158,23 @@ def test_no_input_breaks_the_toolbox(arguments: Any) -> None:
         with contextlib.suppress(ToolError):
             asyncio.run(tools.call(tool.name, arguments, "id"))
         assert tools.proposal is None, "an unchanged file was submitted"
+
+
+async def test_a_curve_can_be_read() -> None:
+    steps = [ev.Progress(step=i, fraction=i / 10, loss=3.0) for i in range(1, 11)]
+    tools = box(context(archive=Past(curves={1: steps})))
+    assert "100% 3.0000" in await use(tools, "read_curve", experiment=1)
+    assert await use(box(), "read_curve", experiment=1) == "experiment 1 has no curve."
+
+
+async def test_the_surrogate_model_can_be_asked_and_doubts_a_submission_once() -> None:
+    tools = box(world(16))
+    assert "from 17 results" in await use(tools, "predict", changes={"DECAY": 0.9})
+    assert (await use(tools, "importance")).startswith("DECAY = 0.5 in [0, 1]")
+    with pytest.raises(ToolError, match="predict: there is no X"):
+        await use(tools, "predict", changes={"X": 1.0})
+    await use(tools, "str_replace", old="DECAY = 0.5", new="DECAY = 0.9")
+    with pytest.raises(ToolError, match=r"not submitted yet: .* expects val_bpb \+0.0"):
+        await use(tools, "submit", description="more decay")
+    assert tools.proposal is None
+    assert await use(tools, "submit", description="more decay") == "submitted."

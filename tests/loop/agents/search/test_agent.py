@@ -35,6 +35,9 @@ class Memory:
     def log(self, n: int) -> str:
         return ""
 
+    def progress(self, n: int) -> list[ev.Progress]:
+        return []
+
 
 class World:
     """A run in memory, judged by a function of the script's hyperparameters."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import platform
 import signal
@@ -21,10 +22,12 @@ from loop.errors import UsageError
 from loop.paths import RunPaths
 from loop.records import results
 from loop.records.repository import Repository
+from loop.records.training_folder import TrainingFolder
 from loop.training.executor import Ended, Executor, Lost
 from loop.training.ray.executor import RayExecutor
 from tests.conftest import git, make_repository
 from tests.loop import scripted
+from tests.loop.judged import make_judged
 from tests.loop.scripted import ScriptedAgent
 from tests.loop.training.contract import (
     LONG_S,
@@ -55,13 +58,17 @@ async def bench(repository: Path, cluster: RayCluster) -> AsyncIterator[Bench]:
 
 def workers() -> list[psutil.Process]:
     """Ray's processes that hold a training."""
-    found = psutil.process_iter(["name", "status"])
-    return [p for p in found if p.info["name"].startswith("ray::Worker") and p.info["status"] != "zombie"]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.name().startswith("ray::Worker") and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 # --- through the engine ---
 
-EXPERIMENTS = 8
+EXPERIMENTS, SEATS = 8, 4
 
 
 def worse(context: ResearchContext) -> Proposal:
@@ -72,7 +79,7 @@ def worse(context: ResearchContext) -> Proposal:
 
 async def researched(folder: Path, **options: object) -> tuple[scripted.Bench, list[tuple[object, ...]]]:
     """A run of eight experiments, and its rows in the order of their numbers without what depends on time."""
-    flags = {"max_experiments": EXPERIMENTS, "fix_attempts": 0, "baseline_runs": 1, "ahead": 4, **options}
+    flags = {"max_experiments": EXPERIMENTS, "fix_attempts": 0, "workers": SEATS, **options}
     bench = scripted.Bench(make_repository(folder), ScriptedAgent(worse), **flags)  # type: ignore[arg-type]
     await bench.run()
     frame = results.read(folder / "results.tsv").sort("description")
@@ -92,9 +99,27 @@ async def test_eight_experiments_give_what_they_give_on_this_machine(
     ]
     assert logs[0] == logs[1]
     trained = bench.events(ev.TrainingFinished)
-    assert sorted(event.n for event in trained) == list(range(1, EXPERIMENTS + 1))
+    assert {event.n for event in trained} == set(range(1, EXPERIMENTS + 1))
+    assert len(trained) == len(logs[0])
     assert len({event.place for event in trained}) >= 2
     git(tmp_path / "ray", "fsck", "--strict")
+
+
+@pytest.mark.slow
+async def test_models_are_judged_where_they_were_trained_and_come_home(
+    cluster: RayCluster, repository: Path, tmp_path: Path
+) -> None:
+    root = make_judged(tmp_path / "judged")
+    agent = ScriptedAgent(lambda c: Proposal(f"X {c.n}", c.source.replace("X = 3.0", f"X = {3 - c.n / 8}")))
+    bench = scripted.Bench(root, agent, make=RayExecutor, max_experiments=3, audit="report", rule="improved")
+    await bench.run()
+    ends = bench.events(ev.TrainingFinished)
+    assert {end.n for end in ends} == {1, 2, 3}
+    assert {(end.verified, end.hidden, end.probes) for end in ends} == {(True, 7.654321, 1)}
+    assert all(end.value and end.model_bytes and end.used_seconds and end.place for end in ends)
+    incumbent = bench.engine.state.incumbent
+    assert incumbent is not None
+    assert TrainingFolder(bench.paths.training(incumbent, 1)).model.read_text() in {"3.0", "2.75", "2.625"}
 
 
 # --- what is lost ---
@@ -114,6 +139,7 @@ async def test_a_killed_worker_is_a_lost_attempt_and_leaves_no_process(bench: Be
     assert steps(again) == [f"step 0000{i}" for i in range(4)]
 
 
+@pytest.mark.slow
 async def test_a_training_goes_on_while_its_helper_is_killed(bench: Bench) -> None:
     executor, job = bench.executor(), bench.job(budget_s=6)
     following = await trains(executor, job)

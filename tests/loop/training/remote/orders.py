@@ -25,7 +25,8 @@ class Orders:
 
     def settings(self, **flags: object) -> Settings:
         head = self.repository.head()
-        return config.load(self.repository, head, flags, {"PATH": os.environ["PATH"]})
+        trusted = config.described()
+        return config.load(self.repository, head, flags, {"PATH": os.environ["PATH"]}, trusted)
 
     def job(self, *, code: str = "", budget_s: float = 0.2, n: int = 1) -> Job:
         """A training of the small trainer, with other code before it."""

@@ -18,6 +18,7 @@ import pytest
 from loop import __version__
 from loop.training.remote import node
 from loop.training.remote.order import Node, OrderFolder, Report
+from tests.loop.judged import make_judged
 from tests.loop.training.contract import FORKING, LONG_S, processes
 from tests.loop.training.remote.orders import Orders
 
@@ -61,7 +62,21 @@ def test_an_order_is_carried_out_once(orders: Orders) -> None:
     assert not folder.report.exists()  # somebody has claimed it
 
 
-@pytest.mark.parametrize("way", ["closed", "file", "signal"])
+def test_a_trainer_reads_nothing_of_its_order_or_of_another_one(orders: Orders, tmp_path: Path) -> None:
+    other = orders.write(orders.job(n=2))
+    other.reference.write_bytes(b"claims")
+    here = orders.folder / orders.job(n=1).key
+    code = "for path in PATHS:\n    try:\n        print('READ', open(path, 'rb').read())\n"
+    code += "    except PermissionError:\n        print('closed')\n"
+    paths = [str(other.reference), *(str(here / name) for name in ("reference.npy", "order.json", "objects"))]
+    folder = orders.write(orders.job(n=1, code=f"PATHS = {paths}\n{code}"))
+    folder.reference.write_bytes(b"claims")
+    state = {"XDG_STATE_HOME": str(tmp_path), "AUTORESEARCH_CACHE": str(tmp_path / "cache")}
+    begin(folder, **state).wait(20)
+    assert folder.training.log.read_text().splitlines()[:4] == ["closed"] * 4
+
+
+@pytest.mark.parametrize("way", ["closed", "file"])
 def test_a_training_is_stopped_with_all_its_processes(orders: Orders, way: str) -> None:
     job = orders.job(code=FORKING, budget_s=LONG_S)
     folder = orders.write(job)
@@ -71,10 +86,8 @@ def test_a_training_is_stopped_with_all_its_processes(orders: Orders, way: str) 
     if way == "closed":
         assert program.stdin
         program.stdin.close()
-    elif way == "file":
-        folder.stop.touch()
     else:
-        program.terminate()
+        folder.stop.touch()
     assert program.wait(20) == 0
     assert processes(job) == []
     lost = report(folder).lost
@@ -91,6 +104,32 @@ def test_a_training_ends_with_a_program_that_is_killed(orders: Orders) -> None:
     program.wait()
     until(lambda: not processes(job))
     assert not folder.report.exists()
+
+
+def test_a_model_is_judged_there_and_the_judge_gets_the_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "orders").mkdir()
+    orders = Orders(make_judged(tmp_path / "judged"), tmp_path / "orders")
+    head = orders.repository.head()
+    job = msgspec.structs.replace(orders.job(), commit=head)
+    folder = orders.write(job)
+    folder.reference.write_bytes(b"claims of the incumbent")
+    assert begin(folder).wait(20) == 0
+    found = report(folder)
+    assert found.ended is not None
+    assert set(found.files) == {
+        "spec.json",
+        "judge.log",
+        "judge/judged.json",
+        "judge/claims.npy",
+        "out/model.pt",
+    }
+    judged = json.loads(folder.training.judged.read_text())
+    assert judged["val_bpb"] == 1.0
+    assert judged["reference"] == str(folder.reference)
+    orders.repository.close()
 
 
 def test_another_version_refuses_the_order(orders: Orders) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 CONFIG = """\
@@ -76,13 +77,25 @@ class SlurmCluster:
         )
 
     def kill(self, name: str) -> None:
-        """End a daemon at once. A machine loses its trainings too, as if it had lost its power."""
+        """End the controller, or at once a machine with its trainings, as if it had lost its power."""
         process = self._running.pop(name)
-        for pid in _steps(name) if name != "slurmctld" else []:
+        for pid in _below(_steps(name)) if name != "slurmctld" else []:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        process.kill()
+        if name == "slurmctld":
+            process.terminate()  # it writes down which jobs there are
+        else:
+            process.kill()
         process.wait()
+
+    def machine_of(self, pid: int) -> str:
+        """The machine whose job a process belongs to."""
+        return next(name for name in MACHINES if pid in _below(_steps(name)))
+
+    def submit(self, script: str) -> None:
+        """Submit a batch script, as whoever requeues a job does."""
+        words = ["sbatch", "--output=/dev/null"]
+        subprocess.run(words, input=script.encode(), env=self.environment, check=True, capture_output=True)
 
     def ask(self, *words: str) -> str:
         return subprocess.run(words, env=self.environment, capture_output=True, text=True, check=False).stdout
@@ -112,12 +125,21 @@ def slurm_cluster(folder: Path) -> Iterator[SlurmCluster]:
 
 
 def _steps(machine: str) -> list[int]:
-    """The processes that run the jobs of a machine, and all below them."""
+    """Processes that Slurm has started for jobs on a machine. A trainer does not have its variables."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             if f"SLURMD_NODENAME={machine}".encode() in entry.read_bytes().split(b"\0"):
                 found.append(int(entry.parent.name))
+    return found
+
+
+def _below(roots: list[int]) -> set[int]:
+    """These processes and all below them."""
+    found = set(roots)
+    for pid in roots:
+        with contextlib.suppress(psutil.Error):
+            found |= {process.pid for process in psutil.Process(pid).children(recursive=True)}
     return found
 
 

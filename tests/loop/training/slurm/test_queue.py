@@ -28,6 +28,7 @@ def test_a_job_is_described_as_the_settings_say() -> None:
         "--time=40", "--ntasks=1", "--partition=gpu", "--account=lab", "--gres=gpu:1", "--exclusive",
     ]  # fmt: skip
     assert queue.options(Settings(slurm_time=5), 40) == ["--time=5", "--ntasks=1"]
+    assert queue.options(Settings()) == ["--ntasks=1"]
 
 
 def test_no_key_of_ours_becomes_a_part_of_a_job() -> None:

@@ -1,9 +1,9 @@
-"""Several agents that take turns."""
+"""Several agents that share a run."""
 
 from __future__ import annotations
 
 from loop.agents.base import Proposal, ResearchContext
-from loop.agents.turns import AgentsInTurn
+from loop.agents.team import Team
 from tests.loop.agents.world import context
 from tests.loop.scripted import ScriptedAgent
 
@@ -22,13 +22,15 @@ class Named(ScriptedAgent):
         self.closed = True
 
 
-async def test_each_experiment_has_its_agent_and_a_repair_the_same_one() -> None:
+async def test_each_experiment_goes_to_the_agent_that_it_names() -> None:
     team = [Named("claude"), Named("gpt"), Named("search")]
-    agents = AgentsInTurn(team)
+    agents = Team(team)
     assert (agents.name, agents.model) == ("claude,gpt,search", "claude-1, gpt-1, search-1")
+    assert agents.names == ("claude", "gpt", "search")
     assert agents.secrets == ("claude-key", "gpt-key", "search-key")
-    found = [await agents.propose(context(n=n), lambda event: None) for n in (2, 3, 4, 5, 2)]
-    assert [proposal.agent for proposal in found] == ["search", "claude", "gpt", "search", "search"]
+    asked = [(2, "search"), (3, "search"), (4, "gpt"), (5, "")]
+    found = [await agents.propose(context(n=n, agent=name), lambda event: None) for n, name in asked]
+    assert [proposal.agent for proposal in found] == ["search", "search", "gpt", "search"]
     assert all(proposal.description.startswith(proposal.agent) for proposal in found)
     await agents.close()
     assert all(agent.closed for agent in team)

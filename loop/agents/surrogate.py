@@ -85,10 +85,22 @@ class Surrogate:
         moved = np.ptp(self._x, axis=0) > 0
         for _ in range(FITS):
             self._solve()
-            distance = self._x[:, None, :] - self._x[None, :, :]
-            parts = np.einsum("ijk,j->ik", self._weights * _bell(distance), self._solution)
+            parts = self._parts()
             effect = np.max((parts - parts[0]) ** 2, axis=0)
             self._weights = np.where(moved, (2 * common + 4 * effect) / 3, common)
+
+    def _parts(self) -> Array:
+        """What each hyperparameter adds to each result, beside the prior mean: (results, hyperparameters)."""
+        distance = self._x[:, None, :] - self._x[None, :, :]
+        found: Array = np.einsum("ijk,j->ik", self._weights * _bell(distance), self._solution)
+        return found
+
+    def effects(self) -> list[float]:
+        """By how much each hyperparameter has moved the metric between the values that were tried."""
+        if not len(self._x):
+            return [0.0] * len(self._now)
+        prior = CAUTION * (self._x - self._now) ** 2 * np.sqrt(self._weights)
+        return [float(effect) * self.unit for effect in np.ptp(self._parts() + prior, axis=0)]
 
     def _likelihood(self, weights: Array, noise: float) -> float:
         """Logarithm of the likelihood of the results, without its constant."""

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from loop.agents.search.surrogate import (
+from loop.agents.surrogate import (
     CRASH,
     MOST,
     Point,
