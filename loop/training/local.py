@@ -178,7 +178,8 @@ class LocalExecutor:
     async def _export(self, seat: _Seat, commit: str) -> None:
         """Give the seat a new slot with the files of the commit. Raises OSError."""
         if seat.ahead:
-            await asyncio.gather(seat.ahead, return_exceptions=True)  # what failed is done again here
+            seat.ahead.cancel()  # it may be waiting for its second look; what is left of it is done here
+            await asyncio.gather(seat.ahead, return_exceptions=True)
             seat.ahead = None
         await _in_thread(seat.slot.renew)
         await self._read(seat.slot.export, commit)
