@@ -125,7 +125,7 @@ class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fiel
         "test the machine before its first training, and compile each commit in some steps on random tokens, "
         "before its clock starts; auto: where an NVIDIA GPU is")] = "auto"
     stop_doomed: Annotated[bool, _about(
-        "end a training early: its loss is not finite, explodes, or is far behind the incumbent's")] = True
+        "end a training early: its loss is not finite, explodes, or by its curve it cannot win")] = True
     network: Annotated[bool, _about(
         "a training may use the network: for code that downloads while it trains",
         risk="lets trainings use the network")] = False
