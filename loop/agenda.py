@@ -142,7 +142,7 @@ def agenda(state: RunState, rules: Rules, seats: int, now: float) -> list[Step]:
         *judge,
         *_approvals(state),
         *start,
-        *_rows(state, after_seats=bool(start)),
+        *(row for row in _rows(state, after_seats=bool(start)) if row not in start),
         *(Answer(q.id) for q in state.questions if state.stopping is None and state.experiments),
         *(_proposals(state, rules, ended, seats) if may_start else ()),
     ]
