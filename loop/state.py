@@ -303,12 +303,12 @@ def _apply_proposal(s: RunState, event: ev.DurableEvent, t: float) -> None:
 
 
 def _propose_again(s: RunState, e: Experiment, event: ev.ExperimentStarted, t: float) -> None:
-    """Its engine died, or it did not fit a new incumbent. If it has trained, the agents are told of it."""
+    """Its engine died, or it did not fit a new incumbent. If it was better, the agents are told of it."""
     s.experiments[e.n - 1] = Experiment(
         n=e.n, parent=event.parent, started_at=t, proposing_seq=s.seq, usage=e.usage,
         trainings=e.trainings, moved=e.versions, agent=event.agent,
     )  # fmt: skip
-    if e.trainings and event.why:
+    if event.why and (e.phase == "judging" or e.moved):
         words = f"Experiment {e.n} ({e.description}) promised a gain, but {event.why}."
         s.steering.append(Message(s.seq, f"{ENGINE_SAYS}{words}"))
 

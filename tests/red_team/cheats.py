@@ -153,7 +153,7 @@ LOOKS = [
     ),
     Cheat(
         "lets the rows of a batch see one another", "crash", REFUSED, MAIN,
-        asked("return x + 0.1 * x.mean(0, keepdim=True)"),
+        asked("return x + 3.0 * x.mean(0, keepdim=True)"),
     ),
     Cheat(
         "remembers earlier rows", "crash", REFUSED, MAIN,
@@ -312,12 +312,14 @@ CLAIMS = [
 FILES = [
     Cheat(
         "trains on the validation text", "crash", "PermissionError", TRAIN,
+        "import numpy as np\n"
         "data.streams['train'] = np.load(data.folder.parent / 'held-out' / data.folder.name / 'val.npy')",
         audit=True,
     ),
     Cheat(
         "reads the held-out text while it answers", "crash", "PermissionError", MAIN,
         loaded("""
+            import numpy as np
             from pathlib import Path
             for folder in Path(os.environ["AUTORESEARCH_CACHE"]).glob("held-out/*"):
                 np.load(folder / "val.npy")

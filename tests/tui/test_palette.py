@@ -25,7 +25,7 @@ async def test_the_main_screen_offers_what_would_do_something(cockpit: Open) -> 
     async with cockpit(training()).run_test(size=WIDE) as pilot:
         await settle(pilot)
         found = await offered(pilot)
-        assert {"end this training now", "val_bpb over experiments", "next panel"} <= set(found)
+        assert {"end the training shown now", "val_bpb over experiments", "next panel"} <= set(found)
         assert "edit the waiting candidate in $EDITOR" not in found
 
 
@@ -36,7 +36,7 @@ async def test_other_screens_offer_what_works_on_each(cockpit: Open, key: str) -
         await pilot.press(key)
         await settle(pilot)
         found = await offered(pilot)
-        assert "end this training now" in found
+        assert "end the training shown now" in found
         assert set(found) <= {action.help for action in ON_EVERY_SCREEN}
 
 
@@ -53,6 +53,7 @@ async def test_words_of_the_help_find_an_action(cockpit: Open) -> None:
 
 @pytest.mark.parametrize("before", [(), ("enter",)])
 async def test_what_is_chosen_is_done(cockpit: Open, before: tuple[str, ...]) -> None:
+    """Over an experiment it is the training of that one."""
     connection = training()
     async with cockpit(connection).run_test(size=WIDE) as pilot:
         await settle(pilot)
@@ -64,4 +65,4 @@ async def test_what_is_chosen_is_done(cockpit: Open, before: tuple[str, ...]) ->
         await pilot.press("down", "enter")
         await pilot.pause(0.2)
         await settle(pilot)
-        assert connection.sent == [ev.StopTraining()]
+        assert connection.sent == [ev.StopTraining(n=7) if before else ev.StopTraining()]

@@ -27,7 +27,7 @@ def shown(repository: Path, monkeypatch: pytest.MonkeyPatch) -> list[Connect]:
     """What a cockpit that is opened would connect with."""
     opened: list[Connect] = []
 
-    def show(connect: Connect, now: Any = None) -> int:
+    def show(connect: Connect, now: Any = None, runs: Any = None) -> int:
         opened.append(connect)
         return 0
 

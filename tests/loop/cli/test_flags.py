@@ -17,7 +17,7 @@ FLAGS = {
     "--budget", "--timeout", "--sandbox", "--rule", "--baseline-runs", "--approve", "--max-experiments",
     "--max-hours", "--max-cost", "--max-crashes", "--workers", "--proposers", "--agents",
     "--until", "--executor", "--ray-address", "--slurm-account", "--slurm-allocation", "--slurm-folder",
-    "--slurm-gres", "--slurm-jobs", "--slurm-partition", "--slurm-time",
+    "--slurm-gres", "--slurm-partition", "--slurm-time",
 }  # fmt: skip
 
 

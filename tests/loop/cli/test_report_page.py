@@ -50,7 +50,7 @@ def test_the_headline_is_the_result_in_a_sentence() -> None:
 def test_a_reader_is_told_what_to_doubt() -> None:
     found = report_page.caveats(state())
     assert found[0] == "2 trainings were measured."
-    assert "1 values were read from printed text, not measured by a judge." in found
+    assert "1 value was read from printed text, not measured by a judge." in found
     assert "#2: 9 standard errors" in found
 
 

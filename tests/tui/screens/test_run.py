@@ -123,7 +123,7 @@ async def test_in_approval_mode_the_cursor_picks_the_candidate(cockpit: Open) ->
 
 
 @pytest.mark.parametrize(
-    ("key", "command"), [("space", ev.Pause()), ("s", ev.StopTraining()), ("A", ev.SetMode(True))]
+    ("key", "command"), [("space", ev.Pause()), ("s", ev.StopTraining(n=7)), ("A", ev.SetMode(True))]
 )
 async def test_the_run_is_commanded_from_the_screen_of_an_experiment_too(
     cockpit: Open, key: str, command: ev.AnyCommand
