@@ -146,12 +146,12 @@ def test_a_hundred_kills_on_a_ray_cluster(tmp_path: Path, kills: int) -> None:
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    fleet = Fleet(tmp_path, experiments=kills, executor="ray")
+    fleet = Fleet(tmp_path, experiments=3 * kills, executor="ray")  # so that they do not end before the kills
     (tmp_path / "home").mkdir()
     with ray_cluster(tmp_path / "home") as cluster:
         machines, engine = list(cluster.raylets), fleet.start_and_wait()
         while sum(fleet.kills.values()) < kills and fleet.rows() < fleet.experiments:
-            time.sleep(chance.uniform(0, 8))
+            time.sleep(chance.uniform(0, 4))
             match chance.choice((*("engine",) * 3, *("helper",) * 2, *("worker",) * 2, "raylet")):
                 case "engine":
                     fleet.kill("engine", [psutil.Process(engine.pid)], chance)
@@ -172,4 +172,4 @@ def test_a_hundred_kills_on_a_ray_cluster(tmp_path: Path, kills: int) -> None:
         until_gone(fleet.left)
         until_gone(lambda: below(os.getpid(), "ray::Worker"))
         until_gone(lambda: below(os.getpid(), "training/ray/helper.py"))
-    assert sum(fleet.kills.values()) >= kills // 2
+    assert sum(fleet.kills.values()) >= kills
