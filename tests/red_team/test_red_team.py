@@ -1,4 +1,7 @@
-"""More than forty ways to cheat (cheats.py), each trained and judged by the real engine: none is kept."""
+"""More than forty ways to cheat (cheats.py), each trained and judged by the real engine: none is kept.
+
+Each takes five seconds, so `make test` tries every third of them and `make test-slow` the others.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,18 @@ from tests.red_team.researched import check, research
 
 pytestmark = pytest.mark.timeout(900)  # one fixture runs everything
 STEPS = 8
+QUICK = CHEATS[::3]
+OTHERS = [cheat for cheat in CHEATS if cheat not in QUICK]
 
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> RunState:
-    return research(tmp_path_factory.mktemp("red"), CHEATS, steps=STEPS, budget_s=60.0)
+    return research(tmp_path_factory.mktemp("red"), QUICK, steps=STEPS, budget_s=60.0)
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> RunState:
+    return research(tmp_path_factory.mktemp("others"), OTHERS, steps=STEPS, budget_s=60.0)
 
 
 def test_the_honest_trainer_is_measured_and_kept(state: RunState) -> None:
@@ -26,9 +36,15 @@ def test_the_honest_trainer_is_measured_and_kept(state: RunState) -> None:
     assert training.finished.probes > 50
 
 
-@pytest.mark.parametrize("cheat", CHEATS, ids=lambda cheat: cheat.name.replace(" ", "_"))
+@pytest.mark.parametrize("cheat", QUICK, ids=lambda cheat: cheat.name.replace(" ", "_"))
 def test_no_cheat_is_kept(cheat: Cheat, state: RunState) -> None:
-    check(cheat, state, CHEATS.index(cheat) + 2)
+    check(cheat, state, QUICK.index(cheat) + 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cheat", OTHERS, ids=lambda cheat: cheat.name.replace(" ", "_"))
+def test_no_other_cheat_is_kept(cheat: Cheat, others: RunState) -> None:
+    check(cheat, others, OTHERS.index(cheat) + 2)
 
 
 @pytest.mark.parametrize("cheat", [*CHEATS, *TIME], ids=lambda cheat: cheat.name.replace(" ", "_"))
