@@ -15,6 +15,7 @@ import json
 import os
 import random
 import sys
+import tempfile
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,7 +75,7 @@ def train(changes: Mapping[str, Value], seed: int, output: IO[str]) -> None:
     assert evaluation
     text = TRAINER.read_text()
     source = hyperparameters.change(text, {**FIXED, **START, **changes}, hyperparameters.find(text, "cpu"))
-    draft = Path(f"/tmp/training-{os.getpid()}.py")
+    draft = Path(tempfile.gettempdir()) / f"training-{os.getpid()}.py"
     draft.write_text(source)
     try:
         with contextlib.redirect_stdout(output):

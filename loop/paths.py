@@ -124,6 +124,23 @@ def owner_only(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
+def write_whole(file: Path, content: bytes, *, durable: bool = False) -> None:
+    """Write a file for this user alone; whoever reads it finds all of it, or what was there before.
+
+    `durable`: also after the machine has lost power. Raises OSError.
+    """
+    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as draft:  # has mode 0600
+        try:
+            draft.write(content)
+            draft.flush()
+            if durable:
+                os.fsync(draft.fileno())
+            os.replace(draft.name, file)
+        except OSError:
+            os.unlink(draft.name)
+            raise
+
+
 def leads_inside(path: Path, root: Path) -> bool:
     """Whether a path, once all links are followed, lies in the folder `root`."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))

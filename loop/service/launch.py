@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -23,7 +22,7 @@ from loop.agents.choose import make_agent
 from loop.config import Settings
 from loop.engine import Engine
 from loop.errors import BranchMoved, UsageError, describe
-from loop.paths import RunPaths, owner_only
+from loop.paths import RunPaths, owner_only, write_whole
 from loop.records.repository import Repository, branch_of
 from loop.records.shaped_file import read_shaped
 from loop.service import runs
@@ -90,9 +89,7 @@ def _write_flags(paths: RunPaths, flags: Mapping[str, Any]) -> None:
     Raises `UsageError`.
     """
     try:
-        with tempfile.NamedTemporaryFile("w", dir=paths.folder, delete=False) as file:  # has mode 0600
-            json.dump(dict(flags), file)
-        os.replace(file.name, paths.flags)
+        write_whole(paths.flags, json.dumps(dict(flags)).encode())
     except OSError as error:
         raise UsageError(describe(error)) from error
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from platformdirs import user_state_path
 
 from loop import events as ev
 from loop.client import Connection, RunOverview
-from loop.paths import HOME, RunPaths, tags
+from loop.paths import HOME, RunPaths, tags, write_whole
 from loop.records.repository import Repository
 from loop.records.shaped_file import read_shaped
 from loop.service import attach
@@ -70,7 +69,8 @@ class Overviews:
     def take(self, record: ev.Record) -> None:
         """Write the overview anew after a durable event, and when a permission is asked or answered."""
         if record.seq or isinstance(record.event, ev.PermissionAsked | ev.PermissionAnswered):
-            _replace(self._file, msgspec.json.encode(overview(self._state, record.t)))
+            with contextlib.suppress(OSError):  # a full disk: the list shows what it showed before
+                write_whole(self._file, msgspec.json.encode(overview(self._state, record.t)))
 
 
 def note(paths: RunPaths, folder: Path | None = None) -> None:
@@ -79,7 +79,7 @@ def note(paths: RunPaths, folder: Path | None = None) -> None:
     name = hashlib.sha256(str(paths.root).encode()).hexdigest()[:16]
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _replace(folder / name, os.fsencode(paths.root))
+        write_whole(folder / name, os.fsencode(paths.root))
 
 
 def known(folder: Path | None = None) -> list[RunOverview]:
@@ -120,11 +120,3 @@ def _read(paths: RunPaths) -> RunOverview | None:
 
 def _folder() -> Path:
     return user_state_path("autoresearch-tui") / "runs"
-
-
-def _replace(file: Path, data: bytes) -> None:
-    """Put `data` in the place of a file, for this user's eyes only: readers see all of it or nothing."""
-    with contextlib.suppress(OSError), tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as draft:
-        draft.write(data)
-        draft.close()
-        os.replace(draft.name, file)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from loop.errors import UsageError
-from loop.paths import RunPaths, check_tag, new_tag, tags
+from loop.paths import RunPaths, check_tag, new_tag, tags, write_whole
 from tests.conftest import git
 
 
@@ -80,3 +80,16 @@ def test_a_folder_that_leads_elsewhere_is_refused(tmp_path: Path, link: str) -> 
     with pytest.raises(UsageError, match="leads elsewhere"):
         RunPaths(tmp_path, "t").create()
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_file_is_there_whole_or_as_it_was(tmp_path: Path, durable: bool) -> None:
+    file = tmp_path / "note"
+    for content in (b"first", b"second"):
+        write_whole(file, content, durable=durable)
+        assert file.read_bytes() == content
+    assert file.stat().st_mode & 0o777 == 0o600
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        write_whole(tmp_path / "folder", b"third")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "note"]

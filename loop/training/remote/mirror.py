@@ -8,13 +8,13 @@ what else the other machine reported. After a restart the log is appended where 
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
+from loop.paths import write_whole
 from loop.records.training_folder import TrainingFolder
 from loop.training.executor import Ended, Job, Lost
 from loop.training.remote.order import RESULTS, Report
@@ -66,7 +66,7 @@ def begin(job: Job, start: str, place: str) -> None:
     note = read_note(job)
     if note is None or note.start != start:
         job.folder.reset()
-        _write(_path(job.folder), msgspec.json.encode(Note(job.key, start, place)))
+        write_whole(_path(job.folder), msgspec.json.encode(Note(job.key, start, place)), durable=True)
 
 
 def read_note(job: Job) -> Note | None:
@@ -109,8 +109,8 @@ async def fill(job: Job, source: Source) -> Ended | Lost:
             await _fetch(source, name, size, job.folder.folder / name)
     if note := read_note(job):
         note = msgspec.structs.replace(note, report=report)
-        _write(_path(job.folder), msgspec.json.encode(note))
-    _write(job.folder.exit, msgspec.json.encode(report.ended.exit))
+        write_whole(_path(job.folder), msgspec.json.encode(note), durable=True)
+    write_whole(job.folder.exit, msgspec.json.encode(report.ended.exit), durable=True)
     return report.ended
 
 
@@ -135,13 +135,3 @@ async def _whole(source: Source, name: str) -> bytes:
 
 def _path(folder: TrainingFolder) -> Path:
     return folder.folder / "remote.json"
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file that is there either whole or not at all, also when the machine loses power."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -33,7 +33,7 @@ from loop import __version__
 from loop import events as ev
 from loop.config import Settings
 from loop.errors import UsageError, describe
-from loop.paths import RunPaths
+from loop.paths import RunPaths, write_whole
 from loop.records.repository import Repository
 from loop.records.training_folder import TrainingFolder
 from loop.training import fence
@@ -110,9 +110,10 @@ async def carry_out(folder: OrderFolder, *, leased: bool) -> None:
         loop.add_signal_handler(number, stop.set)
     if leased:
         loop.add_reader(0, stop.set)  # nothing is ever written to it
-    _write(folder.node, Node(platform.node(), os.getpid(), name_of_place(platform.node(), os.environ)))
+    node = Node(platform.node(), os.getpid(), name_of_place(platform.node(), os.environ))
+    write_whole(folder.node, msgspec.json.encode(node))
     watching = asyncio.create_task(_watch(folder, stop))
-    _write(folder.report, await _report(folder, stop))
+    write_whole(folder.report, msgspec.json.encode(await _report(folder, stop)))
     watching.cancel()
 
 
@@ -267,13 +268,6 @@ async def _locked_in_turn(path: Path) -> AsyncIterator[None]:
         while not _lock(file):  # noqa: ASYNC110 - another process frees it
             await asyncio.sleep(LOCK_S)
         yield
-
-
-def _write(path: Path, content: Struct) -> None:
-    """Write a file that is there either whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(msgspec.json.encode(content))
-    temporary.replace(path)
 
 
 if __name__ == "__main__":

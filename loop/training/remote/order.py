@@ -29,7 +29,7 @@ from msgspec import Struct
 
 from loop import __version__
 from loop.config import Settings
-from loop.paths import RunPaths
+from loop.paths import RunPaths, write_whole
 from loop.records.shaped_file import size_of_shaped
 from loop.records.training_folder import JUDGED_MOST, MODEL_MOST, TEXT_MOST, TrainingFolder
 from loop.training.executor import Ended, Job, Lost
@@ -131,9 +131,7 @@ def run_name(paths: RunPaths) -> str:
     """
     file = paths.folder / "cluster.id"
     if not file.exists():
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(secrets.token_hex(8))
-        temporary.replace(file)
+        write_whole(file, secrets.token_hex(8).encode())
     return file.read_text()
 
 

@@ -5,26 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from loop.training.ray.worker import Worker
 from loop.training.remote import order
 from loop.training.remote.order import Report
 from tests.loop.training.contract import FORKING, LONG_S, processes
 from tests.loop.training.remote.orders import Orders
-
-
-@pytest.fixture
-def orders(repository: Path, tmp_path: Path) -> Iterator[Orders]:
-    folder = tmp_path / "orders"
-    folder.mkdir()
-    found = Orders(repository, folder)
-    yield found
-    found.repository.close()
 
 
 class Given:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
-import pytest
 
 from loop.training.remote.order import Report
 from loop.training.slurm import worker
@@ -17,15 +14,6 @@ from tests.loop.training.contract import LONG_S, processes
 from tests.loop.training.remote.orders import Orders
 
 PROGRAM = [sys.executable, "-P", "-m", "loop.training.slurm.worker"]
-
-
-@pytest.fixture
-def orders(repository: Path, tmp_path: Path) -> Iterator[Orders]:
-    folder = tmp_path / "orders"
-    folder.mkdir()
-    found = Orders(repository, folder)
-    yield found
-    found.repository.close()
 
 
 def test_orders_are_carried_out_one_after_another_until_none_came_for_a_while(orders: Orders) -> None:
