@@ -4,10 +4,10 @@
 
 It trains nanogpt/train.py with AUTORESEARCH_PROFILE=h100 and the sizes in `SCALE`, as it is and with one
 technique changed (`VARIANTS`), and `plain`: without tables, counts and copies, with the settings of
-karpathy/autoresearch's first train.py. Each training takes the same CPU seconds of one thread, or with --steps
-the same number of steps: then small differences are not lost in how busy the machine is. It prints a table
-row for each: mean val_bpb (lower is better), standard deviation, trainings, steps, milliseconds of the CPU
-that a step takes, counting included, and tokens.
+karpathy/autoresearch's first train.py. Each training takes the same CPU seconds of one thread, or with
+--steps the same number of steps: then small differences are not lost in how busy the machine is. It prints a
+table row for each: mean val_bpb (lower is better), standard deviation, trainings, steps, milliseconds of the
+CPU that a step takes, counting included, and tokens.
 
 The text is English prose: the paragraphs of the HTML pages in the Debian packages `PACKAGES`, which are
 downloaded with `apt-get download` into FOLDER (the user's cache folder), at most `CUT` characters of a page.
@@ -54,6 +54,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "ours": {},
     "plain": PLAIN,
     "plain, rates halved": PLAIN | {"MATRIX_LR": "0.02", "EMBED_LR": "0.3", "HEAD_LR": "0.002"},
+    "plain, rates doubled": PLAIN | {"MATRIX_LR": "0.08", "EMBED_LR": "1.2", "HEAD_LR": "0.008"},
     "plain + tables": PLAIN | {"NGRAM_TABLES": "2"},
     "plain + counts and copies": PLAIN | {"COUNT_ORDER": "4"},
     "no counts, no copies": {"COUNT_ORDER": "0"},

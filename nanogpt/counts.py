@@ -89,7 +89,12 @@ class Counts:
                 often = _per_context(width, group, by_fold.sum(1, dtype=torch.int32)) >= self.least
                 if often.any():
                     kept = often[group]
-                    contexts, width, token, by_fold = contexts[often], width[often], token[kept], by_fold[kept]
+                    contexts, width, token, by_fold = (
+                        contexts[often],
+                        width[often],
+                        token[kept],
+                        by_fold[kept],
+                    )
             # Each context (C,), where its n-grams start (C,), how many they are (C,); the last token (G,) and
             # the counts (G, F) of each n-gram.
             self.tables.append((contexts, width.cumsum(0) - width, width, token, by_fold))
@@ -213,9 +218,10 @@ class Counts:
         """
         (B, T), V = tokens.shape, self.vocab_size
         where = torch.full_like(tokens, self.folds).flatten()
-        total = torch.zeros(B * T, V, device=tokens.device)
         if self.tables:
-            total += weight[:, :1] * bigrams[where * V + tokens.flatten()].float().exp()
+            total = bigrams[where * V + tokens.flatten()].float().exp_().mul_(weight[:, :1])
+        else:
+            total = torch.zeros(B * T, V, device=tokens.device)
         for i, (place, known) in enumerate(self._contexts(tokens)):
             _, first, width, token, by_fold = self.tables[i]
             size = self.sums[i][0][where, place].float()
