@@ -256,7 +256,7 @@ class GPT(nn.Module):
         cos, sin = (part[: x.size(1)].to(dtype) for part in (self.cos, self.sin))
         with self._amp():
             for i, block in enumerate(self.blocks):
-                table = self.values[str(i)].weight if str(i) in self.values else None
+                table = cast(Tensor, self.values[str(i)].weight) if str(i) in self.values else None
                 value = None if table is None else F.embedding(tokens, table.to(dtype))
                 x = block(self.residual[i] * x + self.again[i] * first, value, cos, sin)
         return norm(x)
@@ -357,8 +357,8 @@ class Memory(nn.Module):
 
     def weight(self, x: Tensor, features: Tensor) -> Tensor:
         """Return the weight of each source (N, sources) from x (N, D); the network has the weight 1."""
-        of_x, of_features = self.gate.weight.split((WIDTH, features.size(1)), 1)
-        z = F.linear(x, of_x.to(x.dtype)).float() + F.linear(features, of_features, self.gate.bias)
+        gate = self.gate.weight
+        z = F.linear(x, gate[:, :WIDTH].to(x.dtype)) + F.linear(features, gate[:, WIDTH:], self.gate.bias)
         return z.clamp(-15, 15).exp()
 
 

@@ -211,12 +211,12 @@ def _not_read(node: Any) -> float:
     reads, over = node.read_writes.reads, 0.0
     for name in {dep.name for dep in reads} - {dep.name for dep in node.read_writes.writes}:
         buffer = V.graph.try_get_buffer(name)
-        places = [dep for dep in reads if dep.name == name]
-        if buffer is None or not all(isinstance(dep, MemoryDep) and not dep.is_indirect() for dep in places):
-            continue
-        size = math.prod(int(n) for n in buffer.get_size())
-        read = slices.elements([(dep.index, dep.ranges) for dep in places], size)
-        over += (size - read) * buffer.get_dtype().itemsize
+        deps = [dep for dep in reads if dep.name == name]
+        places = [dep for dep in deps if isinstance(dep, MemoryDep) and not dep.is_indirect()]
+        if buffer is not None and len(places) == len(deps):
+            size = math.prod(int(n) for n in buffer.get_size())
+            read = slices.elements([(dep.index, dep.ranges) for dep in places], size)
+            over += (size - read) * buffer.get_dtype().itemsize
     return over
 
 
