@@ -8,13 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from textual.app import App
+from textual.binding import Binding
 from textual.screen import Screen
 
 from loop.client import ConnectionLost, Runs
 from tui import palette, settings
+from tui.keys import Keys, key_name
 from tui.link import Connect, Link
 from tui.screens.main import MainScreen
 from tui.theme import THEMES
+
+TROUBLE_S = 20.0
+"""Seconds for which the screen shows what is wrong with the settings."""
 
 
 class Cockpit(App[int]):
@@ -36,8 +41,12 @@ class Cockpit(App[int]):
     ) -> None:
         super().__init__()
         self._folder = config_folder or settings.default_folder()
-        self.settings = settings.load(self._folder)
-        self.link = Link(connect, self)
+        self.settings, trouble = settings.load(self._folder)
+        keys = Keys(self.settings.keys)
+        self.set_keymap(keys.keymap)
+        self._troubles = [*filter(None, [trouble]), *keys.problems]
+        """What is wrong with the settings; shown at the start."""
+        self.link = Link(connect, self, keys)
         self.main = MainScreen(self.link, self.settings, self.remember, now, runs)
         self.event_loop: asyncio.AbstractEventLoop | None = None
         self.last_words = ""
@@ -50,6 +59,10 @@ class Cockpit(App[int]):
         """The colours of the meanings (`$agent`, `$keep`, ...), for themes that do not define them."""
         return {key: value for key, value in THEMES[0].variables.items() if "-" not in key}
 
+    def get_key_display(self, binding: Binding) -> str:
+        """Keys are written everywhere as the help writes them."""
+        return key_name(binding.key)
+
     def get_default_screen(self) -> Screen[None]:
         return self.main
 
@@ -58,6 +71,8 @@ class Cockpit(App[int]):
 
     def on_ready(self) -> None:
         """Follow the engine, now that the main screen has panels to show its events."""
+        for trouble in self._troubles:
+            self.link.toast(trouble, "warning", TROUBLE_S)
         self.run_worker(self._follow(), name="connection")
 
     async def _follow(self) -> None:

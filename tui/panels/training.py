@@ -14,6 +14,7 @@ from textual.widgets import Static
 
 from loop.events import CurvePoint, Progress
 from loop.state import RunState, SeatView, Training
+from tui.keys import DECISIONS, Keys
 from tui.text import clock, safe, short, spark, title
 
 Text = tuple[str, str]
@@ -67,8 +68,9 @@ class TrainingStrip(Vertical):
     The countdown is a widget of its own, so that a second in which nothing else changes costs a few bytes.
     """
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, keys: Keys, *, id: str | None = None) -> None:
         super().__init__(id=id)
+        self._keys = keys
         self.meters: defaultdict[int, Meter] = defaultdict(Meter)
         """One countdown for each seat: the strip may be led back to it."""
         self.reference: Sequence[CurvePoint] = ()
@@ -101,7 +103,7 @@ class TrainingStrip(Vertical):
         rows = (
             running(training, view, meter, self.reference, width, now)
             if training
-            else (idle(state), *[Content("")] * 3)
+            else (idle(state, self._keys), *[Content("")] * 3)
         )
         for line, content in zip(("bar", "clock", "numbers", "curves"), rows, strict=True):
             self.query_one(f"#{line}", Line).show(content)
@@ -130,7 +132,7 @@ def needed(training: Training | None) -> str:
     return training.started.needed if training else ""
 
 
-def idle(state: RunState) -> Content:
+def idle(state: RunState, keys: Keys) -> Content:
     """Why nothing trains."""
     if state.stopped is not None:
         text = f"the engine stopped: {state.stopped}"
@@ -139,9 +141,10 @@ def idle(state: RunState) -> Content:
     elif state.live.preparing:
         text = state.live.preparing
     elif state.paused is not None:
-        text = f"paused: {state.paused}   (space goes on)"
+        hint = keys.hint(pause="goes on")
+        text = f"paused: {state.paused}" + (f"   ({hint})" if hint else "")
     elif state.waiting:
-        text = f"experiment {state.waiting.n} waits for you: a approves, r rejects, e edits"
+        text = f"experiment {state.waiting.n} waits for you: {keys.hint(**DECISIONS)}"
     elif state.proposing:
         text = f"the agent prepares experiment {state.proposing.n}"
     else:

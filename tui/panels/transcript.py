@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
+from textual.binding import BindingType
 from textual.content import Content
 
 from loop.events import AgentDelta, DeltaKind
 from loop.state import RunState
+from tui.actions import IN_LISTS, bindings
+from tui.keys import Keys
 from tui.lines import Item, Lines
 from tui.markdown import markdown
 from tui.text import safe
@@ -101,16 +105,17 @@ def heading(n: int) -> Item:
 class Transcript(Lines):
     """`feed` takes in parts of messages as they come; `flush`, called a few times a second, shows them."""
 
-    def __init__(self, *, id: str | None = None, follow: bool = True) -> None:
+    def __init__(self, keys: Keys, *, id: str | None = None, follow: bool = True) -> None:
         super().__init__(
             id=id, mark_width=2, follow=follow, cursor=True, empty="the agent has not said anything yet"
         )
+        self._keys = keys
         self.pieces: list[Piece | int] = []
         """The messages. The number of an experiment stands before its first message, for the heading."""
         self._painted = 0
         """The pieces before this index are on screen and have not changed since."""
 
-    BINDINGS = [("enter", "choose", "Open")]  # noqa: RUF012 - as Textual reads it
+    BINDINGS: ClassVar[list[BindingType]] = bindings(IN_LISTS[1:])
 
     def reset(self, deltas: Iterable[AgentDelta]) -> None:
         """Show these messages and no others."""
@@ -160,7 +165,9 @@ class Transcript(Lines):
             return
         asked = state.live.asked[0]
         words = safe(f"{asked.kind} {asked.title}".strip())[:60]
-        self.border_subtitle = Content.assemble((f" {words} ", "$measure"), "a allows, r refuses")
+        self.border_subtitle = Content.assemble(
+            (f" {words} ", "$measure"), self._keys.hint(approve="allows", reject="refuses")
+        )
 
     def _cursor_to_end(self) -> None:
         self.cursor = max(0, len(self.items) - 1)

@@ -57,17 +57,20 @@ class ExperimentScreen(RunScreen):
         return StopTraining(n=self.n) if self.link.state.trains(self.n) else super().training_to_stop()
 
     def compose(self) -> ComposeResult:
+        def name(tab: str) -> Content:
+            return Content(f"{self.link.keys[f'tab_{tab}']} {tab.capitalize()}".strip())
+
         yield Static(id="summary", markup=False)
         with TabbedContent(id="tabs"):
-            with TabPane("1 Diff", id="tab-diff"):
-                yield Diff(id="past-diff", empty="no commit: this was never finished")
-            with TabPane("2 Log", id="tab-log"):
+            with TabPane(name("diff"), id="tab-diff"):
+                yield Diff(self.link.keys, id="past-diff", empty="no commit: this was never finished")
+            with TabPane(name("log"), id="tab-log"):
                 yield Lines(id="past-log", wrap=False, follow=True, empty="it never trained")
-            with TabPane("3 Transcript", id="tab-transcript"):
-                yield Transcript(id="past-transcript", follow=False)
-            with TabPane("4 Curve", id="tab-curve"):
+            with TabPane(name("transcript"), id="tab-transcript"):
+                yield Transcript(self.link.keys, id="past-transcript", follow=False)
+            with TabPane(name("curve"), id="tab-curve"):
                 yield PlotextPlot(id="past-curve")
-            with TabPane("5 Trainings", id="tab-trainings"):
+            with TabPane(name("trainings"), id="tab-trainings"):
                 yield Lines(id="past-trainings", empty="it never trained")
         yield Footer(show_command_palette=False)
 

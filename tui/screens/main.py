@@ -92,12 +92,12 @@ class MainScreen(RunScreen):
     def compose(self) -> ComposeResult:
         yield Status(id="status")
         yield Flow(id="flow")
-        yield TabBar(id="tabbar")
+        yield TabBar(self.link.keys, id="tabbar")
         with Horizontal(id="top"):
-            yield Transcript(id="agent")
-            yield Diff(id="diff")
+            yield Transcript(self.link.keys, id="agent")
+            yield Diff(self.link.keys, id="diff")
         yield Seats(id="seats")
-        yield TrainingStrip(id="training")
+        yield TrainingStrip(self.link.keys, id="training")
         with Horizontal(id="bottom"):
             yield ResultsPanel(id="results-panel")
             yield Plot(id="plot")
@@ -391,4 +391,4 @@ class MainScreen(RunScreen):
         if self._others is None:
             self.link.toast("a recording is shown: there is no list of runs here", "warning")
         else:
-            self.app.push_screen(RunsScreen(self._others.runs, self.link.state), self._others.show)
+            self.app.push_screen(RunsScreen(self._others.runs, self.link), self._others.show)

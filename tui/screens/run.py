@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+from textual.binding import ActiveBinding, Binding
 from textual.screen import Screen
 
 from loop import events as ev
 from loop.state import Experiment
 from tui.actions import ACTIONS_BY_NAME, ON_EVERY_SCREEN, Action
 from tui.editor import edit
+from tui.keys import UNBOUND
 from tui.link import Link
 from tui.panels.diff import Diff
 from tui.screens.ask import Ask, Choose
@@ -48,6 +50,13 @@ class RunScreen(Screen[None]):
     def in_queue(self, n: int | None) -> Experiment | None:
         """Experiment `n` when it waits for approval or to be trained, else None."""
         return next((e for e in self.link.state.queue if e.n == n), None)
+
+    @property
+    def active_bindings(self) -> dict[str, ActiveBinding]:
+        """For the footer: in the table's order, without actions whose key the settings took away."""
+        order = {b.id: i for i, b in enumerate(self.BINDINGS) if isinstance(b, Binding) and b.id}
+        found = [(key, active) for key, active in super().active_bindings.items() if key != UNBOUND]
+        return dict(sorted(found, key=lambda pair: order.get(pair[1].binding.id or "", -1)))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Textual asks this for each key: a key that would do nothing now is not offered."""
@@ -141,7 +150,7 @@ class RunScreen(Screen[None]):
         self.app.theme = names[(index + 1) % len(names)]
 
     def action_help(self) -> None:
-        self.app.push_screen(Help(self.link.state))
+        self.app.push_screen(Help(self.link.state, self.link.keys))
 
     # --- the diff ---
 

@@ -10,6 +10,7 @@ from loop.events import CurvePoint, Progress
 from tests.tui.conftest import Open
 from tests.tui.pilot import WIDE, settle
 from tests.tui.recorded import Script, commit, night, training
+from tui.keys import Keys
 from tui.panels.training import Meter, TrainingStrip, bar, idle, loss_at, numbers, standing, stopping
 
 
@@ -65,7 +66,7 @@ def test_it_says_when_the_engine_will_stop() -> None:
     assert stopping(script.state) == "the engine stops after this training"
     script.add(ev.TrainingFinished(25, 1, "finished"))
     assert stopping(script.state) == ""
-    assert idle(script.state).plain == "the engine stops: stopped by hand"
+    assert idle(script.state, Keys()).plain == "the engine stops: stopped by hand"
 
 
 async def test_a_stop_that_was_asked_for_is_shown_below_the_training(cockpit: Open) -> None:
@@ -93,7 +94,7 @@ async def test_a_stop_that_was_asked_for_is_shown_below_the_training(cockpit: Op
     ],
 )
 def test_it_says_why_nothing_trains(script: Script, text: str) -> None:
-    assert idle(script.state).plain == text
+    assert idle(script.state, Keys()).plain == text
 
 
 def test_the_figures_name_the_training_from_the_second_on() -> None:
