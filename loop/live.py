@@ -21,6 +21,10 @@ CURVE_SHOWN = 600
 """When a loss curve has more points than this, every second one is dropped."""
 
 
+MEASURED_TAIL = 120
+"""How many measurements of the machine are kept here: ten minutes, at one every five seconds."""
+
+
 class SeatView(Struct):
     """What one seat (a place to train) shows: the training that runs there, or the last one that did."""
 
@@ -73,7 +77,13 @@ class LiveView(Struct):
     """Permissions that CLI agents wait for, the longest waiting first."""
     seats: dict[int, SeatView] = field(default_factory=dict)
     """One view for each seat on which something has trained, by the seat's number."""
-    telemetry: ev.Telemetry | None = None
+    measured: list[ev.Telemetry] = field(default_factory=list)
+    """The newest measurements of the machine, the oldest first."""
+
+    @property
+    def telemetry(self) -> ev.Telemetry | None:
+        """The newest measurement of the machine; None before the first one."""
+        return self.measured[-1] if self.measured else None
 
     def seat_of(self, n: int, training: int) -> SeatView | None:
         """The view of this training; None when its seat shows another one by now."""
@@ -102,7 +112,8 @@ class LiveView(Struct):
                 if view := self.seat_of(event.n, event.training):
                     view.take(event)
             case ev.Telemetry():
-                self.telemetry = event
+                self.measured.append(event)
+                del self.measured[:-MEASURED_TAIL]
             case _:
                 pass
 

@@ -222,16 +222,18 @@ IN_COMPARISON = (
 """Keys of the screen that compares experiments."""
 IN_LISTS = (
     Action("x,delete", "take_back", "Take back", "take back the message under the cursor", "Lists"),
-    Action("enter", "choose", "Choose", "show the run under the cursor", "Lists"),
+    Action(
+        "enter", "choose", "Open", "go to the run under the cursor; open or close a message", "Lists", True
+    ),
 )
-"""Keys of the list of messages and the list of runs."""
+"""Keys of the list of messages and of the list of runs; `choose` is one of the transcript, too."""
 MOVES = (
     Action("up,k", "move(-1)", "Up", "up", "Move"),
     Action("down,j", "move(1)", "Down", "down", "Move"),
     Action("pageup,ctrl+b", "page(-1)", "Page up", "up by a page", "Move"),
     Action("pagedown,ctrl+f", "page(1)", "Page down", "down by a page", "Move"),
-    Action("home,g", "end(-1)", "Top", "to the first line", "Move"),
-    Action("end,G", "end(1)", "End", "to the last line; there a text follows what is new", "Move"),
+    Action("g,home", "end(-1)", "Top", "to the first line", "Move"),
+    Action("G,end", "end(1)", "End", "to the last line; there a text follows what is new", "Move"),
     Action("left", "scroll_left", "Left", "sideways", "Move"),
     Action("right", "scroll_right", "Right", "sideways", "Move"),
 )

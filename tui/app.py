@@ -15,6 +15,7 @@ from loop.client import ConnectionLost, Runs
 from tui import palette, settings
 from tui.keys import Keys, key_name
 from tui.link import Connect, Link
+from tui.panels.status import choose
 from tui.screens.main import MainScreen
 from tui.theme import THEMES
 
@@ -44,7 +45,8 @@ class Cockpit(App[int]):
         self.settings, trouble = settings.load(self._folder)
         keys = Keys(self.settings.keys)
         self.set_keymap(keys.keymap)
-        self._troubles = [*filter(None, [trouble]), *keys.problems]
+        unknown = choose(self.settings.status_line)[1]
+        self._troubles = [*filter(None, [trouble]), *keys.problems, *unknown]
         """What is wrong with the settings; shown at the start."""
         self.link = Link(connect, self, keys)
         self.main = MainScreen(self.link, self.settings, self.remember, now, runs)

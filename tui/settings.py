@@ -21,6 +21,8 @@ class Settings(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """The table of results begins with the oldest experiment."""
     keys: dict[str, str] = {}
     """By hand: other keys for actions, by the ids of `tui.actions`; an empty text takes the key away."""
+    status_line: list[str] = []
+    """By hand: the fields of the status line in their order (`tui.panels.status`); empty for all."""
 
 
 NAME = "cockpit.json"
@@ -48,7 +50,7 @@ def save(settings: Settings, folder: Path) -> None:
     written, trouble = load(folder)
     if trouble:
         return
-    merged = msgspec.structs.replace(settings, keys=written.keys)
+    merged = msgspec.structs.replace(settings, keys=written.keys, status_line=written.status_line)
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / NAME).write_bytes(msgspec.json.format(msgspec.json.encode(merged)) + b"\n")

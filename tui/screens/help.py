@@ -22,7 +22,7 @@ HEADINGS = {
     "Look": "The screen",
     "Experiment": "In an experiment",
     "Comparison": "In a comparison",
-    "Lists": "In a list of messages or runs",
+    "Lists": "In a list of messages or runs, and in a transcript",
     "Move": "In every panel",
 }
 EVERYWHERE = (("esc", "back; out of the filter"), ("ctrl+p", "command palette"))

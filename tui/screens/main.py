@@ -26,7 +26,7 @@ from tui.panels.flow import Flow
 from tui.panels.plot import Plot
 from tui.panels.results import Results, ResultsPanel
 from tui.panels.seats import Seats
-from tui.panels.status import Status
+from tui.panels.status import Status, choose
 from tui.panels.tabs import PANELS, TabBar
 from tui.panels.training import TrainingStrip, under_way
 from tui.panels.transcript import Transcript
@@ -90,7 +90,7 @@ class MainScreen(RunScreen):
     # --- panels and their layout ---
 
     def compose(self) -> ComposeResult:
-        yield Status(id="status")
+        yield Status(choose(self.settings.status_line)[0], id="status")
         yield Flow(id="flow")
         yield TabBar(self.link.keys, id="tabbar")
         with Horizontal(id="top"):
