@@ -170,6 +170,7 @@ ACTIONS = (
         False,
         _seats,
     ),
+    Action("6", "system", "System", "GPUs, processor and memory in the last ten minutes", "Look"),
     Action("z", "zoom", "Zoom", "one panel on the whole screen, and back", "Look", True),
     Action("f", "follow", "Follow", "follow the newest text again", "Look"),
     Action("d", "split", "Split", "diff in one column or two", "Look"),

@@ -46,7 +46,7 @@ SCREENS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (_ids(*ACTIONS, *MOVES, *IN_LISTS[1:]), OTHERS),
     (_ids(*IN_EXPERIMENT, *ON_EVERY_SCREEN, *MOVES, *IN_LISTS[1:]), OTHERS),
     (_ids(*IN_COMPARISON, *ON_EVERY_SCREEN, *MOVES), OTHERS),
-    (("back", "help", "log", "messages", "runs", *_ids(*IN_LISTS, *MOVES)), OTHERS),
+    (("back", "help", "log", "messages", "runs", "system", *_ids(*IN_LISTS, *MOVES)), OTHERS),
     (("back",), (*OTHERS, *ANSWERS)),
 )
 """What has a key at the same time: the actions of each screen and of the lists, and keys that are taken."""

@@ -228,6 +228,20 @@ def waiting() -> Recorded:
     return Recorded(Script().night(2).propose(3).add(ev.ApprovalRequested(3)).records)
 
 
+def busy(script: Script, gpus: int) -> Script:
+    """Adds five minutes of measurements of a machine with so many GPUs; the last one tells little."""
+    for i in range(60):
+        wave = 0.5 + 0.5 * math.sin(i / 6)
+        measured = [
+            ev.Gpu("NVIDIA H100", 100 * wave, 40 + g, 80.0, 45 + 4 * g + 10 * wave, 300 + 350 * wave, 700.0)
+            for g in range(gpus)
+        ]
+        if gpus > 1:
+            measured[-1] = ev.Gpu("NVIDIA H100", None, 5.0)
+        script.add(ev.Telemetry(37.0 + 20 * wave, 40 + i / 6, 128.0, measured, 3 + 2 * wave, 0.3), after=5)
+    return script
+
+
 def queue() -> Recorded:
     """Approval mode: 3 is approved, 4 and 5 wait."""
     script = Script().night(2).add(ev.ModeSet(True)).propose(3).propose(4).propose(5)

@@ -12,6 +12,7 @@ from loop import events as ev
 from tests.tui.conftest import Open, Snap
 from tests.tui.pilot import WIDE, press, settle
 from tests.tui.recorded import queue, training, waiting
+from tui.actions import EVERY_ACTION
 from tui.keys import DEFAULTS, Keys, key_name
 from tui.palette import Actions
 from tui.settings import NAME
@@ -156,3 +157,9 @@ async def test_what_is_wrong_with_the_settings_is_said_at_the_start(cockpit: Ope
             'keys: there is no action "steeer", perhaps "steer"',
             'keys: "approve" cannot have "s", the key of "stop_training"; it keeps "a"',
         ]
+
+
+def test_the_documents_list_each_action() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "cockpit.md").read_text()
+    for action in EVERY_ACTION:
+        assert f"| `{action.id}` | `{key_name(action.key)}` | " in text

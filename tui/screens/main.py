@@ -37,6 +37,7 @@ from tui.screens.log import LogScreen
 from tui.screens.messages import MessagesScreen
 from tui.screens.run import RunScreen
 from tui.screens.runs import RunsScreen
+from tui.screens.system import SystemScreen
 from tui.settings import Settings
 
 Part = Literal["status", "training", "seats", "results", "diff", "reference", "permission"]
@@ -51,6 +52,10 @@ FRAME_S = 0.2
 """Seconds between two frames: more often would fill a slow line, less often would look stuck."""
 QUIET_S = 1.0
 """After a silence of this many seconds the agent's first words are painted at once."""
+
+
+UP_TO_DATE = (ExperimentScreen, LogScreen, MessagesScreen, SystemScreen)
+"""Screens above this one that are brought up to date with each frame."""
 
 
 class MainScreen(RunScreen):
@@ -246,7 +251,7 @@ class MainScreen(RunScreen):
         if "reference" in dirty:
             self._load_reference()
         above = self.app.screen
-        if isinstance(above, ExperimentScreen | LogScreen | MessagesScreen) and above.is_mounted:
+        if isinstance(above, UP_TO_DATE) and above.is_mounted:
             above.show()
 
     def _refresh_keys(self) -> None:
@@ -386,6 +391,9 @@ class MainScreen(RunScreen):
 
     def action_log(self) -> None:
         self.app.push_screen(LogScreen(self.link))
+
+    def action_system(self) -> None:
+        self.app.push_screen(SystemScreen(self.link))
 
     def action_runs(self) -> None:
         if self._others is None:
