@@ -173,6 +173,9 @@ ACTIONS = (
     Action("6", "system", "System", "GPUs, processor and memory in the last ten minutes", "Look"),
     Action("z", "zoom", "Zoom", "one panel on the whole screen, and back", "Look", True),
     Action("f", "follow", "Follow", "follow the newest text again", "Look"),
+    Action(
+        "p", "conversation", "Next agent", "with several agents at work: one's conversation, or all", "Look"
+    ),
     Action("d", "split", "Split", "diff in one column or two", "Look"),
     Action("W", "wrap", "Wrap", "wrap long lines of the diff", "Look"),
     Action("n", "hunk(1)", "Next hunk", "next change in the diff", "Look"),

@@ -228,6 +228,20 @@ def waiting() -> Recorded:
     return Recorded(Script().night(2).propose(3).add(ev.ApprovalRequested(3)).records)
 
 
+def team() -> Script:
+    """Four experiments are judged, 5 trains; two agents talk at once about 6 and 7, each in turn."""
+    script = Script().night(4).propose(5).train(5).progress(5, 0.3)
+    for n, agent in ((6, "claude"), (7, "gpt")):
+        script.add(ev.ExperimentStarted(n, commit(4), agent=agent))
+    for turn in range(6):
+        for n, wide in ((6, 160), (7, 192)):
+            said = f"Message {turn} about {n}."
+            script.add(ev.AgentDelta(n, "text", said, id=f"{n}.{turn}", t=script.t), after=1.0)
+            after = BEFORE.replace("WIDTH = 128", f"WIDTH = {wide + turn}")
+            script.add(ev.CandidateEdited(n, "nanogpt/train.py", BEFORE, after))
+    return script
+
+
 def busy(script: Script, gpus: int) -> Script:
     """Adds five minutes of measurements of a machine with so many GPUs; the last one tells little."""
     for i in range(60):

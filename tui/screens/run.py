@@ -10,14 +10,16 @@ from textual.screen import Screen
 
 from loop import events as ev
 from loop.state import Experiment
-from tui.actions import ACTIONS_BY_NAME, ON_EVERY_SCREEN, Action
+from tui.actions import ACTIONS, ACTIONS_BY_NAME, ON_EVERY_SCREEN, Action
 from tui.editor import edit
 from tui.keys import UNBOUND
 from tui.link import Link
 from tui.panels.diff import Diff
 from tui.screens.ask import Ask, Choose
 from tui.screens.help import Help
+from tui.screens.log import LogScreen
 from tui.screens.messages import MessagesScreen
+from tui.screens.system import SystemScreen
 from tui.settings import Settings
 from tui.text import limits_line
 from tui.theme import THEMES
@@ -42,6 +44,9 @@ class RunScreen(Screen[None]):
         self.picked: int | None = None
         """In approval mode: number of the candidate on which the human has put the cursor."""
 
+        self._available: tuple[bool, ...] = ()
+        """Which actions could be taken when the footer was painted."""
+
     @property
     def candidate(self) -> Experiment | None:
         """The candidate that the keys act on: the one the human picked, else the one that waits longest."""
@@ -57,6 +62,14 @@ class RunScreen(Screen[None]):
         order = {b.id: i for i, b in enumerate(self.BINDINGS) if isinstance(b, Binding) and b.id}
         found = [(key, active) for key, active in super().active_bindings.items() if key != UNBOUND]
         return dict(sorted(found, key=lambda pair: order.get(pair[1].binding.id or "", -1)))
+
+    def refresh_keys(self) -> None:
+        """Let the footers of all screens follow when other keys can be used than before."""
+        available = tuple(a.available(self.link.state) for a in ACTIONS)
+        if available != self._available:
+            self._available = available
+            for screen in self.app.screen_stack:
+                screen.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Textual asks this for each key: a key that would do nothing now is not offered."""
@@ -148,6 +161,12 @@ class RunScreen(Screen[None]):
         names = [theme.name for theme in THEMES]
         index = names.index(self.app.theme) if self.app.theme in names else -1
         self.app.theme = names[(index + 1) % len(names)]
+
+    def action_log(self) -> None:
+        self.app.push_screen(LogScreen(self.link))
+
+    def action_system(self) -> None:
+        self.app.push_screen(SystemScreen(self.link))
 
     def action_help(self) -> None:
         self.app.push_screen(Help(self.link.state, self.link.keys))
