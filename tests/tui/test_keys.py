@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -163,3 +165,15 @@ def test_the_documents_list_each_action() -> None:
     text = (Path(__file__).parents[2] / "docs" / "cockpit.md").read_text()
     for action in EVERY_ACTION:
         assert f"| `{action.id}` | `{key_name(action.key)}` | " in text
+
+
+def test_no_text_of_the_cockpit_names_a_key_by_itself() -> None:
+    """`a approves`, `press s`: the user may have moved these keys. `Keys.hint` knows them."""
+    verbs = "approves|rejects|allows|refuses|edits|goes|leaves|marks|trains|writes|follows|takes|shows|opens|decides"
+    named = re.compile(rf"[\"' (,](?:press |[a-zA-Z]|space|enter|tab|F\d) (?:{verbs})\b")
+    for path in (Path(__file__).parents[2] / "tui").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        documents = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documents:
+                assert not named.search(f" {node.value}"), f"{path}:{node.lineno}: {node.value}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from tui.text import clock, safe, short, spark, title
 
 Text = tuple[str, str]
 """A text and its style."""
+HERE = platform.node()
+"""The engine's machine is the one on which the cockpit runs."""
 CLOCK_WIDTH = 20
 """Columns of the countdown; styled the same in tui.tcss."""
 
@@ -92,7 +95,7 @@ class TrainingStrip(Vertical):
         training = under_way(state, seat)
         e = state.experiment(training.started.n) if training else None
         width = max(20, self.content_size.width)
-        where = "" if seat is None else f" on seat {seat}"
+        where = on_seat(seat, view)
         name = f"Training {e.n}{where} · {title(e)}" if e else f"Training{where}"
         if name != self._name:
             self._name = name
@@ -107,6 +110,13 @@ class TrainingStrip(Vertical):
         )
         for line, content in zip(("bar", "clock", "numbers", "curves"), rows, strict=True):
             self.query_one(f"#{line}", Line).show(content)
+
+
+def on_seat(seat: int | None, view: SeatView) -> str:
+    """Where it trains, for a title: ` on seat 3, node2`; empty for the only seat, on this machine."""
+    words = [f"seat {seat}"] if seat is not None else []
+    words += [safe(view.place)[:30]] if view.place not in ("", HERE) else []
+    return f" on {', '.join(words)}" if words else ""
 
 
 def under_way(state: RunState, seat: int | None) -> Training | None:

@@ -13,7 +13,7 @@ from textual_plotext import PlotextPlot
 
 from loop.client import ConnectionLost, Refused
 from loop.events import ExperimentDetail, Override, RunAgain, StopTraining
-from loop.state import Experiment, RunState
+from loop.state import Experiment, RunState, Training
 from tui.actions import IN_EXPERIMENT, ON_EVERY_SCREEN, bindings
 from tui.curves import Curve, draw
 from tui.editor import edit, look
@@ -196,12 +196,22 @@ def summary(e: Experiment, state: RunState) -> Content:
     return Content("\n").join(lines)
 
 
+def place(e: Experiment, training: Training, state: RunState) -> str:
+    """Name of the machine where a training ran or runs; empty where that is not known."""
+    if training.finished is not None:
+        return training.finished.place
+    view = state.live.seat_of(e.n, training.number)
+    return view.place if view else ""
+
+
 def trainings(e: Experiment, state: RunState) -> list[Item]:
     """For each training of the experiment: its seed, how it ended, what it measured, and its model."""
     found: list[Item] = []
     for training in e.trainings:
         head = f"training {training.number}   seed {training.seed}   commit {training.commit[:7]}"
         head += f"   seat {training.started.seat}" if state.engine and state.engine.seats > 1 else ""
+        if where := place(e, training, state):
+            head += f"   on {safe(where)}"
         found.append(Item(Content.styled(f"{head}   budget {clock(training.budget_s)}", "bold")))
         ended = training.finished
         if ended is None:

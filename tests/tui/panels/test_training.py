@@ -7,11 +7,23 @@ from textual.widgets import Static
 
 from loop import events as ev
 from loop.events import CurvePoint, Progress
+from loop.state import SeatView
 from tests.tui.conftest import Open
 from tests.tui.pilot import WIDE, settle
 from tests.tui.recorded import Script, commit, night, training
 from tui.keys import Keys
-from tui.panels.training import Meter, TrainingStrip, bar, idle, loss_at, numbers, standing, stopping
+from tui.panels.training import (
+    HERE,
+    Meter,
+    TrainingStrip,
+    bar,
+    idle,
+    loss_at,
+    numbers,
+    on_seat,
+    standing,
+    stopping,
+)
 
 
 async def test_a_stopped_engine_trains_nothing(cockpit: Open) -> None:
@@ -31,6 +43,14 @@ def test_the_countdown_goes_on_while_the_trainer_is_silent() -> None:
     assert meter.remaining(300, 1010) == 140
     meter.take(meter.progress, 1020)
     assert meter.remaining(300, 1200) == 0
+
+
+def test_the_title_says_where_it_trains() -> None:
+    assert on_seat(None, SeatView()) == ""
+    assert on_seat(None, SeatView(place=HERE)) == ""
+    assert on_seat(None, SeatView(place="node\x1b[7")) == " on node[7"
+    assert on_seat(3, SeatView()) == " on seat 3"
+    assert on_seat(3, SeatView(place="node7")) == " on seat 3, node7"
 
 
 def test_the_countdown_takes_what_the_trainer_says() -> None:

@@ -132,6 +132,13 @@ async def test_the_diff_shows_what_trains_on_the_seat_under_the_cursor(cockpit: 
         assert titles(app)[1] == "train.py  candidate 26"
 
 
-@pytest.mark.parametrize(("size", "keys"), [("narrow", ["1"]), ("usual", ["p"]), ("large", [])])
+@pytest.mark.parametrize(
+    ("size", "keys"),
+    [
+        ("usual", ["p"]),
+        pytest.param("narrow", ["1"], marks=pytest.mark.slow),
+        pytest.param("large", [], marks=pytest.mark.slow),
+    ],
+)
 def test_two_agents(cockpit: Open, snap_compare: Snap, size: str, keys: list[str]) -> None:
     assert snap_compare(cockpit(team()), terminal_size=SIZES[size], run_before=press(*keys))

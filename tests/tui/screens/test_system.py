@@ -12,7 +12,15 @@ from tui.lines import Lines
 from tui.screens.system import SystemScreen, rows, title
 
 
-@pytest.mark.parametrize(("gpus", "size"), [(1, "narrow"), (8, "usual"), (16, "narrow"), (0, "large")])
+@pytest.mark.parametrize(
+    ("gpus", "size"),
+    [
+        (8, "usual"),
+        pytest.param(1, "narrow", marks=pytest.mark.slow),
+        pytest.param(16, "narrow", marks=pytest.mark.slow),
+        pytest.param(0, "large", marks=pytest.mark.slow),
+    ],
+)
 def test_looks(cockpit: Open, snap_compare: Snap, gpus: int, size: str) -> None:
     script = busy(Script().night(3), gpus)
     assert snap_compare(cockpit(script), terminal_size=SIZES[size], run_before=press("6"))
