@@ -133,11 +133,12 @@ def parts(state: RunState, link: str, now: float, fields: Sequence[str] = tuple(
 
 
 def alerts(state: RunState, link: str) -> list[Part]:
-    """What is wrong with the connection, and what will happen next to the run as a whole."""
+    """What is wrong with the connection, what an agent waits for, and what the run does next as a whole."""
     pausing = state.paused is not None and state.phase not in ("paused", "stopped")
     stopping = state.stopping is not None and state.phase != "stopped"
     return [
         (link, "bold $measure"),
+        ("? the agent asks" if state.live.asked else "", "$measure"),
         ("‖ pausing" if pausing else "", "$measure"),
         ("■ stopping" if stopping else "", "$measure"),
     ]

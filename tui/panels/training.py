@@ -148,6 +148,8 @@ def idle(state: RunState, keys: Keys) -> Content:
         text = f"the engine stopped: {state.stopped}"
     elif state.stopping is not None:
         text = f"the engine stops: {state.stopping}"
+    elif judged := state.in_phase("judging"):
+        text = f"experiment {judged[0].n} has trained: its verdict is next"
     elif state.live.preparing:
         text = state.live.preparing
     elif state.paused is not None:

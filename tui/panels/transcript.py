@@ -179,7 +179,7 @@ class Transcript(Lines):
         asked = state.live.asked[0]
         words = safe(f"{asked.kind} {asked.title}".strip())[:60]
         self.border_subtitle = Content.assemble(
-            (f" {words} ", "$measure"), self._keys.hint(approve="allows", reject="refuses")
+            self._keys.hint(approve="allows", reject="refuses"), (f" {words} ", "$measure")
         )
 
     def _cursor_to_end(self) -> None:

@@ -42,7 +42,9 @@ class SystemScreen(ModalScreen[None]):
         self._shown: Telemetry | None = None
 
     def compose(self) -> ComposeResult:
-        lines = Lines(id="system", wrap=False, empty="nothing is measured yet")
+        newest = self._link.state.live.telemetry
+        lines = Lines(id="system", wrap=False, empty="" if newest else "nothing is measured yet")
+        lines.styles.height = height(newest)
         lines.border_subtitle = self._link.keys.hint("esc goes back")
         yield lines
 
@@ -61,9 +63,13 @@ class SystemScreen(ModalScreen[None]):
         if measured and measured[-1] is not self._shown and lines.size.width:
             self._shown = measured[-1]
             lines.border_title = Content(title(measured[-1]))
-            found = rows(measured, lines.scrollable_content_region.width)
-            lines.styles.height = len(found) + 2
-            lines.show([Item(row) for row in found])
+            lines.styles.height = height(measured[-1])
+            lines.show([Item(row) for row in rows(measured, lines.scrollable_content_region.width)])
+
+
+def height(newest: Telemetry | None) -> int:
+    """Lines of the list with its border: as many as it has rows, one before there are any."""
+    return 5 + len(newest.gpus) if newest else 3
 
 
 def title(newest: Telemetry) -> str:

@@ -38,6 +38,12 @@ def test_it_says_that_the_engine_will_stop() -> None:
     assert "■ stopping" not in words(script)
 
 
+def test_it_says_that_an_agent_waits_for_an_answer() -> None:
+    script = night().add(ev.PermissionAsked(26, "26.1", "pip install", "execute"))
+    assert words(script)[2] == "? the agent asks"
+    assert words(script.add(ev.PermissionAnswered(26, "26.1", True)))[2].startswith("best")
+
+
 def test_it_says_what_is_wrong_with_the_connection() -> None:
     assert words(Script())[:2] == ["autoresearch", "◌ connecting"]
     assert words(night(), "engine gone")[2] == "engine gone"

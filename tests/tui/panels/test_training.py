@@ -106,6 +106,10 @@ async def test_a_stop_that_was_asked_for_is_shown_below_the_training(cockpit: Op
         (Script().begin(), "starting"),
         (Script().begin().add(ev.Preparing("preparing data: 41%")), "preparing data: 41%"),
         (Script().night(1).add(ev.Paused("by hand")), "paused: by hand   (space goes on)"),
+        (
+            Script().night(1).propose(2).train(2).add(ev.TrainingFinished(2, 1, "finished", value=0.9)),
+            "experiment 2 has trained: its verdict is next",
+        ),
         (Script().night(1).add(ev.ExperimentStarted(2, commit(1))), "the agent prepares experiment 2"),
         (
             Script().night(1).propose(2).add(ev.ApprovalRequested(2)),
