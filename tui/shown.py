@@ -22,7 +22,6 @@ async def show_change(diff: Diff, link: Link, candidate: Experiment | None, look
     if edited is not None:
         diff.show_candidate(link.state, edited, edited.findings)
     elif n is not None:
+        findings = link.state.experiment(n).findings
         with contextlib.suppress(Refused, ConnectionLost):
-            detail = await link.connection.experiment(n)
-            findings = link.state.experiment(n).findings
-            diff.show_candidate(link.state, detail, findings)
+            diff.show_candidate(link.state, await link.connection.experiment(n), findings)

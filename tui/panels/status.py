@@ -98,9 +98,9 @@ def sandbox(state: RunState, now: float) -> Part:
 FIELDS: dict[str, Callable[[RunState, float], Part]] = {
     "run": run,
     "phase": phase,
-    "approval": approval,
     "best": best,
     "experiments": experiments,
+    "approval": approval,
     "cost": cost,
     "rate": rate,
     "machine": machine,

@@ -8,7 +8,7 @@ from loop import events as ev
 from loop.events import AgentDelta
 from tests.tui.conftest import Open, Snap
 from tests.tui.pilot import SIZES, WIDE, press, settle
-from tests.tui.recorded import Recorded, fleet, team, training
+from tests.tui.recorded import Recorded, team, training
 from tui.app import Cockpit
 from tui.panels.transcript import SPLIT, Piece
 
@@ -105,31 +105,6 @@ async def test_a_conversation_that_ends_stays_on_the_screen_and_says_so(cockpit:
         await pilot.press("p")
         await settle(pilot)
         assert titles(app)[0] == "Agent"
-
-
-async def test_the_diff_shows_the_change_of_the_conversation_under_the_cursor(cockpit: Open) -> None:
-    app = cockpit(Recorded(team().records))
-    async with app.run_test(size=WIDE) as pilot:
-        await settle(pilot)
-        await pilot.press("1", "up")
-        await settle(pilot)
-        assert titles(app)[1] == "train.py  candidate 7"
-        await pilot.press("up")
-        await settle(pilot)
-        assert titles(app)[1] == "train.py  candidate 6"
-        assert "WIDTH = 165" in app.main.diff.after
-        await pilot.press("f")
-        await settle(pilot)
-        assert titles(app)[1] == "train.py  candidate 7"
-
-
-async def test_the_diff_shows_what_trains_on_the_seat_under_the_cursor(cockpit: Open) -> None:
-    app = cockpit(fleet())
-    async with app.run_test(size=WIDE) as pilot:
-        await settle(pilot)
-        await pilot.press("5", "right")
-        await settle(pilot)
-        assert titles(app)[1] == "train.py  candidate 26"
 
 
 @pytest.mark.parametrize(
