@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.screen import ModalScreen
 
 from loop.client import RunOverview, Runs
-from loop.state import RunState
+from tui.actions import IN_LISTS, bindings, closed_by
 from tui.lines import Item, Lines
+from tui.link import Link
 from tui.others import is_shown
 from tui.text import SYMBOLS, metric, plural, safe
 
@@ -24,23 +25,19 @@ FINISHED = ("stopped", "")
 
 
 class RunsScreen(ModalScreen[RunOverview | None]):
-    """Lists the runs; enter chooses one, which the cockpit then shows."""
+    """Lists the runs; the one that is chosen is shown by the cockpit then."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,w", "dismiss(None)", "Back"),
-        Binding("enter", "choose", "Show"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*closed_by("runs", "dismiss(None)"), *bindings(IN_LISTS[1:])]
 
-    def __init__(self, runs: Runs, state: RunState) -> None:
-        """`state` is that of the run that is shown now."""
+    def __init__(self, runs: Runs, link: Link) -> None:
         super().__init__()
-        self._runs, self._state = runs, state
+        self._runs, self._state, self._keys = runs, link.state, link.keys
         self._listed: list[RunOverview] = []
 
     def compose(self) -> ComposeResult:
         lines = Lines(id="runs", wrap=False, cursor=True, empty="no run is known yet")
         lines.border_title = "Runs on this machine"
-        lines.border_subtitle = "enter shows a run, esc goes back"
+        lines.border_subtitle = self._keys.hint("esc goes back", choose="shows a run")
         yield lines
 
     def on_mount(self) -> None:
