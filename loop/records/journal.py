@@ -134,6 +134,28 @@ def stream(path: Path, kind: type[T]) -> Iterator[T]:
                 yield msgspec.json.decode(line, type=kind)
 
 
+class Tail:
+    """Reads a file of JSON lines while another process writes it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._offset = path, 0
+
+    def lines(self) -> list[bytes]:
+        """The lines that were completed since the last call; none while there is no file.
+
+        A file that has become shorter is read from its beginning.
+        """
+        with contextlib.suppress(OSError), open(self._path, "rb", opener=_plain) as file:
+            if file.seek(0, os.SEEK_END) < self._offset:
+                self._offset = 0
+            file.seek(self._offset)
+            data = file.read()
+            whole = data[: data.rfind(b"\n") + 1]
+            self._offset += len(whole)
+            return whole.splitlines()  # JSON has no other ends of lines in it
+        return []
+
+
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
     """Switch the garbage collector off: its searches take longer than reading a long journal.
