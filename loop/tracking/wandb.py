@@ -6,6 +6,7 @@ WANDB_BASE_URL, WANDB_MODE=offline.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,8 @@ class Wandb:
         self._place = place
         self._project = environ.get("WANDB_PROJECT") or place.project
         self._folder = environ.get("WANDB_DIR") or str(place.folder)
+        for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):  # diffs wait there until they are sent
+            os.environ.setdefault(name, str(place.folder / "wandb-data"))
         self._runs: dict[int, Any] = {}
         offline = environ.get("WANDB_MODE") == "offline"
         later = f"kept offline; `wandb sync {self._folder}/wandb/offline-run-*` sends them"

@@ -1,4 +1,4 @@
-"""A real MLflow database in the run's folder, and a real server on this machine."""
+"""A real MLflow database in the run's folder."""
 
 from __future__ import annotations
 

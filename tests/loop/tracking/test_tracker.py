@@ -39,7 +39,7 @@ def test_a_trainer_gets_none_of_them() -> None:
 
 
 def test_the_settings_know_all_trackers() -> None:
-    assert config.TRACKERS == tuple(KEYS)
+    assert tuple(KEYS) == config.TRACKERS
 
 
 def test_curves_of_first_trainings_have_the_same_names() -> None:

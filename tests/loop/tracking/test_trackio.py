@@ -46,8 +46,10 @@ def test_an_experiment_is_a_run_with_curves_result_and_diff(world: World, tmp_pa
     track(world, folder)
     track(world, folder)
     with sqlite3.connect(folder / "repo.db") as database:
-        rows = database.execute("select run_name, step, metrics from metrics order by id").fetchall()
-        configs = dict(database.execute("select run_name, config from configs").fetchall())
+        rows = database.execute(
+            "select run_name, step, cast(metrics as text) from metrics order by id"
+        ).fetchall()
+        configs = dict(database.execute("select run_name, cast(config as text) from configs").fetchall())
     steps = [step for name, step, metrics in rows if "-0003-" in name and "train/loss" in metrics]
     assert steps == [0, 10, 20]
     results = [metrics for name, _, metrics in rows if "-0002-" in name and "val_bpb" in metrics]
