@@ -31,7 +31,7 @@ from loop.service.executors import make_executor
 from loop.service.notify import Notifier
 from loop.service.server import Server
 from loop.service.telemetry import watch
-from loop.service.tracking import Tracking
+from loop.service.tracking import HURRY_S, PATIENCE_S, Tracking
 from loop.state import RunState
 from loop.store import Store
 
@@ -227,7 +227,7 @@ async def _run(
     finally:
         telemetry.cancel()
         await server.close()
-        await asyncio.gather(notifier.close(), tracking.close())
+        await asyncio.gather(notifier.close(), tracking.close(HURRY_S if engine.in_a_hurry else PATIENCE_S))
     return 1 if headless and reason.startswith("the baseline") else 0
 
 

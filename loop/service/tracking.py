@@ -21,8 +21,10 @@ from loop.errors import UNREADABLE, UsageError
 from loop.paths import RunPaths, owner_only
 from loop.tracking.tracker import environment
 
-PATIENCE_S = 8.0
+PATIENCE_S = 30.0
 """How long the trackers may take to send the last things when the engine ends."""
+HURRY_S = 8.0
+"""The same when the engine was told to end now."""
 LINE_MOST = 64 * 1024
 """Bytes of a line that a tracker's process says."""
 
@@ -81,14 +83,14 @@ class Tracking:
             words = f"{name}: its process has ended (exit code {code}, see {self._log}); the research goes on"
             self._show(ev.Notice("error", words))
 
-    async def close(self) -> None:
-        """Let the processes send the last things, for `PATIENCE_S` at most, and end them."""
+    async def close(self, patience_s: float) -> None:
+        """Let the processes send the last things, for `patience_s` at most, and end them."""
         self._closing = True
         for process in self._processes:
             assert process.stdin is not None
             process.stdin.close()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=PATIENCE_S)
+            await asyncio.wait(self._tasks, timeout=patience_s)
         for process in self._processes:
             with contextlib.suppress(ProcessLookupError):  # what a library started is in its session
                 os.killpg(process.pid, signal.SIGKILL)

@@ -29,6 +29,8 @@ EVERY_S = 2.0
 """Seconds between two looks at the run."""
 RETRY_S = 300.0
 """Longest wait after a failure; it begins with `EVERY_S` and doubles."""
+WORDS_MOST = 160
+"""Characters of a library's error message that are shown."""
 LAST_S = 30.0
 """Seconds in which the last things must be sent when the engine has ended."""
 
@@ -92,6 +94,7 @@ class Service:
 
     def _fail(self, error: Exception) -> None:
         words = redact(str(error) or type(error).__name__, secrets(self._environ))
+        words = f"{words[:WORDS_MOST]}…" if len(words) > WORDS_MOST else words.rstrip(".")
         if words != self._failed:
             self._failed = words
             self._say("error", f"{words}; it is tried again, the research goes on")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
@@ -36,6 +37,8 @@ class Mlflow:
         address = uri or f"sqlite:///{place.folder}/mlflow.db"
         self._files = None if uri else (place.folder / "mlflow-artifacts").as_uri()
         self.where = f"{self._name} at {address}" if uri else f"`mlflow ui --backend-store-uri {address}`"
+        if not uri:
+            _make_database(place.folder / "mlflow.db")
         self._client = MlflowClient(address)
         self._experiment = ""
         self._runs: dict[str, str] = {}
@@ -87,6 +90,16 @@ class Mlflow:
                 found.experiment_id if found else self._client.create_experiment(self._name, self._files)
             )
         return self._experiment
+
+
+def _make_database(file: Path) -> None:
+    """Make the database if there is none. MLflow takes seconds for it, and a database that it was killed over
+    is of no use any more: so it is made under another name first."""
+    if not file.exists():
+        draft = file.with_name(f"{file.name}.draft")
+        draft.unlink(missing_ok=True)
+        MlflowClient(f"sqlite:///{draft}")
+        draft.rename(file)
 
 
 def _tags(run: Facts) -> Iterator[RunTag]:

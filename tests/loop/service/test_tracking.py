@@ -59,30 +59,51 @@ async def test_what_fails_and_what_dies_is_shown_and_the_end_is_quick(
     last = shown[1]
     assert isinstance(last, ev.Notice)
     assert last.text.startswith("mlflow: its process has ended (exit code -9, see ")
-    await tracking.close()
+    await tracking.close(5)
     again = Tracking(["mlflow"], world.paths, shown.append)
     await again.start(environ)
     await until(lambda: len(shown) == 3)
     async with asyncio.timeout(5):
-        await again.close()
+        await again.close(10)
     assert len(shown) == 3
     assert psutil.Process().children() == []
 
 
+def engine(repository: Path, *words: str) -> subprocess.Popen[str]:
+    """An engine in the foreground that tracks with TensorBoard."""
+    command = ["-m", "loop.cli", "run", "--headless", "--tag", "t", "--agent", "search", *words]
+    return subprocess.Popen(
+        [sys.executable, *command, "--track", "tensorboard"],
+        cwd=repository,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def trackers(repository: Path) -> list[psutil.Process]:
+    """Processes of trackers of this repository's runs."""
+    found = psutil.process_iter(["cmdline"])
+    return [p for p in found if {"loop.tracking", str(repository)} <= set(p.info["cmdline"] or [])]
+
+
 @pytest.mark.slow
-def test_an_engine_sends_its_experiments(repository: Path) -> None:
+async def test_an_engine_that_is_killed_and_goes_on_sends_everything_once(repository: Path) -> None:
     reason = "pip install 'autoresearch-tui[tensorboard]'"
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason=reason)
-    words = ["run", "--headless", "--tag", "t", "--agent", "search", "--max-experiments", "3"]
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "loop.cli", *words, "--track", "tensorboard"]
-    found = subprocess.run(command, cwd=repository, env=environ, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-    paths = RunPaths(repository, "t")
-    folders = sorted((paths.folder / "tensorboard").iterdir())
-    assert [folder.name for folder in folders] == ["0001", "0002", "0003"]
-    for folder in folders:
-        events = accumulator.EventAccumulator(str(folder)).Reload()
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason=reason)
+    folder = RunPaths(repository, "t").folder / "tensorboard"
+    killed = engine(repository, "--budget", "3")
+    await until((folder / "0002").exists, 60)
+    killed.kill()
+    await until(lambda: not trackers(repository), 40)
+    second = engine(repository, "--budget", "3", "--max-experiments", "4")
+    assert second.wait(120) == 0, second.stderr and second.stderr.read()
+    assert not trackers(repository)
+    assert sorted(path.name for path in folder.iterdir()) == ["0001", "0002", "0003", "0004"]
+    for path in folder.iterdir():
+        events = reader.EventAccumulator(str(path)).Reload()
         assert len(events.Scalars("result/val_bpb")) == 1
-        assert [s.step for s in events.Scalars("train/loss")] == [0, 1, 2, 3]
-    assert not [p for p in psutil.process_iter(["cmdline"]) if str(repository) in (p.info["cmdline"] or [])]
+        steps = [point.step for point in events.Scalars("train/loss")]
+        assert steps == list(range(len(steps)))
+        assert len(steps) in (4, 6, 8)  # as many as the trainer prints, whatever agent `search` made of it

@@ -15,6 +15,13 @@ mlflow: Any = pytest.importorskip("mlflow", reason="pip install 'autoresearch-tu
 pytestmark = pytest.mark.slow
 
 
+def test_a_database_that_was_not_made_to_its_end_is_made_anew(world: World) -> None:
+    world.night()
+    (world.paths.folder / "mlflow.db.draft").write_bytes(b"half a database")
+    track(world)
+    assert sorted(runs(world.paths.folder)) == ["0001", "0002", "0003"]
+
+
 def track(world: World) -> None:
     follows = Follower("mlflow", world.paths, world.repository)
     tracker = open_tracker("mlflow", Place(world.paths.folder, "repo", "nov29"), {})
