@@ -28,6 +28,9 @@ that it would not become better than the incumbent (`loop.judging.early_stop`)."
 Status = Literal["keep", "discard", "crash"]
 """The verdict in one word, as in results.tsv."""
 
+Direction = Literal["min", "max"]
+"""Which end of the metric is the better one."""
+
 NoticeLevel = Literal["info", "warning", "error"]
 """How much a message for the human matters."""
 
@@ -91,7 +94,7 @@ class RunCreated(Event, frozen=True):
     """Path of the one file agents edit, relative to the repository."""
     train_command: list[str]
     metric: str = "val_bpb"
-    direction: Literal["min", "max"] = "min"
+    direction: Direction = "min"
     format: int = FORMAT
 
 
