@@ -19,8 +19,6 @@ from loop.records.repository import Repository
 
 AGENT = "imported"
 """Name of the agent of all its experiments."""
-STEP_S = 1.0
-"""Seconds between two events of which the time is not known."""
 HISTORY_MOST = 10_000
 """Commits that are searched for the parent of an experiment."""
 
@@ -59,22 +57,30 @@ def import_run(table: Table, repository: Repository, place: Place, commits: dict
         "max" if table.highest_is_best else "min",
     )
     started = ev.EngineStarted(0, __version__, AGENT, budget_s=place.budget_s)
-    events: list[tuple[float, ev.DurableEvent]] = [(repository.time(base), created), (0.0, started)]
+    begun = repository.time(base)
+    records = [ev.Record(1, begun, created), ev.Record(2, begun, started)]
+    times = _times(
+        [
+            begun,
+            *(repository.time(commits[n]) if n in commits else None for n in range(2, len(table.rows) + 1)),
+        ],
+        place.budget_s,
+    )
     kept: list[str] = []
     best: float | None = None
     for n, row in enumerate(table.rows, 1):
         commit = commits.get(n) or (base if n == 1 and row.status == "keep" else "")
         parent = _parent(repository, commit, kept, base)
         back = commit in kept and row.status != "keep"  # some tools note the commit that they went back to
-        t = repository.time(commit) if commit and not back else 0.0
         commit = parent if back else commit or row.commit
         texts = [repository.read(c, place.editable) for c in (parent, commit)]
-        events += [(t, event) for event in _experiment(n, row, commit, parent, texts, place.budget_s, best)]
+        for event in _experiment(n, row, commit, parent, texts, place.budget_s, best):
+            records.append(ev.Record(len(records) + 1, times[n - 1], event))
         if row.status == "keep":
             kept.append(commit)
             best = row.value
-    events.append((0.0, ev.EngineStopped("imported from another tool")))
-    return Import(list(_numbered(events)), commits)
+    records.append(ev.Record(len(records) + 1, times[-1], ev.EngineStopped("imported from another tool")))
+    return Import(records, commits)
 
 
 def commits_of(table: Table, repository: Repository, tip: str | None) -> dict[int, str]:
@@ -141,13 +147,22 @@ def _experiment(
         memory_gb=row.memory_gb,
         summary=row.more,
     )
-    yield ev.Judged(n, row.status, commit, row.value, row.memory_gb, reason, delta, short=row.status)
+    yield ev.Judged(n, row.status, commit, row.value, row.memory_gb, reason, delta)
     yield ev.Logged(n, 0)
 
 
-def _numbered(events: list[tuple[float, ev.DurableEvent]]) -> Iterator[ev.Record]:
-    """The events as records. Times never go back; where one is not known, it is soon after the one before."""
-    now = 0.0
-    for seq, (t, event) in enumerate(events, 1):
-        now = max(now + STEP_S, t)
-        yield ev.Record(seq, now, event)
+def _times(known: list[float | None], budget_s: float) -> list[float]:
+    """When each experiment was made, where git knows it of some. Those between two that are known are spread
+    evenly; those after the last one follow each other as fast as their trainings allow. None goes back."""
+    times: list[float] = []
+    for index, t in enumerate(known):
+        before = times[-1] if times else 0.0
+        later = next((i for i in range(index, len(known)) if known[i] is not None), None)
+        if t is not None or not times:
+            times.append(max(before, t or 0.0))
+        elif later is None:
+            times.append(before + budget_s)
+        else:
+            gap = max(0.0, (known[later] or 0.0) - before)
+            times.append(before + gap / (later - index + 1))
+    return times

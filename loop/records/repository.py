@@ -159,9 +159,9 @@ class Repository:
     # --- history ---
 
     def branch(self, name: str) -> str | None:
-        """The commit that a branch or tag is at, here or as it was fetched; None when there is none."""
+        """The commit that a branch is at, here or as it was fetched; None when there is none."""
         remotes = {ref.split("/")[2] for ref in self._refs("refs/remotes/")}
-        folders = ("heads", *(f"remotes/{remote}" for remote in sorted(remotes)), "tags")
+        folders = ("heads", *(f"remotes/{remote}" for remote in sorted(remotes)))
         found = (self.resolve(f"refs/{folder}/{name}") for folder in folders)
         return next((commit for commit in found if commit and self._is_commit(commit)), None)
 

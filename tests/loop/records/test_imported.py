@@ -112,6 +112,20 @@ def test_without_any_keep_in_git_there_is_no_run(theirs: Theirs, tmp_path: Path)
         theirs.run(other)
 
 
+@pytest.mark.parametrize(
+    ("known", "times"),
+    [
+        ([10.0], [10.0]),
+        ([10.0, None, None, 40.0, None, None], [10.0, 20.0, 30.0, 40.0, 340.0, 640.0]),
+        ([10.0, 5.0, None, 8.0], [10.0, 10.0, 10.0, 10.0]),
+    ],
+)
+def test_times_that_git_does_not_know_lie_between_those_it_knows(
+    known: list[float | None], times: list[float]
+) -> None:
+    assert imported._times(known, 300.0) == times
+
+
 def test_times_never_go_back(theirs: Theirs) -> None:
     theirs.try_out(1, "keep", 0.99)
     theirs.lines.append("abcdef0\t1.0\t44.0\tdiscard\tlost")
