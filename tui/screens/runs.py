@@ -15,6 +15,7 @@ from loop.client import RunOverview, Runs
 from loop.state import RunState
 from tui.lines import Item, Lines
 from tui.others import is_shown
+from tui.screens.new_run import NewRunScreen
 from tui.text import SYMBOLS, metric, plural, safe
 
 REFRESH_S = 2.0
@@ -29,6 +30,7 @@ class RunsScreen(ModalScreen[RunOverview | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,w", "dismiss(None)", "Back"),
         Binding("enter", "choose", "Show"),
+        Binding("n", "new", "New run"),
     ]
 
     def __init__(self, runs: Runs, state: RunState) -> None:
@@ -40,7 +42,7 @@ class RunsScreen(ModalScreen[RunOverview | None]):
     def compose(self) -> ComposeResult:
         lines = Lines(id="runs", wrap=False, cursor=True, empty="no run is known yet")
         lines.border_title = "Runs on this machine"
-        lines.border_subtitle = "enter shows a run, esc goes back"
+        lines.border_subtitle = "enter shows a run, n starts a new one, esc goes back"
         yield lines
 
     def on_mount(self) -> None:
@@ -68,6 +70,17 @@ class RunsScreen(ModalScreen[RunOverview | None]):
 
     def action_choose(self) -> None:
         self.query_one(Lines).action_choose()
+
+    def action_new(self) -> None:
+        """A new run in the repository of the run under the cursor."""
+        cursor = self.query_one(Lines).cursor
+        root = self._listed[cursor].root if self._listed and cursor is not None else self._state.repository
+
+        def started(run: RunOverview | None) -> None:
+            if run is not None:
+                self.dismiss(run)
+
+        self.app.push_screen(NewRunScreen(self._runs, root), started)
 
     def on_lines_chosen(self, event: Lines.Chosen) -> None:
         if event.index < len(self._listed):
