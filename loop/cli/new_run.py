@@ -99,8 +99,8 @@ class MachineRuns:
         own = model(chosen, settings, self._environ)
         tell(Finding("model", "ok", f"empty: {own or 'as the agent has it'}"))
         tell(Finding("budget", "ok", f"seconds a training; empty: {settings.budget_s:g}"))
-        word = "every candidate waits for you" if settings.approve else "empty: nothing waits for you"
-        tell(Finding("approve", "ok", word))
+        if settings.approve:
+            tell(Finding("approve", "ok", "as the repository asks: every candidate waits for you"))
 
     def _keys(self, root: str, tell: Tell) -> None:
         """Whether the agents that need nothing but a key, or nothing at all, are set up."""
@@ -130,10 +130,9 @@ class MachineRuns:
         """The GPU, and whether other runs train here: they would slow each other down."""
         gpu = telemetry.gpu_name()
         words = f"{gpu}; auto: one for each GPU" if gpu else "no GPU is seen: the CPU trains"
-        busy = [run.tag for run in runs.known() if run.running and run.phase != "paused"]
+        busy = next((run.tag for run in runs.known() if run.running and run.phase != "paused"), "")
         if busy:
-            shared = f"{', '.join(busy[:2])} train{'s' if len(busy) == 1 else ''} here: they would share it"
-            tell(Finding("workers", "wrong", f"{words}; {shared}"))
+            tell(Finding("workers", "wrong", f"shared with {busy}, which runs: {words}"))
         else:
             tell(Finding("workers", "ok", words))
 

@@ -22,9 +22,12 @@ FIELDS = {
     "model": "the agent's own choice",
     "budget": "seconds a training",
     "workers": "trainings at once, or auto",
-    "limits": "experiments 100, hours 8, cost 20, until val_bpb < 1.2",
+    "limits": "",
 }
 """The fields to type in, and what stands beside each before more is known."""
+LIMITS = "experiments 100, hours 8, until val_bpb < 1.2"
+"""Stands in the field for limits while it is empty."""
+APPROVAL = {True: "yes: every candidate waits for you", False: "no"}
 HINT = "enter starts it, tab and arrows move, esc goes back"
 
 
@@ -59,14 +62,25 @@ class NewRunScreen(ModalScreen[RunOverview | None]):
             for name, words in FIELDS.items():
                 with Horizontal(classes="field"):
                     yield Static(f"{name:8}", classes="label")
-                    yield Input(id=name, select_on_focus=False)
+                    placeholder = LIMITS if name == "limits" else ""
+                    yield Input(id=name, placeholder=placeholder, select_on_focus=False)
                     yield Static(Content.styled(words, "$neutral"), id=f"{name}-found")
             with Horizontal(classes="field"):
                 yield Static("approval", classes="label")
                 yield Checkbox(id="approve")
-                yield Static(Content.styled("every candidate waits for you", "$neutral"), id="approve-found")
+                yield Static(Content.styled(APPROVAL[False], "$neutral"), id="approve-found")
             yield Static(id="root-found")
             yield Static(Content.styled(HINT, "$neutral"), id="said")
+
+    def on_checkbox_changed(self, event: Checkbox.Changed) -> None:
+        words = APPROVAL[event.value] if event.value else self._plain_approval
+        self.query_one("#approve-found", Static).update(Content.styled(words, "$neutral"))
+
+    @property
+    def _plain_approval(self) -> str:
+        """What an empty check box means: the repository may ask for approval by itself."""
+        found = self._findings.get("approve")
+        return safe(found.text) if found else APPROVAL[False]
 
     def on_mount(self) -> None:
         self._show_agents()
@@ -90,15 +104,19 @@ class NewRunScreen(ModalScreen[RunOverview | None]):
     def _show_agents(self) -> None:
         """The agents, each with what was found."""
         lines = self.query_one("#agents", Lines)
-        at = lines.cursor
-        lines.show([Item(self._agent(name)) for name in self._runs.agents])
-        lines.select(at or 0)
+        at = lines.cursor or 0
+        lines.show([Item(self._agent(name, i == at)) for i, name in enumerate(self._runs.agents)])
+        lines.select(at)
 
-    def _agent(self, name: str) -> Content:
+    def on_lines_moved(self) -> None:
+        self._show_agents()
+
+    def _agent(self, name: str, chosen: bool) -> Content:
         found = self._findings.get(name)
         symbol, style = SYMBOLS[found.state] if found else ("…", "$neutral")
         words = safe(found.text) if found else "looking"
-        return Content.assemble((f"{symbol} ", style), (f"{name:12} ", "bold"), (words, "$neutral"))
+        arrow = ("▸ " if chosen else "  ", "bold")
+        return Content.assemble(arrow, (f"{symbol} ", style), (f"{name:12} ", "bold"), (words, "$neutral"))
 
     def action_start(self) -> None:
         if not self._starting:

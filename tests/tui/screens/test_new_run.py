@@ -24,9 +24,7 @@ FINDINGS = [
     Finding("gemini", "none", "npx is not on the PATH"),
     Finding("budget", "ok", "seconds a training; empty: 300"),
     Finding("model", "ok", "empty: claude-opus-5-5"),
-    Finding(
-        "workers", "wrong", "NVIDIA H100; auto: one for each GPU; nov23 trains here: they would share it"
-    ),
+    Finding("workers", "wrong", "shared with nov23, which runs: NVIDIA H100; auto: one for each GPU"),
     Finding("root", "none", "not trusted, so ignored: prepare_command (of /research; --trust accepts)"),
 ]
 
