@@ -74,7 +74,7 @@ class Follower:
         for n in sorted(self._due):
             e = self.state.experiment(n)
             if e.trainings and e.commit:  # before its first training there is nothing to see
-                open_ = self._open.pop(n, None) or _Open(self._read_note(n))
+                open_ = self._open.pop(n, None) or _Open(read_note(self._file(n)))
                 self._sync(tracker, e, open_)
                 self._open[n] = open_
             if not self.state.trains(n):
@@ -115,13 +115,15 @@ class Follower:
     def _file(self, n: int) -> Path:
         return self._paths.experiment(n) / f"sent-{self._name}.json"
 
-    def _read_note(self, n: int) -> Sent:
-        with contextlib.suppress(OSError, *UNREADABLE):
-            return msgspec.json.decode(read_shaped(self._file(n), NOTE_MOST) or b"", type=Sent)
-        return Sent()
-
     def _note(self, n: int, sent: Sent) -> Sent:
         """Write down what the tracker has. Raises OSError."""
         self._file(n).parent.mkdir(parents=True, exist_ok=True)
         write_whole(self._file(n), msgspec.json.encode(sent))
         return sent
+
+
+def read_note(file: Path) -> Sent:
+    """What the tracker has, as the note says; nothing where there is none that can be read."""
+    with contextlib.suppress(OSError, *UNREADABLE):
+        return msgspec.json.decode(read_shaped(file, NOTE_MOST) or b"", type=Sent)
+    return Sent()
