@@ -29,13 +29,14 @@ from loop.setting import about as _about
 CONFIG = "autoresearch.toml"
 METRIC_MOST = 80
 """Characters that the metric's name may have: it stands in headings."""
+OUR_TRAINER = "nanogpt/train.py"
 PYTHON = "{python}"
 """Stands in a command for the interpreter that runs the engine."""
 READABLE = (
     "nanogpt/prepare.py",
     "nanogpt/counts.py",
     "nanogpt/attention.py",
-    "nanogpt/fused.py",
+    "nanogpt/polar.py",
     "nanogpt/clock.py",
     "nanogpt/evaluation.py",
     "nanogpt/answers.py",
@@ -106,8 +107,8 @@ class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fiel
     metric: Annotated[str, _about("the number that a training prints and that is judged")] = "val_bpb"
     direction: Annotated[Literal["min", "max"], _about("which end of the metric is the better one")] = "min"
     budget_s: Annotated[float, _about(
-        "how long each training trains", flag="--budget", title="the budget", unit="seconds", gt=0, le=FINITE,
-    )] = 300.0
+        "how long each training trains; not set: 300, for our trainer without an NVIDIA GPU 60",
+        flag="--budget", title="the budget (not set: 0)", unit="seconds", ge=0, le=FINITE)] = 0.0
     timeout_s: Annotated[float, _about(
         "when a training is killed; 0: after twice the budget, but at least a minute more than it",
         flag="--timeout", unit="seconds")] = 0.0
@@ -222,7 +223,7 @@ class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fiel
 
     @property
     def timeout(self) -> float:
-        """Seconds after which a training is killed."""
+        """Seconds after which a training is killed, once the budget is known (loop/budget.py)."""
         return self.timeout_s or max(2 * self.budget_s, self.budget_s + 60)
 
     @property
@@ -299,9 +300,9 @@ def _sentence(error: str, values: Mapping[str, Any]) -> str:
 
 def _fill(repository: Repository, commit: str, settings: Settings, trusted: Collection[str]) -> Settings:
     """Set what is not set, as the files of the repository suggest. Raises `UsageError`."""
-    known = ("nanogpt/train.py", "train.py", JUDGE, ANSWERS, *READABLE)
+    known = (OUR_TRAINER, "train.py", JUDGE, ANSWERS, *READABLE)
     has = {path for path in known if repository.read(commit, path) is not None}
-    editable = settings.editable or [p for p in ("nanogpt/train.py", "train.py") if p in has][:1]
+    editable = settings.editable or [p for p in (OUR_TRAINER, "train.py") if p in has][:1]
     if not editable:
         raise UsageError(
             f"{repository.root} has no committed train.py: set `editable` and `train_command` in {CONFIG}"

@@ -116,6 +116,8 @@ class EngineStarted(Event, frozen=True):
     """How many trainings may run at once."""
     gpu: str = ""
     """Name of the GPUs that they run on; empty where there are none."""
+    budget_why: str = ""
+    """Why the budget is shorter than usual although nobody asked for that; empty where it is not."""
 
 
 class EngineStopped(Event, frozen=True):

@@ -27,7 +27,7 @@ FLOORS = (
     ("loop.judging",),
     ("loop.records",),
     ("loop.config", "loop.client", "loop.store", "loop.agenda"),
-    ("loop.agents", "loop.training", "loop.stranger"),
+    ("loop.agents", "loop.training", "loop.stranger", "loop.budget"),
     ("loop.training.remote",),
     ("loop.training.ray", "loop.training.slurm"),
     ("loop.proposing", "loop.tracking"),

@@ -8,13 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from textual.app import App
+from textual.driver import Driver
+from textual.drivers.linux_driver import LinuxDriver
 from textual.screen import Screen
 
+from loop import events as ev
 from loop.client import ConnectionLost, Runs
 from tui import palette, settings
+from tui.driver import ThriftyDriver
 from tui.link import Connect, Link
 from tui.screens.main import MainScreen
 from tui.theme import THEMES
+
+PATIENCE_S = 0.5
+"""Seconds without a word from the engine after which the empty panels are shown."""
 
 
 class Cockpit(App[int]):
@@ -50,19 +57,42 @@ class Cockpit(App[int]):
         """The colours of the meanings (`$agent`, `$keep`, ...), for themes that do not define them."""
         return {key: value for key, value in THEMES[0].variables.items() if "-" not in key}
 
+    def get_driver_class(self) -> type[Driver]:
+        """The one that spares a slow line, where the cockpit has a terminal of its own."""
+        found = super().get_driver_class()
+        return ThriftyDriver if found is LinuxDriver else found
+
     def get_default_screen(self) -> Screen[None]:
         return self.main
 
     def on_mount(self) -> None:
         self.event_loop = asyncio.get_running_loop()
+        self.set_timer(PATIENCE_S, self._unveil)
 
     def on_ready(self) -> None:
         """Follow the engine, now that the main screen has panels to show its events."""
         self.run_worker(self._follow(), name="connection")
 
+    def attached(self) -> None:
+        """The link holds a new state: show it, and unveil the screen when it is there."""
+        self.main.attached()
+        self.call_after_refresh(self._unveil)
+
+    def take(self, event: ev.AnyEvent) -> None:
+        self.main.take(event)
+
+    def detached(self) -> None:
+        self.main.detached()
+
+    def _unveil(self) -> None:
+        """Paint for the first time."""
+        if isinstance(self._driver, ThriftyDriver) and self._driver.is_veiled:
+            self._driver.is_veiled = False
+            self.refresh()
+
     async def _follow(self) -> None:
         try:
-            await self.link.follow(self.main)
+            await self.link.follow(self)
         except (ConnectionLost, OSError) as error:
             self.last_words = str(error)
             self.exit(2)

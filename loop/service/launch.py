@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from loop import __version__
+from loop import __version__, budget
 from loop import events as ev
 from loop.agents.choose import make_agent
 from loop.config import Settings
@@ -34,6 +34,7 @@ from loop.service.telemetry import watch
 from loop.service.tracking import HURRY_S, PATIENCE_S, Tracking
 from loop.state import RunState
 from loop.store import Store
+from loop.training import gpu
 
 FLAGS_MOST = 2**20
 """Bytes that flags.json may have."""
@@ -185,6 +186,7 @@ async def _run(
     say: Callable[[ev.Record], None],
 ) -> int:
     _check_judge(settings, repository, store.state)
+    settings, budget_why = budget.settled(settings, store.state, has_gpu=gpu.has_driver())
     agent = make_agent(settings, os.environ)
     notifier = Notifier(os.environ, store.show)
     tracking = Tracking(settings.track, paths, store.show)
@@ -209,6 +211,7 @@ async def _run(
             agent.name,
             model=agent.model,
             budget_s=settings.budget_s,
+            budget_why=budget_why,
             timeout_s=settings.timeout,
             sandbox=executor.describe()[0].fence,
             approval=settings.approve,
