@@ -19,7 +19,7 @@ class ThriftyDriver(LinuxDriver):
 
     def start_application_mode(self) -> None:
         self.forget()
-        super().start_application_mode()
+        super().start_application_mode()  # type: ignore[no-untyped-call]
 
     def forget(self) -> None:
         """Write the next paint whole: something else may have written to the terminal."""
