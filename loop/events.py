@@ -485,8 +485,7 @@ class Telemetry(Live, frozen=True):
     memory_total_gb: float
     gpus: list[Gpu] = []
     """Empty where there are none, or NVML cannot read them."""
-    engine_cpu_percent: float = 0.0
-    """Of one processor; `cpu_percent` is of all."""
+    engine_cpu_percent: float = 0.0  # of one processor; `cpu_percent` is of all
     engine_memory_gb: float = 0.0
 
 
