@@ -50,6 +50,7 @@ JUDGE, ANSWERS = "nanogpt/judge.py", "nanogpt/answers.py"
 AUTO = 0
 """Value of a setting whose number follows from the machine; `auto` in the file and on the command line."""
 NUMBER_OR_AUTO = ("workers", "proposers")
+TRACKERS = ("wandb", "trackio", "mlflow", "tensorboard")
 API_AGENTS = ("auto", "search", "claude", "gpt")
 """Agents that have nothing but our toolbox. All others are CLI agents, which run commands of their own."""
 
@@ -68,6 +69,10 @@ def _has_our_toolbox_only(agent: str) -> bool:
 
 def _have_our_toolbox_only(agents: list[str]) -> bool:
     return all(map(_has_our_toolbox_only, agents))
+
+
+def _stay_on_this_machine(trackers: list[str]) -> bool:
+    return trackers == ["tensorboard"]
 
 
 def _is_auto(number: int) -> bool:
@@ -200,6 +205,10 @@ class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fiel
     keep_models: Annotated[int, _about(
         "models kept on disk besides the incumbent's: those of the best experiments that were kept",
         ge=0, le=1000)] = 3
+    track: Annotated[list[str], _about(
+        "tools that get every experiment (docs/tracking.md): wandb, trackio, mlflow, tensorboard",
+        flag="--track", unit="names", risk="sends results and code to {}", harmless=_stay_on_this_machine,
+        )] = []
     audit: Annotated[Literal["refuse", "report"], _about(
         "a change that is more than training (docs/verdicts.md) is not trained, or only shown")] = "refuse"
     # fmt: on
@@ -349,6 +358,9 @@ def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
         raise UsageError("`judge_command` and `answers_command` belong together: set both or none")
     if not settings.metric or len(settings.metric) > METRIC_MOST:
         raise UsageError(f"`metric` must be a name of 1 to {METRIC_MOST} characters")
+    for name in settings.track:
+        if name not in TRACKERS:
+            raise UsageError(f"--track {name!r} must be {', '.join(TRACKERS[:-1])} or {TRACKERS[-1]}")
     if settings.until:
         try:
             goal.goal(settings.until, settings.metric, settings.direction)

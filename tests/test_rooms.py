@@ -30,7 +30,7 @@ FLOORS = (
     ("loop.agents", "loop.training", "loop.stranger", "loop.budget"),
     ("loop.training.remote",),
     ("loop.training.ray", "loop.training.slurm"),
-    ("loop.proposing",),
+    ("loop.proposing", "loop.tracking"),
     ("loop.engine",),
     ("loop.service",),
     ("loop.cli",),

@@ -12,10 +12,11 @@ from textual.content import Content
 from textual.screen import ModalScreen
 
 from loop.client import RunOverview, Runs
-from tui.actions import IN_LISTS, bindings, closed_by
+from tui.actions import CHOOSE, NEW_RUN, bindings, closed_by
 from tui.lines import Item, Lines
 from tui.link import Link
 from tui.others import is_shown
+from tui.screens.new_run import NewRunScreen
 from tui.text import SYMBOLS, metric, plural, safe
 
 REFRESH_S = 2.0
@@ -27,7 +28,10 @@ FINISHED = ("stopped", "")
 class RunsScreen(ModalScreen[RunOverview | None]):
     """Lists the runs; the one that is chosen is shown by the cockpit then."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [*closed_by("runs", "dismiss(None)"), *bindings(IN_LISTS[1:])]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *closed_by("runs", "dismiss(None)"),
+        *bindings([CHOOSE, NEW_RUN]),
+    ]
 
     def __init__(self, runs: Runs, link: Link) -> None:
         super().__init__()
@@ -37,7 +41,7 @@ class RunsScreen(ModalScreen[RunOverview | None]):
     def compose(self) -> ComposeResult:
         lines = Lines(id="runs", wrap=False, cursor=True, empty="no run is known yet")
         lines.border_title = "Runs on this machine"
-        lines.border_subtitle = self._keys.hint("esc goes back", choose="shows a run")
+        lines.border_subtitle = self._keys.hint("esc goes back", choose="shows a run", new_run="starts one")
         yield lines
 
     def on_mount(self) -> None:
@@ -65,6 +69,17 @@ class RunsScreen(ModalScreen[RunOverview | None]):
 
     def action_choose(self) -> None:
         self.query_one(Lines).action_choose()
+
+    def action_new_run(self) -> None:
+        """A new run in the repository of the run under the cursor."""
+        cursor = self.query_one(Lines).cursor
+        root = self._listed[cursor].root if self._listed and cursor is not None else self._state.repository
+
+        def started(run: RunOverview | None) -> None:
+            if run is not None:
+                self.dismiss(run)
+
+        self.app.push_screen(NewRunScreen(self._runs, root), started)
 
     def on_lines_chosen(self, event: Lines.Chosen) -> None:
         if event.index < len(self._listed):
