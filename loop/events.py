@@ -487,13 +487,11 @@ class Telemetry(Live, frozen=True):
     """How busy the engine's machine is, every few seconds."""
 
     cpu_percent: float
-    """Of all its processors."""
     memory_gb: float
     memory_total_gb: float
     gpus: list[Gpu] = []
     """Empty where there are none, or NVML cannot read them."""
-    engine_cpu_percent: float = 0.0
-    """Of one processor."""
+    engine_cpu_percent: float = 0.0  # of one processor; `cpu_percent` is of all
     engine_memory_gb: float = 0.0
 
 
