@@ -471,17 +471,30 @@ class LogLines(Live, frozen=True):
     text: str
 
 
+class Gpu(Struct, frozen=True, array_like=True):
+    """How busy one GPU is; a figure that it does not tell is None."""
+
+    name: str = ""
+    percent: float | None = None
+    memory_gb: float | None = None
+    memory_total_gb: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
+
+
 class Telemetry(Live, frozen=True):
-    """How busy the machine is, every few seconds. Without a GPU its fields are None."""
+    """How busy the engine's machine is, every few seconds."""
 
     cpu_percent: float
+    """Of all its processors."""
     memory_gb: float
     memory_total_gb: float
-    gpu_name: str | None = None
-    gpu_percent: float | None = None
-    gpu_memory_gb: float | None = None
-    gpu_temperature_c: float | None = None
-    gpu_power_w: float | None = None
+    gpus: list[Gpu] = []
+    """Empty where there are none, or NVML cannot read them."""
+    engine_cpu_percent: float = 0.0
+    """Of one processor."""
+    engine_memory_gb: float = 0.0
 
 
 class Notice(Live, frozen=True):

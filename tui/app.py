@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from textual.app import App
+from textual.binding import Binding
 from textual.driver import Driver
 from textual.drivers.linux_driver import LinuxDriver
 from textual.screen import Screen
@@ -16,10 +17,14 @@ from loop import events as ev
 from loop.client import ConnectionLost, Runs
 from tui import palette, settings
 from tui.driver import ThriftyDriver
+from tui.keys import Keys, key_name
 from tui.link import Connect, Link
+from tui.panels.status import choose
 from tui.screens.main import MainScreen
 from tui.theme import THEMES
 
+TROUBLE_S = 20.0
+"""Seconds for which the screen shows what is wrong with the settings."""
 PATIENCE_S = 0.5
 """Seconds without a word from the engine after which the empty panels are shown."""
 
@@ -43,8 +48,13 @@ class Cockpit(App[int]):
     ) -> None:
         super().__init__()
         self._folder = config_folder or settings.default_folder()
-        self.settings = settings.load(self._folder)
-        self.link = Link(connect, self)
+        self.settings, trouble = settings.load(self._folder)
+        keys = Keys(self.settings.keys)
+        self.set_keymap(keys.keymap)
+        unknown = choose(self.settings.status_line)[1]
+        self._troubles = [*filter(None, [trouble]), *keys.problems, *unknown]
+        """What is wrong with the settings; shown at the start."""
+        self.link = Link(connect, self, keys)
         self.main = MainScreen(self.link, self.settings, self.remember, now, runs)
         self.event_loop: asyncio.AbstractEventLoop | None = None
         self.last_words = ""
@@ -56,6 +66,10 @@ class Cockpit(App[int]):
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """The colours of the meanings (`$agent`, `$keep`, ...), for themes that do not define them."""
         return {key: value for key, value in THEMES[0].variables.items() if "-" not in key}
+
+    def get_key_display(self, binding: Binding) -> str:
+        """Keys are written everywhere as the help writes them."""
+        return key_name(binding.key)
 
     def get_driver_class(self) -> type[Driver]:
         """The one that spares a slow line, where the cockpit has a terminal of its own."""
@@ -71,6 +85,8 @@ class Cockpit(App[int]):
 
     def on_ready(self) -> None:
         """Follow the engine, now that the main screen has panels to show its events."""
+        for trouble in self._troubles:
+            self.link.toast(trouble, "warning", TROUBLE_S)
         self.run_worker(self._follow(), name="connection")
 
     def attached(self) -> None:

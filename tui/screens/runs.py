@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.screen import ModalScreen
 
 from loop.client import RunOverview, Runs
-from loop.state import RunState
+from tui.actions import IN_LISTS, bindings, closed_by
 from tui.lines import Item, Lines
+from tui.link import Link
 from tui.others import is_shown
 from tui.screens.new_run import NewRunScreen
 from tui.text import SYMBOLS, metric, plural, safe
@@ -25,24 +26,21 @@ FINISHED = ("stopped", "")
 
 
 class RunsScreen(ModalScreen[RunOverview | None]):
-    """Lists the runs; enter chooses one, which the cockpit then shows."""
+    """Lists the runs; the one that is chosen is shown by the cockpit then."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,w", "dismiss(None)", "Back"),
-        Binding("enter", "choose", "Show"),
-        Binding("n", "new", "New run"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*closed_by("runs", "dismiss(None)"), *bindings(IN_LISTS[1:])]
 
-    def __init__(self, runs: Runs, state: RunState) -> None:
-        """`state` is that of the run that is shown now."""
+    def __init__(self, runs: Runs, link: Link) -> None:
         super().__init__()
-        self._runs, self._state = runs, state
+        self._runs, self._state, self._keys = runs, link.state, link.keys
         self._listed: list[RunOverview] = []
 
     def compose(self) -> ComposeResult:
         lines = Lines(id="runs", wrap=False, cursor=True, empty="no run is known yet")
         lines.border_title = "Runs on this machine"
-        lines.border_subtitle = "enter shows a run, n starts a new one, esc goes back"
+        lines.border_subtitle = self._keys.hint(
+            "esc goes back", choose="shows a run", new_run="starts a new one"
+        )
         yield lines
 
     def on_mount(self) -> None:
@@ -71,7 +69,7 @@ class RunsScreen(ModalScreen[RunOverview | None]):
     def action_choose(self) -> None:
         self.query_one(Lines).action_choose()
 
-    def action_new(self) -> None:
+    def action_new_run(self) -> None:
         """A new run in the repository of the run under the cursor."""
         cursor = self.query_one(Lines).cursor
         root = self._listed[cursor].root if self._listed and cursor is not None else self._state.repository
