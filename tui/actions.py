@@ -224,15 +224,12 @@ IN_COMPARISON = (
     Action("N", "hunk(-1)", "Previous hunk", "previous change in the diff", "Comparison"),
 )
 """Keys of the screen that compares experiments."""
-IN_LISTS = (
-    Action("x,delete", "take_back", "Take back", "take back the message under the cursor", "Lists"),
-    Action(
-        "n", "new_run", "New run", "start a run in the repository of the one under the cursor", "Lists", True
-    ),
-    Action(
-        "enter", "choose", "Open", "go to the run under the cursor; open or close a message", "Lists", True
-    ),
+TAKE_BACK = Action("x,delete", "take_back", "Take back", "take back the message under the cursor", "Lists")
+CHOOSE = Action(
+    "enter", "choose", "Open", "go to the run under the cursor; open or close a message", "Lists", True
 )
+NEW_RUN = Action("n", "new_run", "New run", "a new run: asks for agent, budget, limits", "Lists")
+IN_LISTS = (TAKE_BACK, CHOOSE, NEW_RUN)
 """Keys of the list of messages and of the list of runs; `choose` is one of the transcript, too."""
 MOVES = (
     Action("up,k", "move(-1)", "Up", "up", "Move"),

@@ -12,6 +12,7 @@ from textual.keys import format_key
 
 from tui.actions import (
     ACTIONS,
+    CHOOSE,
     EVERY_ACTION,
     FIXED,
     IN_COMPARISON,
@@ -43,8 +44,8 @@ def _ids(*actions: Action) -> tuple[str, ...]:
 ANSWERS = ("a", "n", "y")
 """Keys with which questions are answered; there, `back` goes back."""
 SCREENS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
-    (_ids(*ACTIONS, *MOVES, *IN_LISTS[-1:]), OTHERS),
-    (_ids(*IN_EXPERIMENT, *ON_EVERY_SCREEN, *MOVES, *IN_LISTS[-1:]), OTHERS),
+    (_ids(*ACTIONS, *MOVES, CHOOSE), OTHERS),
+    (_ids(*IN_EXPERIMENT, *ON_EVERY_SCREEN, *MOVES, CHOOSE), OTHERS),
     (_ids(*IN_COMPARISON, *ON_EVERY_SCREEN, *MOVES), OTHERS),
     (("back", "help", "log", "messages", "runs", "system", *_ids(*IN_LISTS, *MOVES)), OTHERS),
     (("back",), (*OTHERS, *ANSWERS)),

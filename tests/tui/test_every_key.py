@@ -13,21 +13,23 @@ from tests.tui.pilot import WIDE, settle
 from tests.tui.recorded import Recorded, Script, night, training
 from tui.actions import (
     ACTIONS,
+    CHOOSE,
     IN_COMPARISON,
     IN_EXPERIMENT,
     IN_LISTS,
     MOVES,
     ON_EVERY_SCREEN,
+    TAKE_BACK,
     Action,
 )
 from tui.screens.messages import MessagesScreen
 
 SCREENS: dict[str, tuple[list[str], tuple[Action, ...]]] = {
     "main": (["3"], (*ACTIONS, *MOVES)),
-    "transcript": (["1"], (*ACTIONS, *MOVES, IN_LISTS[1])),
+    "transcript": (["1"], (*ACTIONS, *MOVES, CHOOSE)),
     "experiment": (["3", "enter", "2"], (*IN_EXPERIMENT, *ON_EVERY_SCREEN, *MOVES)),
     "comparison": (["3", "c"], (*IN_COMPARISON, *ON_EVERY_SCREEN, *MOVES)),
-    "messages": (["I"], (*(a for a in ACTIONS if a.id == "messages"), IN_LISTS[0], *MOVES)),
+    "messages": (["I"], (*(a for a in ACTIONS if a.id == "messages"), TAKE_BACK, *MOVES)),
 }
 """How each screen is opened, and its actions."""
 

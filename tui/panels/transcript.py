@@ -10,7 +10,7 @@ from textual.content import Content
 
 from loop.events import AgentDelta, DeltaKind
 from loop.state import RunState
-from tui.actions import IN_LISTS, bindings
+from tui.actions import CHOOSE, bindings
 from tui.keys import Keys
 from tui.lines import Item, Lines
 from tui.markdown import markdown
@@ -126,7 +126,7 @@ class Transcript(Lines):
         self._painted = 0
         """The pieces before this index are on screen and have not changed since."""
 
-    BINDINGS: ClassVar[list[BindingType]] = bindings(IN_LISTS[-1:])
+    BINDINGS: ClassVar[list[BindingType]] = bindings([CHOOSE])
 
     def reset(self, deltas: Iterable[AgentDelta], only: int | None = None) -> None:
         """Show these messages and no others; with `only`, from now on, those about this experiment."""

@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 
 from loop.events import TakeBack
 from loop.state import ENGINE_SAYS, Message
-from tui.actions import IN_LISTS, bindings, closed_by
+from tui.actions import TAKE_BACK, bindings, closed_by
 from tui.lines import Item, Lines
 from tui.link import Link
 from tui.text import safe
@@ -20,7 +20,7 @@ from tui.text import safe
 class MessagesScreen(ModalScreen[None]):
     """A list of the messages, each of which can be taken back."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [*closed_by("messages"), *bindings(IN_LISTS[:1])]
+    BINDINGS: ClassVar[list[BindingType]] = [*closed_by("messages"), *bindings([TAKE_BACK])]
 
     def __init__(self, link: Link) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 
 from loop.client import RunOverview, Runs
-from tui.actions import IN_LISTS, bindings, closed_by
+from tui.actions import CHOOSE, NEW_RUN, bindings, closed_by
 from tui.lines import Item, Lines
 from tui.link import Link
 from tui.others import is_shown
@@ -28,7 +28,10 @@ FINISHED = ("stopped", "")
 class RunsScreen(ModalScreen[RunOverview | None]):
     """Lists the runs; the one that is chosen is shown by the cockpit then."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [*closed_by("runs", "dismiss(None)"), *bindings(IN_LISTS[1:])]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *closed_by("runs", "dismiss(None)"),
+        *bindings([CHOOSE, NEW_RUN]),
+    ]
 
     def __init__(self, runs: Runs, link: Link) -> None:
         super().__init__()
@@ -38,9 +41,7 @@ class RunsScreen(ModalScreen[RunOverview | None]):
     def compose(self) -> ComposeResult:
         lines = Lines(id="runs", wrap=False, cursor=True, empty="no run is known yet")
         lines.border_title = "Runs on this machine"
-        lines.border_subtitle = self._keys.hint(
-            "esc goes back", choose="shows a run", new_run="starts a new one"
-        )
+        lines.border_subtitle = self._keys.hint("esc goes back", choose="shows a run", new_run="starts one")
         yield lines
 
     def on_mount(self) -> None:
