@@ -27,7 +27,7 @@ from msgspec import Struct
 
 from loop import engine
 from loop import events as ev
-from loop.agents.base import AgentFailed, AgentStopped, Proposal, ResearchContext
+from loop.agents.base import AgentFailed, AgentStopped, Emit, Proposal, ResearchContext
 from loop.client import Client
 from loop.records import results
 from loop.records.training_folder import Exit, Spec
@@ -111,6 +111,14 @@ class Instantly:
         pass
 
 
+class Forgetful(ScriptedAgent):
+    """An agent that does not remember what it was asked: a test's does, with all experiments each time."""
+
+    async def propose(self, context: ResearchContext, emit: Emit) -> Proposal:
+        await asyncio.sleep(0)
+        return self.script(context)
+
+
 class Soak:
     """One run of so many experiments."""
 
@@ -135,7 +143,7 @@ class Soak:
     def bench(self) -> Bench:
         """The next engine of the run, on a disk that is full now and then; some writes are its last."""
         bench = Bench(
-            self.root, ScriptedAgent(self.propose), rule="improved", baseline_runs=1, fix_attempts=1,
+            self.root, Forgetful(self.propose), rule="improved", baseline_runs=1, fix_attempts=1,
             max_experiments=self.experiments, max_crashes=10**6, combine=0, audit="report", ahead=2,
         )  # fmt: skip
         bench.store._listeners.clear()
