@@ -32,8 +32,8 @@ class Past(msgspec.Struct, frozen=True, tag="past"):
 
 
 class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
-    """The state at the moment of connecting. Of its experiments, those that no `Past` before it holds, or that
-    have changed since."""
+    """The state at the moment of connecting, but for experiments that a `Past` before it holds and that have
+    not changed since."""
 
     state: RunState
 
@@ -136,7 +136,7 @@ class Client:
         except (TimeoutError, asyncio.IncompleteReadError) as error:
             writer.close()
             raise ConnectionLost(f"the engine behind {socket} does not answer") from error
-        except UNREADABLE as error:
+        except (asyncio.LimitOverrunError, *UNREADABLE) as error:
             writer.close()
             raise ConnectionLost(f"{socket} does not speak this program's protocol") from error
         if not isinstance(hello, ev.Hello) or not isinstance(message, Snapshot):
@@ -185,6 +185,7 @@ class Client:
             raise ConnectionLost("the engine is gone") from error
         finally:
             self._replies.pop(request_id, None)
+            future.cancel()
         if not reply.ok:
             raise Refused(reply.text)
         return reply
