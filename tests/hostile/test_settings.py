@@ -15,9 +15,9 @@ from tests.hostile.test_parsers import mangled
 from tests.hostile.texts import TOGETHER, unsafe
 
 VALUES = [
-    "1", "-1", "0", "1e999", "nan", "inf", "true", "9" * 400, "1979-05-27T07:32:00Z", "07:32:00", "[]", "[[]]",
-    "[1, 2]", '[""]', '["a", "b"]', "{}", "{a = 1}", '"auto"', '""', '"\\u001b[2J"', '"../../etc"', '"\\u0000"',
-    '"http://[::1"', '"http://x/v1"', '"x < 1"', f'"{"x" * 5000}"',
+    "1", "-1", "0", "1e999", "nan", "inf", "true", "9" * 400, "1979-05-27T07:32:00Z", "07:32:00", "[]",
+    "[[]]", "[1, 2]", '[""]', '["a", "b"]', "{}", "{a = 1}", '"auto"', '""', '"\\u001b[2J"', '"../../etc"',
+    '"\\u0000"', '"http://[::1"', '"http://x/v1"', '"x < 1"', f'"{"x" * 5000}"',
 ]  # fmt: skip
 
 LISTS = ("train_command", "data")

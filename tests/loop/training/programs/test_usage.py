@@ -179,14 +179,16 @@ def test_a_process_does_not_hide_behind_the_end_of_its_first_thread() -> None:
 
 def test_what_is_mapped_is_counted_beside_a_name_that_is_no_text(tmp_path: Path) -> None:
     code = f"""
-def map(name, size):
-    with open(os.path.join({os.fsencode(tmp_path)!r}, name), "w+b") as file:
-        file.write(bytes(size))
-        file.flush()
-        kept = mmap.mmap(file.fileno(), size)
-    os.unlink(os.path.join({os.fsencode(tmp_path)!r}, name))
-    return kept
-kept = [map(b"a\\xff", 4096), map(b"b", 16 * 2**20), map(b"c\\xff", 4096), map(b"d\\n", 4096)]
+libc = ctypes.CDLL(None)
+def map(name, size):  # not by `mmap`, which keeps the file open
+    path = os.path.join({os.fsencode(tmp_path)!r}, name)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.write(descriptor, bytes(size))
+    libc.mmap(None, ctypes.c_size_t(size), 1, 1, descriptor, ctypes.c_long(0))
+    os.close(descriptor)
+    os.unlink(path)
+for name, size in ((b"a\\xff", 4096), (b"b", 16 * 2**20), (b"c\\xff", 4096), (b"d\\n", 4096)):
+    map(name, size)
 """
     with running(code) as process:
         held = usage.held([process.pid])
