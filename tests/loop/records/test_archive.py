@@ -122,14 +122,12 @@ def test_only_the_curves_of_the_newest_experiments_stay_in_memory(world: World) 
         files = world.folder(n, number)
         files.metrics.write_bytes(ev.encode(ev.Progress(fraction=0.5, loss=float(n))) + b"\n")
     first, second = world.state.experiment(1), world.state.experiment(2)
-    for seq, event in enumerate(
-        (
-            ev.Judged(1, "keep", first.commit, 1.25, 1.0, ""),
-            ev.TrainingStarted(2, 1, second.commit, 1337, 300.0),
-            ev.Judged(2, "keep", second.commit, 1.5, 1.0, ""),
-        ),
-        20,
-    ):
+    events: list[ev.DurableEvent] = [
+        ev.Judged(1, "keep", first.commit, 1.25, 1.0, ""),
+        ev.TrainingStarted(2, 1, second.commit, 1337, 300.0),
+        ev.Judged(2, "keep", second.commit, 1.5, 1.0, ""),
+    ]
+    for seq, event in enumerate(events, 20):
         world.state.apply(ev.Record(seq, 20.0, event))
     assert [one.value for one in world.archive.ended(2)] == [1.25, 1.5]
     assert [one.value for one in world.archive.ended(1)] == [1.5]

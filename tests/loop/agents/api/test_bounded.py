@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -48,14 +49,15 @@ async def fault(api: str, url: str) -> str:
 
     asked = agent(api, url)
     assert isinstance(asked, ClaudeAgent | GptAgent)
-    client, model = await asyncio.to_thread(asked._connect), MODELS[api]
+    client: Any = await asyncio.to_thread(asked._connect)
+    model = MODELS[api]
     dialogue: Dialogue
     if api == "claude":
-        dialogue = _Messages(client, model, START, set())  # type: ignore[arg-type]
+        dialogue = _Messages(client, model, START, set())
     elif api == "chat":
-        dialogue = Chat(client, model, START, url, "it", set())  # type: ignore[arg-type]
+        dialogue = Chat(client, model, START, url, "it", set())
     else:
-        dialogue = _Responses(client, model, START, url, "t", set())  # type: ignore[arg-type]
+        dialogue = _Responses(client, model, START, url, "t", set())
     try:
         await dialogue.turn(Transcript(1, lambda event: None))
     except Exception as error:
