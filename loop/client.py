@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -69,8 +69,40 @@ class RunOverview(msgspec.Struct, frozen=True):
     seen: float = 0.0
 
 
+class NewRun(msgspec.Struct, frozen=True):
+    """What a human wants of a new run, as it was typed; what is empty is as the repository has it."""
+
+    root: str
+    """A folder of the repository."""
+    agent: str = ""
+    model: str = ""
+    budget: str = ""
+    """Seconds that each training trains."""
+    workers: str = ""
+    """Trainings at once: a number, or `auto`."""
+    limits: str = ""
+    """A line such as `experiments 100, until val_bpb < 1.2`."""
+    approve: bool = False
+    """Every candidate waits for the human."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What was found about one of the choices for a new run."""
+
+    about: str
+    """An agent, or a field of `NewRun`."""
+    state: Literal["ok", "none", "wrong"]
+    """`none`: it is not set up; `wrong`: it is, and would not work."""
+    text: str
+
+
 class Runs(Protocol):
-    """The runs that the cockpit can show."""
+    """The runs that the cockpit can show, and how a new one is started."""
+
+    @property
+    def agents(self) -> Sequence[str]:
+        """The agents that a new run can have."""
+        ...
 
     def known(self) -> list[RunOverview]:
         """All of them, those that want something of the human first. Reads files: not for an event loop."""
@@ -78,6 +110,18 @@ class Runs(Protocol):
 
     def opener(self, run: RunOverview) -> Callable[[], Awaitable[Connection]]:
         """How to connect to one of them."""
+        ...
+
+    def look(self, root: str, tell: Callable[[Finding], object]) -> None:
+        """Find out what there is for a new run, and tell it bit by bit, from several threads. It takes
+        seconds, and starts, sends and downloads nothing of weight: not for an event loop."""
+        ...
+
+    def start(self, wanted: NewRun) -> RunOverview:
+        """Start a new run's engine, which outlives this process. Takes seconds: not for an event loop.
+
+        Raises `Refused` with what is wrong.
+        """
         ...
 
 

@@ -28,6 +28,12 @@ that it would not become better than the incumbent (`loop.judging.early_stop`)."
 Status = Literal["keep", "discard", "crash"]
 """The verdict in one word, as in results.tsv."""
 
+Direction = Literal["min", "max"]
+"""Which end of the metric is the better one."""
+
+NoticeLevel = Literal["info", "warning", "error"]
+"""How much a message for the human matters."""
+
 DeltaKind = Literal["text", "thinking", "tool", "result", "retry", "human", "note", "error"]
 """What a piece of transcript is, in this order: the agent's words, its thinking, a tool call, the tool's
 answer, a wait before a retry, a human's message, a remark of the engine, a failure."""
@@ -88,7 +94,7 @@ class RunCreated(Event, frozen=True):
     """Path of the one file agents edit, relative to the repository."""
     train_command: list[str]
     metric: str = "val_bpb"
-    direction: Literal["min", "max"] = "min"
+    direction: Direction = "min"
     format: int = FORMAT
 
 
@@ -110,6 +116,8 @@ class EngineStarted(Event, frozen=True):
     """How many trainings may run at once."""
     gpu: str = ""
     """Name of the GPUs that they run on; empty where there are none."""
+    budget_why: str = ""
+    """Why the budget is shorter than usual although nobody asked for that; empty where it is not."""
 
 
 class EngineStopped(Event, frozen=True):
@@ -463,23 +471,36 @@ class LogLines(Live, frozen=True):
     text: str
 
 
+class Gpu(Struct, frozen=True, array_like=True):
+    """How busy one GPU is; a figure that it does not tell is None."""
+
+    name: str = ""
+    percent: float | None = None
+    memory_gb: float | None = None
+    memory_total_gb: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
+
+
 class Telemetry(Live, frozen=True):
-    """How busy the machine is, every few seconds. Without a GPU its fields are None."""
+    """How busy the engine's machine is, every few seconds."""
 
     cpu_percent: float
+    """Of all its processors."""
     memory_gb: float
     memory_total_gb: float
-    gpu_name: str | None = None
-    gpu_percent: float | None = None
-    gpu_memory_gb: float | None = None
-    gpu_temperature_c: float | None = None
-    gpu_power_w: float | None = None
+    gpus: list[Gpu] = []
+    """Empty where there are none, or NVML cannot read them."""
+    engine_cpu_percent: float = 0.0
+    """Of one processor."""
+    engine_memory_gb: float = 0.0
 
 
 class Notice(Live, frozen=True):
     """A message for the human."""
 
-    level: Literal["info", "warning", "error"]
+    level: NoticeLevel
     text: str
 
 

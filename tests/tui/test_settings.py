@@ -10,6 +10,21 @@ from tui import settings
 def test_settings_survive_and_nonsense_does_not_hurt(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     settings.save(settings.Settings(theme="cockpit-light", split=True), folder)
-    assert settings.load(folder) == settings.Settings(theme="cockpit-light", split=True)
-    (folder / "cockpit.json").write_text("{")
-    assert settings.load(folder) == settings.Settings()
+    assert settings.load(folder) == (settings.Settings(theme="cockpit-light", split=True), "")
+    (folder / settings.NAME).write_text("{")
+    found, trouble = settings.load(folder)
+    assert found == settings.Settings()
+    assert trouble.startswith(f"{folder / settings.NAME}: Input data was truncated")
+    settings.save(settings.Settings(split=True), folder)
+    assert (folder / settings.NAME).read_text() == "{", "what somebody wrote is not thrown away"
+
+
+def test_what_was_written_by_hand_meanwhile_stays(tmp_path: Path) -> None:
+    (tmp_path / settings.NAME).write_text('{"keys": {"steer": "m"}}')
+    settings.save(settings.Settings(wrap=True), tmp_path)
+    assert settings.load(tmp_path) == (settings.Settings(wrap=True, keys={"steer": "m"}), "")
+
+
+def test_a_misspelt_name_is_said(tmp_path: Path) -> None:
+    (tmp_path / settings.NAME).write_text('{"key": {"steer": "m"}}')
+    assert "unknown field `key`" in settings.load(tmp_path)[1]

@@ -16,8 +16,8 @@ FLAGS = {
     "--agent", "--agent-sandbox", "--model", "--base-url", "--api", "--agent-command", "--fix-attempts",
     "--budget", "--timeout", "--sandbox", "--rule", "--baseline-runs", "--approve", "--max-experiments",
     "--max-hours", "--max-cost", "--max-crashes", "--workers", "--proposers", "--agents",
-    "--until", "--executor", "--ray-address", "--slurm-account", "--slurm-allocation", "--slurm-folder",
-    "--slurm-gres", "--slurm-partition", "--slurm-time",
+    "--until", "--track", "--executor", "--ray-address", "--slurm-account", "--slurm-allocation",
+    "--slurm-folder", "--slurm-gres", "--slurm-partition", "--slurm-time",
 }  # fmt: skip
 
 
