@@ -6,9 +6,10 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 from textual.app import App
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.drivers.linux_driver import LinuxDriver
 from textual.screen import Screen
@@ -38,6 +39,7 @@ class Cockpit(App[int]):
     TITLE = "autoresearch-tui"
     CSS_PATH = "tui.tcss"
     COMMANDS = App.COMMANDS | {palette.Actions}
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+l", "redraw", "Redraw", show=False, priority=True)]
 
     def __init__(
         self,
@@ -105,6 +107,12 @@ class Cockpit(App[int]):
         if isinstance(self._driver, ThriftyDriver) and self._driver.is_veiled:
             self._driver.is_veiled = False
             self.refresh()
+
+    def action_redraw(self) -> None:
+        """Write the whole screen again: another program may have written over it."""
+        if isinstance(self._driver, ThriftyDriver):
+            self._driver.forget()
+        self.screen.refresh()
 
     async def _follow(self) -> None:
         try:

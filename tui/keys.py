@@ -26,7 +26,7 @@ from tui.actions import (
 UNBOUND = "no_key"
 """Textual's keymap cannot take a key away. So an action without one gets this, which no terminal sends."""
 DEFAULTS = {action.id: action.key for action in EVERY_ACTION}
-OTHERS = ("escape", "shift+tab", "ctrl+p", "ctrl+q", "ctrl+c", "super+c")
+OTHERS = ("escape", "shift+tab", "ctrl+p", "ctrl+q", "ctrl+l", "ctrl+c", "super+c")
 """Keys that Textual or every screen has: they cannot be given to an action."""
 MODIFIERS = {"ctrl", "alt", "shift", "super", "hyper", "meta"}
 NAMED = {key.value for key in Known if key.value[0] != "<"}

@@ -36,3 +36,11 @@ def test_a_frame_in_which_little_changes_is_little(terminal: Terminal) -> None:
     for _ in range(12):
         terminal.read(0.25)
     assert len(terminal.output) < 3 * KIB
+
+
+def test_what_another_program_wrote_over_is_drawn_again(terminal: Terminal) -> None:
+    settle(terminal)
+    terminal.draw(b"\x1b[2J")
+    assert "autoresearch/nov23" not in terminal.text
+    terminal.press("\x0c")
+    terminal.wait_for("autoresearch/nov23", "? waiting 3", "q Detach")

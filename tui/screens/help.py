@@ -25,7 +25,11 @@ HEADINGS = {
     "Lists": "In a list of messages or runs, and in a transcript",
     "Move": "In every panel",
 }
-EVERYWHERE = (("esc", "back; out of the filter"), ("ctrl+p", "command palette"))
+EVERYWHERE = (
+    ("esc", "back; out of the filter"),
+    ("ctrl+p", "command palette"),
+    ("ctrl+l", "draw the screen again"),
+)
 """Keys that the settings cannot change."""
 COLOURS = (
     ("agent", "the agent"),
