@@ -210,7 +210,7 @@ def test_every_module_has_a_test_file_of_its_name(room: str) -> None:
 
 def test_files_stay_readable() -> None:
     """No file over 400 lines, but for two whose point is to be one file."""
-    reasons = {"train.py": 700, "events.py": 680}  # what agents edit; the list of all types on the wire
+    reasons = {"train.py": 700, "events.py": 690}  # what agents edit; the list of all types on the wire
     for room in FORBIDDEN:
         for path in files(room):
             assert len(path.read_text().splitlines()) <= reasons.get(path.name, 400), path
