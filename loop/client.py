@@ -13,6 +13,7 @@ import msgspec
 from loop import events as ev
 from loop.errors import UNREADABLE
 from loop.records import other_rows
+from loop.sharing import share_experiment
 from loop.state import Experiment, RunState
 
 
@@ -24,13 +25,20 @@ class ConnectionLost(Exception):
     """The engine has closed the connection, or does not answer."""
 
 
+class Past(msgspec.Struct, frozen=True, tag="past"):
+    """The next experiments of a long run, which are sent in parts before the rest of its state."""
+
+    experiments: list[Experiment]
+
+
 class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
-    """The whole state at the moment of connecting; the second message that an engine sends."""
+    """The state at the moment of connecting, but for experiments that a `Past` before it holds and that have
+    not changed since."""
 
     state: RunState
 
 
-ServerMessage = ev.Hello | Snapshot | ev.Record | ev.Reply
+ServerMessage = ev.Hello | Past | Snapshot | ev.Record | ev.Reply
 _decode = msgspec.json.Decoder(ServerMessage).decode
 
 LINE_LIMIT = 256 * 1024 * 1024
@@ -166,17 +174,22 @@ class Client:
         try:
             async with asyncio.timeout(timeout_s):
                 hello = await _read(reader)
-                snapshot = await _read(reader)
+                past: list[Experiment] = []
+                while isinstance(message := await _read(reader), Past):
+                    past += map(share_experiment, message.experiments)
         except (TimeoutError, asyncio.IncompleteReadError) as error:
             writer.close()
             raise ConnectionLost(f"the engine behind {socket} does not answer") from error
-        except UNREADABLE as error:
+        except (asyncio.LimitOverrunError, *UNREADABLE) as error:
             writer.close()
             raise ConnectionLost(f"{socket} does not speak this program's protocol") from error
-        if not isinstance(hello, ev.Hello) or not isinstance(snapshot, Snapshot):
+        if not isinstance(hello, ev.Hello) or not isinstance(message, Snapshot):
             writer.close()
             raise ConnectionLost(f"{socket} does not speak this program's protocol")
-        return cls(reader, writer, hello, snapshot.state)
+        state = message.state
+        newer = {e.n: share_experiment(e) for e in state.experiments}
+        state.experiments = [newer.pop(e.n, e) for e in past] + list(newer.values())
+        return cls(reader, writer, hello, state)
 
     async def records(self) -> AsyncIterator[ev.Record]:
         while (record := await self._records.get()) is not None:
@@ -216,6 +229,7 @@ class Client:
             raise ConnectionLost("the engine is gone") from error
         finally:
             self._replies.pop(request_id, None)
+            future.cancel()
         if not reply.ok:
             raise Refused(reply.text)
         return reply

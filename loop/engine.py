@@ -348,7 +348,7 @@ class Engine:
             with self._may_be_interrupted():
                 await self.store.until(lambda s: s.paused is None)
         else:
-            await models.thin(self.paths, self.state)
+            await models.thin(self.paths, self.state, e.n)
             self.store.record(ev.Logged(e.n, copies))
 
     # --- waiting ---

@@ -28,12 +28,6 @@ that it would not become better than the incumbent (`loop.judging.early_stop`)."
 Status = Literal["keep", "discard", "crash"]
 """The verdict in one word, as in results.tsv."""
 
-Direction = Literal["min", "max"]
-"""Which end of the metric is the better one."""
-
-NoticeLevel = Literal["info", "warning", "error"]
-"""How much a message for the human matters."""
-
 DeltaKind = Literal["text", "thinking", "tool", "result", "retry", "human", "note", "error"]
 """What a piece of transcript is, in this order: the agent's words, its thinking, a tool call, the tool's
 answer, a wait before a retry, a human's message, a remark of the engine, a failure."""
@@ -94,7 +88,7 @@ class RunCreated(Event, frozen=True):
     """Path of the one file agents edit, relative to the repository."""
     train_command: list[str]
     metric: str = "val_bpb"
-    direction: Direction = "min"
+    direction: Literal["min", "max"] = "min"
     format: int = FORMAT
 
 
@@ -498,7 +492,7 @@ class Telemetry(Live, frozen=True):
 class Notice(Live, frozen=True):
     """A message for the human."""
 
-    level: NoticeLevel
+    level: Literal["info", "warning", "error"]
     text: str
 
 

@@ -457,13 +457,10 @@ class MuonAdamW:
 
     @staticmethod
     def _adagrad(table: Tensor, total: Tensor, lr: float) -> None:
-        """Adagrad (Duchi et al. 2011), one sum of squares a row. On a CPU it touches only rows looked up."""
+        """Adagrad (Duchi et al. 2011) of the rows that were looked up, one sum of squares a row."""
         assert table.grad is not None, "every table is looked up in every step"
-        rows: Any = slice(None)
-        values = table.grad
-        if values.is_sparse:
-            values = values.coalesce()
-            rows, values = values.indices()[0], values.values()
+        grad = table.grad.coalesce()
+        rows, values = grad.indices()[0], grad.values()
         total[rows] += values.square().sum(-1, keepdim=True)
         table[rows] -= lr * values * math.sqrt(WIDTH) / total[rows].sqrt().clamp_min(1e-10)
 

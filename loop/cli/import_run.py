@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from loop import config
+from loop import budget, config
 from loop import events as ev
 from loop.errors import UsageError, describe
 from loop.paths import HOME, RunPaths, check_tag, new_tag, tags, write_whole
@@ -41,7 +41,7 @@ def import_run(repository: Repository, file: Path, branch: str | None, tag: str 
     name = _tag(repository, branch, tag)
     base = imported.base_of(table, repository, commits)
     settings = config.load(repository, base, {}, os.environ)
-    place = imported.Place(name, settings.path, settings.budget_s)
+    place = imported.Place(name, settings.path, settings.budget_s or budget.FULL_S)
     made = imported.import_run(table, repository, place, commits)
     state = fold(made.records)
     paths = RunPaths(repository.root, name)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from loop import config, stranger
+from loop import budget, config, stranger
 from loop.agents.choose import CLI_AGENTS, model, place, resolve
 from loop.cli import which_run
 from loop.client import Connection, Finding, NewRun, Refused, RunOverview
@@ -18,6 +18,8 @@ from loop.errors import UsageError
 from loop.judging import goal
 from loop.records.repository import Repository
 from loop.service import launch, runs, telemetry
+from loop.state import RunState
+from loop.training import gpu
 
 Tell = Callable[[Finding], object]
 
@@ -98,7 +100,8 @@ class MachineRuns:
         tell(Finding("auto", "ok", f"{chosen}: {why.split(',')[0]}"))
         own = model(chosen, settings, self._environ)
         tell(Finding("model", "ok", f"empty: {own or 'as the agent has it'}"))
-        tell(Finding("budget", "ok", f"seconds a training; empty: {settings.budget_s:g}"))
+        settled, _ = budget.settled(settings, RunState(), has_gpu=gpu.has_driver())
+        tell(Finding("budget", "ok", f"seconds a training; empty: {settled.budget_s:g}"))
         if settings.approve:
             tell(Finding("approve", "ok", "as the repository asks: every candidate waits for you"))
 
@@ -128,8 +131,8 @@ class MachineRuns:
 
     def _machine(self, root: str, tell: Tell) -> None:
         """The GPU, and whether other runs train here: they would slow each other down."""
-        gpu = telemetry.gpu_name()
-        words = f"{gpu}; auto: one for each GPU" if gpu else "no GPU is seen: the CPU trains"
+        name = telemetry.gpu_name()
+        words = f"{name}; auto: one for each GPU" if name else "no GPU is seen: the CPU trains"
         busy = next((run.tag for run in runs.known() if run.running and run.phase != "paused"), "")
         if busy:
             tell(Finding("workers", "wrong", f"shared with {busy}, which runs: {words}"))

@@ -29,6 +29,7 @@ from dulwich.refs import Ref
 from dulwich.repo import Repo, UnsupportedExtension, UnsupportedVersion
 
 from loop.errors import BranchMoved, UsageError
+from loop.records import git_folder
 
 IDENTITY = b"autoresearch-tui <autoresearch-tui@localhost>"
 NOTES = b"refs/notes/autoresearch"
@@ -54,7 +55,13 @@ class Repository:
 
     @classmethod
     def discover(cls, start: Path) -> Repository:
-        """The repository that holds `start`. Raises `UsageError` when there is none or it is bare."""
+        """The repository that holds `start`.
+
+        Raises `UsageError` when there is none, when it is bare, and when something in the place of a file of
+        git's cannot be read like one.
+        """
+        if odd := git_folder.odd_file(start):
+            raise UsageError(f"{odd} is no plain file, as git would have it: this is no repository to trust")
         try:
             repo = Repo.discover(str(start))
         except NotGitRepository as error:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 
 from loop import events as ev
 from loop.agents.acp.process import secrets
@@ -99,7 +99,7 @@ class Service:
             self._failed = words
             self._say("error", f"{words}; it is tried again, the research goes on")
 
-    def _say(self, level: ev.NoticeLevel, text: str) -> None:
+    def _say(self, level: Literal["info", "error"], text: str) -> None:
         with contextlib.suppress(OSError):  # the engine is gone
             self._messages.write(ev.encode(ev.Notice(level, f"{self._name}: {text}")).decode() + "\n")
             self._messages.flush()

@@ -65,7 +65,6 @@ def test_each_source_overrides_the_one_before(repository: Path) -> None:
         ("baseline_runs = 0", "--baseline-runs must be 1 or more"),
         ("max_runs = 0", "`max_runs` must be 1 or more"),
         ("ahead = 1.5", "Expected `int`, got `float` - at `$.ahead`"),
-        ('track = ["excel"]', "--track 'excel' must be wandb, trackio, mlflow or tensorboard"),
         ('api = "soap"', "--api 'soap' must be auto, responses or chat"),
         ('base_url = "http://["', "must be an address such as http://"),
         ('base_url = "file:///etc"', "must be an address such as http://"),
@@ -263,3 +262,8 @@ def test_texts_of_the_file_cannot_steer_a_terminal(repository: Path) -> None:
     written(repository, {"metric": "v\x1b]52;c;aGk=\x07[/nope]", "model": "m\x1b[2J\u202e\nx"})
     found = load(repository)
     assert (found.metric, found.model) == ("v[/nope]", "m x")
+
+
+def test_a_tracker_that_nobody_knows_is_refused(repository: Path) -> None:
+    with pytest.raises(UsageError, match="--track 'excel' must be wandb, trackio, mlflow or tensorboard"):
+        load(repository, track=["wandb", "excel"])

@@ -50,19 +50,19 @@ async def test_what_fails_and_what_dies_is_shown_and_the_end_is_quick(
     tracking = Tracking(["mlflow"], world.paths, shown.append)
     environ = broken(tmp_path / "modules")
     await tracking.start(environ)
-    await until(lambda: shown)
+    await until(lambda: shown, 60)
     text = "mlflow: no space left on this disk; it is tried again, the research goes on"
     assert shown == [ev.Notice("error", text)]
     (process,) = psutil.Process().children()
     process.kill()
-    await until(lambda: len(shown) == 2)
+    await until(lambda: len(shown) == 2, 60)
     last = shown[1]
     assert isinstance(last, ev.Notice)
     assert last.text.startswith("mlflow: its process has ended (exit code -9, see ")
     await tracking.close(5)
     again = Tracking(["mlflow"], world.paths, shown.append)
     await again.start(environ)
-    await until(lambda: len(shown) == 3)
+    await until(lambda: len(shown) == 3, 60)
     async with asyncio.timeout(5):
         await again.close(10)
     assert len(shown) == 3
