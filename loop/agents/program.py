@@ -3,8 +3,8 @@
 Two sources with the same fingerprint do the same. An experiment that only changes comments, docstrings or
 layout would train the same program again; this is how that is noticed.
 
-A run has a thousand versions of one file, and each differs from the others in a few statements. So a source is
-cut into its statements, and what is to be known of one is worked out once, in whatever version it stands.
+A run has a thousand versions of one file, and each differs from the others in a few statements. So a source
+is cut into its statements, and what is to be known of one is worked out once, in whatever version it stands.
 (`program.md`, the human's instructions, has nothing to do with this module.)
 """
 
@@ -91,7 +91,9 @@ def _hashes(text: str) -> tuple[str, ...]:
 def hashes_of_tree(tree: ast.Module) -> tuple[str, ...]:
     """A hash of each statement, docstrings aside. It deletes the docstrings from `tree`."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _is_words(node.body[0]):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _is_words(
+            node.body[0]
+        ):
             node.body = node.body[1:] or [ast.Pass()]
     return tuple(hash_of(ast.dump(node)) for node in tree.body if not _is_words(node))
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -36,6 +39,17 @@ def test_it_learns_which_way_is_better_and_what_does_not_matter() -> None:
     assert down.mean > 0 > up.mean
     assert down.improvement > aside.improvement > up.improvement
     assert down.mean == pytest.approx(0.015, abs=0.01)
+
+
+def test_it_needs_one_thread_and_tells_trainings_nothing_of_it() -> None:
+    ask = "import os, loop.agents.surrogate; print(len(os.listdir('/proc/self/task')), dict(os.environ))"
+    for given in ({}, {"OPENBLAS_NUM_THREADS": "7"}):
+        done = subprocess.run(
+            [sys.executable, "-c", ask], env=given, capture_output=True, text=True, check=True
+        )
+        threads, environ = done.stdout.split(" ", 1)
+        assert threads == "1"
+        assert ast.literal_eval(environ).get("OPENBLAS_NUM_THREADS") == given.get("OPENBLAS_NUM_THREADS")
 
 
 def test_what_has_been_tried_is_less_uncertain() -> None:
