@@ -189,7 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Collect real trainings of the CPU trainer.")
     parser.add_argument("--most", type=int, default=320)
     parser.add_argument("--trainer", type=Path, default=TRAINER, help="the train.py to use")
-    parser.add_argument("--again", type=int, default=0, help="train so many of the known ones again, and compare")
+    parser.add_argument("--again", type=int, default=0, help="train so many of the known ones again")
     options = parser.parse_args()
     TRAINER = options.trainer.resolve()
     sys.path.insert(0, str(TRAINER.parent))
