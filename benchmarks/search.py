@@ -167,7 +167,7 @@ def optuna(kind: str, objective: Objective, seed: int, count: int) -> list[float
     """A sampler of Optuna over all hyperparameters, which knows the start."""
     import warnings
 
-    library: Any = importlib.import_module("optuna")  # with scipy: not a package of this project
+    library: Any = importlib.import_module("optuna")  # of the extra `benchmarks`
     warnings.simplefilter("ignore")
     library.logging.set_verbosity(library.logging.ERROR)
     sampler: Any = (
