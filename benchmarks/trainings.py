@@ -27,7 +27,6 @@ from typing import IO, Any
 from loop.agents import hyperparameters
 from loop.agents.hyperparameters import Hyperparameter, Value
 from loop.training.progress import parse
-from nanogpt.clock import SLACK_STEPS
 
 DATA = Path(__file__).parent / "data" / "trainings.jsonl"
 TRAINER = Path(__file__).parents[1] / "nanogpt" / "train.py"
@@ -96,7 +95,7 @@ def train(changes: Mapping[str, Value], seed: int, seconds: float, output: IO[st
             self._now = lambda: self.steps * seconds
 
     os.environ |= {"AUTORESEARCH_BUDGET_S": str(BUDGET_S), "AUTORESEARCH_SEED": str(seed)}
-    prepare.evaluate, prepare.Clock = _evaluate, SteadyClock
+    prepare.evaluate, prepare.Clock = _evaluate, SteadyClock  # type: ignore[misc]
     assert evaluation
     text = TRAINER.read_text()
     source = hyperparameters.change(text, {**FIXED, **START, **changes}, hyperparameters.find(text, "cpu"))
@@ -172,6 +171,8 @@ def read(path: Path = DATA) -> list[dict[str, Any]]:
 def again(count: int) -> None:
     """Train `count` of the known ones once more, evenly chosen, each for as many steps, and print how much
     they differ: does the data still hold for the trainer as it is?"""
+    from prepare import SLACK_STEPS
+
     rows = [row for row in read() if row["value"]]
     for row in rows[:: max(1, len(rows) // count)][:count]:
         line = run(row["i"], BUDGET_S / (row["steps"] - SLACK_STEPS - 0.5))

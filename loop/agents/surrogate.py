@@ -83,7 +83,7 @@ class Surrogate:
         self._codes = [p.code for p in done]
         self._y, self.unit = _in_units(done, code, value)
         self._weights, self._noise = np.full(len(place), 1.0), 0.1
-        self._caution = _caution([p for p in done if p.code == code])
+        self._caution = _caution(done)
         if len(done) >= 4:
             self._fit()
         self._solve()
@@ -195,14 +195,16 @@ class Gain(Struct, frozen=True):
 
 
 def _caution(done: Sequence[Point]) -> float:
-    """How much worse a far move is expected to be, after the successes and failures of these experiments."""
-    caution, best = CAUTION, None
+    """How much worse a far move is expected to be after these successes and failures. An experiment
+    is compared with those before it that have the same version of the code."""
+    caution = CAUTION
+    best: dict[str, float] = {}
     for p in done:
-        better = p.value is not None and best is not None and p.value < best
-        if best is not None:
+        if p.code in best:
+            better = p.value is not None and p.value < best[p.code]
             caution = min(CAUTION, caution * (BOLDER if better else MORE_CAREFUL))
         if p.value is not None:
-            best = p.value if best is None else min(best, p.value)
+            best[p.code] = min(best.get(p.code, math.inf), p.value)
     return caution
 
 
