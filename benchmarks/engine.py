@@ -15,6 +15,7 @@ import gc
 import itertools
 import json
 import os
+import random
 import re
 import statistics
 import subprocess
@@ -156,27 +157,41 @@ def idle(seconds: float = 60.0) -> None:
 
 
 def history(experiments: int) -> Iterator[ev.DurableEvent]:
-    """A run of so many experiments, as an engine would have recorded it."""
+    """A run of so many experiments, as an engine would have recorded it: hardly two say the same."""
     yield ev.RunCreated("t", "/r", C, "train.py", ["python", "train.py"])
     yield ev.EngineStarted(1, "0", "claude", "some-model")
-    summary: dict[str, float | str] = {
-        "val_bpb": 1.0, "training_seconds": 300.1, "total_seconds": 325.9, "peak_vram_mb": 45060.2,
-        "mfu_percent": 39.8, "total_tokens_M": 499.6, "num_steps": 953.0, "num_params_M": 50.3, "depth": 8.0,
-    }  # fmt: skip
+    parent, best = C, 1.2
     for n in range(1, experiments + 1):
-        commit = f"{n:040x}"
-        words = f"experiment {n}: a change that takes a sentence of about this length to describe"
-        yield ev.ExperimentStarted(n, C)
-        yield ev.CandidateCommitted(
-            n, commit, C, words, words, 4, 3, ev.Usage(9000, 8000, 900, 300, 0.02, 31)
-        )
-        yield ev.TrainingStarted(n, 1, commit, 1337, 300)
-        yield ev.TrainingFinished(n, 1, "finished", "", 0, 1 + 1 / n, 44.0, 300.1, 325.9, summary, True)
+        commit, value = f"{n:040x}", round(1.2 + 0.01 * random.random(), 6)
         status: ev.Status = "keep" if n % 10 == 1 else "discard"
-        yield ev.Judged(
-            n, status, commit, 1 + 1 / n, 44.0, words, -0.001, "2.1 standard errors", 0.0005, 1, C
+        seconds, total = round(300 + random.random(), 1), round(325 + random.random(), 1)
+        summary: dict[str, float | str] = {
+            "val_bpb": value, "training_seconds": seconds, "total_seconds": total, "peak_vram_mb": 45060.2,
+            "mfu_percent": round(39 + random.random(), 1), "total_tokens_M": round(499 + random.random(), 1),
+            "num_steps": float(random.randrange(900, 1000)), "num_params_M": 50.3, "depth": 8.0,
+        }  # fmt: skip
+        usage = ev.Usage(
+            random.randrange(9000), random.randrange(9000), random.randrange(900), 300, n / 7, n / 3
         )
-        yield ev.Logged(n)
+        yield ev.ExperimentStarted(n, parent)
+        yield ev.CandidateCommitted(
+            n, commit, parent, f"a change of about this length, number {n}",
+            f"why this change number {n} should help, in a sentence that is a little longer", 4, 3, usage,
+        )  # fmt: skip
+        yield ev.TrainingStarted(n, 1, commit, 1337, 300, needed=f"kept below {best:.4f}")
+        yield ev.TrainingFinished(
+            n, 1, "finished", "", 0, value, 44.0, seconds, total, summary, True, hidden=value + 0.01,
+            data="164dd6c5f041aa0a", about="sympy, vocabulary 4,096, context 256", used_seconds=seconds,
+            judge_seconds=round(random.random(), 2), probes=64, model_bytes=2**27 if status == "keep" else 0,
+        )  # fmt: skip
+        yield ev.Judged(
+            n, status, commit, value, 44.0, f"val_bpb {best:.6f} -> {value:.6f}, as sure as it can be",
+            round(value - best, 6), f"{20 * random.random():.1f} standard errors", 0.0005, 1, parent,
+            short="better" if status == "keep" else "no better",
+        )  # fmt: skip
+        yield ev.Logged(n, 0)
+        if status == "keep":
+            parent, best = commit, value
 
 
 def attaching() -> None:

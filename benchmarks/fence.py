@@ -20,7 +20,7 @@ from pathlib import Path
 from loop.records.training_folder import Spec, TrainingFolder
 from loop.training import fence, supervisor
 
-REPEATS = 7
+REPEATS = 15
 STEPS = """
 import time, torch
 torch.set_num_threads(1)

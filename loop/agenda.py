@@ -161,7 +161,7 @@ def _halt(state: RunState, rules: Rules, now: float) -> Iterator[Step]:
 def _enough(state: RunState) -> bool:
     """The experiments with a verdict and the open ones together reach the limit."""
     most = state.limits.max_experiments
-    return most is not None and state.rows + len(state.open) >= most
+    return most is not None and len(state.experiments) >= most and state.rows + len(state.open) >= most
 
 
 # --- proposing ---

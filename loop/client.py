@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
 from loop import events as ev
 from loop.errors import UNREADABLE
 from loop.records import other_rows
+from loop.sharing import share_experiment
 from loop.state import Experiment, RunState
 
 
@@ -24,13 +25,20 @@ class ConnectionLost(Exception):
     """The engine has closed the connection, or does not answer."""
 
 
+class Past(msgspec.Struct, frozen=True, tag="past"):
+    """The next experiments of a long run, which are sent in parts before the rest of its state."""
+
+    experiments: list[Experiment]
+
+
 class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
-    """The whole state at the moment of connecting; the second message that an engine sends."""
+    """The state at the moment of connecting, but for experiments that a `Past` before it holds and that have
+    not changed since."""
 
     state: RunState
 
 
-ServerMessage = ev.Hello | Snapshot | ev.Record | ev.Reply
+ServerMessage = ev.Hello | Past | Snapshot | ev.Record | ev.Reply
 _decode = msgspec.json.Decoder(ServerMessage).decode
 
 LINE_LIMIT = 256 * 1024 * 1024
@@ -61,8 +69,40 @@ class RunOverview(msgspec.Struct, frozen=True):
     seen: float = 0.0
 
 
+class NewRun(msgspec.Struct, frozen=True):
+    """What a human wants of a new run, as it was typed; what is empty is as the repository has it."""
+
+    root: str
+    """A folder of the repository."""
+    agent: str = ""
+    model: str = ""
+    budget: str = ""
+    """Seconds that each training trains."""
+    workers: str = ""
+    """Trainings at once: a number, or `auto`."""
+    limits: str = ""
+    """A line such as `experiments 100, until val_bpb < 1.2`."""
+    approve: bool = False
+    """Every candidate waits for the human."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What was found about one of the choices for a new run."""
+
+    about: str
+    """An agent, or a field of `NewRun`."""
+    state: Literal["ok", "none", "wrong"]
+    """`none`: it is not set up; `wrong`: it is, and would not work."""
+    text: str
+
+
 class Runs(Protocol):
-    """The runs that the cockpit can show."""
+    """The runs that the cockpit can show, and how a new one is started."""
+
+    @property
+    def agents(self) -> Sequence[str]:
+        """The agents that a new run can have."""
+        ...
 
     def known(self) -> list[RunOverview]:
         """All of them, those that want something of the human first. Reads files: not for an event loop."""
@@ -70,6 +110,18 @@ class Runs(Protocol):
 
     def opener(self, run: RunOverview) -> Callable[[], Awaitable[Connection]]:
         """How to connect to one of them."""
+        ...
+
+    def look(self, root: str, tell: Callable[[Finding], object]) -> None:
+        """Find out what there is for a new run, and tell it bit by bit, from several threads. It takes
+        seconds, and starts, sends and downloads nothing of weight: not for an event loop."""
+        ...
+
+    def start(self, wanted: NewRun) -> RunOverview:
+        """Start a new run's engine, which outlives this process. Takes seconds: not for an event loop.
+
+        Raises `Refused` with what is wrong.
+        """
         ...
 
 
@@ -122,17 +174,22 @@ class Client:
         try:
             async with asyncio.timeout(timeout_s):
                 hello = await _read(reader)
-                snapshot = await _read(reader)
+                past: list[Experiment] = []
+                while isinstance(message := await _read(reader), Past):
+                    past += map(share_experiment, message.experiments)
         except (TimeoutError, asyncio.IncompleteReadError) as error:
             writer.close()
             raise ConnectionLost(f"the engine behind {socket} does not answer") from error
-        except UNREADABLE as error:
+        except (asyncio.LimitOverrunError, *UNREADABLE) as error:
             writer.close()
             raise ConnectionLost(f"{socket} does not speak this program's protocol") from error
-        if not isinstance(hello, ev.Hello) or not isinstance(snapshot, Snapshot):
+        if not isinstance(hello, ev.Hello) or not isinstance(message, Snapshot):
             writer.close()
             raise ConnectionLost(f"{socket} does not speak this program's protocol")
-        return cls(reader, writer, hello, snapshot.state)
+        state = message.state
+        newer = {e.n: share_experiment(e) for e in state.experiments}
+        state.experiments = [newer.pop(e.n, e) for e in past] + list(newer.values())
+        return cls(reader, writer, hello, state)
 
     async def records(self) -> AsyncIterator[ev.Record]:
         while (record := await self._records.get()) is not None:
@@ -172,6 +229,7 @@ class Client:
             raise ConnectionLost("the engine is gone") from error
         finally:
             self._replies.pop(request_id, None)
+            future.cancel()
         if not reply.ok:
             raise Refused(reply.text)
         return reply

@@ -29,13 +29,14 @@ from loop.setting import about as _about
 CONFIG = "autoresearch.toml"
 METRIC_MOST = 80
 """Characters that the metric's name may have: it stands in headings."""
+OUR_TRAINER = "nanogpt/train.py"
 PYTHON = "{python}"
 """Stands in a command for the interpreter that runs the engine."""
 READABLE = (
     "nanogpt/prepare.py",
     "nanogpt/counts.py",
     "nanogpt/attention.py",
-    "nanogpt/fused.py",
+    "nanogpt/polar.py",
     "nanogpt/clock.py",
     "nanogpt/evaluation.py",
     "nanogpt/answers.py",
@@ -49,6 +50,7 @@ JUDGE, ANSWERS = "nanogpt/judge.py", "nanogpt/answers.py"
 AUTO = 0
 """Value of a setting whose number follows from the machine; `auto` in the file and on the command line."""
 NUMBER_OR_AUTO = ("workers", "proposers")
+TRACKERS = ("wandb", "trackio", "mlflow", "tensorboard")
 API_AGENTS = ("auto", "search", "claude", "gpt")
 """Agents that have nothing but our toolbox. All others are CLI agents, which run commands of their own."""
 
@@ -67,6 +69,10 @@ def _has_our_toolbox_only(agent: str) -> bool:
 
 def _have_our_toolbox_only(agents: list[str]) -> bool:
     return all(map(_has_our_toolbox_only, agents))
+
+
+def _stay_on_this_machine(trackers: list[str]) -> bool:
+    return trackers == ["tensorboard"]
 
 
 def _is_auto(number: int) -> bool:
@@ -101,8 +107,8 @@ class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fiel
     metric: Annotated[str, _about("the number that a training prints and that is judged")] = "val_bpb"
     direction: Annotated[Literal["min", "max"], _about("which end of the metric is the better one")] = "min"
     budget_s: Annotated[float, _about(
-        "how long each training trains", flag="--budget", title="the budget", unit="seconds", gt=0, le=FINITE,
-    )] = 300.0
+        "how long each training trains; not set: 300, for our trainer without an NVIDIA GPU 60",
+        flag="--budget", title="the budget (not set: 0)", unit="seconds", ge=0, le=FINITE)] = 0.0
     timeout_s: Annotated[float, _about(
         "when a training is killed; 0: after twice the budget, but at least a minute more than it",
         flag="--timeout", unit="seconds")] = 0.0
@@ -199,6 +205,10 @@ class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fiel
     keep_models: Annotated[int, _about(
         "models kept on disk besides the incumbent's: those of the best experiments that were kept",
         ge=0, le=1000)] = 3
+    track: Annotated[list[str], _about(
+        "tools that get every experiment (docs/tracking.md): wandb, trackio, mlflow, tensorboard",
+        flag="--track", unit="names", risk="sends results and code to {}", harmless=_stay_on_this_machine,
+        )] = []
     audit: Annotated[Literal["refuse", "report"], _about(
         "a change that is more than training (docs/verdicts.md) is not trained, or only shown")] = "refuse"
     # fmt: on
@@ -213,7 +223,7 @@ class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fiel
 
     @property
     def timeout(self) -> float:
-        """Seconds after which a training is killed."""
+        """Seconds after which a training is killed, once the budget is known (loop/budget.py)."""
         return self.timeout_s or max(2 * self.budget_s, self.budget_s + 60)
 
     @property
@@ -290,9 +300,9 @@ def _sentence(error: str, values: Mapping[str, Any]) -> str:
 
 def _fill(repository: Repository, commit: str, settings: Settings, trusted: Collection[str]) -> Settings:
     """Set what is not set, as the files of the repository suggest. Raises `UsageError`."""
-    known = ("nanogpt/train.py", "train.py", JUDGE, ANSWERS, *READABLE)
+    known = (OUR_TRAINER, "train.py", JUDGE, ANSWERS, *READABLE)
     has = {path for path in known if repository.read(commit, path) is not None}
-    editable = settings.editable or [p for p in ("nanogpt/train.py", "train.py") if p in has][:1]
+    editable = settings.editable or [p for p in (OUR_TRAINER, "train.py") if p in has][:1]
     if not editable:
         raise UsageError(
             f"{repository.root} has no committed train.py: set `editable` and `train_command` in {CONFIG}"
@@ -348,6 +358,9 @@ def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
         raise UsageError("`judge_command` and `answers_command` belong together: set both or none")
     if not settings.metric or len(settings.metric) > METRIC_MOST:
         raise UsageError(f"`metric` must be a name of 1 to {METRIC_MOST} characters")
+    for name in settings.track:
+        if name not in TRACKERS:
+            raise UsageError(f"--track {name!r} must be {', '.join(TRACKERS[:-1])} or {TRACKERS[-1]}")
     if settings.until:
         try:
             goal.goal(settings.until, settings.metric, settings.direction)

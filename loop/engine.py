@@ -115,6 +115,11 @@ class Engine:
             self.store.record(ev.EngineStopped(reason))
         return reason
 
+    @property
+    def in_a_hurry(self) -> bool:
+        """It was told to end now."""
+        return self._stop_now
+
     def stop(self, reason: str, *, now: bool) -> None:
         """End once trainings, verdicts and rows under way have ended; proposals are given up.
 
@@ -343,7 +348,7 @@ class Engine:
             with self._may_be_interrupted():
                 await self.store.until(lambda s: s.paused is None)
         else:
-            await models.thin(self.paths, self.state)
+            await models.thin(self.paths, self.state, e.n)
             self.store.record(ev.Logged(e.n, copies))
 
     # --- waiting ---

@@ -110,6 +110,8 @@ class EngineStarted(Event, frozen=True):
     """How many trainings may run at once."""
     gpu: str = ""
     """Name of the GPUs that they run on; empty where there are none."""
+    budget_why: str = ""
+    """Why the budget is shorter than usual although nobody asked for that; empty where it is not."""
 
 
 class EngineStopped(Event, frozen=True):
@@ -463,17 +465,28 @@ class LogLines(Live, frozen=True):
     text: str
 
 
+class Gpu(Struct, frozen=True, array_like=True):
+    """How busy one GPU is; a figure that it does not tell is None."""
+
+    name: str = ""
+    percent: float | None = None
+    memory_gb: float | None = None
+    memory_total_gb: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
+
+
 class Telemetry(Live, frozen=True):
-    """How busy the machine is, every few seconds. Without a GPU its fields are None."""
+    """How busy the engine's machine is, every few seconds."""
 
     cpu_percent: float
     memory_gb: float
     memory_total_gb: float
-    gpu_name: str | None = None
-    gpu_percent: float | None = None
-    gpu_memory_gb: float | None = None
-    gpu_temperature_c: float | None = None
-    gpu_power_w: float | None = None
+    gpus: list[Gpu] = []
+    """Empty where there are none, or NVML cannot read them."""
+    engine_cpu_percent: float = 0.0  # of one processor; `cpu_percent` is of all
+    engine_memory_gb: float = 0.0
 
 
 class Notice(Live, frozen=True):

@@ -21,6 +21,12 @@ CURVE_SHOWN = 600
 """When a loss curve has more points than this, every second one is dropped."""
 
 
+EDITS_TAIL = 8
+"""How many proposals' edits are kept here; each holds a whole file twice."""
+MEASURED_TAIL = 120
+"""How many measurements of the machine are kept here: ten minutes, at one every five seconds."""
+
+
 class SeatView(Struct):
     """What one seat (a place to train) shows: the training that runs there, or the last one that did."""
 
@@ -67,13 +73,28 @@ class LiveView(Struct):
     """What the data preparation printed last; empty when none runs."""
     transcript: list[ev.AgentDelta] = field(default_factory=list)
     """The newest messages of the agents."""
-    edited: ev.CandidateEdited | None = None
-    """The newest edit of a proposal under way."""
+    edits: list[ev.CandidateEdited] = field(default_factory=list)
+    """The newest edit of each of the last few proposals, the one that was edited last at the end."""
     asked: list[ev.PermissionAsked] = field(default_factory=list)
     """Permissions that CLI agents wait for, the longest waiting first."""
     seats: dict[int, SeatView] = field(default_factory=dict)
     """One view for each seat on which something has trained, by the seat's number."""
-    telemetry: ev.Telemetry | None = None
+    measured: list[ev.Telemetry] = field(default_factory=list)
+    """The newest measurements of the machine, the oldest first."""
+
+    @property
+    def edited(self) -> ev.CandidateEdited | None:
+        """The newest edit of all; None before the first one."""
+        return self.edits[-1] if self.edits else None
+
+    def edit_of(self, n: int) -> ev.CandidateEdited | None:
+        """The newest edit of experiment `n`; None when it was not edited lately."""
+        return next((edit for edit in self.edits if edit.n == n), None)
+
+    @property
+    def telemetry(self) -> ev.Telemetry | None:
+        """The newest measurement of the machine; None before the first one."""
+        return self.measured[-1] if self.measured else None
 
     def seat_of(self, n: int, training: int) -> SeatView | None:
         """The view of this training; None when its seat shows another one by now."""
@@ -90,7 +111,7 @@ class LiveView(Struct):
             case ev.AgentDelta():
                 _append_delta(self.transcript, event)
             case ev.CandidateEdited():
-                self.edited = event
+                self.edits = [*(edit for edit in self.edits if edit.n != event.n), event][-EDITS_TAIL:]
             case ev.PermissionAsked():
                 self.asked.append(event)
             case ev.PermissionAnswered(id=id):
@@ -102,7 +123,8 @@ class LiveView(Struct):
                 if view := self.seat_of(event.n, event.training):
                     view.take(event)
             case ev.Telemetry():
-                self.telemetry = event
+                self.measured.append(event)
+                del self.measured[:-MEASURED_TAIL]
             case _:
                 pass
 

@@ -6,29 +6,36 @@ every training. Decoded one by one each of them would be an object of its own.
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from msgspec.structs import force_setattr
 
 from loop import events as ev
+from loop.experiment import Experiment
 
 FIELDS: dict[type, tuple[str, ...]] = {
     ev.ExperimentStarted: ("n", "parent"),
     ev.CandidateCommitted: ("n", "commit", "parent", "findings", "combines"),
-    ev.TrainingStarted: ("n", "commit", "seed", "budget_s", "why"),
+    ev.TrainingStarted: ("n", "commit", "seed", "budget_s", "why", "needed"),
     ev.TrainingFinished: (
         "n", "reason", "value", "memory_gb", "training_seconds", "total_seconds", "summary", "flags", "data",
+        "about", "place",
     ),
-    ev.Judged: ("n", "commit", "value", "memory_gb", "evidence", "stderr", "incumbent"),
+    ev.Judged: (
+        "n", "commit", "value", "memory_gb", "reason", "delta", "evidence", "stderr", "incumbent", "short",
+    ),
+    Experiment: (
+        "n", "parent", "commit", "description", "hypothesis", "author", "started_at", "finished_at", "value",
+        "reason", "findings", "combines", "proposing_seq", "queued_seq", "proposed_at", "agent",
+    ),
 }  # fmt: skip
-"""Fields of events that the state keeps, in which values come again."""
+"""Fields of what the state keeps, in which values come again."""
 POOL_MOST = 10_000
-"""How many numbers are remembered. Events with equal ones mostly follow each other closely."""
+"""How many values are remembered. What has equal ones mostly follows closely."""
 NOTHING: list[Any] = []
 """The empty list of all events. Events are never changed."""
 
-_pool: dict[float, float] = {}
+_pool: dict[float | str, float | str] = {}
 
 
 def share(event: ev.AnyEvent) -> ev.AnyEvent:
@@ -39,10 +46,21 @@ def share(event: ev.AnyEvent) -> ev.AnyEvent:
     return event
 
 
+def share_experiment(e: Experiment) -> Experiment:
+    """The same experiment, which was decoded as a whole and has no events before it."""
+    for name in FIELDS[Experiment]:
+        setattr(e, name, _shared(getattr(e, name)))
+    for training in e.trainings:
+        share(training.started)
+        if training.finished:
+            share(training.finished)
+    if e.verdict:
+        share(e.verdict)
+    return e
+
+
 def _shared(value: Any) -> Any:
-    if isinstance(value, str):
-        return sys.intern(value)
-    if isinstance(value, (int, float)):
+    if isinstance(value, (str, int, float)):
         if len(_pool) > POOL_MOST:
             _pool.clear()
         found = _pool.setdefault(value, value)

@@ -18,6 +18,7 @@ from loop.experiment import ExperimentPhase, Model, per_hour, worth_keeping
 from loop.experiment import Message as Message
 from loop.experiment import Training as Training
 from loop.experiment import lineage as lineage
+from loop.live import MEASURED_TAIL as MEASURED_TAIL
 from loop.live import LiveView as LiveView
 from loop.live import SeatView as SeatView
 from loop.sharing import share

@@ -84,10 +84,17 @@ class Counts:
                 base = self._base(bigrams, bigram_counts, grams, by_fold)
             contexts, width = torch.unique_consecutive(grams // V, return_counts=True)
             token = (grams % V).int()
-            often = _per_context(width, by_fold.sum(1, dtype=torch.int32)) >= self.least
-            if self.least > 1 and often.any():
-                kept = often.repeat_interleave(width)
-                contexts, width, token, by_fold = contexts[often], width[often], token[kept], by_fold[kept]
+            if self.least > 1:
+                group = torch.arange(len(width), device=width.device).repeat_interleave(width)
+                often = _per_context(width, group, by_fold.sum(1, dtype=torch.int32)) >= self.least
+                if often.any():
+                    kept = often[group]
+                    contexts, width, token, by_fold = (
+                        contexts[often],
+                        width[often],
+                        token[kept],
+                        by_fold[kept],
+                    )
             # Each context (C,), where its n-grams start (C,), how many they are (C,); the last token (G,) and
             # the counts (G, F) of each n-gram.
             self.tables.append((contexts, width.cumsum(0) - width, width, token, by_fold))
@@ -106,7 +113,7 @@ class Counts:
         self.tables = [
             (*rest, by_fold.sum(1, keepdim=True, dtype=torch.int32)) for *rest, by_fold in self.tables
         ]
-        self.sums = [tuple(part[:, -1:].clone() for part in parts) for parts in self.sums]  # type: ignore[misc]
+        self.sums = [tuple(part[-1:].clone() for part in parts) for parts in self.sums]  # type: ignore[misc]
         return bigrams[-self.vocab_size :].clone()  # a slice alone would keep the whole table alive
 
     def _base(self, bigrams: Tensor, counts: Tensor, trigrams: Tensor, trigram_counts: Tensor) -> Tensor:
@@ -118,22 +125,26 @@ class Counts:
         """
         V, F_ = self.vocab_size, self.folds
         table = torch.empty(F_ + 1, V, V, dtype=torch.float16, device=bigrams.device)
+        before, after = bigrams // V, bigrams % V
+        last = torch.searchsorted(bigrams, trigrams % (V * V))  # the bigram that each trigram ends with
         total, total3 = counts.sum(1, dtype=torch.int32), trigram_counts.sum(1, dtype=torch.int32)
         for f in range(F_ + 1):
             seen2 = total > counts[:, f] if f < F_ else total > 0
             seen3 = total3 > trigram_counts[:, f] if f < F_ else total3 > 0
             # Kneser-Ney: not how often a bigram occurs counts, but how many different tokens it follows. The
             # same holds for a single token.
-            seen = torch.bincount(trigrams[seen3] % (V * V), minlength=V * V).float().view(V, V)
-            unigram = torch.bincount(bigrams[seen2] % V, minlength=V) + 0.5
+            seen = torch.bincount(last[seen3], minlength=len(bigrams)).float()  # (G,)
+            unigram = torch.bincount(after[seen2], minlength=V) + 0.5
             unigram /= unigram.sum()
             # size: how much was counted after each token; kinds: how many different tokens followed it; left:
-            # the share that the discount takes off all of them, which goes to `unigram`. Each (V, 1).
-            size, kinds = seen.sum(1, keepdim=True), seen.count_nonzero(1)[:, None]
+            # the share that the discount takes off all of them, which goes to `unigram`. Each (V,).
+            size = torch.zeros(V, device=seen.device).index_add_(0, before, seen)
+            kinds = torch.bincount(before[seen > 0], minlength=V)
             left = torch.where(kinds > 0, self.discount * kinds / size.clamp_min(1), 1.0)
-            share = seen.sub_(self.discount).clamp_min_(0).div_(size.clamp_min(1)).addcmul_(left, unigram)
-            share[self.bos] = unigram  # rows start with BOS wherever they were cut
-            table[f] = share.log_()
+            share = (seen - self.discount).clamp_min_(0) / size[before].clamp_min(1)
+            torch.add(left.log()[:, None], unigram.log(), out=table[f])  # bigrams that were not seen
+            table[f].view(-1)[bigrams] = (share + left[before] * unigram[after]).log_().half()
+            table[f, self.bos] = unigram.log()  # rows start with BOS wherever they were cut
         return table.view(-1, V)
 
     def _contexts(self, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -152,11 +163,17 @@ class Counts:
         """Sum the counts of each context, for `shares`: all of them, and all but those of each fold."""
         self.sums = []
         for _, _, width, _, by_fold in self.tables:
+            group = torch.arange(len(width), device=width.device).repeat_interleave(width)  # (G,)
             total = by_fold.sum(1, dtype=torch.int32)
-            counts = [total - by_fold[:, f] for f in range(self.folds)] + [total]
-            sizes = torch.stack([_per_context(width, count) for count in counts], 1)  # (C, F + 1)
-            kinds = torch.stack([_per_context(width, (count > 0).int()) for count in counts], 1)
-            self.sums.append((sizes * (sizes >= self.least), kinds))
+            every, kinds = _per_context(width, group, total), width.int()
+            sizes, different = [], []
+            for f in range(self.folds):
+                count = by_fold[:, f].int()
+                sizes.append(every - _per_context(width, group, count))
+                # n-grams of which all are in this fold do not exist without it
+                different.append(kinds - _per_context(width, group, (count == total).int()))
+            size = torch.stack([*sizes, every])  # (F + 1, C)
+            self.sums.append((size.masked_fill_(size < self.least, 0), torch.stack([*different, kinds])))
 
     def shares(self, bigrams: Tensor, tokens: Tensor, targets: Tensor, fold: Tensor | None) -> Shares:
         """Look up, for each position of rows of tokens (B, T), how likely the counts call its target.
@@ -174,7 +191,7 @@ class Counts:
             mass[:, 0] = 1
         for i, (place, known) in enumerate(self._contexts(tokens)):
             _, first, width, token, by_fold = self.tables[i]
-            size, kinds = (part[place, where] * known for part in self.sums[i])
+            size, kinds = (part[where, place] * known for part in self.sums[i])
             low, end = first[place], first[place] + width[place]
             high = end
             for _ in range(math.ceil(math.log2(self.vocab_size)) + 1):  # bisect: find the target's n-gram
@@ -201,12 +218,13 @@ class Counts:
         """
         (B, T), V = tokens.shape, self.vocab_size
         where = torch.full_like(tokens, self.folds).flatten()
-        total = torch.zeros(B * T, V, device=tokens.device)
         if self.tables:
-            total += weight[:, :1] * bigrams[where * V + tokens.flatten()].float().exp()
+            total = bigrams[where * V + tokens.flatten()].float().exp_().mul_(weight[:, :1])
+        else:
+            total = torch.zeros(B * T, V, device=tokens.device)
         for i, (place, known) in enumerate(self._contexts(tokens)):
             _, first, width, token, by_fold = self.tables[i]
-            size = self.sums[i][0][place, where].float()
+            size = self.sums[i][0][where, place].float()
             width = width[place] * (known & (size > 0))
             # Row by row, because frequent contexts have thousands of n-grams, which take memory.
             for row in torch.arange(B * T, device=tokens.device).view(B, T):
@@ -258,9 +276,8 @@ def _same(tokens: Tensor, bos: int, longest: int) -> Iterator[Tensor]:
         yield (mine[:, :, None] == mine[:, None, :]) & (place[:, None] > place)
 
 
-def _per_context(width: Tensor, values: Tensor) -> Tensor:
-    """Sum values of n-grams (G,) over those of each context, (C,); `width` (C,) says how many each has."""
-    group = torch.arange(len(width), device=width.device).repeat_interleave(width)
+def _per_context(width: Tensor, group: Tensor, values: Tensor) -> Tensor:
+    """Sum values of n-grams (G,) over those of each context, (C,); group (G,) is the context of each."""
     return torch.zeros(len(width), dtype=torch.int32, device=width.device).index_add_(0, group, values)
 
 

@@ -15,7 +15,7 @@ ROOM = {"h100": 80e9, "24gb": 24e9}
 """Memory of the GPU that a profile is planned for, in bytes."""
 PEAK = {"h100": 989e12, "24gb": 165e12}
 """Peak FLOP/s of an H100 and of an RTX 4090."""
-SHARE, SHARE_CPU = 0.36, 0.3
+SHARE, SHARE_CPU = 0.4, 0.3
 """Share of the peak that training is assumed to reach: modelled for GPUs, measured for CPUs."""
 COUNTING_S = 1e-8
 """Seconds that a GPU takes to count a token: modelled, three sorts of 64-bit numbers."""

@@ -22,15 +22,16 @@ DOORS = {"loop.client", "loop.events", "loop.state"}
 FLOORS = (
     ("loop.training.programs", "loop.training.ray.worker", "loop.setting"),
     ("loop.errors", "loop.text", "loop.merge", "loop.events", "loop.cluster_settings"),
-    ("loop.processes", "loop.live", "loop.experiment", "loop.paths", "loop.sharing"),
+    ("loop.processes", "loop.live", "loop.experiment", "loop.paths"),
+    ("loop.sharing",),
     ("loop.state",),
     ("loop.judging",),
     ("loop.records",),
     ("loop.config", "loop.client", "loop.store", "loop.agenda"),
-    ("loop.agents", "loop.training", "loop.stranger"),
+    ("loop.agents", "loop.training", "loop.stranger", "loop.budget"),
     ("loop.training.remote",),
     ("loop.training.ray", "loop.training.slurm"),
-    ("loop.proposing",),
+    ("loop.proposing", "loop.tracking"),
     ("loop.engine",),
     ("loop.service",),
     ("loop.cli",),
@@ -210,7 +211,7 @@ def test_every_module_has_a_test_file_of_its_name(room: str) -> None:
 
 def test_files_stay_readable() -> None:
     """No file over 400 lines, but for two whose point is to be one file."""
-    reasons = {"train.py": 700, "events.py": 680}  # what agents edit; the list of all types on the wire
+    reasons = {"train.py": 700, "events.py": 690}  # what agents edit; the list of all types on the wire
     for room in FORBIDDEN:
         for path in files(room):
             assert len(path.read_text().splitlines()) <= reasons.get(path.name, 400), path

@@ -1,7 +1,11 @@
-"""Every key and what it does, in one table: bindings, footer, command palette and help are made from it."""
+"""Every key and what it does, in one table: bindings, footer, command palette and help are made from it.
+
+The settings file may give an action other keys than the table does: see `tui.keys`.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -48,6 +52,26 @@ def _any(state: RunState) -> bool:
     return bool(state.experiments)
 
 
+IDS = {
+    "app.focus_next": "next_panel",
+    "app.pop_screen": "back",
+    "app.quit": "detach",
+    "walk(-1)": "previous",
+    "walk(1)": "next",
+    "hunk(-1)": "previous_change",
+    "hunk(1)": "next_change",
+    "move(-1)": "move_up",
+    "move(1)": "move_down",
+    "page(-1)": "page_up",
+    "page(1)": "page_down",
+    "end(-1)": "to_top",
+    "end(1)": "to_end",
+    "scroll_left": "move_left",
+    "scroll_right": "move_right",
+}
+"""Names of actions in the settings file that do not follow from the names of their methods."""
+
+
 class Action(NamedTuple):
     """One key and what it does."""
 
@@ -65,6 +89,13 @@ class Action(NamedTuple):
     """The footer shows it."""
     available: Available = _always
     """Whether it would do anything in this state."""
+
+    @property
+    def id(self) -> str:
+        """Its name in the settings file. Actions of several screens that share it share their keys."""
+        if self.group == "Comparison" and self.name.startswith("tab("):
+            return self.name.replace("tab('", "compare_").removesuffix("')")
+        return IDS.get(self.name) or re.sub(r"\W+", "_", self.name).strip("_")
 
 
 ACTIONS = (
@@ -139,8 +170,12 @@ ACTIONS = (
         False,
         _seats,
     ),
+    Action("6", "system", "System", "GPUs, processor and memory in the last ten minutes", "Look"),
     Action("z", "zoom", "Zoom", "one panel on the whole screen, and back", "Look", True),
     Action("f", "follow", "Follow", "follow the newest text again", "Look"),
+    Action(
+        "p", "conversation", "Next agent", "with several agents at work: one's conversation, or all", "Look"
+    ),
     Action("d", "split", "Split", "diff in one column or two", "Look"),
     Action("W", "wrap", "Wrap", "wrap long lines of the diff", "Look"),
     Action("n", "hunk(1)", "Next hunk", "next change in the diff", "Look"),
@@ -189,40 +224,56 @@ IN_COMPARISON = (
     Action("N", "hunk(-1)", "Previous hunk", "previous change in the diff", "Comparison"),
 )
 """Keys of the screen that compares experiments."""
-EVERY_ACTION = (*ACTIONS, *IN_EXPERIMENT, *IN_COMPARISON)
+TAKE_BACK = Action("x,delete", "take_back", "Take back", "take back the message under the cursor", "Lists")
+CHOOSE = Action(
+    "enter", "choose", "Open", "go to the run under the cursor; open or close a message", "Lists", True
+)
+NEW_RUN = Action("n", "new_run", "New run", "a new run: asks for agent, budget, limits", "Lists")
+IN_LISTS = (TAKE_BACK, CHOOSE, NEW_RUN)
+"""Keys of the list of messages and of the list of runs; `choose` is one of the transcript, too."""
+MOVES = (
+    Action("up,k", "move(-1)", "Up", "up", "Move"),
+    Action("down,j", "move(1)", "Down", "down", "Move"),
+    Action("pageup,ctrl+b", "page(-1)", "Page up", "up by a page", "Move"),
+    Action("pagedown,ctrl+f", "page(1)", "Page down", "down by a page", "Move"),
+    Action("g,home", "end(-1)", "Top", "to the first line", "Move"),
+    Action("G,end", "end(1)", "End", "to the last line; there a text follows what is new", "Move"),
+    Action("left", "scroll_left", "Left", "sideways", "Move"),
+    Action("right", "scroll_right", "Right", "sideways", "Move"),
+)
+"""Keys of each panel."""
+EVERY_ACTION = (*ACTIONS, *IN_EXPERIMENT, *IN_COMPARISON, *IN_LISTS, *MOVES)
 """All keys of all screens."""
 ON_EVERY_SCREEN = tuple(a for a in ACTIONS if a.group == "Run" or a.name in ("theme", "help"))
 """Keys that the screen of one experiment has as well."""
 ACTIONS_BY_NAME = {action.name.partition("(")[0]: action for action in ACTIONS}
 """The same by the names of their methods, without arguments in brackets."""
-KEY_NAMES = {
-    "left_square_bracket": "[",
-    "right_square_bracket": "]",
-    "slash": "/",
-    "question_mark": "?",
-    "escape": "esc",
-}
-EVERYWHERE = (
-    ("↑ ↓ k j", "move"),
-    ("PgUp PgDn", "move by a page"),
-    ("g G", "first, last"),
-    ("← →", "sideways"),
-    ("enter", "on a tool call or a thought: open or close it"),
-    ("esc", "back; out of the filter"),
-    ("ctrl+p", "command palette"),
-)
-"""Keys that work in each panel, for the help screen."""
+FIXED = "escape"
+"""Always goes back, whatever the settings say: nobody must be locked into a screen."""
 
 
-def key_name(keys: str) -> str:
-    """Keys as people write them, e.g. `[` for `left_square_bracket`."""
-    return " ".join(KEY_NAMES.get(key, key) for key in keys.split(","))
+def closed_by(id: str, action: str = "dismiss") -> list[BindingType]:
+    """The bindings that close a list over the screen: also the key that has opened it, action `id`."""
+    opener = next(a for a in ACTIONS if a.id == id)
+    return [
+        Binding(FIXED, action, "Back"),
+        Binding("q", action, "Back", id="back"),
+        Binding(opener.key, action, "Back", id=id),
+    ]
 
 
 def bindings(actions: Iterable[Action]) -> list[BindingType]:
-    """The bindings of these actions, as a screen of Textual takes them."""
-    return [
-        Binding(a.key, a.name, a.label, show=a.footer, key_display=key_name(a.key), tooltip=a.help)
-        for a in actions
-        if a.name != "app.focus_next"  # Textual binds tab itself
-    ]
+    """The bindings of these actions, as a screen of Textual takes them.
+
+    Where two actions have a key, the first one gets it: in an experiment `e` opens the editor for any file.
+    """
+    taken = set[str]()
+    found: list[BindingType] = []
+    for a in actions:
+        free = [key for key in a.key.split(",") if key not in taken]
+        taken.update(free)
+        found += [
+            Binding(key, a.name, a.label, a.footer, tooltip=a.help, id=None if key == FIXED else a.id)
+            for key in free
+        ]
+    return found

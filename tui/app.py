@@ -8,13 +8,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 from textual.app import App
+from textual.binding import Binding
+from textual.driver import Driver
+from textual.drivers.linux_driver import LinuxDriver
 from textual.screen import Screen
 
+from loop import events as ev
 from loop.client import ConnectionLost, Runs
 from tui import palette, settings
+from tui.driver import ThriftyDriver
+from tui.keys import Keys, key_name
 from tui.link import Connect, Link
+from tui.panels.status import choose
 from tui.screens.main import MainScreen
 from tui.theme import THEMES
+
+TROUBLE_S = 20.0
+"""Seconds for which the screen shows what is wrong with the settings."""
+PATIENCE_S = 0.5
+"""Seconds without a word from the engine after which the empty panels are shown."""
 
 
 class Cockpit(App[int]):
@@ -36,8 +48,13 @@ class Cockpit(App[int]):
     ) -> None:
         super().__init__()
         self._folder = config_folder or settings.default_folder()
-        self.settings = settings.load(self._folder)
-        self.link = Link(connect, self)
+        self.settings, trouble = settings.load(self._folder)
+        keys = Keys(self.settings.keys)
+        self.set_keymap(keys.keymap)
+        unknown = choose(self.settings.status_line)[1]
+        self._troubles = [*filter(None, [trouble]), *keys.problems, *unknown]
+        """What is wrong with the settings; shown at the start."""
+        self.link = Link(connect, self, keys)
         self.main = MainScreen(self.link, self.settings, self.remember, now, runs)
         self.event_loop: asyncio.AbstractEventLoop | None = None
         self.last_words = ""
@@ -50,19 +67,48 @@ class Cockpit(App[int]):
         """The colours of the meanings (`$agent`, `$keep`, ...), for themes that do not define them."""
         return {key: value for key, value in THEMES[0].variables.items() if "-" not in key}
 
+    def get_key_display(self, binding: Binding) -> str:
+        """Keys are written everywhere as the help writes them."""
+        return key_name(binding.key)
+
+    def get_driver_class(self) -> type[Driver]:
+        """The one that spares a slow line, where the cockpit has a terminal of its own."""
+        found = super().get_driver_class()
+        return ThriftyDriver if found is LinuxDriver else found
+
     def get_default_screen(self) -> Screen[None]:
         return self.main
 
     def on_mount(self) -> None:
         self.event_loop = asyncio.get_running_loop()
+        self.set_timer(PATIENCE_S, self._unveil)
 
     def on_ready(self) -> None:
         """Follow the engine, now that the main screen has panels to show its events."""
+        for trouble in self._troubles:
+            self.link.toast(trouble, "warning", TROUBLE_S)
         self.run_worker(self._follow(), name="connection")
+
+    def attached(self) -> None:
+        """The link holds a new state: show it, and unveil the screen when it is there."""
+        self.main.attached()
+        self.call_after_refresh(self._unveil)
+
+    def take(self, event: ev.AnyEvent) -> None:
+        self.main.take(event)
+
+    def detached(self) -> None:
+        self.main.detached()
+
+    def _unveil(self) -> None:
+        """Paint for the first time."""
+        if isinstance(self._driver, ThriftyDriver) and self._driver.is_veiled:
+            self._driver.is_veiled = False
+            self.refresh()
 
     async def _follow(self) -> None:
         try:
-            await self.link.follow(self.main)
+            await self.link.follow(self)
         except (ConnectionLost, OSError) as error:
             self.last_words = str(error)
             self.exit(2)

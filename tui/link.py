@@ -12,6 +12,7 @@ from textual.app import App
 from loop import events as ev
 from loop.client import Connection, ConnectionLost, Refused
 from loop.state import RunState
+from tui.keys import Keys
 from tui.text import metric, safe, signed, title
 
 Connect = Callable[[], Awaitable[Connection]]
@@ -43,10 +44,11 @@ class Link:
     """The cockpit's link to one run; each screen holds it.
 
     `connect` opens a connection to the run's engine. It is called again whenever the engine is gone.
-    `app` shows the toasts and runs the workers.
+    `app` shows the toasts and runs the workers. `keys` are the keys that the actions have.
     """
 
-    def __init__(self, connect: Connect, app: App[int]) -> None:
+    def __init__(self, connect: Connect, app: App[int], keys: Keys) -> None:
+        self.keys = keys
         self.state = RunState()
         self.trouble = ""
         """What is wrong with the connection; empty when nothing is."""
@@ -92,7 +94,7 @@ class Link:
                 self._switching = False
                 continue
             if self.state.stopped is not None:
-                self.trouble = "q leaves"
+                self.trouble = f"{self.keys['detach'] or 'ctrl+q'} leaves"
             else:
                 self.trouble = "engine gone, waiting for it"
                 self.toast("The engine is gone without a word; waiting for it.", "error")
@@ -119,9 +121,9 @@ class Link:
         except (Refused, ConnectionLost) as error:
             self.toast(str(error), "warning")
 
-    def toast(self, text: str, severity: Severity = "information") -> None:
+    def toast(self, text: str, severity: Severity = "information", seconds: float | None = None) -> None:
         """Show a short message over the screen for a few seconds."""
-        self._app.notify(safe(text), severity=severity, markup=False)
+        self._app.notify(safe(text), severity=severity, timeout=seconds, markup=False)
 
     def _announce(self, event: ev.AnyEvent) -> None:
         """Toasts for the events that a human wants to hear of, with a bell where a decision is wanted."""

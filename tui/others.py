@@ -37,8 +37,12 @@ class Others:
         for run in wanting:
             if (run.root, run.tag) not in self._wanting and not is_shown(run, self._link.state):
                 self._app.bell()
-                self._link.toast(f"{run.tag}: {run.attention}   (w goes there)", "warning")
+                self._link.toast(f"{run.tag}: {run.attention}{self._way()}", "warning")
         self._wanting = {(run.root, run.tag) for run in wanting}
+
+    def _way(self) -> str:
+        way = self._link.keys.hint(runs="goes there")
+        return f"   ({way})" if way else ""
 
     def show(self, run: RunOverview | None) -> None:
         """Show this run from now on; None, or the run that is shown already, changes nothing."""

@@ -6,7 +6,7 @@ from functools import partial
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
-from tui.actions import ON_EVERY_SCREEN, Action, key_name
+from tui.actions import ON_EVERY_SCREEN, Action
 from tui.screens.run import RunScreen
 
 
@@ -16,7 +16,7 @@ class Actions(Provider):
     async def discover(self) -> Hits:
         for action in self._available():
             run = partial(self.app.run_action, action.name, self._target)
-            yield DiscoveryHit(_name(action), run, help=action.help)
+            yield DiscoveryHit(self._name(action), run, help=action.help)
 
     async def search(self, query: str) -> Hits:
         matcher = self.matcher(query)
@@ -24,7 +24,7 @@ class Actions(Provider):
             score = matcher.match(f"{action.label} {action.help}")
             if score > 0:
                 run = partial(self.app.run_action, action.name, self._target)
-                yield Hit(score, matcher.highlight(_name(action)), run, help=action.help)
+                yield Hit(score, matcher.highlight(self._name(action)), run, help=action.help)
 
     @property
     def _target(self) -> RunScreen:
@@ -37,6 +37,6 @@ class Actions(Provider):
         offered = target.actions if self.screen is target else ON_EVERY_SCREEN
         return [a for a in offered if target.check_action(a.name.partition("(")[0], ())]
 
-
-def _name(action: Action) -> str:
-    return f"{action.label} ({key_name(action.key)})"
+    def _name(self, action: Action) -> str:
+        keys = self._target.link.keys.names(action.id)
+        return f"{action.label} ({keys})" if keys else action.label

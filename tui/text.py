@@ -114,14 +114,14 @@ def plural(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
-def spark(values: Sequence[float], width: int) -> str:
-    """The curve in at most `width` block characters, scaled to its own range."""
+def spark(values: Sequence[float], width: int, low: float | None = None, high: float | None = None) -> str:
+    """The curve in at most `width` block characters, from `low` to `high` or scaled to its own range."""
     if not values or width < 1:
         return ""
     cells = _resample(values, min(width, len(values)))
-    low, high = min(cells), max(cells)
-    span = (high - low) or 1.0
-    return "".join("▁▂▃▄▅▆▇█"[min(7, int(8 * (v - low) / span))] for v in cells)
+    low = min(cells) if low is None else low
+    span = ((max(cells) if high is None else high) - low) or 1.0
+    return "".join("▁▂▃▄▅▆▇█"[max(0, min(7, int(8 * (v - low) / span)))] for v in cells)
 
 
 def _resample(values: Sequence[float], count: int) -> list[float]:

@@ -15,8 +15,14 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-HEADERS = {"Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY", "Cache-Control": "no-store"}
-"""The page's address is a secret: no other page is told it, or may show this one."""
+HEADERS = {
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'self' 'unsafe-inline' data:; connect-src 'self' ws: wss:",
+}
+"""The page's address is a secret: no other page is told it, or may show this one. And nothing is fetched from
+elsewhere: textual-serve's page asks Google for a font."""
 
 
 class Guarded(Server):

@@ -145,6 +145,19 @@ def finish(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def import_run(arguments: argparse.Namespace) -> int:
+    """`import`: make a finished run of another tool's results, and print what it holds."""
+    from loop.cli import import_run
+
+    repository = Repository.discover(Path.cwd())
+    try:
+        for line in import_run.import_run(repository, arguments.file, arguments.branch, arguments.tag):
+            print(clean(line))
+    finally:
+        repository.close()
+    return 0
+
+
 def measure_noise(arguments: argparse.Namespace) -> int:
     """`noise`: train the same code several times and say how much its number moves."""
     from loop.cli import noise

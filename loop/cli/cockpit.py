@@ -12,12 +12,13 @@ from pathlib import Path
 
 from loop.cli import trust, which_run
 from loop.cli.flags import given
+from loop.cli.new_run import MachineRuns
 from loop.client import Connection, ConnectionLost, Runs
 from loop.errors import UsageError
 from loop.paths import RunPaths
 from loop.records.repository import Repository
 from loop.service import attach as attaching
-from loop.service import launch, runs
+from loop.service import launch
 
 WARNING_S = 3.0
 """Seconds in which a warning can be read before the cockpit covers it."""
@@ -88,7 +89,7 @@ def _open(paths: RunPaths, start: Callable[[], None] | None) -> int:
         first = False
         return await attaching.connect(paths)
 
-    return _show(connect, runs=runs)
+    return _show(connect, runs=MachineRuns(os.environ))
 
 
 def _show(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import importlib.util
 import json
 import platform
 import shutil
@@ -65,6 +66,7 @@ def report(folder: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
         yield from _repository(repository, settings, environ)
         if settings.executor != "local":
             yield _cluster(repository, settings)
+        yield from _trackers(settings)
         if found.open:
             yield Finding("trust", "none", f"{found.ignored()}: {'; '.join(map(str, found.open))}")
         repository.close()
@@ -87,6 +89,15 @@ def _repository(
         yield Finding("data", "ok", f"prepared in {cache}")
     else:
         yield Finding("data", "none", "not prepared yet: done before the first training, or now by `prepare`")
+
+
+def _trackers(settings: config.Settings) -> Iterator[Finding]:
+    """Whether the packages of the trackers are there. Where they keep things, and whether their keys are
+    right, they say themselves when they start."""
+    for name in settings.track:
+        there = importlib.util.find_spec(name) is not None
+        words = importlib.metadata.version(name) if there else f"pip install 'autoresearch-tui[{name}]'"
+        yield Finding(name, "ok" if there else "wrong", words)
 
 
 def _cluster(repository: Repository, settings: config.Settings) -> Finding:

@@ -17,7 +17,7 @@ from statistics import fmean
 
 from msgspec import Struct
 
-from loop import config
+from loop import budget, config
 from loop import events as ev
 from loop.agenda import FIRST_SEED
 from loop.cli import trust
@@ -34,7 +34,8 @@ from loop.records.repository import Repository
 from loop.records.training_folder import TrainingFolder
 from loop.service import attach
 from loop.service.executors import make_executor
-from loop.state import fold
+from loop.state import RunState, fold
+from loop.training import gpu
 from loop.training.executor import Executor, Job, PrepareFailed
 from loop.training.trainings import Comparison, Trainings
 
@@ -197,6 +198,7 @@ async def main(tag: str | None, runs: int, flags: dict[str, object], trusted: bo
     try:
         commit, what = incumbent(repository, tag)
         settings = trust.settings(repository, commit, flags, trust=trusted, ask=True)
+        settings, _ = budget.settled(settings, RunState(), has_gpu=gpu.has_driver())
         print(f"{what} ({commit[:7]}), {settings.budget_s:g} s a training, {2 * runs} trainings", flush=True)
         found = await measure(settings, repository, commit, runs, lambda line: print(line, flush=True))
         print(words(found, settings.metric, settings.rules))

@@ -107,7 +107,7 @@ def _add_cockpits(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _add_reports(commands: argparse._SubParsersAction[Parser]) -> None:
-    """The commands `report`, `finish` and `noise`."""
+    """The commands `report`, `finish`, `import` and `noise`."""
     report = _command(
         commands, "report", actions.write_report, "write a page about the run: plot, keeps, diffs, caveats"
     )
@@ -119,6 +119,11 @@ def _add_reports(commands: argparse._SubParsersAction[Parser]) -> None:
     finish = _command(commands, "finish", actions.finish, text)
     finish.add_argument("--out", type=Path, metavar="DIR", help="where (default: .autoresearch/TAG/finish)")
     finish.add_argument("--branch", metavar="NAME", help="name of the new branch (default: TAG-keeps)")
+    text = "make a finished run of another tool's results.tsv and its git history"
+    imported = _command(commands, "import", actions.import_run, text)
+    imported.add_argument("file", type=Path, metavar="RESULTS.TSV", help="such as karpathy/autoresearch's")
+    imported.add_argument("--branch", metavar="NAME", help="the branch that the other tool worked on")
+    imported.add_argument("--tag", help="name of the new run (default: the branch's last word, or the date)")
     noise = _command(
         commands, "noise", actions.measure_noise, "how much the number moves here when nothing changes"
     )

@@ -31,9 +31,10 @@ def line(event: ev.AnyEvent) -> str | None:
         case ev.EngineStarted():
             agent = f"{event.agent} {event.model}".strip()
             seats = f", {event.seats} seats" if event.seats > 1 else ""
+            why = f" ({event.budget_why})" if event.budget_why else ""
             return (
                 f"engine {event.pid} (version {event.version}), agent {agent}, "
-                f"{event.budget_s:g} s a training{seats}, sandbox {event.sandbox}"
+                f"{event.budget_s:g} s a training{why}{seats}, sandbox {event.sandbox}"
             )
         case ev.EngineStopped():
             return f"engine stopped: {event.reason}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice, takewhile
+
 from loop.judging import goal
 from loop.state import RunState
 
@@ -12,7 +14,7 @@ def reached(state: RunState, now: float) -> str | None:
     A human may resume in spite of a failed baseline, an unknown price or crashes in a row. After a resume
     these are checked again only once another experiment is judged.
     """
-    fresh = state.rows > state.judged_at_resume
+    fresh = state.judged_at_resume < 0 or state.rows > state.judged_at_resume
     return (
         (_no_baseline(state) if fresh else None) or _limit(state, now) or (_trouble(state) if fresh else None)
     )
@@ -20,12 +22,10 @@ def reached(state: RunState, now: float) -> str | None:
 
 def _no_baseline(state: RunState) -> str | None:
     """The unchanged code did not train to a number: there is nothing to improve on."""
+    if state.incumbent is not None:
+        return None
     judged = [e for e in state.experiments if e.judged]
-    return (
-        f"the baseline gave no {state.metric}: {judged[-1].reason}"
-        if judged and state.incumbent is None
-        else None
-    )
+    return f"the baseline gave no {state.metric}: {judged[-1].reason}" if judged else None
 
 
 def _limit(state: RunState, now: float) -> str | None:
@@ -33,8 +33,9 @@ def _limit(state: RunState, now: float) -> str | None:
     limits, dollars = state.limits, state.usage.dollars
     if found := goal.reached(limits, state.best, state.metric, state.direction):
         return found
-    if limits.max_experiments is not None and state.rows >= limits.max_experiments:
-        return f"limit reached: {state.rows} experiments"
+    most = limits.max_experiments
+    if most is not None and len(state.experiments) >= most and (rows := state.rows) >= most:
+        return f"limit reached: {rows} experiments"
     hours = (now - state.engine_started_at) / 3600
     if limits.max_hours is not None and hours >= limits.max_hours:
         return f"limit reached: {limits.max_hours:g} hours"
@@ -50,7 +51,8 @@ def _trouble(state: RunState) -> str | None:
         model = (state.engine.model if state.engine else "") or "this model"
         return f"no price is known for {model}: --max-cost cannot be kept, so set another limit"
     if limits.max_crashes is not None:
-        last = [e for e in state.experiments if e.judged][-limits.max_crashes :]
-        if len(last) == limits.max_crashes and all(e.phase == "crash" for e in last):
-            return f"{len(last)} crashes in a row, the last: {last[-1].reason}"
+        newest = (e for e in reversed(state.experiments) if e.judged)
+        crashes = list(islice(takewhile(lambda e: e.phase == "crash", newest), limits.max_crashes))
+        if crashes and len(crashes) == limits.max_crashes:
+            return f"{len(crashes)} crashes in a row, the last: {crashes[0].reason}"
     return None

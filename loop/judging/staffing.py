@@ -30,10 +30,10 @@ def affordable(state: RunState) -> int:
     Near the limit that is one: what is left need not be shared, and so is not stranded.
     """
     most, spent = state.limits.max_cost, state.usage.dollars
-    priced = sum(e.usage.dollars is not None for e in state.experiments)
-    if most is None or not spent or not priced:
+    if most is None or not spent:
         return MOST
-    return max(1, int((most - spent) / (2 * spent / priced)))
+    priced = sum(e.usage.dollars is not None for e in state.experiments)
+    return max(1, int((most - spent) / (2 * spent / priced))) if priced else MOST
 
 
 def thinking_s(state: RunState) -> float:

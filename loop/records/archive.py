@@ -48,13 +48,14 @@ class KeptArchive:
 
     def ended(self, most: int) -> list[Ended]:
         """Loss curve and metric of the newest experiments that trained to their end, at most `most`."""
-        measured = [e for e in self._state.experiments if e.judged and e.value is not None]
-        found = [Ended(curve, e.value or 0.0) for e in measured[-most:] if (curve := self._curve(e))]
+        measured = [e for e in self._state.experiments if e.judged and e.value is not None][-most:]
+        found = [Ended(curve, e.value or 0.0) for e in measured if (curve := self._curve(e))]
+        self._curves = {key: self._curves[key] for e in measured if (key := _key(e)) in self._curves}
         return found
 
     def _curve(self, e: Experiment) -> list[ev.CurvePoint]:
         """The loss curve of a judged experiment, kept in memory: it does not change before a rerun."""
-        key = e.n, e.trainings[-1].number if e.trainings else 0
+        key = _key(e)
         if key not in self._curves:
             self._curves[key] = self.curve(e.n)
         return self._curves[key]
@@ -79,6 +80,11 @@ class KeptArchive:
     def _last_training(self, n: int) -> TrainingFolder | None:
         training = self._state.experiment(n).last_training
         return TrainingFolder(self._paths.training(n, training.number)) if training else None
+
+
+def _key(e: Experiment) -> tuple[int, int]:
+    """What the loss curve of an experiment is kept by: its number and that of its last training."""
+    return e.n, e.trainings[-1].number if e.trainings else 0
 
 
 def read_transcript(path: Path) -> list[ev.AgentDelta]:

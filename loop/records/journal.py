@@ -134,6 +134,29 @@ def stream(path: Path, kind: type[T]) -> Iterator[T]:
                 yield msgspec.json.decode(line, type=kind)
 
 
+class Tail:
+    """Reads a file of JSON lines while another process writes it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._offset = path, 0
+
+    def lines(self) -> list[bytes]:
+        """The lines completed since the last call, of at most `LINE_MOST` bytes together; none while
+        there is no file.
+
+        A file that has become shorter is read from its beginning; what is longer than any line is left out.
+        """
+        with contextlib.suppress(OSError), open(self._path, "rb", opener=_plain) as file:
+            if file.seek(0, os.SEEK_END) < self._offset:
+                self._offset = 0
+            file.seek(self._offset)
+            data = file.read(LINE_MOST)
+            whole = data[: data.rfind(b"\n") + 1]
+            self._offset += len(whole) or (len(data) if len(data) == LINE_MOST else 0)
+            return whole.splitlines()  # JSON has no other ends of lines in it
+        return []
+
+
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
     """Switch the garbage collector off: its searches take longer than reading a long journal.

@@ -13,16 +13,18 @@ from loop.records.training_folder import TrainingFolder
 from loop.state import RunState
 
 
-async def thin(paths: RunPaths, state: RunState) -> None:
+async def thin(paths: RunPaths, state: RunState, n: int) -> None:
     """Delete the models of judged experiments that are not worth keeping, in a thread of its own.
 
-    This can be repeated: an engine that was killed meanwhile does it again.
+    Those are the known ones, and what a training that failed may have left: one of experiment `n`, whose row
+    was written now, or a rerun. This can be repeated: an engine that was killed meanwhile does it again.
     """
     kept = set(state.models_worth_keeping)
-    given_up = [
+    given_up = [model for model in state.models if model not in kept]
+    given_up += [
         (e.n, t.number)
         for e in state.experiments
-        if e.judged
+        if e.judged and (len(e.trainings) > 1 or e.n == n)
         for t in e.trainings
         if t.finished and (e.n, t.number) not in kept
     ]

@@ -14,7 +14,7 @@ import stat
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -29,6 +29,7 @@ from dulwich.refs import Ref
 from dulwich.repo import Repo, UnsupportedExtension, UnsupportedVersion
 
 from loop.errors import BranchMoved, UsageError
+from loop.records import git_folder
 
 IDENTITY = b"autoresearch-tui <autoresearch-tui@localhost>"
 NOTES = b"refs/notes/autoresearch"
@@ -54,7 +55,13 @@ class Repository:
 
     @classmethod
     def discover(cls, start: Path) -> Repository:
-        """The repository that holds `start`. Raises `UsageError` when there is none or it is bare."""
+        """The repository that holds `start`.
+
+        Raises `UsageError` when there is none, when it is bare, and when something in the place of a file of
+        git's cannot be read like one.
+        """
+        if odd := git_folder.odd_file(start):
+            raise UsageError(f"{odd} is no plain file, as git would have it: this is no repository to trust")
         try:
             repo = Repo.discover(str(start))
         except NotGitRepository as error:
@@ -155,6 +162,45 @@ class Repository:
                 if head.read_text().strip() == f"ref: refs/heads/{branch}":
                     return tree
         return None
+
+    # --- history ---
+
+    def branch(self, name: str) -> str | None:
+        """The commit that a branch is at, here or as it was fetched; None when there is none."""
+        remotes = {ref.split("/")[2] for ref in self._refs("refs/remotes/")}
+        folders = ("heads", *(f"remotes/{remote}" for remote in sorted(remotes)))
+        found = (self.resolve(f"refs/{folder}/{name}") for folder in folders)
+        return next((commit for commit in found if commit and self._is_commit(commit)), None)
+
+    def commits(self, abbreviation: str) -> list[str]:
+        """The commits whose names begin with these hex digits, whether or not a branch still holds them."""
+        if not abbreviation:
+            return []
+        found = self._repo.object_store.iter_prefix(abbreviation.encode())
+        return [name for sha in found if self._is_commit(name := sha.decode())]
+
+    def parents(self, commit: str) -> list[str]:
+        """The commits that this one was made of."""
+        return [parent.decode() for parent in self._commit(commit).parents]
+
+    def time(self, commit: str) -> float:
+        """When a commit was made, in seconds since the epoch."""
+        return float(self._commit(commit).commit_time)
+
+    def history(self, commit: str, most: int) -> Iterator[str]:
+        """A commit, its first parent and so on, at most so many; a shallow clone has only the newest."""
+        at: str | None = commit
+        while at is not None and most > 0 and self._is_commit(at):
+            yield at
+            at, most = next(iter(self.parents(at)), None), most - 1
+
+    def _refs(self, prefix: str) -> list[str]:
+        return [prefix + name.decode() for name in self._repo.refs.subkeys(Ref(prefix.encode()))]
+
+    def _is_commit(self, name: str) -> bool:
+        with contextlib.suppress(KeyError):
+            return isinstance(self._repo[ObjectID(name.encode())], Commit)
+        return False
 
     # --- writing ---
 

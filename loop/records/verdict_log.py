@@ -61,10 +61,10 @@ def note_of(e: Experiment, s: RunState) -> str:
     lines += [f"reason: {e.reason}"]
     if e.evidence:
         lines += [f"evidence: {e.evidence}"]
-    lines += [
-        f"training {t.number}: seed {t.seed}, {t.value:.6f}{'' if t.finished.verified else ', as printed'}"
-        for t in e.trainings
-        if t.finished and t.value is not None and t.commit == e.commit
-    ]
+    for t in e.trainings:
+        if t.finished and t.value is not None and t.commit == e.commit:
+            seed = f"seed {t.seed}, " if t.seed else ""  # another tool's is not known
+            printed = "" if t.finished.verified else ", as printed"
+            lines.append(f"training {t.number}: {seed}{t.value:.6f}{printed}")
     lines += [f"audit: {finding}" for finding in e.findings]
     return "\n".join(one_line(line, 1000) for line in lines) + "\n"

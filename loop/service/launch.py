@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from loop import __version__
+from loop import __version__, budget
 from loop import events as ev
 from loop.agents.choose import make_agent
 from loop.config import Settings
@@ -31,8 +31,10 @@ from loop.service.executors import make_executor
 from loop.service.notify import Notifier
 from loop.service.server import Server
 from loop.service.telemetry import watch
+from loop.service.tracking import HURRY_S, PATIENCE_S, Tracking
 from loop.state import RunState
 from loop.store import Store
+from loop.training import gpu
 
 FLAGS_MOST = 2**20
 """Bytes that flags.json may have."""
@@ -184,8 +186,10 @@ async def _run(
     say: Callable[[ev.Record], None],
 ) -> int:
     _check_judge(settings, repository, store.state)
+    settings, budget_why = budget.settled(settings, store.state, has_gpu=gpu.has_driver())
     agent = make_agent(settings, os.environ)
     notifier = Notifier(os.environ, store.show)
+    tracking = Tracking(settings.track, paths, store.show)
     server = Server(paths.socket())
     store.listen(server.publish)
     store.listen(say)
@@ -207,6 +211,7 @@ async def _run(
             agent.name,
             model=agent.model,
             budget_s=settings.budget_s,
+            budget_why=budget_why,
             timeout_s=settings.timeout,
             sandbox=executor.describe()[0].fence,
             approval=settings.approve,
@@ -219,12 +224,13 @@ async def _run(
     await server.open(engine)
     _write_info(paths, EngineInfo(os.getpid(), __version__, str(server.path)))
     telemetry = asyncio.create_task(watch(store.show))
+    await tracking.start(os.environ)
     try:
         reason = await engine.run()
     finally:
         telemetry.cancel()
         await server.close()
-        await notifier.close()
+        await asyncio.gather(notifier.close(), tracking.close(HURRY_S if engine.in_a_hurry else PATIENCE_S))
     return 1 if headless and reason.startswith("the baseline") else 0
 
 

@@ -1,4 +1,4 @@
-"""The engine's end of the Unix socket: one snapshot to each client, then every record."""
+"""The engine's end of the Unix socket: the state to each client, then every record."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ import psutil
 
 from loop import __version__
 from loop import events as ev
-from loop.client import LINE_LIMIT, Refused, Snapshot
+from loop.client import Past, Refused, Snapshot
 from loop.engine import Engine
 from loop.errors import UNREADABLE, describe
 from loop.service import commands
 
+PART = 500
+"""How many experiments are sent at once to a client that connects: a long run has many megabytes of them."""
+REQUEST_MOST = 64 * 2**20
+"""Bytes that a request may have: the longest is a file that a human has edited."""
 LIVE_BACKLOG = 8 * 2**20
 """Bytes a slow client may lag behind before live records are dropped for it; durable ones never are."""
 
@@ -37,7 +41,7 @@ class Server:
         """Listen. Call it with engine.lock held: a socket file that is there belongs to no one."""
         self.engine = engine
         self.path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._serve, str(self.path), limit=LINE_LIMIT)
+        self._server = await asyncio.start_unix_server(self._serve, str(self.path), limit=REQUEST_MOST)
         self.path.chmod(0o600)
 
     async def close(self) -> None:
@@ -46,7 +50,7 @@ class Server:
         if self._server:
             self._server.close()
         for client in list(self._clients):
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError, OSError):
                 await asyncio.wait_for(client.flushed(), 1)
             client.writer.close()
 
@@ -55,7 +59,10 @@ class Server:
         if self._clients:
             line = ev.encode(record) + b"\n"
             for client in self._clients:
-                client.put(line, live=record.seq == 0)
+                if client.introduced:
+                    client.put(line, live=record.seq == 0)
+                elif record.seq:
+                    client.changed.add(getattr(record.event, "n", 0))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert self.engine is not None, "open() sets the engine before it listens"
@@ -63,13 +70,10 @@ class Server:
             writer.close()
             return
         client = _Outbox(writer)
-        hello = ev.Hello(__version__, ev.FORMAT, os.getpid())
-        snapshot = Snapshot(self.engine.state)
-        for message in (hello, snapshot):
-            client.put(ev.encode(message) + b"\n", live=False)
         self._clients.add(client)
         sending = asyncio.create_task(client.send())
         try:
+            await self._introduce(client)
             while line := await reader.readline():
                 client.put(ev.encode(await self._answer(line)) + b"\n", live=False)
         except (OSError, ValueError):
@@ -78,6 +82,24 @@ class Server:
             self._clients.discard(client)
             sending.cancel()
             writer.close()
+
+    async def _introduce(self, client: _Outbox) -> None:
+        """Send who this is, and the state of now.
+
+        The experiments of a long run go first, in parts, so that neither end holds all of them as one
+        message and the event loop goes on in between. Those that change meanwhile go again with the rest.
+        """
+        assert self.engine is not None, "open() sets the engine before it listens"
+        state, sent = self.engine.state, 0
+        client.put(ev.encode(ev.Hello(__version__, ev.FORMAT, os.getpid())) + b"\n", live=False)
+        while len(state.experiments) - sent > PART:
+            client.put(ev.encode(Past(state.experiments[sent : sent + PART])) + b"\n", live=False)
+            sent += PART
+            await client.flushed()
+        newer = [state.experiments[n - 1] for n in sorted(client.changed) if 0 < n <= sent]
+        rest = msgspec.structs.replace(state, experiments=newer + state.experiments[sent:])
+        client.put(ev.encode(Snapshot(rest)) + b"\n", live=False)
+        client.introduced = True
 
     async def _answer(self, line: bytes) -> ev.Reply:
         assert self.engine is not None, "open() sets the engine before it listens"
@@ -120,6 +142,9 @@ class _Outbox:
         self._bytes = 0
         self._more = asyncio.Event()
         self._empty = asyncio.Event()
+        self.introduced = False
+        """It has the state. Before, it gets no records: `changed` are the experiments that they are about."""
+        self.changed = set[int]()
 
     def put(self, line: bytes, *, live: bool) -> None:
         if not live or self._bytes < LIVE_BACKLOG:
@@ -129,19 +154,24 @@ class _Outbox:
             self._more.set()
 
     async def flushed(self) -> None:
+        """Wait until everything is sent. Raises OSError when the client is gone."""
         await self._empty.wait()
+        if self._lines:
+            raise BrokenPipeError
 
     async def send(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                while self._lines:
-                    line = self._lines.popleft()
-                    self._bytes -= len(line)
-                    self.writer.write(line)
-                    await self.writer.drain()
-                self._empty.set()
-                self._more.clear()
-                await self._more.wait()
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    while self._lines:
+                        self.writer.write(self._lines[0])
+                        await self.writer.drain()
+                        self._bytes -= len(self._lines.popleft())
+                    self._empty.set()
+                    self._more.clear()
+                    await self._more.wait()
+        finally:
+            self._empty.set()
 
 
 def _welcome(writer: asyncio.StreamWriter, trainers: list[int]) -> bool:

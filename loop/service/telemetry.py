@@ -1,4 +1,4 @@
-"""Measures the machine for the status line: processor, memory, and the GPU if NVML can read it."""
+"""Measures the machine for the screen: processor, memory, the engine's share, and GPUs if NVML reads them."""
 
 from __future__ import annotations
 
@@ -9,50 +9,74 @@ from typing import Any
 
 import psutil
 
-from loop.events import Telemetry
+from loop.events import Gpu, Telemetry
 
-EVERY_S = 2.0
-"""Seconds between two measurements."""
+EVERY_S = 5.0
+"""Seconds between two measurements: each is sent to every screen, some of them over slow lines."""
 
 
 async def watch(show: Callable[[Telemetry], None]) -> None:
     """Call `show` with a measurement every `EVERY_S` seconds, until cancelled."""
-    gpu = _open_gpu()
-    psutil.cpu_percent()  # the next call says what was used since this one
+    engine, gpus = psutil.Process(), _open_gpus()
+    engine.cpu_percent()  # as the next one, it says the next time what was used since this call
+    psutil.cpu_percent()
     while True:
         await asyncio.sleep(EVERY_S)
-        memory = psutil.virtual_memory()
-        used = (memory.total - memory.available) / 2**30
-        show(Telemetry(psutil.cpu_percent(), used, memory.total / 2**30, **_read_gpu(gpu)))
+        show(_measure(engine, gpus))
+
+
+def _measure(engine: psutil.Process, gpus: tuple[Any, list[Any]] | None) -> Telemetry:
+    memory = psutil.virtual_memory()
+    return Telemetry(
+        psutil.cpu_percent(),
+        round((memory.total - memory.available) / 2**30, 2),
+        round(memory.total / 2**30, 2),
+        _read_gpus(gpus),
+        engine.cpu_percent(),
+        round(engine.memory_info().rss / 2**30, 2),
+    )
 
 
 def gpu_name() -> str | None:
     """Name of the first GPU; None when there is none or NVML cannot read it."""
-    name = _read_gpu(_open_gpu()).get("gpu_name")
-    return str(name) if name else None
+    found = _read_gpus(_open_gpus())
+    return found[0].name or None if found else None
 
 
-def _open_gpu() -> tuple[Any, Any] | None:
-    """The pynvml module and its handle of the first GPU; None when there is none."""
+def _open_gpus() -> tuple[Any, list[Any]] | None:
+    """The pynvml module and its handles of all GPUs; None when there are none."""
     with contextlib.suppress(Exception):  # NVML's errors are made at run time and have no importable base
         import pynvml
 
         pynvml.nvmlInit()
-        return pynvml, pynvml.nvmlDeviceGetHandleByIndex(0)
+        count = pynvml.nvmlDeviceGetCount()
+        return (pynvml, [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(count)]) if count else None
     return None
 
 
-def _read_gpu(gpu: tuple[Any, Any] | None) -> dict[str, Any]:
-    """The fields of `Telemetry` about the GPU; empty when there is none or it does not answer."""
-    if gpu is None:
-        return {}
-    nvml, handle = gpu
-    with contextlib.suppress(Exception):  # a GPU that no longer answers must not stop the engine
-        return {
-            "gpu_name": str(nvml.nvmlDeviceGetName(handle)),
-            "gpu_percent": float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
-            "gpu_memory_gb": nvml.nvmlDeviceGetMemoryInfo(handle).used / 2**30,
-            "gpu_temperature_c": float(nvml.nvmlDeviceGetTemperature(handle, 0)),
-            "gpu_power_w": nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-        }
-    return {}
+def _read_gpus(gpus: tuple[Any, list[Any]] | None) -> list[Gpu]:
+    """One entry for each GPU, with what it tells."""
+    if gpus is None:
+        return []
+    nvml, handles = gpus
+    return [_read(nvml, handle) for handle in handles]
+
+
+def _read(nvml: Any, handle: Any) -> Gpu:
+    def figure(ask: Callable[[], float]) -> float | None:
+        with contextlib.suppress(Exception):  # it does not measure this, or does not answer any more
+            return round(float(ask()), 1)
+        return None
+
+    name = ""
+    with contextlib.suppress(Exception):
+        name = str(nvml.nvmlDeviceGetName(handle))
+    return Gpu(
+        name,
+        figure(lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
+        figure(lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used / 2**30),
+        figure(lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30),
+        figure(lambda: nvml.nvmlDeviceGetTemperature(handle, 0)),
+        figure(lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000),
+        figure(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000),
+    )

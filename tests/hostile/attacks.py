@@ -82,6 +82,10 @@ REFUSED = {
     "sets attributes of a file": (
         "fcntl.ioctl(os.open(FILE, os.O_RDONLY), 0x40086602, struct.pack('q', 0x40))"
     ),
+    "seals a file for ever": "fcntl.ioctl(os.open(FILE, os.O_RDONLY), 0x40806685, b'\1' + bytes(127))",
+    "encrypts a folder": "fcntl.ioctl(os.open('/usr', os.O_RDONLY), 0x800C6613, bytes(12))",
+    "makes a snapshot": "fcntl.ioctl(os.open('/usr', os.O_RDONLY), 0x50009401, bytes(1024))",
+    "freezes a file system": "fcntl.ioctl(os.open('/usr', os.O_RDONLY), 0xC0045877, bytes(4))",
     "types into a terminal": "fcntl.ioctl(0, 0x5412, b'x')",
     "opens by a handle": "call('open_by_handle_at', -100, ctypes.create_string_buffer(64), 0)",
     "asks for a handle": (
@@ -111,6 +115,25 @@ REFUSED = {
         "import glob; open((glob.glob('/sys/fs/cgroup/**/cgroup.procs') + ['/sys/fs/cgroup/x'])[0], 'w')"
     ),
     "opens the memory": "open('/dev/mem', 'rb')",
+    "opens the way to user faults": "open('/dev/userfaultfd', 'rb')",
+    "opens the way to mounts": "open('/dev/fuse', 'rb')",
+    "opens the way to machines": "open('/dev/kvm', 'rb')",
+    "opens the disk": "open('/dev/vda', 'rb')",
+    "opens the pages of a process": "open(f'/proc/{VICTIM}/pagemap', 'rb')",
+    "clears another's references": "open(f'/proc/{VICTIM}/clear_refs', 'w').write('1')",
+    "reads what another calls": "open(f'/proc/{VICTIM}/syscall').read()",
+    "reads another's stack": "open(f'/proc/{VICTIM}/stack').read()",
+    "opens another's descriptor": "open(f'/proc/{VICTIM}/fd/1', 'w')",
+    "asks what another has open": "os.readlink(f'/proc/{VICTIM}/fd/1')",
+    "goes through another's root": "os.listdir(f'/proc/{VICTIM}/root/')",
+    "slackens another's timers": "open(f'/proc/{VICTIM}/timerslack_ns', 'w').write('4000000000')",
+    "reads the supervisor's orders": "open(f'/proc/{SUPERVISOR}/fd/0', 'rb').read()",
+    "reads the supervisor's environment": "open(f'/proc/{SUPERVISOR}/environ', 'rb').read()",
+    "frees the supervisor of its limits": "resource.prlimit(SUPERVISOR, resource.RLIMIT_NOFILE, (1, 1))",
+    "keeps a descriptor of its supervisor": (
+        "left = [fd for fd in map(int, os.listdir('/proc/self/fd')) if fd > 3]\n"
+        "if not left: raise PermissionError"
+    ),
     "opens the kernel's log": "open('/dev/kmsg', 'rb')",
     "opens a terminal": "open('/dev/ptmx', 'r+b')",
     "opens the terminal of the user": "open('/dev/tty', 'r+b')",
@@ -132,6 +155,14 @@ HARMLESS = {
     "opens a key by its descriptor": "os.fchmod(os.open(FILE, os.O_RDONLY), 0o666)",
     "changes the time of a file": "os.utime(FILE, (1, 1))",
     "signals everybody": "os.kill(-1, signal.SIGUSR2)",
+    "lets its files signal another process": (
+        "import socket; a, b = socket.socketpair(); fcntl.fcntl(a, fcntl.F_SETOWN, VICTIM)\n"
+        "fcntl.fcntl(a, 10, int(signal.SIGUSR2)); fcntl.fcntl(a, fcntl.F_SETFL, os.O_ASYNC); b.send(b'x')"
+    ),
+    "renames itself to no text": "call('prctl', 15, b'\\xff) R 1', 0, 0, 0)",
+    "becomes a parent of orphans": "call('prctl', 36, 1, 0, 0, 0)",
+    "lets nobody end it with its parent": "call('prctl', 1, 0, 0, 0, 0)",
+    "says that it is another user": "os.setuid(os.getuid())",
 }
 """Attacks that nothing refuses, and that change nothing. tests/hostile/attacked.py looks."""
 

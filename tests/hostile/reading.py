@@ -23,10 +23,11 @@ from loop.agents.acp.scratch import Scratch
 from loop.errors import JournalError, UsageError
 from loop.paths import RunPaths, newest
 from loop.proposing import conversation
-from loop.records import archive, foreign_files, journal, results
+from loop.records import archive, foreign_files, foreign_results, journal, results
 from loop.records.shaped_file import copy_shaped, read_shaped, size_of_shaped
 from loop.records.training_folder import TrainingFolder, read_curve
 from loop.service import attach, launch
+from loop.tracking.follow import read_note
 from loop.training import compile_cache, supervisor
 from loop.training.programs import leftovers, usage
 from tests.loop.training.jobs import make_job
@@ -74,6 +75,9 @@ READERS: dict[str, Reader] = {
     "cache": lambda path: compile_cache._copy(path.parent, path.parent.parent / "copied"),
     "counted": lambda path: usage.on_disk([str(path.parent)]),
     "removed": lambda path: leftovers.remove(path),
+    "growing.jsonl": lambda path: [journal.Tail(path).lines() for _ in range(2)],
+    "sent-wandb.json": read_note,
+    "theirs.tsv": foreign_results.read,
     "tags": lambda path: _newest(path),
 }
 """Readers of outside files, by the name of the file that they read."""

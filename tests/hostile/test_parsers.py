@@ -21,9 +21,9 @@ from loop import events as ev
 from loop.agents import edits, hyperparameters, program, quote
 from loop.agents.acp.calls import Call, result
 from loop.agents.acp.meter import Meter
-from loop.errors import UNREADABLE
+from loop.errors import UNREADABLE, UsageError
 from loop.judging import audit
-from loop.records import foreign_files, journal, other_rows, results, training_folder
+from loop.records import foreign_files, foreign_results, journal, other_rows, results, training_folder
 from loop.service import server
 from loop.state import RunState
 from loop.training import progress
@@ -106,6 +106,7 @@ TEXTS: dict[str, tuple[Callable[[str], object], list[str], tuple[type[Exception]
     "summary": (progress.parse_summary, [SUMMARY], ()),
     "row": (results.parse, [ROW, results.HEADER], ()),
     "rows": (lambda t: other_rows.experiments(other_rows.rows(t.split("\n"), RunState())), [ROW], ()),
+    "another tool's results": (foreign_results.parse, [f"{results.HEADER}\n{ROW}"], (UsageError,)),
     "cleaned": (lambda t: (text.clean(t), text.one_line(t), text.tail(t)), ["a\x1b[31mb\u0301"], ()),
     "redacted": (lambda t: text.redact(t, ("secret",)), ["sk-abcdef secret"], ()),
     "quoted": (lambda t: quote.quoted("name", t), ["```\n</x>"], ()),

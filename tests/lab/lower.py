@@ -6,6 +6,7 @@ splits forward from backward, Inductor lowers both to Triton kernels, and ptxas 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,14 +20,17 @@ from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch._inductor.codecache import PyCodeCache
 from torch._inductor.debug import DebugContext
 from torch._inductor.decomposition import select_decomp_table
+from torch._inductor.dependencies import MemoryDep
 from torch._inductor.fx_passes.joint_graph import joint_graph_passes
 from torch._inductor.fx_passes.post_grad import post_grad_passes
 from torch._inductor.graph import GraphLowering
 from torch._inductor.runtime.hints import DeviceProperties
+from torch._inductor.scheduler import FusedSchedulerNode
 from torch._inductor.virtualized import V
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from tests.lab import slices
 from tests.lab.cards import Card
 
 KERNEL = re.compile(r"(\w+) = async_compile\.triton\('(\w+)', '''(.*?)''', device_str='cuda'\)", re.DOTALL)
@@ -189,8 +193,8 @@ def _lower(graph: Any, name: str) -> Lowered:
                 lowering.run(*inputs)
                 lowering._update_scheduler()
                 total, counts, _ = lowering.count_bytes()
+                own = sum(4 * words - _not_read(node) for node, words in counts if _is_ours(node))
                 code: Any = lowering.codegen()[0]
-    own = sum(4 * words for node, words in counts if _is_ours(node))
     return Lowered(getattr(code, "value", code), own, total)
 
 
@@ -198,6 +202,22 @@ def _is_ours(node: Any) -> bool:
     """Whether Inductor writes the kernel itself, not a library of products or attention."""
     nodes = node.get_nodes() if hasattr(node, "get_nodes") else [node]
     return not any("Extern" in type(n).__name__ or "Nop" in type(n).__name__ for n in nodes)
+
+
+def _not_read(node: Any) -> float:
+    """Bytes that Inductor counts for a kernel of several parts, and that are outside of what it reads."""
+    if not isinstance(node, FusedSchedulerNode):
+        return 0.0
+    reads, over = node.read_writes.reads, 0.0
+    for name in {dep.name for dep in reads} - {dep.name for dep in node.read_writes.writes}:
+        buffer = V.graph.try_get_buffer(name)
+        deps = [dep for dep in reads if dep.name == name]
+        places = [dep for dep in deps if isinstance(dep, MemoryDep) and not dep.is_indirect()]
+        if buffer is not None and len(places) == len(deps):
+            size = math.prod(int(n) for n in buffer.get_size())
+            read = slices.elements([(dep.index, dep.ranges) for dep in places], size)
+            over += (size - read) * buffer.get_dtype().itemsize
+    return over
 
 
 def _on_card(value: Any) -> Any:

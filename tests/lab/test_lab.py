@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sympy
 import torch
 
-from tests.lab import report
+from tests.lab import report, slices
 from tests.lab.cards import CARDS, Work, seconds
 
 PYTHON = os.environ.get("AUTORESEARCH_LAB") or (sys.executable if torch.version.cuda else "")
@@ -67,3 +68,16 @@ def test_the_table_s_row_names_what_matters() -> None:
         "refused": ["one"],
     }  # fmt: skip
     assert report.line(found) == "| L4 | 320 M | 8 of 32 | 18.0 of 22.0 | 0.23M | 17% | 48 of 49 |"
+
+
+def test_a_slice_is_counted_as_a_slice() -> None:
+    """Of rows with queries, keys and values side by side a kernel that reads two parts reads two thirds."""
+    batch, row, column = sympy.symbols("batch row column")
+    query = 19200 * batch + 192 * row + column
+    ranges = {batch: 7, row: 100, column: 64}
+    size = 7 * 100 * 192
+    assert slices.elements([(query, ranges)], size) == size / 3
+    assert slices.elements([(query, ranges), (query + 64, ranges)], size) == size * 2 / 3
+    assert slices.elements([(query, ranges), (query + 32, ranges)], size) == size / 2
+    assert slices.elements([(query, ranges), (192 * row + column, {row: 700, column: 64})], size) == size
+    assert slices.elements([(sympy.floor(row / 2), {row: 100})], size) == size

@@ -32,7 +32,7 @@ def test_each_source_overrides_the_one_before(repository: Path) -> None:
     toml, environ = repository / "autoresearch.toml", {"AUTORESEARCH_BUDGET_S": "7"}
     committed = toml.read_text()
     toml.write_text(committed.replace("budget_s = 0.2\n", ""))
-    assert load(repository).budget_s == 300
+    assert load(repository).budget_s == 0
     toml.write_text(committed)
     assert load(repository).budget_s == 0.2
     assert load(repository, environ).budget_s == 7
@@ -43,9 +43,9 @@ def test_each_source_overrides_the_one_before(repository: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("budget_s = 0", "the budget must be more than 0 seconds"),
-        ("budget_s = nan", "the budget must be more than 0 seconds"),
-        ("budget_s = inf", "the budget must be more than 0 seconds"),
+        ("budget_s = -1", "the budget (not set: 0) must be 0 or more"),
+        ("budget_s = nan", "the budget (not set: 0) must be 0 or more"),
+        ("budget_s = inf", "the budget (not set: 0) must be 0 or more"),
         ('budget_s = "soon"', "Expected `float`, got `str` - at `$.budget_s`"),
         ("budgets = 3", "unknown field `budgets`"),
         ("timeout_s = -1", "time-out must be at least the budget"),
@@ -187,6 +187,7 @@ RISKY = {
     "workers": 2,
     "workers_per_gpu": 2,
     "proposers": 3,
+    "track": ["wandb"],
     "executor": "ray",
     "node_python": "/tmp/python",
     "node_folder": "/tmp/theirs",
@@ -232,7 +233,13 @@ def test_what_a_stranger_asks_for_counts_only_once_it_is_trusted(repository: Pat
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("sandbox", "require"), ("agent", "claude"), ("disk_gb", 1.0), ("program", "notes.txt")],
+    [
+        ("sandbox", "require"),
+        ("agent", "claude"),
+        ("disk_gb", 1.0),
+        ("program", "notes.txt"),
+        ("track", ["tensorboard"]),
+    ],
 )
 def test_a_stranger_may_ask_for_less(repository: Path, name: str, value: object) -> None:
     written(repository, {name: value})
@@ -255,3 +262,8 @@ def test_texts_of_the_file_cannot_steer_a_terminal(repository: Path) -> None:
     written(repository, {"metric": "v\x1b]52;c;aGk=\x07[/nope]", "model": "m\x1b[2J\u202e\nx"})
     found = load(repository)
     assert (found.metric, found.model) == ("v[/nope]", "m x")
+
+
+def test_a_tracker_that_nobody_knows_is_refused(repository: Path) -> None:
+    with pytest.raises(UsageError, match="--track 'excel' must be wandb, trackio, mlflow or tensorboard"):
+        load(repository, track=["wandb", "excel"])

@@ -86,8 +86,17 @@ def test_the_newest_edit_machine_and_preparation_replace_the_ones_before() -> No
     machines = [ev.Telemetry(cpu, 4.0, 16.0) for cpu in (1.0, 2.0)]
     view = view_of(*edits, *machines, ev.Preparing("tokenizing"))
     assert (view.edited, view.telemetry, view.preparing) == (edits[1], machines[1], "tokenizing")
+    assert len(view.edits) == 1
     view.apply(ev.Preparing(""))
     assert view.preparing == ""
+
+
+def test_each_proposal_keeps_its_newest_edit_and_the_machine_ten_minutes() -> None:
+    edits = [ev.CandidateEdited(n, "train.py", "a", f"{n}{i}") for i in range(2) for n in range(1, 11)]
+    view = view_of(*edits, edits[-4])
+    assert [edit.n for edit in view.edits] == [3, 4, 5, 6, 8, 9, 10, 7]
+    assert (view.edit_of(5), view.edit_of(1), view.edited) == (edits[14], None, edits[-4])
+    assert view_of(*[ev.Telemetry(i, 1.0, 2.0) for i in range(200)]).measured[0] == ev.Telemetry(80, 1.0, 2.0)
 
 
 def test_durable_events_and_notices_leave_the_view_as_it_is() -> None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from loop import events as ev
 from loop import sharing
-from loop.sharing import share
+from loop.experiment import Experiment, Training
+from loop.sharing import share, share_experiment
 
 
 def decoded(event: ev.DurableEvent) -> ev.AnyEvent:
@@ -39,9 +40,29 @@ def test_an_event_says_the_same_as_before(numbers: list[float], text: str) -> No
         ev.CandidateCommitted(1, text, text, text, findings=[text], combines=[1, 2]),
         ev.Steered(text),
     ):
-        before = msgspec.json.encode(event)
-        assert msgspec.json.encode(share(event)) == before
+        before = repr(event)
+        assert repr(share(event)) == before
     assert sharing.NOTHING == []
+
+
+def test_an_experiment_that_comes_as_a_whole_shares_too() -> None:
+    def experiment(n: int) -> Experiment:
+        judged = ev.Judged(n, "keep", "c" * 40, 1.25, 44.0, "better", incumbent="p" * 40)
+        started = ev.TrainingStarted(n, 1, "c" * 40, seed=1337, budget_s=300.0)
+        finished = ev.TrainingFinished(n, 1, "finished", value=1.25)
+        e = Experiment(n, "p" * 40, "keep", "c" * 40, trainings=[Training(started, 1.0, finished)])
+        e.verdict, e.value = judged, 1.25
+        return share_experiment(msgspec.json.decode(msgspec.json.encode(e), type=Experiment))
+
+    one, other = experiment(1), experiment(2)
+    assert one.commit is other.commit is other.trainings[0].started.commit
+    assert one.parent is other.parent
+    assert other.verdict
+    assert other.verdict.incumbent is one.parent
+    assert one.value is other.trainings[0].value
+    assert msgspec.structs.replace(one, n=2, trainings=[], verdict=None) == msgspec.structs.replace(
+        other, trainings=[], verdict=None
+    )
 
 
 def test_what_is_remembered_has_a_bound() -> None:

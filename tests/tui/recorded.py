@@ -60,7 +60,9 @@ class Script:
     def begin(self, approval: bool = False) -> Script:
         created = ev.RunCreated("nov23", "/research", "7f2a65c" + "0" * 33, "nanogpt/train.py", ["python"])
         started = ev.EngineStarted(4242, "0.2.0", "claude", "claude-opus-5-5", 300.0, approval=approval)
-        machine = ev.Telemetry(37.0, 4.2, 24.0, "NVIDIA H100", 97.0, 60.0, 61.0, 655.0)
+        machine = ev.Telemetry(
+            37.0, 4.2, 24.0, [ev.Gpu("NVIDIA H100", 97.0, 60.0, 80.0, 61.0, 655.0, 700.0)], 3.1, 0.2
+        )
         return self.add(created, started, machine)
 
     def propose(self, n: int, author: str = "agent") -> Script:
@@ -224,6 +226,34 @@ def training() -> Recorded:
 def waiting() -> Recorded:
     """The third experiment waits for approval."""
     return Recorded(Script().night(2).propose(3).add(ev.ApprovalRequested(3)).records)
+
+
+def team() -> Script:
+    """Four experiments are judged, 5 trains; two agents talk at once about 6 and 7, each in turn."""
+    script = Script().night(4).propose(5).train(5).progress(5, 0.3)
+    for n, agent in ((6, "claude"), (7, "gpt")):
+        script.add(ev.ExperimentStarted(n, commit(4), agent=agent))
+    for turn in range(6):
+        for n, wide in ((6, 160), (7, 192)):
+            said = f"Message {turn} about {n}."
+            script.add(ev.AgentDelta(n, "text", said, id=f"{n}.{turn}", t=script.t), after=1.0)
+            after = BEFORE.replace("WIDTH = 128", f"WIDTH = {wide + turn}")
+            script.add(ev.CandidateEdited(n, "nanogpt/train.py", BEFORE, after))
+    return script
+
+
+def busy(script: Script, gpus: int) -> Script:
+    """Adds five minutes of measurements of a machine with so many GPUs; the last one tells little."""
+    for i in range(60):
+        wave = 0.5 + 0.5 * math.sin(i / 6)
+        measured = [
+            ev.Gpu("NVIDIA H100", 100 * wave, 40 + g, 80.0, 45 + 4 * g + 10 * wave, 300 + 350 * wave, 700.0)
+            for g in range(gpus)
+        ]
+        if gpus > 1:
+            measured[-1] = ev.Gpu("NVIDIA H100", None, 5.0)
+        script.add(ev.Telemetry(37.0 + 20 * wave, 40 + i / 6, 128.0, measured, 3 + 2 * wave, 0.3), after=5)
+    return script
 
 
 def queue() -> Recorded:

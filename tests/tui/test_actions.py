@@ -10,7 +10,7 @@ from loop import events as ev
 from tests.tui.conftest import Open
 from tests.tui.pilot import WIDE, settle
 from tests.tui.recorded import Script, training, waiting
-from tui.actions import ACTIONS, IN_EXPERIMENT, ON_EVERY_SCREEN, Action, key_name
+from tui.actions import ACTIONS, EVERY_ACTION, IN_COMPARISON, IN_EXPERIMENT, ON_EVERY_SCREEN, Action
 from tui.app import Cockpit
 from tui.screens.experiment import ExperimentScreen
 from tui.screens.main import MainScreen
@@ -39,15 +39,19 @@ def test_every_key_has_a_method() -> None:
             assert callable(getattr(target, f"action_{name.removeprefix('app.')}")), action
 
 
-@pytest.mark.parametrize("actions", [ACTIONS, IN_EXPERIMENT])
+@pytest.mark.parametrize("actions", [ACTIONS, IN_EXPERIMENT, IN_COMPARISON])
 def test_a_key_does_one_thing_on_a_screen(actions: tuple[Action, ...]) -> None:
     keys = [key for action in actions for key in action.key.split(",")]
     assert len(keys) == len(set(keys))
 
 
-def test_keys_are_written_as_people_write_them() -> None:
-    assert key_name("left_square_bracket") == "["
-    assert key_name("escape,q") == "esc q"
+def test_actions_that_share_a_name_in_the_settings_share_their_keys() -> None:
+    """Else a wish for one of them would change another."""
+    keys: dict[str, set[str]] = {}
+    for action in EVERY_ACTION:
+        keys.setdefault(action.id, set()).add(action.key)
+    assert {id: found for id, found in keys.items() if len(found) > 1} == {}
+    assert all(id.isidentifier() for id in keys)
 
 
 def test_a_stopped_engine_takes_no_command() -> None:

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from loop import events as ev
-from loop.client import Connection, ConnectionLost, RunOverview
+from loop.client import Connection, ConnectionLost, Finding, NewRun, Refused, RunOverview
 from tests.tui.pilot import WIDE, settle
 from tests.tui.recorded import Recorded, Script, training
 from tui.app import Cockpit
@@ -28,11 +28,27 @@ class Other(Recorded):
 
 
 class Listed:
-    """A list of runs that the test changes; `others` are their connections."""
+    """A list of runs that the test changes; `others` are their connections. `findings` are what a look for a
+    new run finds, and `refuses` is why none can be started."""
+
+    agents = ("auto", "search", "claude", "gpt", "claude-code", "codex", "gemini", "opencode", "qwen")
 
     def __init__(self, *runs: RunOverview, **others: Other) -> None:
         self.runs = list(runs)
         self.others = others
+        self.findings: list[Finding] = []
+        self.refuses = ""
+        self.wanted: list[NewRun] = []
+
+    def look(self, root: str, tell: Callable[[Finding], object]) -> None:
+        for finding in self.findings:
+            tell(finding)
+
+    def start(self, wanted: NewRun) -> RunOverview:
+        self.wanted.append(wanted)
+        if self.refuses:
+            raise Refused(self.refuses)
+        return THERE
 
     def known(self) -> list[RunOverview]:
         return self.runs

@@ -12,6 +12,7 @@ from textual.highlight import highlight
 from loop.events import CandidateEdited, ExperimentDetail
 from loop.state import Experiment, RunState
 from tui.diff import Row, counts, rows, side_by_side
+from tui.keys import DECISIONS, Keys
 from tui.lines import Item, Lines
 from tui.text import safe, title
 
@@ -34,8 +35,9 @@ class Paint(NamedTuple):
 class Diff(Lines):
     """Shows two versions of one file. The lines of `preface` stand above the diff."""
 
-    def __init__(self, *, id: str | None = None, empty: str = "no candidate yet") -> None:
+    def __init__(self, keys: Keys, *, id: str | None = None, empty: str = "no candidate yet") -> None:
         super().__init__(id=id, wrap=False, empty=empty)
+        self._keys = keys
         self.split = False
         self.before = self.after = ""
         self.preface: list[Content] = []
@@ -58,7 +60,7 @@ class Diff(Lines):
         """Show a candidate's change. `findings` are what the audit says about it, a sentence each."""
         known = 1 <= files.n <= len(state.experiments)
         e = state.experiment(files.n) if known else None
-        added, removed = self.compare(files.before, files.after, preface(e, state, findings))
+        added, removed = self.compare(files.before, files.after, preface(e, state, findings, self._keys))
         parent = e.parent if e else state.incumbent_commit
         self.border_title = Content.assemble(
             f"{safe(Path(files.path).name)}  candidate {files.n} vs incumbent {parent[:7]}  ",
@@ -161,14 +163,15 @@ def _pair(left: Row | None, right: Row | None, paint: Paint, width: int) -> Item
     return Item(Content.styled(" │ ", "$neutral").join(halves))
 
 
-def preface(e: Experiment | None, state: RunState, findings: list[str]) -> list[Content]:
+def preface(e: Experiment | None, state: RunState, findings: list[str], keys: Keys) -> list[Content]:
     """The lines above a candidate's diff: its purpose, the keys to press, the queue, what the audit says."""
     lines: list[Content] = []
     if e is not None and e.phase == "waiting":
         lines.append(Content.styled(title(e), "bold"))
         lines += [Content.styled(line, "$agent") for line in safe(e.hypothesis).splitlines()]
-        lines.append(Content.styled("a approves   r rejects   e edits", "$measure"))
+        lines.append(Content.styled(keys.hint(**DECISIONS), "$measure"))
     if state.approval and len(state.queue) > 1:
         names = "  ".join(f"#{x.n} {'waits' if x.phase == 'waiting' else 'approved'}" for x in state.queue)
-        lines.append(Content.styled(f"queue: {names}   (the cursor picks, u trains first)", "$neutral"))
+        hint = keys.hint("the cursor picks", first="trains first")
+        lines.append(Content.styled(f"queue: {names}   ({hint})", "$neutral"))
     return lines + [Content.styled(f"audit: {safe(text)}", "$measure") for text in findings]

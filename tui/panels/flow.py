@@ -63,7 +63,8 @@ def fixed(state: RunState) -> list[str]:
     about = next((t.finished.about for t in trainings if t.finished), "")
     found = [part.strip() for part in safe(about).split(", ") if part.strip()]
     if state.engine:
-        found.append(f"budget {clock(state.engine.budget_s)}")
+        why = f" ({safe(state.engine.budget_why)})" if state.engine.budget_why else ""
+        found.append(f"budget {clock(state.engine.budget_s)}{why}")
     if state.tag:
         found.append(f"{safe(state.metric)} {'lower' if state.direction == 'min' else 'higher'} is better")
     return found

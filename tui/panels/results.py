@@ -211,7 +211,7 @@ def why(e: Experiment) -> str:
     if e.judged:
         return "changed by you" if e.by_hand else safe(e.short)
     if e.phase == "waiting":
-        return "a or r decides"
+        return "you decide"
     if e.phase in ("training", "judging") and len(e.trainings) > 1:
         return f"training {len(e.trainings)}"
     return ""

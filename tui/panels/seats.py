@@ -95,12 +95,12 @@ class Seats(ItemGrid, can_focus=True):
     """The grid. Where there are more seats than cells, it shows the page with the cursor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("right,l", "move(1)", "Next seat", show=False),
-        Binding("left,h", "move(-1)", "Previous seat", show=False),
-        Binding("down,j", "row(1)", "Down", show=False),
-        Binding("up,k", "row(-1)", "Up", show=False),
-        Binding("pagedown,ctrl+f", "page(1)", "Next page", show=False),
-        Binding("pageup,ctrl+b", "page(-1)", "Previous page", show=False),
+        Binding("right,l", "move(1)", "Next seat", show=False, id="move_right"),
+        Binding("left,h", "move(-1)", "Previous seat", show=False, id="move_left"),
+        Binding("down,j", "row(1)", "Down", show=False, id="move_down"),
+        Binding("up,k", "row(-1)", "Up", show=False, id="move_up"),
+        Binding("pagedown,ctrl+f", "page(1)", "Next page", show=False, id="page_down"),
+        Binding("pageup,ctrl+b", "page(-1)", "Previous page", show=False, id="page_up"),
     ]
 
     class Moved(Message):

@@ -1,83 +1,177 @@
-"""The status line: where the run stands, in one row. What matters least is left out when there is no room."""
+"""The status line: where the run stands, in one row. Its last fields are left out when there is no room."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+
 from textual.content import Content
 
-from loop.events import Telemetry
+from loop.events import Gpu, Telemetry
 from loop.state import RunState
 from tui.panels.training import Line
 from tui.text import SYMBOLS, gain, metric, plural, safe, short
 
-Part = tuple[int, str, str]
-"""Rank, text and style. The parts with the highest ranks are left out first, those of rank 1 last."""
+Part = tuple[str, str]
+"""Text and style; an empty text is not shown."""
 
 
 class Status(Line):
-    """One row about the whole run."""
+    """One row about the whole run, with these fields of `FIELDS`."""
+
+    def __init__(self, fields: Sequence[str], *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._fields = fields
 
     def show_state(self, state: RunState, link: str, now: float) -> None:
         """`link` says what is wrong with the connection, empty when nothing is."""
-        self.show(fit(parts(state, link, now), self.size.width or 120))
+        self.show(fit(parts(state, link, now, self._fields), self.size.width or 120))
 
 
-def parts(state: RunState, link: str, now: float) -> list[Part]:
-    """The pieces of the line, left to right."""
-    phase = "connecting" if not state.tag else state.phase
-    symbol, style = SYMBOLS[phase]
-    number = {"training": state.training, "proposing": state.proposing, "waiting": state.waiting}.get(phase)
-    word = phase + (f" {number.n}" if number else "")
-    if phase == "training" and state.engine and state.engine.seats > 1:
-        word = f"training on {len(state.under_way)} of {state.engine.seats} seats"
-    found: list[Part] = [(1, f"autoresearch/{state.tag}" if state.tag else "autoresearch", "bold")]
-    found.append((1, f"{symbol} {word}", f"bold {style}"))
-    if link:
-        found.append((1, link, "bold $measure"))
-    if state.paused is not None and phase != "paused":
-        found.append((1, "‖ pausing", "$measure"))
-    if state.stopping is not None and phase != "stopped":
-        found.append((1, "■ stopping", "$measure"))
-    if state.approval:
-        found.append((3, "approval on", "$measure"))
-    if state.best is not None:
-        found.append((1, f"best {metric(state.best)}" + (f" ({g})" if (g := gain(state)) else ""), "$keep"))
+def run(state: RunState, now: float) -> Part:
+    """The run's tag."""
+    return f"autoresearch/{state.tag}" if state.tag else "autoresearch", "bold"
+
+
+def phase(state: RunState, now: float) -> Part:
+    """What the run does, and with which experiment."""
+    word = "connecting" if not state.tag else state.phase
+    symbol, style = SYMBOLS[word]
+    number = {"training": state.training, "proposing": state.proposing, "waiting": state.waiting}.get(word)
+    text = word + (f" {number.n}" if number else "")
+    if word == "training" and state.engine and state.engine.seats > 1:
+        text = f"training on {len(state.under_way)} of {state.engine.seats} seats"
+    return f"{symbol} {text}", f"bold {style}"
+
+
+def approval(state: RunState, now: float) -> Part:
+    """That every candidate waits for you."""
+    return "approval on" if state.approval else "", "$measure"
+
+
+def best(state: RunState, now: float) -> Part:
+    """The incumbent's metric, and how far it is from the baseline."""
+    if state.best is None:
+        return "", ""
+    return f"best {metric(state.best)}" + (f" ({g})" if (g := gain(state)) else ""), "$keep"
+
+
+def experiments(state: RunState, now: float) -> Part:
+    """How many experiments were judged, kept, and crashed."""
     crashed = f" · {plural(state.crashed, 'crash').replace('crashs', 'crashes')}" if state.crashed else ""
-    found.append((2, f"{state.rows} exp · {state.kept} kept{crashed}", ""))
-    rate = state.per_hour(now)
-    if rate is not None:
-        found.append((4, f"{rate:.1f}/h", "$measure"))
-    if state.usage.dollars is not None:
-        found.append((3, f"${state.usage.dollars:.2f}", "$measure"))
-    tokens = state.usage.input_tokens + state.usage.output_tokens
-    if tokens:
-        found.append((6, f"{short(tokens)} tok", "$neutral"))
-    if state.live.telemetry:
-        found.append((5, machine(state.live.telemetry), "$neutral"))
-    if state.engine:
-        found.append((7, f"{state.engine.agent} {state.engine.model}".strip(), "$agent"))
-        found.append((8, f"sandbox {state.engine.sandbox}", "$neutral"))
-    return [(rank, safe(text), style) for rank, text, style in found if text]
+    return f"{state.rows} exp · {state.kept} kept{crashed}", ""
 
 
-def machine(t: Telemetry) -> str:
-    """Load of the GPU where there is one, else of the CPU and the memory."""
-    if t.gpu_name is None:
+def cost(state: RunState, now: float) -> Part:
+    """What the agents have cost."""
+    dollars = state.usage.dollars
+    return "" if dollars is None else f"${dollars:.2f}", "$measure"
+
+
+def rate(state: RunState, now: float) -> Part:
+    """Experiments an hour, lately."""
+    found = state.per_hour(now)
+    return "" if found is None else f"{found:.1f}/h", "$measure"
+
+
+def machine(state: RunState, now: float) -> Part:
+    """Load of the GPUs of the engine's machine, or of its processor and memory where it has none."""
+    return load(state.live.telemetry) if state.live.telemetry else "", "$neutral"
+
+
+def tokens(state: RunState, now: float) -> Part:
+    """What the agents have read and written."""
+    count = state.usage.input_tokens + state.usage.output_tokens
+    return f"{short(count)} tok" if count else "", "$neutral"
+
+
+def agent(state: RunState, now: float) -> Part:
+    """The agent and its model."""
+    return f"{state.engine.agent} {state.engine.model}".strip() if state.engine else "", "$agent"
+
+
+def sandbox(state: RunState, now: float) -> Part:
+    """Behind what kind of fence the trainings run."""
+    return f"sandbox {state.engine.sandbox}" if state.engine else "", "$neutral"
+
+
+FIELDS: dict[str, Callable[[RunState, float], Part]] = {
+    "run": run,
+    "phase": phase,
+    "best": best,
+    "experiments": experiments,
+    "approval": approval,
+    "cost": cost,
+    "rate": rate,
+    "machine": machine,
+    "tokens": tokens,
+    "agent": agent,
+    "sandbox": sandbox,
+}
+"""All fields by name, in the usual order; each is made of the state and the time."""
+
+
+def choose(wanted: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The fields to show, and a line about each name that is not one; all if none is left."""
+    problems = []
+    for name in wanted:
+        if name not in FIELDS:
+            near = get_close_matches(name, FIELDS, 1)
+            problems.append(
+                f'status_line: there is no field "{name}"' + (f', perhaps "{near[0]}"' if near else "")
+            )
+    found = list(dict.fromkeys(name for name in wanted if name in FIELDS))
+    return found or list(FIELDS), problems
+
+
+def parts(state: RunState, link: str, now: float, fields: Sequence[str] = tuple(FIELDS)) -> list[Part]:
+    """The pieces of the line, left to right. What needs attention stands in front, whatever the fields."""
+    made = [FIELDS[name](state, now) for name in fields]
+    at = fields.index("phase") + 1 if "phase" in fields else 0
+    found = [*made[:at], *alerts(state, link), *made[at:]]
+    return [(safe(text), style) for text, style in found if text]
+
+
+def alerts(state: RunState, link: str) -> list[Part]:
+    """What is wrong with the connection, what an agent waits for, and what the run does next as a whole."""
+    pausing = state.paused is not None and state.phase not in ("paused", "stopped")
+    stopping = state.stopping is not None and state.phase != "stopped"
+    return [
+        (link, "bold $measure"),
+        ("? the agent asks" if state.live.asked else "", "$measure"),
+        ("‖ pausing" if pausing else "", "$measure"),
+        ("■ stopping" if stopping else "", "$measure"),
+    ]
+
+
+def load(t: Telemetry) -> str:
+    """Load of the GPU; of several the mean, with the memory in all and the hottest; else of the CPU."""
+    if not t.gpus:
         return f"CPU {t.cpu_percent:.0f}% {t.memory_gb:.1f}/{t.memory_total_gb:.0f} GB"
-    text = f"GPU {t.gpu_percent or 0:.0f}% {t.gpu_memory_gb or 0:.0f} GB"
-    if t.gpu_temperature_c is not None:
-        text += f" {t.gpu_temperature_c:.0f}°C"
-    if t.gpu_power_w is not None:
-        text += f" {t.gpu_power_w:.0f} W"
-    return text
+    count = len(t.gpus)
+
+    def known(figure: Callable[[Gpu], float | None]) -> list[float]:
+        return [value for gpu in t.gpus if (value := figure(gpu)) is not None]
+
+    percent, memory = known(lambda g: g.percent), known(lambda g: g.memory_gb)
+    heat, power = known(lambda g: g.temperature_c), known(lambda g: g.power_w)
+    pieces = [
+        "GPU" if count == 1 else f"{count} GPUs",
+        f"{sum(percent) / len(percent):.0f}%" if percent else "",
+        f"{sum(memory):.0f} GB" if memory else "",
+        f"{'max ' if count > 1 else ''}{max(heat):.0f}°C" if heat else "",
+        f"{sum(power):.0f} W" if power else "",
+    ]
+    return " ".join(filter(None, pieces))
 
 
 def fit(pieces: list[Part], width: int) -> Content:
-    """The pieces in their order, without those that do not fit into `width` columns."""
+    """The pieces in their order, without the last ones that do not fit into `width` columns."""
 
     def line(chosen: list[Part]) -> Content:
-        return Content("   ").join(Content.styled(text, style) for _, text, style in chosen)
+        return Content("   ").join(Content.styled(text, style) for text, style in chosen)
 
     chosen = list(pieces)
     while len(chosen) > 1 and line(chosen).cell_length > width - 2:
-        chosen.remove(max(chosen, key=lambda piece: piece[0]))
+        chosen.pop()
     return line(chosen)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from textual.content import Content
 from textual.widgets import Static
 
+from tui.keys import Keys
+
 PANELS = {"agent": "Agent", "diff": "Diff", "results": "Results", "plot": "Plot"}
 """The panels by name, and the word on the tab of each."""
 
@@ -12,15 +14,20 @@ PANELS = {"agent": "Agent", "diff": "Diff", "results": "Results", "plot": "Plot"
 class TabBar(Static):
     """The panels' names with their keys; a click on one shows that panel."""
 
+    def __init__(self, keys: Keys, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._keys = keys
+
     def show_active(self, active: str) -> None:
         """Mark the tab of the panel that is shown."""
-        self.update(tabs(active))
+        self.update(tabs(active, self._keys))
 
 
-def tabs(active: str) -> Content:
+def tabs(active: str, keys: Keys) -> Content:
     parts = []
-    for number, (name, label) in enumerate(PANELS.items(), 1):
+    for name, label in PANELS.items():
         style = "bold reverse" if name == active else "$neutral"
-        tab = Content.from_markup(f"[@click=screen.panel('{name}')] {number} {label} [/]")
+        words = f"{keys[f'panel_{name}']} {label}".strip()
+        tab = Content.from_markup(f"[@click=screen.panel('{name}')] $words [/]", words=words)
         parts.append(tab.stylize(style))
     return Content(" ").join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,10 +15,13 @@ from textual.widgets import Static
 
 from loop.events import CurvePoint, Progress
 from loop.state import RunState, SeatView, Training
+from tui.keys import DECISIONS, Keys
 from tui.text import clock, safe, short, spark, title
 
 Text = tuple[str, str]
 """A text and its style."""
+HERE = platform.node()
+"""The engine's machine is the one on which the cockpit runs."""
 CLOCK_WIDTH = 20
 """Columns of the countdown; styled the same in tui.tcss."""
 
@@ -67,8 +71,9 @@ class TrainingStrip(Vertical):
     The countdown is a widget of its own, so that a second in which nothing else changes costs a few bytes.
     """
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, keys: Keys, *, id: str | None = None) -> None:
         super().__init__(id=id)
+        self._keys = keys
         self.meters: defaultdict[int, Meter] = defaultdict(Meter)
         """One countdown for each seat: the strip may be led back to it."""
         self.reference: Sequence[CurvePoint] = ()
@@ -90,7 +95,7 @@ class TrainingStrip(Vertical):
         training = under_way(state, seat)
         e = state.experiment(training.started.n) if training else None
         width = max(20, self.content_size.width)
-        where = "" if seat is None else f" on seat {seat}"
+        where = on_seat(seat, view)
         name = f"Training {e.n}{where} · {title(e)}" if e else f"Training{where}"
         if name != self._name:
             self._name = name
@@ -101,10 +106,17 @@ class TrainingStrip(Vertical):
         rows = (
             running(training, view, meter, self.reference, width, now)
             if training
-            else (idle(state), *[Content("")] * 3)
+            else (idle(state, self._keys), *[Content("")] * 3)
         )
         for line, content in zip(("bar", "clock", "numbers", "curves"), rows, strict=True):
             self.query_one(f"#{line}", Line).show(content)
+
+
+def on_seat(seat: int | None, view: SeatView) -> str:
+    """Where it trains, for a title: ` on seat 3, node2`; empty for the only seat, on this machine."""
+    words = [f"seat {seat}"] if seat is not None else []
+    words += [safe(view.place)[:30]] if view.place not in ("", HERE) else []
+    return f" on {', '.join(words)}" if words else ""
 
 
 def under_way(state: RunState, seat: int | None) -> Training | None:
@@ -130,18 +142,21 @@ def needed(training: Training | None) -> str:
     return training.started.needed if training else ""
 
 
-def idle(state: RunState) -> Content:
+def idle(state: RunState, keys: Keys) -> Content:
     """Why nothing trains."""
     if state.stopped is not None:
         text = f"the engine stopped: {state.stopped}"
     elif state.stopping is not None:
         text = f"the engine stops: {state.stopping}"
+    elif judged := state.in_phase("judging"):
+        text = f"experiment {judged[0].n} has trained: its verdict is next"
     elif state.live.preparing:
         text = state.live.preparing
     elif state.paused is not None:
-        text = f"paused: {state.paused}   (space goes on)"
+        hint = keys.hint(pause="goes on")
+        text = f"paused: {state.paused}" + (f"   ({hint})" if hint else "")
     elif state.waiting:
-        text = f"experiment {state.waiting.n} waits for you: a approves, r rejects, e edits"
+        text = f"experiment {state.waiting.n} waits for you: {keys.hint(**DECISIONS)}"
     elif state.proposing:
         text = f"the agent prepares experiment {state.proposing.n}"
     else:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
+from textual.binding import BindingType
 from textual.content import Content
 
 from loop.events import AgentDelta, DeltaKind
 from loop.state import RunState
+from tui.actions import CHOOSE, bindings
+from tui.keys import Keys
 from tui.lines import Item, Lines
 from tui.markdown import markdown
 from tui.text import safe
@@ -94,27 +98,39 @@ def _changes(text: str) -> Content:
     )
 
 
-def heading(n: int) -> Item:
-    return Item(Content.styled(f"── experiment {n} " + "─" * 24, "$neutral"))
+def heading(n: int, agent: str = "") -> Item:
+    name = f" · {safe(agent)}" if agent else ""
+    return Item(Content.styled(f"── experiment {n}{name} " + "─" * max(4, 24 - len(name)), "$neutral"))
+
+
+def conversations(state: RunState) -> list[int]:
+    """Numbers of the experiments that agents work out now; several talk at once."""
+    return [e.n for e in state.in_phase("proposing")]
 
 
 class Transcript(Lines):
     """`feed` takes in parts of messages as they come; `flush`, called a few times a second, shows them."""
 
-    def __init__(self, *, id: str | None = None, follow: bool = True) -> None:
+    def __init__(self, keys: Keys, *, id: str | None = None, follow: bool = True) -> None:
         super().__init__(
             id=id, mark_width=2, follow=follow, cursor=True, empty="the agent has not said anything yet"
         )
+        self._keys = keys
+        self.only: int | None = None
+        """The experiment whose conversation is shown; None: those of all, as they come."""
+        self._title = ""
+        self._agents: dict[int, str] = {}
+        """Names of the agents that work out experiments, where there are several."""
         self.pieces: list[Piece | int] = []
         """The messages. The number of an experiment stands before its first message, for the heading."""
         self._painted = 0
         """The pieces before this index are on screen and have not changed since."""
 
-    BINDINGS = [("enter", "choose", "Open")]  # noqa: RUF012 - as Textual reads it
+    BINDINGS: ClassVar[list[BindingType]] = bindings([CHOOSE])
 
-    def reset(self, deltas: Iterable[AgentDelta]) -> None:
-        """Show these messages and no others."""
-        self.pieces = []
+    def reset(self, deltas: Iterable[AgentDelta], only: int | None = None) -> None:
+        """Show these messages and no others; with `only`, from now on, those about this experiment."""
+        self.pieces, self.only = [], only
         for delta in deltas:
             self.feed(delta)
         self.show([self._item(piece) for piece in self.pieces])
@@ -123,6 +139,8 @@ class Transcript(Lines):
             self._cursor_to_end()
 
     def feed(self, delta: AgentDelta) -> None:
+        if self.only not in (None, delta.n):
+            return
         newest = range(len(self.pieces) - 1, max(-1, len(self.pieces) - 1 - AT_ONCE), -1)
         for i in newest:  # agents that talk at once take turns
             piece = self.pieces[i]
@@ -160,13 +178,45 @@ class Transcript(Lines):
             return
         asked = state.live.asked[0]
         words = safe(f"{asked.kind} {asked.title}".strip())[:60]
-        self.border_subtitle = Content.assemble((f" {words} ", "$measure"), "a allows, r refuses")
+        self.border_subtitle = Content.assemble(
+            self._keys.hint(approve="allows", reject="refuses"), (f" {words} ", "$measure")
+        )
 
     def _cursor_to_end(self) -> None:
         self.cursor = max(0, len(self.items) - 1)
 
     def _item(self, piece: Piece | int) -> Item:
-        return heading(piece) if isinstance(piece, int) else piece.item()
+        return heading(piece, self._agents.get(piece, "")) if isinstance(piece, int) else piece.item()
+
+    @property
+    def under_cursor(self) -> int | None:
+        """The experiment whose conversation is under the cursor, or alone is shown; None while it follows."""
+        if self.only is not None or self.follow or self.cursor is None or self.cursor >= len(self.pieces):
+            return self.only
+        piece = self.pieces[self.cursor]
+        return piece if isinstance(piece, int) else piece.delta.n
+
+    def next_conversation(self, state: RunState) -> None:
+        """From all conversations to the first one, from one to the next, from the last one to all."""
+        talking = conversations(state)
+        after = [n for n in talking if self.only is None or n > self.only]
+        self.follow = self.follows
+        self.reset(state.live.transcript, after[0] if after and len(talking) > 1 else None)
+
+    def show_names(self, state: RunState) -> None:
+        """Which conversations there are stands in the panel's title where there are several."""
+        talking = conversations(state)
+        self._agents = {n: state.experiment(n).agent for n in talking} | self._agents
+        shown = talking if self.only is None else [self.only]
+        names = ", ".join(f"#{n} {safe(self._agents.get(n, ''))}".rstrip() for n in shown)
+        title = f"Agents · {names}" if len(talking) > 1 else "Agent"
+        if self.only is not None:
+            ended = "" if self.only in talking else " has ended"
+            hint = self._keys.hint(conversation="goes on")
+            title = f"Agent · {names}{ended}" + (f"   ({hint})" if hint else "")
+        if title != self._title:
+            self._title = title
+            self.border_title = Content(title)
 
     def action_choose(self) -> None:
         """Open or close the message under the cursor."""

@@ -35,7 +35,10 @@ class Ask(ModalScreen[str | None]):
 class Choose(ModalScreen[str | None]):
     """Asks to press one of a few keys. The answer is None when the human presses escape."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss(None)", "Back")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "Back"),
+        Binding("q", "dismiss(None)", "Back", id="back"),
+    ]
 
     def __init__(self, title: str, choices: dict[str, str]) -> None:
         super().__init__()

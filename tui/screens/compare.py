@@ -48,15 +48,19 @@ class CompareScreen(RunScreen):
         self._details: dict[int, ExperimentDetail] = {}
 
     def compose(self) -> ComposeResult:
+        def name(tab: str) -> Content:
+            return Content(f"{self.link.keys[f'compare_{tab}']} {tab.capitalize()}".strip())
+
         yield Static(id="summary", markup=False)
         with TabbedContent(id="tabs"):
-            with TabPane("1 Figures", id="tab-figures"):
+            with TabPane(name("figures"), id="tab-figures"):
                 yield Lines(id="figures", wrap=False)
-            with TabPane("2 Curves", id="tab-curves"):
+            with TabPane(name("curves"), id="tab-curves"):
                 yield PlotextPlot(id="curves-of-all")
-            with TabPane("3 Diff", id="tab-diff"):
-                yield Diff(id="diff-of-two", empty="a diff needs two experiments: m marks them")
-            with TabPane("4 Lineage", id="tab-lineage"):
+            with TabPane(name("diff"), id="tab-diff"):
+                empty = self.link.keys.hint("a diff needs two experiments", mark="marks them")
+                yield Diff(self.link.keys, id="diff-of-two", empty=empty)
+            with TabPane(name("lineage"), id="tab-lineage"):
                 yield Lines(id="lineage", wrap=False, empty="nothing is kept yet")
         yield Footer(show_command_palette=False)
 

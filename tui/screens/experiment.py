@@ -13,7 +13,7 @@ from textual_plotext import PlotextPlot
 
 from loop.client import ConnectionLost, Refused
 from loop.events import ExperimentDetail, Override, RunAgain, StopTraining
-from loop.state import Experiment, RunState
+from loop.state import Experiment, RunState, Training
 from tui.actions import IN_EXPERIMENT, ON_EVERY_SCREEN, bindings
 from tui.curves import Curve, draw
 from tui.editor import edit, look
@@ -57,17 +57,20 @@ class ExperimentScreen(RunScreen):
         return StopTraining(n=self.n) if self.link.state.trains(self.n) else super().training_to_stop()
 
     def compose(self) -> ComposeResult:
+        def name(tab: str) -> Content:
+            return Content(f"{self.link.keys[f'tab_{tab}']} {tab.capitalize()}".strip())
+
         yield Static(id="summary", markup=False)
         with TabbedContent(id="tabs"):
-            with TabPane("1 Diff", id="tab-diff"):
-                yield Diff(id="past-diff", empty="no commit: this was never finished")
-            with TabPane("2 Log", id="tab-log"):
+            with TabPane(name("diff"), id="tab-diff"):
+                yield Diff(self.link.keys, id="past-diff", empty="no commit: this was never finished")
+            with TabPane(name("log"), id="tab-log"):
                 yield Lines(id="past-log", wrap=False, follow=True, empty="it never trained")
-            with TabPane("3 Transcript", id="tab-transcript"):
-                yield Transcript(id="past-transcript", follow=False)
-            with TabPane("4 Curve", id="tab-curve"):
+            with TabPane(name("transcript"), id="tab-transcript"):
+                yield Transcript(self.link.keys, id="past-transcript", follow=False)
+            with TabPane(name("curve"), id="tab-curve"):
                 yield PlotextPlot(id="past-curve")
-            with TabPane("5 Trainings", id="tab-trainings"):
+            with TabPane(name("trainings"), id="tab-trainings"):
                 yield Lines(id="past-trainings", empty="it never trained")
         yield Footer(show_command_palette=False)
 
@@ -193,12 +196,22 @@ def summary(e: Experiment, state: RunState) -> Content:
     return Content("\n").join(lines)
 
 
+def place(e: Experiment, training: Training, state: RunState) -> str:
+    """Name of the machine where a training ran or runs; empty where that is not known."""
+    if training.finished is not None:
+        return training.finished.place
+    view = state.live.seat_of(e.n, training.number)
+    return view.place if view else ""
+
+
 def trainings(e: Experiment, state: RunState) -> list[Item]:
     """For each training of the experiment: its seed, how it ended, what it measured, and its model."""
     found: list[Item] = []
     for training in e.trainings:
         head = f"training {training.number}   seed {training.seed}   commit {training.commit[:7]}"
         head += f"   seat {training.started.seat}" if state.engine and state.engine.seats > 1 else ""
+        if where := place(e, training, state):
+            head += f"   on {safe(where)}"
         found.append(Item(Content.styled(f"{head}   budget {clock(training.budget_s)}", "bold")))
         ended = training.finished
         if ended is None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.screen import ModalScreen
 
 from loop.state import RunState
-from tui.actions import EVERY_ACTION, EVERYWHERE, key_name
+from tui.actions import EVERY_ACTION, closed_by
+from tui.keys import Keys
 from tui.lines import Item, Lines
 from tui.panels.flow import STEPS, fixed
 from tui.text import SYMBOLS
@@ -21,7 +22,11 @@ HEADINGS = {
     "Look": "The screen",
     "Experiment": "In an experiment",
     "Comparison": "In a comparison",
+    "Lists": "In a list of messages or runs, and in a transcript",
+    "Move": "In every panel",
 }
+EVERYWHERE = (("esc", "back; out of the filter"), ("ctrl+p", "command palette"))
+"""Keys that the settings cannot change."""
 COLOURS = (
     ("agent", "the agent"),
     ("step", "what it does"),
@@ -50,10 +55,11 @@ WHY = (
 class Help(ModalScreen[None]):
     """A list to scroll through."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark", "dismiss", "Back")]
+    BINDINGS: ClassVar[list[BindingType]] = closed_by("help")
 
-    def __init__(self, state: RunState) -> None:
+    def __init__(self, state: RunState, keys: Keys) -> None:
         super().__init__()
+        self._keys = keys
         self._fixed = " · ".join(fixed(state))
 
     def compose(self) -> ComposeResult:
@@ -64,11 +70,11 @@ class Help(ModalScreen[None]):
 
     def on_mount(self) -> None:
         lines = self.query_one(Lines)
-        lines.show(items(self._fixed))
+        lines.show(items(self._keys, self._fixed))
         lines.focus()
 
 
-def items(fixed: str = "") -> list[Item]:
+def items(keys: Keys, fixed: str = "") -> list[Item]:
     """The lines of the help screen; `fixed` says what is the same for all experiments."""
     found = [_heading("The loop, until you stop it")]
     found += [Content.assemble((f"  {step:<10}", f"bold {STEPS[step]}"), text) for step, text in LOOP]
@@ -76,12 +82,16 @@ def items(fixed: str = "") -> list[Item]:
     found += [Content("")]
     for group, heading in HEADINGS.items():
         found += [_heading(heading)]
-        found += [_line(key_name(a.key), a.help) for a in EVERY_ACTION if a.group == group]
+        actions = [a for a in EVERY_ACTION if a.group == group]
+        found += [_line(keys.names(a.id) or "–", a.help) for a in actions]
         found += [Content("")]
-    found += [_heading("In every panel"), *(_line(keys, text) for keys, text in EVERYWHERE), Content("")]
+    found[-1:] = [*(_line(key, text) for key, text in EVERYWHERE), Content("")]
     found += [_heading("Colours")]
     found += [Content.assemble("  ", ("██", f"${name}"), f"        {text}") for name, text in COLOURS]
-    found += [Content(""), _heading("Why, in the table (enter explains each in sentences)")]
+    found += [
+        Content(""),
+        _heading("Why, in the table (the screen of an experiment says more)"),
+    ]
     found += [Content.assemble((f"  {word:<17}", "$measure"), text) for word, text in WHY]
     found += [Content(""), _heading("Symbols")]
     found += [

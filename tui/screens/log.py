@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.screen import ModalScreen
 
+from tui.actions import closed_by
 from tui.lines import Item, Lines
 from tui.link import Link
 from tui.text import safe
@@ -17,7 +18,7 @@ from tui.text import safe
 class LogScreen(ModalScreen[None]):
     """The newest lines of the training's output."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,l", "dismiss", "Back")]
+    BINDINGS: ClassVar[list[BindingType]] = closed_by("log")
 
     def __init__(self, link: Link) -> None:
         super().__init__()
@@ -27,7 +28,7 @@ class LogScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         lines = Lines(id="log", follow=True, empty="the trainer has not printed anything yet")
         lines.border_title = "Training log"
-        lines.border_subtitle = "esc goes back, G follows"
+        lines.border_subtitle = self._link.keys.hint("esc goes back", to_end="follows")
         yield lines
 
     def on_mount(self) -> None:

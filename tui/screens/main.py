@@ -17,7 +17,6 @@ from textual.widgets import Footer
 
 from loop import events as ev
 from loop.client import ConnectionLost, Refused, Runs
-from loop.state import Experiment
 from tui.actions import ACTIONS, Action, bindings
 from tui.link import Link
 from tui.others import LOOK_S, Others
@@ -26,7 +25,7 @@ from tui.panels.flow import Flow
 from tui.panels.plot import Plot
 from tui.panels.results import Results, ResultsPanel
 from tui.panels.seats import Seats
-from tui.panels.status import Status
+from tui.panels.status import Status, choose
 from tui.panels.tabs import PANELS, TabBar
 from tui.panels.training import TrainingStrip, under_way
 from tui.panels.transcript import Transcript
@@ -37,7 +36,9 @@ from tui.screens.log import LogScreen
 from tui.screens.messages import MessagesScreen
 from tui.screens.run import RunScreen
 from tui.screens.runs import RunsScreen
+from tui.screens.system import SystemScreen
 from tui.settings import Settings
+from tui.shown import show_change
 
 Part = Literal["status", "training", "seats", "results", "diff", "reference", "permission"]
 """A part of the screen that is painted anew as a whole. `reference` is the incumbent's loss curve,
@@ -51,6 +52,10 @@ FRAME_S = 0.2
 """Seconds between two frames: more often would fill a slow line, less often would look stuck."""
 QUIET_S = 1.0
 """After a silence of this many seconds the agent's first words are painted at once."""
+
+
+UP_TO_DATE = (ExperimentScreen, LogScreen, MessagesScreen, SystemScreen)
+"""Screens above this one that are brought up to date with each frame."""
 
 
 class MainScreen(RunScreen):
@@ -82,22 +87,22 @@ class MainScreen(RunScreen):
         """When the countdown was painted last."""
         self._heard = 0.0
         """When the agent last said something."""
-        self._available: tuple[bool, ...] = ()
-        """Which actions could be taken when the footer was painted."""
+        self.looked_at: int | None = None
+        """The experiment whose conversation or seat is under the cursor: its change is shown."""
         self._reference = 0
         """Experiment whose loss curve stands behind the live one."""
 
     # --- panels and their layout ---
 
     def compose(self) -> ComposeResult:
-        yield Status(id="status")
+        yield Status(choose(self.settings.status_line)[0], id="status")
         yield Flow(id="flow")
-        yield TabBar(id="tabbar")
+        yield TabBar(self.link.keys, id="tabbar")
         with Horizontal(id="top"):
-            yield Transcript(id="agent")
-            yield Diff(id="diff")
+            yield Transcript(self.link.keys, id="agent")
+            yield Diff(self.link.keys, id="diff")
         yield Seats(id="seats")
-        yield TrainingStrip(id="training")
+        yield TrainingStrip(self.link.keys, id="training")
         with Horizontal(id="bottom"):
             yield ResultsPanel(id="results-panel")
             yield Plot(id="plot")
@@ -121,7 +126,6 @@ class MainScreen(RunScreen):
         return self.query_one("#results", Results)
 
     def on_mount(self) -> None:
-        self.transcript.border_title = "Agent"
         self.diff.border_title = "train.py"
         self.lay_out_diff()
         self.results.order = "oldest first" if self.settings.oldest_first else "newest first"
@@ -183,9 +187,11 @@ class MainScreen(RunScreen):
 
     def attached(self) -> None:
         if self._shown != (shown := (self.link.state.repository, self.link.state.tag)):
-            self._shown, self._reference, self.picked = shown, 0, None
+            self._shown, self._reference, self.picked, self.looked_at = shown, 0, None, None
             self.results.forget()
-        self.transcript.reset(self.link.state.live.transcript)
+            self.transcript.only = None
+        self.transcript.show_names(self.link.state)
+        self.transcript.reset(self.link.state.live.transcript, self.transcript.only)
         self._dirty |= {"status", "training", "seats", "results", "diff", "reference", "permission"}
         self.run_worker(self._fetch_others(), exclusive=True, group="others")
         self.flush()
@@ -228,13 +234,15 @@ class MainScreen(RunScreen):
 
     def _paint(self, dirty: set[Part], now: float) -> None:
         state = self.link.state
+        if "status" in dirty:
+            self.transcript.show_names(state)
         self.transcript.flush()
         if "permission" in dirty:
             self.transcript.show_permission(state)
         if "status" in dirty:
             self.query_one(Status).show_state(state, self.link.trouble, now)
             self.query_one(Flow).show_state(state)
-            self._refresh_keys()
+            self.refresh_keys()
         if "training" in dirty:
             self.seats.show_state(state, now, changed="seats" in dirty)
             self.query_one(TrainingStrip).show_state(state, now, self.seat)
@@ -242,33 +250,13 @@ class MainScreen(RunScreen):
             self.query_one(ResultsPanel).show_state(state)
             self.query_one(Plot).show_state(state)
         if "diff" in dirty:
-            self._show_diff()
+            change = show_change(self.diff, self.link, self.candidate, self.looked_at)
+            self.run_worker(change, exclusive=True, group="diff")
         if "reference" in dirty:
             self._load_reference()
         above = self.app.screen
-        if isinstance(above, ExperimentScreen | LogScreen | MessagesScreen) and above.is_mounted:
+        if isinstance(above, UP_TO_DATE) and above.is_mounted:
             above.show()
-
-    def _refresh_keys(self) -> None:
-        """Let the footers follow when other keys can be used than before."""
-        available = tuple(a.available(self.link.state) for a in ACTIONS)
-        if available != self._available:
-            self._available = available
-            for screen in self.app.screen_stack:
-                screen.refresh_bindings()
-
-    def _show_diff(self) -> None:
-        """Show the candidate that was picked or waits for approval; without one, what the agent edits now."""
-        candidate, edited = self.candidate, self.link.state.live.edited
-        if candidate is not None and (edited is None or edited.n != candidate.n):
-            self.run_worker(self._load_diff(candidate), exclusive=True, group="diff")
-        elif edited is not None:
-            self.diff.show_candidate(self.link.state, edited, edited.findings)
-
-    async def _load_diff(self, e: Experiment) -> None:
-        with contextlib.suppress(Refused, ConnectionLost):
-            detail = await self.link.connection.experiment(e.n)
-            self.diff.show_candidate(self.link.state, detail, e.findings)
 
     async def _fetch_others(self) -> None:
         """Fetch the rows of results.tsv that earlier runs and other tools wrote."""
@@ -292,7 +280,10 @@ class MainScreen(RunScreen):
     # --- keys: seats ---
 
     def on_seats_moved(self) -> None:
-        self._dirty |= {"training", "seats"}
+        """The strip and the diff show what trains there."""
+        found = under_way(self.link.state, self.seat)
+        self.looked_at = found.started.n if found else None
+        self._dirty |= {"training", "seats", "diff"}
         self.flush()
 
     def training_to_stop(self) -> ev.StopTraining:
@@ -326,7 +317,12 @@ class MainScreen(RunScreen):
             self.action_open()
 
     def on_lines_moved(self, event: Results.Moved) -> None:
-        """In approval mode the cursor picks the candidate that is shown and that the keys act on."""
+        """In approval mode the cursor picks the candidate that is shown and that the keys act on.
+
+        On the transcript it picks the conversation whose change is shown.
+        """
+        if event.lines is self.transcript:
+            self._look_at_conversation()
         if event.lines is self.results and self.link.state.approval:
             self.picked = self.results.selected
             self._dirty.add("diff")
@@ -383,12 +379,18 @@ class MainScreen(RunScreen):
 
     def action_follow(self) -> None:
         self.transcript.action_follow()
+        self._look_at_conversation()
 
-    def action_log(self) -> None:
-        self.app.push_screen(LogScreen(self.link))
+    def action_conversation(self) -> None:
+        self.transcript.next_conversation(self.link.state)
+        self._look_at_conversation()
+
+    def _look_at_conversation(self) -> None:
+        self.looked_at = self.transcript.under_cursor
+        self._dirty |= {"status", "diff"}
 
     def action_runs(self) -> None:
         if self._others is None:
             self.link.toast("a recording is shown: there is no list of runs here", "warning")
         else:
-            self.app.push_screen(RunsScreen(self._others.runs, self.link.state), self._others.show)
+            self.app.push_screen(RunsScreen(self._others.runs, self.link), self._others.show)

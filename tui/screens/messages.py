@@ -5,24 +5,22 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.screen import ModalScreen
 
 from loop.events import TakeBack
 from loop.state import ENGINE_SAYS, Message
+from tui.actions import TAKE_BACK, bindings, closed_by
 from tui.lines import Item, Lines
 from tui.link import Link
 from tui.text import safe
 
 
 class MessagesScreen(ModalScreen[None]):
-    """A list of the messages; x takes back the one under the cursor."""
+    """A list of the messages, each of which can be taken back."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,I", "dismiss", "Back"),
-        Binding("x,delete", "take_back", "Take back"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*closed_by("messages"), *bindings([TAKE_BACK])]
 
     def __init__(self, link: Link) -> None:
         super().__init__()
@@ -30,9 +28,11 @@ class MessagesScreen(ModalScreen[None]):
         self._shown: list[Message] | None = None
 
     def compose(self) -> ComposeResult:
-        lines = Lines(id="messages", cursor=True, mark_width=2, empty="no message waits: i writes one")
+        keys = self._link.keys
+        empty = keys.hint("no message waits", steer="writes one")
+        lines = Lines(id="messages", cursor=True, mark_width=2, empty=empty)
         lines.border_title = "Messages that wait for the agent"
-        lines.border_subtitle = "x takes one back, esc goes back"
+        lines.border_subtitle = keys.hint("esc goes back", take_back="takes one back")
         yield lines
 
     def on_mount(self) -> None:

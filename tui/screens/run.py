@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+from textual.binding import ActiveBinding, Binding
 from textual.screen import Screen
 
 from loop import events as ev
 from loop.state import Experiment
-from tui.actions import ACTIONS_BY_NAME, ON_EVERY_SCREEN, Action
+from tui.actions import ACTIONS, ACTIONS_BY_NAME, ON_EVERY_SCREEN, Action
 from tui.editor import edit
+from tui.keys import UNBOUND
 from tui.link import Link
 from tui.panels.diff import Diff
 from tui.screens.ask import Ask, Choose
 from tui.screens.help import Help
+from tui.screens.log import LogScreen
 from tui.screens.messages import MessagesScreen
+from tui.screens.system import SystemScreen
 from tui.settings import Settings
 from tui.text import limits_line
 from tui.theme import THEMES
@@ -40,6 +44,9 @@ class RunScreen(Screen[None]):
         self.picked: int | None = None
         """In approval mode: number of the candidate on which the human has put the cursor."""
 
+        self._available: tuple[bool, ...] = ()
+        """Which actions could be taken when the footer was painted."""
+
     @property
     def candidate(self) -> Experiment | None:
         """The candidate that the keys act on: the one the human picked, else the one that waits longest."""
@@ -48,6 +55,21 @@ class RunScreen(Screen[None]):
     def in_queue(self, n: int | None) -> Experiment | None:
         """Experiment `n` when it waits for approval or to be trained, else None."""
         return next((e for e in self.link.state.queue if e.n == n), None)
+
+    @property
+    def active_bindings(self) -> dict[str, ActiveBinding]:
+        """For the footer: in the table's order, without actions whose key the settings took away."""
+        order = {b.id: i for i, b in enumerate(self.BINDINGS) if isinstance(b, Binding) and b.id}
+        found = [(key, active) for key, active in super().active_bindings.items() if key != UNBOUND]
+        return dict(sorted(found, key=lambda pair: order.get(pair[1].binding.id or "", -1)))
+
+    def refresh_keys(self) -> None:
+        """Let the footers of all screens follow when other keys can be used than before."""
+        available = tuple(a.available(self.link.state) for a in ACTIONS)
+        if available != self._available:
+            self._available = available
+            for screen in self.app.screen_stack:
+                screen.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Textual asks this for each key: a key that would do nothing now is not offered."""
@@ -140,8 +162,14 @@ class RunScreen(Screen[None]):
         index = names.index(self.app.theme) if self.app.theme in names else -1
         self.app.theme = names[(index + 1) % len(names)]
 
+    def action_log(self) -> None:
+        self.app.push_screen(LogScreen(self.link))
+
+    def action_system(self) -> None:
+        self.app.push_screen(SystemScreen(self.link))
+
     def action_help(self) -> None:
-        self.app.push_screen(Help(self.link.state))
+        self.app.push_screen(Help(self.link.state, self.link.keys))
 
     # --- the diff ---
 

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.screen import ModalScreen
 
 from loop.client import RunOverview, Runs
-from loop.state import RunState
+from tui.actions import CHOOSE, NEW_RUN, bindings, closed_by
 from tui.lines import Item, Lines
+from tui.link import Link
 from tui.others import is_shown
+from tui.screens.new_run import NewRunScreen
 from tui.text import SYMBOLS, metric, plural, safe
 
 REFRESH_S = 2.0
@@ -24,23 +26,22 @@ FINISHED = ("stopped", "")
 
 
 class RunsScreen(ModalScreen[RunOverview | None]):
-    """Lists the runs; enter chooses one, which the cockpit then shows."""
+    """Lists the runs; the one that is chosen is shown by the cockpit then."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,w", "dismiss(None)", "Back"),
-        Binding("enter", "choose", "Show"),
+        *closed_by("runs", "dismiss(None)"),
+        *bindings([CHOOSE, NEW_RUN]),
     ]
 
-    def __init__(self, runs: Runs, state: RunState) -> None:
-        """`state` is that of the run that is shown now."""
+    def __init__(self, runs: Runs, link: Link) -> None:
         super().__init__()
-        self._runs, self._state = runs, state
+        self._runs, self._state, self._keys = runs, link.state, link.keys
         self._listed: list[RunOverview] = []
 
     def compose(self) -> ComposeResult:
         lines = Lines(id="runs", wrap=False, cursor=True, empty="no run is known yet")
         lines.border_title = "Runs on this machine"
-        lines.border_subtitle = "enter shows a run, esc goes back"
+        lines.border_subtitle = self._keys.hint("esc goes back", choose="shows a run", new_run="starts one")
         yield lines
 
     def on_mount(self) -> None:
@@ -68,6 +69,17 @@ class RunsScreen(ModalScreen[RunOverview | None]):
 
     def action_choose(self) -> None:
         self.query_one(Lines).action_choose()
+
+    def action_new_run(self) -> None:
+        """A new run in the repository of the run under the cursor."""
+        cursor = self.query_one(Lines).cursor
+        root = self._listed[cursor].root if self._listed and cursor is not None else self._state.repository
+
+        def started(run: RunOverview | None) -> None:
+            if run is not None:
+                self.dismiss(run)
+
+        self.app.push_screen(NewRunScreen(self._runs, root), started)
 
     def on_lines_chosen(self, event: Lines.Chosen) -> None:
         if event.index < len(self._listed):

@@ -100,7 +100,9 @@ class GptAgent:
     def _connect(self) -> AsyncOpenAI:
         """Import the library, warm it up and make the client. Call it in a thread: it takes a second."""
         import httpx2
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
+        from loop.agents.api import bounded
 
         def begin(http: httpx2.AsyncClient) -> Dialogue:
             client = AsyncOpenAI(api_key="none", base_url="http://127.0.0.1", http_client=http)
@@ -114,6 +116,8 @@ class GptAgent:
             base_url=self._base_url or None,
             max_retries=0,  # the conversation itself asks again for whole turns, and shows the wait
             timeout=httpx2.Timeout(self._silence_s, connect=20.0),
+            default_headers=bounded.UNPACKED,
+            http_client=DefaultAsyncHttpxClient(event_hooks={"response": [bounded.bound]}),
         )
 
     async def _served(self, client: AsyncOpenAI) -> str:

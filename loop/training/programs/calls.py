@@ -77,9 +77,13 @@ ONLY_SELF = ("sched_setattr", "sched_setscheduler", "sched_setparam", "prlimit64
 """Calls that change a process, which they may do to the caller: where their first argument is 0."""
 IOCTLS = (
     0x5412, 0x541C,  # TIOCSTI and TIOCLINUX type into a terminal
-    0x40086602, 0x40046602, 0x401C5820, 0x40087602, 0x40047602,  # attributes of files opened to be read
+    0x40087602, 0x40047602,  # FS_IOC_SETVERSION
 )  # fmt: skip
 """Commands of ioctl() that are refused (linux/tty.h, linux/fs.h)."""
+OF_FILE_SYSTEMS = (0x6600, 0x5800, 0x9400, 0xF500)
+"""Kinds of commands of ioctl(), the second byte of each: those of file systems. They need no right to write,
+so Landlock lets them pass on whatever may be read: they set attributes, seal a file for ever (fs-verity),
+encrypt a folder, make snapshots. Programs do without, as not every file system has them."""
 F_SETLEASE, F_NOTIFY = 1024, 1026
 """Commands of fcntl() that are refused: with a lease one holds up others who open the file; the other one
 tells of every change in a folder."""
@@ -144,7 +148,10 @@ def _restricted() -> dict[str, Code]:
             _argument(0), (EQUAL, 1, 0, single), refuse, _argument(1), (EQUAL, 1, 0, 0), refuse,
         ]  # fmt: skip
     cases["clone"] = [_argument(0), (ANY, 0, 1, NAMESPACES), refuse]
-    cases["ioctl"] = [_argument(1), *_any_of(IOCTLS, refuse)]
+    cases["ioctl"] = [
+        _argument(1), *_any_of(IOCTLS, refuse),
+        (AND, 0, 0, 0xFF00), *_any_of(OF_FILE_SYSTEMS, _refuse(errno.EOPNOTSUPP)),
+    ]  # fmt: skip
     cases["fcntl"] = [_argument(1), *_any_of((F_SETLEASE, F_NOTIFY), refuse)]
     cases["fallocate"] = [
         _argument(1),

@@ -106,7 +106,7 @@ def _in_use() -> set[int]:
     """Inode numbers of the files in shared memory that a process has opened or mapped."""
     found = set()
     for maps in glob.glob("/proc/[0-9]*/maps"):
-        with contextlib.suppress(OSError), open(maps) as file:
+        with contextlib.suppress(OSError), open(maps, errors="replace") as file:
             found |= {int(line.split()[4]) for line in file if SHARED in line}
     for opened in glob.glob("/proc/[0-9]*/fd/*"):
         with contextlib.suppress(OSError):

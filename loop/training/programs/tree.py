@@ -47,8 +47,27 @@ def ticks(pid: int) -> int:
 
 
 def status(pid: int | str) -> list[str]:
-    """What `/proc/<pid>/stat` says after the program's name (proc(5)). Raises OSError."""
-    return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+    """What `/proc/<pid>/stat` says after the program's name (proc(5)). Raises OSError.
+
+    A program can give itself any name, also one that is no text: it must not hide by that.
+    """
+    return Path("/proc", str(pid), "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+
+
+def folder(pid: int | str) -> str:
+    """The folder in /proc that tells what a process holds.
+
+    When its first thread has ended and others go on, `/proc/<pid>` tells of no memory and no files: then it
+    is that of one of the others.
+    """
+    own = f"/proc/{pid}"
+    with contextlib.suppress(OSError, IndexError):
+        if status(pid)[0] == "Z":
+            for thread in os.listdir(f"{own}/task"):
+                with contextlib.suppress(OSError, IndexError):
+                    if status(f"{pid}/task/{thread}")[0] != "Z":
+                        return f"{own}/task/{thread}"
+    return own
 
 
 def end_of(*pids: int) -> Callable[[float], bool]:

@@ -152,14 +152,14 @@ def resident(pids: list[int]) -> float:
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError, IndexError, ValueError):
-            total += int(Path("/proc", str(pid), "statm").read_text().split()[1]) * PAGE
+            total += int(Path(tree.folder(pid), "statm").read_text().split()[1]) * PAGE
     return total
 
 
 def proportional(pid: int) -> tuple[float, float]:
     """Bytes that a process uses of ordinary and of shared memory; of what n processes use, an n-th."""
     with contextlib.suppress(OSError, IndexError, ValueError, KeyError):
-        lines = Path("/proc", str(pid), "smaps_rollup").read_text().splitlines()[1:]
+        lines = Path(tree.folder(pid), "smaps_rollup").read_text().splitlines()[1:]
         kilobytes = {line.split()[0]: int(line.split()[1]) for line in lines}
         shared = kilobytes.get("Pss_Shmem:", 0)
         return (kilobytes["Pss:"] - shared) * 1024.0, shared * 1024.0
@@ -172,9 +172,10 @@ def held(pids: list[int], counted: int | None = None) -> Held:
     memory: set[Place] = set()
     for pid in pids:
         with contextlib.suppress(OSError):
-            for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            opened_by = f"{tree.folder(pid)}/fd"
+            for descriptor in os.listdir(opened_by):
                 with contextlib.suppress(OSError):
-                    link = f"/proc/{pid}/fd/{descriptor}"
+                    link = f"{opened_by}/{descriptor}"
                     found = os.stat(link)
                     if stat.S_ISREG(found.st_mode) and not found.st_nlink and found.st_dev != counted:
                         place = found.st_dev, found.st_ino
@@ -194,7 +195,7 @@ def _mapped(pid: int) -> list[tuple[Place, float, str]]:
     """The nameless files that a process has mapped: place, how far the mapping reaches into it, and name."""
     found = []
     with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc", str(pid), "maps").read_text().splitlines():
+        for line in Path(tree.folder(pid), "maps").read_text("utf-8", "replace").split("\n"):
             if line.endswith(" (deleted)"):
                 area, _, offset, device, inode, name = line.split(maxsplit=5)
                 first, last = (int(address, 16) for address in area.split("-"))

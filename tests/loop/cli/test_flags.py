@@ -16,8 +16,8 @@ FLAGS = {
     "--agent", "--agent-sandbox", "--model", "--base-url", "--api", "--agent-command", "--fix-attempts",
     "--budget", "--timeout", "--sandbox", "--rule", "--baseline-runs", "--approve", "--max-experiments",
     "--max-hours", "--max-cost", "--max-crashes", "--workers", "--proposers", "--agents",
-    "--until", "--executor", "--ray-address", "--slurm-account", "--slurm-allocation", "--slurm-folder",
-    "--slurm-gres", "--slurm-partition", "--slurm-time",
+    "--until", "--track", "--executor", "--ray-address", "--slurm-account", "--slurm-allocation",
+    "--slurm-folder", "--slurm-gres", "--slurm-partition", "--slurm-time",
 }  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def test_help_shows_what_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("COLUMNS", "300")
     text = parser().format_help()
     assert "--budget SECONDS" in text
-    assert "how long each training trains (default: 300)" in text
+    assert "how long each training trains; not set: 300" in text
     assert "--max-crashes N" in text
     assert "--rule {improved,confirmed}" in text
     assert "--model MODEL         the agent's model; none: the agent's own choice\n" in text

@@ -22,6 +22,7 @@ COMMANDS = {
     "serve": cockpit.serve,
     "report": actions.write_report,
     "finish": actions.finish,
+    "import RESULTS.TSV": actions.import_run,
     "noise": actions.measure_noise,
     "model export DIR": actions.export_model,
     "sample TEXT": actions.sample_model,

@@ -114,3 +114,21 @@ def test_judged_experiments_are_curves_and_metrics_to_learn_from(world: World) -
     found = world.archive.ended(5)
     assert [(len(one.curve), one.value) for one in found] == [(10, 1.25)]
     assert [step.loss for step in world.archive.progress(1)] == [line.loss for line in lines]
+
+
+def test_only_the_curves_of_the_newest_experiments_stay_in_memory(world: World) -> None:
+    """Each has up to 4,000 points, and a run has thousands of them."""
+    for n, number in ((1, 2), (2, 1)):
+        files = world.folder(n, number)
+        files.metrics.write_bytes(ev.encode(ev.Progress(fraction=0.5, loss=float(n))) + b"\n")
+    first, second = world.state.experiment(1), world.state.experiment(2)
+    events: list[ev.DurableEvent] = [
+        ev.Judged(1, "keep", first.commit, 1.25, 1.0, ""),
+        ev.TrainingStarted(2, 1, second.commit, 1337, 300.0),
+        ev.Judged(2, "keep", second.commit, 1.5, 1.0, ""),
+    ]
+    for seq, event in enumerate(events, 20):
+        world.state.apply(ev.Record(seq, 20.0, event))
+    assert [one.value for one in world.archive.ended(2)] == [1.25, 1.5]
+    assert [one.value for one in world.archive.ended(1)] == [1.5]
+    assert list(world.archive._curves) == [(2, 1)]

@@ -56,13 +56,13 @@ async def test_what_is_not_worth_keeping_is_deleted_and_a_training_under_way_is_
 ) -> None:
     paths, state = run(tmp_path, "discard")
     for _ in range(2):
-        await models.thin(paths, state)
+        await models.thin(paths, state, 2)
         assert on_disk(paths) == ["0001/training-2", "0003/training-1"]
 
 
 async def test_a_new_incumbent_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     paths, state = run(tmp_path, "keep")
-    await models.thin(paths, state)
+    await models.thin(paths, state, 2)
     assert on_disk(paths) == ["0002/training-1", "0003/training-1"]
 
 

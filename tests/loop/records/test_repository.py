@@ -34,6 +34,19 @@ def test_it_is_found_from_a_folder_below(repository: Path) -> None:
     found.close()
 
 
+def test_a_branch_is_found_here_and_as_it_was_fetched(repository: Path, tmp_path: Path) -> None:
+    git(repository, "branch", "exp/mar8")
+    git(tmp_path, "clone", "-q", str(repository), "clone")
+    head = git(repository, "rev-parse", "HEAD")
+    for root in (repository, tmp_path / "clone"):
+        found = Repository.discover(root)
+        assert found.branch("exp/mar8") == head
+        assert [found.branch(name) for name in ("gone", "..", "a b", "")] == [None] * 4
+        assert found.commits(head[:6]) == [head]
+        assert found.commits("") == found.commits("abcdef012345") == []
+        found.close()
+
+
 @pytest.mark.parametrize("kind", ["none", "bare", "empty", "future"])
 def test_what_cannot_be_worked_on_is_said_in_one_sentence(tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "x"

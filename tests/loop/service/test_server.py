@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -51,6 +52,47 @@ async def test_a_client_gets_the_state_of_now_and_then_what_happens(bench: tuple
     assert await take(client, 2) == [ev.Steered("after"), ev.Notice("info", "live")]
     assert [m.text for m in client.state.steering] == ["before", "after"]
     await client.close()
+
+
+async def test_a_long_run_comes_in_parts_and_what_changes_meanwhile_comes_again(
+    bench: tuple[Bench, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "PART", 3)
+    engine, served = bench[0].engine, bench[1]
+    for n in range(1, 11):
+        engine.store.record(ev.ExperimentStarted(n, "p" * 40))
+    flushed, turns = server._Outbox.flushed, itertools.count(11)
+
+    async def meanwhile(outbox: server._Outbox) -> None:
+        """After each part an old experiment changes, another begins, and something is only shown."""
+        await flushed(outbox)
+        if not outbox.introduced:
+            engine.store.record(ev.ExperimentStarted(next(turns), "p" * 40))
+            engine.store.record(ev.Spent(2, ev.Usage(5)))
+            engine.store.record(ev.Rejected(1, "no"))
+            engine.store.show(ev.Notice("info", "not for who has no state yet"))
+
+    monkeypatch.setattr(server._Outbox, "flushed", meanwhile)
+    client = await Client.connect(served.path)
+    assert len(client.state.experiments) > 12
+    assert client.state == engine.state
+    engine.store.record(ev.Steered("after"))
+    assert await take(client, 1) == [ev.Steered("after")]
+    assert client.state == engine.state
+    await client.close()
+
+
+async def test_a_client_that_leaves_before_it_has_the_state_holds_up_nothing(
+    bench: tuple[Bench, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "PART", 1)
+    for n in range(1, 300):
+        bench[0].store.record(ev.ExperimentStarted(n, "p" * 40))
+        bench[0].store.record(ev.CandidateCommitted(n, "c" * 40, "p" * 40, "x" * 4000))
+    _, writer = await asyncio.open_unix_connection(str(bench[1].path))
+    await until(lambda: bench[1]._clients)
+    writer.transport.abort()
+    await until(lambda: not bench[1]._clients)
 
 
 async def test_two_clients_see_the_same_and_both_may_command(bench: tuple[Bench, Server]) -> None:

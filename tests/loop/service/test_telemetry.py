@@ -10,17 +10,20 @@ from typing import Any
 import psutil
 import pytest
 
-from loop.events import Telemetry
+from loop.events import Gpu, Telemetry
 from loop.service import telemetry
 
 
 class Nvml:
-    """NVML as pynvml offers it, with one GPU."""
+    """NVML as pynvml offers it, with two GPUs. They do not say what power they may use at most."""
 
     name = "NVIDIA H100"
 
     def nvmlInit(self) -> None:
         pass
+
+    def nvmlDeviceGetCount(self) -> int:
+        return 2
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
         return index
@@ -32,7 +35,7 @@ class Nvml:
         return SimpleNamespace(gpu=97)
 
     def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
-        return SimpleNamespace(used=60 * 2**30)
+        return SimpleNamespace(used=(60 + handle) * 2**30, total=80 * 2**30)
 
     def nvmlDeviceGetTemperature(self, handle: int, sensor: int) -> int:
         return 61
@@ -63,17 +66,18 @@ async def test_without_a_gpu_processor_and_memory_are_measured(monkeypatch: pyte
     found = await measured()
     assert 0 <= found.cpu_percent <= 100
     assert 0 < found.memory_gb < found.memory_total_gb
-    assert found.memory_total_gb == psutil.virtual_memory().total / 2**30
-    assert not found.gpu_name
+    assert found.memory_total_gb == round(psutil.virtual_memory().total / 2**30, 2)
+    assert found.engine_cpu_percent >= 0
+    assert 0.01 < found.engine_memory_gb < found.memory_total_gb
+    assert found.gpus == []
     assert telemetry.gpu_name() is None
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_gpu_is_measured_through_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_gpus_are_measured_through_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", Nvml())
     found = await measured()
-    assert (found.gpu_name, found.gpu_percent, found.gpu_memory_gb) == ("NVIDIA H100", 97.0, 60.0)
-    assert (found.gpu_temperature_c, found.gpu_power_w) == (61.0, 650.0)
+    assert found.gpus == [Gpu("NVIDIA H100", 97.0, 60.0 + i, 80.0, 61.0, 650.0, None) for i in range(2)]
     assert telemetry.gpu_name() == "NVIDIA H100"
 
 
@@ -82,10 +86,13 @@ async def test_a_gpu_that_stops_answering_does_not_end_the_measurements(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def lost(nvml: Nvml, handle: int) -> str:
-        raise RuntimeError("GPU is lost")
+        if handle == 0:
+            raise RuntimeError("GPU is lost")
+        return nvml.name
 
-    monkeypatch.setattr(Nvml, "nvmlDeviceGetName", lost)
+    for name in [name for name in dir(Nvml) if name.startswith("nvmlDeviceGet")][2:]:
+        monkeypatch.setattr(Nvml, name, lost)
     monkeypatch.setitem(sys.modules, "pynvml", Nvml())
     found = await measured()
     assert found.memory_total_gb > 0
-    assert not found.gpu_name
+    assert found.gpus[0] == Gpu()

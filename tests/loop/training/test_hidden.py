@@ -27,6 +27,7 @@ runpy.run_path(program)["enter"](json.loads(around))
 sys.argv[1:] = words
 exec(code)
 """
+NEEDLES = 16
 SEARCH = """
 import os, sys
 needles = [word.encode() for word in sys.argv[1].split("|")]
@@ -71,7 +72,7 @@ def needles() -> list[str]:
     for text in sympy().documents["val"] + sympy().documents["hidden"]:
         lines = re.findall(r"^ *([A-Z][a-z]+ [A-Za-z ,]{40,}\.)$", text, re.MULTILINE)
         found += [line for line in lines if line not in trained][:1]
-    return found
+    return found[:: max(1, len(found) // NEEDLES)]
 
 
 @pytest.fixture
@@ -164,10 +165,9 @@ def test_a_fenced_process_finds_no_held_out_text_in_all_that_it_can_read(cache: 
     link.symlink_to(cache)
     data = [cache.parent / "data", link]
     sought = "|".join([*needles(), "held-out words of mine"])
-    assert sought.count("|") > 10
     tops = [str(package().parent), sys.base_prefix, str(cache), *map(str, data)]
     ends = ".npy .txt .parquet .json .py .pyc"
-    _, *without = behind(around(cache, data, hide=False), SEARCH, sought, ends, *tops)
+    _, *without = behind(around(cache, data, hide=False), SEARCH, sought, ends, str(package()))
     assert len({str(path) for path in sympy().held_out} & set(without)) > 10
     seen, *found = behind(around(cache, data), SEARCH, sought, ends, *tops)
     assert found == []

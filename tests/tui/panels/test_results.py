@@ -8,8 +8,9 @@ from textual.widgets import Static
 from loop import events as ev
 from tests.tui.conftest import Open, Snap
 from tests.tui.pilot import SIZES, WIDE, press, settle
-from tests.tui.recorded import AFTER, BEFORE, Script, commit, training
-from tui.panels.results import Results, evidence, headings
+from tests.tui.recorded import AFTER, BEFORE, Script, commit, night, training
+from tui.panels.results import WHY, Results, evidence, headings, why
+from tui.panels.training import TrainingStrip
 
 
 async def test_the_cursor_stays_on_its_experiment_when_rows_come(cockpit: Open) -> None:
@@ -89,3 +90,24 @@ async def test_rows_of_other_runs_stand_below_and_cannot_be_opened(cockpit: Open
         assert app.main.results.selected is None
         await pilot.press("enter")
         assert len(app.screen_stack) == 1
+
+
+async def test_the_reason_and_what_a_verdict_needs_are_there_at_every_width(cockpit: Open) -> None:
+    app = cockpit(night())
+    async with app.run_test(size=(60, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("3")
+        for size in ((60, 24), (80, 24), (110, 30), (160, 45)):
+            await pilot.resize_terminal(*size)
+            await settle(pilot)
+            await settle(pilot)
+            table, heads = app.main.results, str(app.screen.query_one("#headings", Static).content)
+            column = heads.index("why")
+            assert column + WHY < table.content_size.width, size
+            for y, n in enumerate(table.numbers[: table.size.height]):
+                e = app.link.state.experiment(n)
+                assert table.render_line(y).text[column : column + WHY].rstrip() == why(e)[:WHY].rstrip()
+                assert why(e) or not e.judged
+            strip = app.screen.query_one(TrainingStrip)
+            assert str(strip.border_subtitle) == "[$measure]kept below about 0.9806[/$measure]"
+            assert len("kept below about 0.9806") < strip.size.width - 4

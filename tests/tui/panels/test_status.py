@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from loop import events as ev
+from tests.tui.conftest import Open
+from tests.tui.pilot import WIDE, settle
 from tests.tui.recorded import Script, night
-from tui.panels.status import fit, machine, parts
+from tui.panels.status import FIELDS, Status, choose, fit, load, parts
+from tui.settings import NAME
 
 
-def test_the_status_line_drops_what_matters_least() -> None:
-    line = fit([(1, "run", ""), (9, "x" * 20, ""), (2, "best", "")], 20)
-    assert line.plain == "run   best"
+def test_the_status_line_drops_its_end() -> None:
+    pieces = [("run", ""), ("x" * 20, ""), ("best", "")]
+    assert fit(pieces, 34).plain == f"run   {'x' * 20}"
+    assert fit(pieces, 36).plain == f"run   {'x' * 20}   best"
+    assert fit(pieces, 2).plain == "run", "the first one always stays"
 
 
 def words(script: Script, trouble: str = "") -> list[str]:
-    return [text for _, text, _ in parts(script.state, trouble, script.t)]
+    return [text for text, _ in parts(script.state, trouble, script.t)]
 
 
 def test_it_says_where_the_run_stands() -> None:
@@ -31,10 +38,54 @@ def test_it_says_that_the_engine_will_stop() -> None:
     assert "■ stopping" not in words(script)
 
 
+def test_it_says_that_an_agent_waits_for_an_answer() -> None:
+    script = night().add(ev.PermissionAsked(26, "26.1", "pip install", "execute"))
+    assert words(script)[2] == "? the agent asks"
+    assert words(script.add(ev.PermissionAnswered(26, "26.1", True)))[2].startswith("best")
+
+
 def test_it_says_what_is_wrong_with_the_connection() -> None:
     assert words(Script())[:2] == ["autoresearch", "◌ connecting"]
     assert words(night(), "engine gone")[2] == "engine gone"
 
 
 def test_without_a_gpu_it_shows_the_processor() -> None:
-    assert machine(ev.Telemetry(37.0, 4.2, 24.0)) == "CPU 37% 4.2/24 GB"
+    assert load(ev.Telemetry(37.0, 4.2, 24.0)) == "CPU 37% 4.2/24 GB"
+
+
+def test_several_gpus_are_summed_up_with_the_hottest() -> None:
+    gpus = [ev.Gpu("H100", 90.0, 60.0, 80.0, 61.0, 600.0), ev.Gpu("H100", 100.0, 70.0, 80.0, 78.0, 650.0)]
+    assert load(ev.Telemetry(37.0, 4.2, 24.0, gpus)) == "2 GPUs 95% 130 GB max 78°C 1250 W"
+    assert load(ev.Telemetry(37.0, 4.2, 24.0, [*gpus, ev.Gpu()])) == "3 GPUs 95% 130 GB max 78°C 1250 W"
+    assert load(ev.Telemetry(37.0, 4.2, 24.0, [ev.Gpu("MIG", None, 5.0)])) == "GPU 5 GB"
+
+
+def test_the_settings_choose_the_fields_and_their_order() -> None:
+    fields, problems = choose(["best", "phase", "best", "mashine", "x"])
+    assert fields == ["best", "phase"]
+    assert problems == [
+        'status_line: there is no field "mashine", perhaps "machine"',
+        'status_line: there is no field "x"',
+    ]
+    script = night().add(ev.EngineStopping("stopped by hand"))
+    found = [text for text, _ in parts(script.state, "engine gone", script.t, fields)]
+    assert found == ["best 0.9822 (-1.77%)", "● training 25", "engine gone", "■ stopping"]
+    alone = [text for text, _ in parts(script.state, "engine gone", script.t, ["best"])]
+    assert alone == ["engine gone", "■ stopping", "best 0.9822 (-1.77%)"], "what is wrong is always shown"
+    assert choose(["x"])[0] == list(FIELDS)
+
+
+def test_each_field_is_explained_in_the_documents() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "cockpit.md").read_text()
+    for name, field in FIELDS.items():
+        assert f"| `{name}` | {(field.__doc__ or '').rstrip('.')} |" in text
+
+
+async def test_the_line_has_the_fields_of_the_settings(cockpit: Open, tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / NAME).write_text('{"status_line": ["phase", "run", "mashine"]}')
+    app = cockpit(night())
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        assert str(app.screen.query_one("#status", Status).content) == "● training 25   autoresearch/nov23"
+        assert ['no field "mashine"' in n.message for n in app._notifications] == [True]

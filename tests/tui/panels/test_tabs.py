@@ -7,6 +7,7 @@ import pytest
 from tests.tui.conftest import Open, Snap
 from tests.tui.pilot import SIZES, press
 from tests.tui.recorded import night
+from tui.keys import Keys
 from tui.panels.tabs import tabs
 
 
@@ -16,7 +17,7 @@ def test_one_panel_at_a_time(cockpit: Open, snap_compare: Snap, key: str) -> Non
 
 
 def test_the_active_tab_is_marked() -> None:
-    content = tabs("results")
+    content = tabs("results", Keys())
     assert content.plain == " 1 Agent   2 Diff   3 Results   4 Plot "
     marked = [content.plain[span.start : span.end] for span in content.spans if "reverse" in str(span.style)]
     assert marked == [" 3 Results "]

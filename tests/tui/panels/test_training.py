@@ -7,10 +7,23 @@ from textual.widgets import Static
 
 from loop import events as ev
 from loop.events import CurvePoint, Progress
+from loop.state import SeatView
 from tests.tui.conftest import Open
 from tests.tui.pilot import WIDE, settle
 from tests.tui.recorded import Script, commit, night, training
-from tui.panels.training import Meter, TrainingStrip, bar, idle, loss_at, numbers, standing, stopping
+from tui.keys import Keys
+from tui.panels.training import (
+    HERE,
+    Meter,
+    TrainingStrip,
+    bar,
+    idle,
+    loss_at,
+    numbers,
+    on_seat,
+    standing,
+    stopping,
+)
 
 
 async def test_a_stopped_engine_trains_nothing(cockpit: Open) -> None:
@@ -30,6 +43,14 @@ def test_the_countdown_goes_on_while_the_trainer_is_silent() -> None:
     assert meter.remaining(300, 1010) == 140
     meter.take(meter.progress, 1020)
     assert meter.remaining(300, 1200) == 0
+
+
+def test_the_title_says_where_it_trains() -> None:
+    assert on_seat(None, SeatView()) == ""
+    assert on_seat(None, SeatView(place=HERE)) == ""
+    assert on_seat(None, SeatView(place="node\x1b[7")) == " on node[7"
+    assert on_seat(3, SeatView()) == " on seat 3"
+    assert on_seat(3, SeatView(place="node7")) == " on seat 3, node7"
 
 
 def test_the_countdown_takes_what_the_trainer_says() -> None:
@@ -65,7 +86,7 @@ def test_it_says_when_the_engine_will_stop() -> None:
     assert stopping(script.state) == "the engine stops after this training"
     script.add(ev.TrainingFinished(25, 1, "finished"))
     assert stopping(script.state) == ""
-    assert idle(script.state).plain == "the engine stops: stopped by hand"
+    assert idle(script.state, Keys()).plain == "the engine stops: stopped by hand"
 
 
 async def test_a_stop_that_was_asked_for_is_shown_below_the_training(cockpit: Open) -> None:
@@ -85,6 +106,10 @@ async def test_a_stop_that_was_asked_for_is_shown_below_the_training(cockpit: Op
         (Script().begin(), "starting"),
         (Script().begin().add(ev.Preparing("preparing data: 41%")), "preparing data: 41%"),
         (Script().night(1).add(ev.Paused("by hand")), "paused: by hand   (space goes on)"),
+        (
+            Script().night(1).propose(2).train(2).add(ev.TrainingFinished(2, 1, "finished", value=0.9)),
+            "experiment 2 has trained: its verdict is next",
+        ),
         (Script().night(1).add(ev.ExperimentStarted(2, commit(1))), "the agent prepares experiment 2"),
         (
             Script().night(1).propose(2).add(ev.ApprovalRequested(2)),
@@ -93,7 +118,7 @@ async def test_a_stop_that_was_asked_for_is_shown_below_the_training(cockpit: Op
     ],
 )
 def test_it_says_why_nothing_trains(script: Script, text: str) -> None:
-    assert idle(script.state).plain == text
+    assert idle(script.state, Keys()).plain == text
 
 
 def test_the_figures_name_the_training_from_the_second_on() -> None:

@@ -49,6 +49,15 @@ async def test_a_verdict_is_changed_only_after_a_yes(cockpit: Open) -> None:
         assert connection.sent == [ev.Override(6, "discard", "by hand")]
 
 
+def test_each_training_says_where_it_ran_or_runs() -> None:
+    script = Script().night(1).propose(2).train(2).add(ev.TrainingPlaced(2, 1, "node[7]"))
+    e = script.state.experiment(2)
+    assert "   on node[7]   budget" in trainings(e, script.state)[0].body.plain
+    script.add(ev.TrainingFinished(2, 1, "finished", value=1.0, place="node8"))
+    assert "   on node8   budget" in trainings(e, script.state)[0].body.plain
+    assert " on " not in trainings(script.state.experiment(1), script.state)[0].body.plain
+
+
 async def test_keys_of_an_experiment(cockpit: Open, tmp_path: Path) -> None:
     connection = training()
     connection.state.repository = str(tmp_path / "repo")

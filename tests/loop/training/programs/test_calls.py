@@ -45,6 +45,7 @@ def run(code: bytes, machine: str, number: int, *arguments: int) -> int:
 
 
 REFUSED, NOTHING, MISSING = calls.ERRNO | errno.EPERM, calls.ERRNO, calls.ERRNO | errno.ENOSYS
+UNKNOWN = calls.ERRNO | errno.EOPNOTSUPP
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
@@ -76,12 +77,21 @@ REFUSED, NOTHING, MISSING = calls.ERRNO | errno.EPERM, calls.ERRNO, calls.ERRNO 
         ("ioctl", (0, 0x5413), calls.ALLOW),
         ("ioctl", (0, 0x5412), REFUSED),
         ("ioctl", (0, 0x40047602), REFUSED),
+        ("ioctl", (0, 0x40086602), UNKNOWN),  # FS_IOC_SETFLAGS
+        ("ioctl", (0, 0x40806685), UNKNOWN),  # FS_IOC_ENABLE_VERITY
+        ("ioctl", (0, 0x401C5820), UNKNOWN),  # FS_IOC_FSSETXATTR
+        ("ioctl", (0, 0x50009401), UNKNOWN),  # BTRFS_IOC_SNAP_CREATE
+        ("ioctl", (0, 0xC020462A), calls.ALLOW),  # NVIDIA's, AMD's, KFD's and uvm's
+        ("ioctl", (0, 0xC0106407), calls.ALLOW),
+        ("ioctl", (0, 0xC0184B01), calls.ALLOW),
+        ("ioctl", (0, 0x30000001), calls.ALLOW),
+        ("ioctl", (0, 0x5421), calls.ALLOW),
         ("fcntl", (0, 3), calls.ALLOW),
         ("fcntl", (0, 1024), REFUSED),
         ("fcntl", (0, 1026), REFUSED),
         ("fallocate", (1, 0), calls.ALLOW),
         ("fallocate", (1, 3), calls.ALLOW),
-        ("fallocate", (1, 1), calls.ERRNO | errno.EOPNOTSUPP),
+        ("fallocate", (1, 1), UNKNOWN),
         ("personality", (0xFFFFFFFF,), calls.ALLOW),
         ("personality", (0x40000,), REFUSED),
         ("prctl", (15,), calls.ALLOW),

@@ -62,3 +62,19 @@ def test_all_are_ended_also_those_that_left_their_parent() -> None:
         [sys.executable, "-I", "-S", "-c", ENDS_ALL, folder], capture_output=True, text=True, check=True
     )
     assert found.stdout.split() == ["0", "2", "[]"]
+
+
+def test_a_process_whose_name_is_no_text_is_known_and_ended() -> None:
+    """It could not be counted and not be killed, so its supervisor waited for its end for ever."""
+    named = "import ctypes, time; ctypes.CDLL(None).prctl(15, b'\\xff) R 1 1', 0, 0, 0); print(1, flush=True)"
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-c", f"{named}; time.sleep(60)"], stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"1\n"
+        assert process.pid in tree.descendants(os.getpid())
+        assert tree.ticks(process.pid) > 0
+    finally:
+        process.kill()
+        process.wait()

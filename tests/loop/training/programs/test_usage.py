@@ -149,3 +149,47 @@ def test_many_new_threads_are_urgent() -> None:
     threads = "import threading\nfor i in range(150): threading.Thread(target=time.sleep, args=(60,)).start()"
     with running(threads):
         assert meter.is_urgent()
+
+
+LEADERLESS = """
+import threading
+def stay():
+    global kept, memory, gone
+    kept = bytearray(os.urandom(1)) * (64 * 2**20)
+    memory = os.memfd_create("hidden")
+    os.write(memory, bytes(32 * 2**20))
+    gone = os.open("/tmp", os.O_TMPFILE | os.O_RDWR)
+    os.write(gone, bytes(8 * 2**20))
+    print("ready", flush=True)
+    time.sleep(60)
+threading.Thread(target=stay).start()
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)
+"""
+
+
+def test_a_process_does_not_hide_behind_the_end_of_its_first_thread() -> None:
+    """/proc/<pid> tells nothing of it then: neither its memory nor its files."""
+    with running(LEADERLESS) as process:
+        assert usage.resident([process.pid]) > 64 * MB
+        assert sum(usage.proportional(process.pid)) > 64 * MB
+        held = usage.held([process.pid])
+        assert held.memory >= 32 * MB
+        assert held.disk >= 8 * MB
+
+
+def test_what_is_mapped_is_counted_beside_a_name_that_is_no_text(tmp_path: Path) -> None:
+    code = f"""
+libc = ctypes.CDLL(None)
+def map(name, size):  # not by `mmap`, which keeps the file open
+    path = os.path.join({os.fsencode(tmp_path)!r}, name)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.write(descriptor, bytes(size))
+    libc.mmap(None, ctypes.c_size_t(size), 1, 1, descriptor, ctypes.c_long(0))
+    os.close(descriptor)
+    os.unlink(path)
+for name, size in ((b"a\\xff", 4096), (b"b", 16 * 2**20), (b"c\\xff", 4096), (b"d\\n", 4096)):
+    map(name, size)
+"""
+    with running(code) as process:
+        held = usage.held([process.pid])
+    assert held.memory + held.disk >= 16 * MB

@@ -1,0 +1,100 @@
+"""The results.tsv of other tools, as they really are and as they should not be."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loop.errors import UsageError
+from loop.records.foreign_results import Row, parse, read
+
+ORIGINAL = """\
+commit\tval_bpb\tmemory_gb\tstatus\tdescription
+a1b2c3d\t0.997900\t44.0\tkeep\tbaseline
+b2c3d4e\t0.993200\t44.2\tkeep\tincrease LR to 0.04
+c3d4e5f\t1.005000\t44.0\tdiscard\tswitch to GeLU activation
+d4e5f60\t0.000000\t0.0\tcrash\tdouble model width (OOM)
+"""
+
+
+def test_the_original() -> None:
+    found = parse(ORIGINAL)
+    assert found.metric == "val_bpb"
+    assert not found.highest_is_best
+    assert [row.status for row in found.rows] == ["keep", "keep", "discard", "crash"]
+    assert found.rows[1] == Row(3, "b2c3d4e", 0.9932, 44.2, "keep", "increase LR to 0.04", {})
+    assert found.rows[3].value is None
+
+
+def test_without_a_header_it_has_the_original_s_columns() -> None:
+    assert parse(ORIGINAL.split("\n", 1)[1]).rows[0].value == 0.9979
+
+
+def test_a_variant_with_another_metric_and_no_memory() -> None:
+    found = parse("commit\tval_rmse\tstatus\tdescription\nc2450ad\t343.88\tkeep\tbaseline\n")
+    assert found.metric == "val_rmse"
+    assert found.rows[0].memory_gb == 0.0
+
+
+def test_a_variant_with_more_columns_other_words_and_windows_line_ends() -> None:
+    text = (
+        "Commit\taccuracy\tpeak_vram_mb\tstatus\ttok_sec\tcategory\tdescription\r\n"
+        "baseline\t0.5\t2048\tBASELINE\t1000\tarch\tas it is\r\n"
+        "b2c3d4e\t0.6\t1024\tKept\t1100\t\tmore \x1b[31mdepth\r\n"
+        "b2c3d4f\t0.55\t1024\treverted\t900\topt\tless\r\n"
+    )
+    found = parse(text)
+    assert found.highest_is_best is True
+    assert (found.metric, [row.status for row in found.rows]) == ("accuracy", ["keep", "keep", "discard"])
+    assert found.rows[0].commit == ""
+    assert (found.rows[0].memory_gb, found.rows[0].more) == (2.0, {"tok_sec": 1000.0, "category": "arch"})
+    assert (found.rows[1].description, found.rows[1].more) == ("more depth", {"tok_sec": 1100.0})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", " is empty: there is nothing to import"),
+        ("\n\n", " is empty: there is nothing to import"),
+        (ORIGINAL.split("\n")[0], " has a header and no rows: there is nothing to import"),
+        (ORIGINAL.replace("\t", ","), ", line 1: columns must have tabs between them, and here are commas"),
+        ("hello", ", line 1: columns must have tabs between them, and here are no tabs"),
+        ("commit\tval_bpb\tstatus\nabcd\t1\tkeep", ", line 1: there is no column description"),
+        ("val\tcommit\tstatus\tdescription", ", line 1: the columns must begin with commit and the metric"),
+        (f"{ORIGINAL}abcdef0\t0.99", ", line 6: it has 2 columns, not 5"),
+        (f"{ORIGINAL}abcdef0\t0.9\t1\tmaybe\tx", ", line 6: status 'maybe' is not keep, discard or crash"),
+        (f"{ORIGINAL}abcdef0\tn/a\t1\tkeep\tx", ", line 6: val_bpb 'n/a' is not a number"),
+        (f"{ORIGINAL}abcdef0\tnan\t1\tkeep\tx", ", line 6: val_bpb 'nan' is not a number"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(text: str, said: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse(text)
+    assert str(error.value) == said
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.tsv is not there: name a results\.tsv"):
+        read(tmp_path / "none.tsv")
+    os.mkfifo(tmp_path / "pipe.tsv")
+    for path in (tmp_path, tmp_path / "pipe.tsv"):
+        with pytest.raises(UsageError, match="is no plain file"):
+            read(path)
+    (tmp_path / "bad.tsv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match=r"bad\.tsv, line 1: columns"):
+        read(tmp_path / "bad.tsv")
+
+
+CELLS = st.text(alphabet="commit status\t,\n0.9keepcrash\x00é-", max_size=60)
+
+
+@given(CELLS)
+def test_any_text_is_a_table_or_refused(text: str) -> None:
+    for whole in (text, f"{ORIGINAL}{text}"):
+        with contextlib.suppress(UsageError):
+            assert parse(whole).rows

@@ -1,0 +1,63 @@
+"""The budget of a run: asked for, that of its first training, or what suits the machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from loop import budget
+from loop import events as ev
+from loop.config import Settings
+from loop.errors import UsageError
+from loop.state import RunState, fold
+
+
+def ours(**values: object) -> Settings:
+    return Settings(editable=["nanogpt/train.py"], **values)  # type: ignore[arg-type]
+
+
+def begun(budget_s: float) -> RunState:
+    """A run whose first training has this budget."""
+    events: list[ev.AnyEvent] = [
+        ev.RunCreated("night", "/r", "c0", "nanogpt/train.py", [], "val_bpb", "min"),
+        ev.ExperimentStarted(1, "c0"),
+        ev.TrainingStarted(1, 1, "c0", 1337, budget_s),
+    ]
+    return fold(ev.Record(1 + i, 0.0, event) for i, event in enumerate(events))
+
+
+@pytest.mark.parametrize(
+    ("settings", "has_gpu", "seconds"),
+    [
+        (ours(), False, 60),
+        (ours(), True, 300),
+        (ours(executor="ray"), False, 300),
+        (ours(budget_s=7.0), False, 7),
+        (Settings(editable=["train.py"]), False, 300),
+    ],
+)
+def test_a_new_run_has_what_was_asked_for_or_what_suits(
+    settings: Settings, has_gpu: bool, seconds: float
+) -> None:
+    found, why = budget.settled(settings, RunState(), has_gpu=has_gpu)
+    assert found.budget_s == seconds
+    assert bool(why) == (seconds == 60), why
+
+
+def test_a_short_budget_that_was_asked_for_needs_no_reason() -> None:
+    assert budget.settled(ours(budget_s=60.0), RunState(), has_gpu=False)[1] == ""
+
+
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_a_run_keeps_its_budget_wherever_it_goes_on(has_gpu: bool) -> None:
+    for asked in (0.0, 20.0):
+        assert budget.settled(ours(budget_s=asked), begun(20), has_gpu=has_gpu)[0].budget_s == 20
+
+
+def test_numbers_of_two_budgets_never_meet_in_one_run() -> None:
+    with pytest.raises(UsageError, match="of run night has 20 s, and numbers of 300 s cannot be compared"):
+        budget.settled(ours(budget_s=300.0), begun(20), has_gpu=True)
+
+
+def test_the_time_out_is_at_least_the_budget_that_suits() -> None:
+    with pytest.raises(UsageError, match="the time-out must be at least the budget"):
+        budget.settled(ours(timeout_s=30.0), RunState(), has_gpu=False)

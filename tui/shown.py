@@ -1,0 +1,27 @@
+"""Decides which change the diff panel shows."""
+
+from __future__ import annotations
+
+import contextlib
+
+from loop.client import ConnectionLost, Refused
+from loop.state import Experiment
+from tui.link import Link
+from tui.panels.diff import Diff
+
+
+async def show_change(diff: Diff, link: Link, candidate: Experiment | None, looked_at: int | None) -> None:
+    """Show the candidate that the keys act on, in approval mode; else the change that the human looks at.
+
+    That is experiment `looked_at`, as its agent edits it now or as it was proposed. With neither it is what
+    any agent has edited last.
+    """
+    live = link.state.live
+    n = candidate.n if candidate is not None else looked_at
+    edited = live.edited if n is None else live.edit_of(n)
+    if edited is not None:
+        diff.show_candidate(link.state, edited, edited.findings)
+    elif n is not None:
+        findings = link.state.experiment(n).findings
+        with contextlib.suppress(Refused, ConnectionLost):
+            diff.show_candidate(link.state, await link.connection.experiment(n), findings)
