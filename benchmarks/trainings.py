@@ -188,7 +188,7 @@ def main() -> None:
     """Train what is missing, one after the other, and add each line as soon as it is known."""
     global TRAINER
     parser = argparse.ArgumentParser(description="Collect real trainings of the CPU trainer.")
-    parser.add_argument("--most", type=int, default=320)
+    parser.add_argument("--most", type=int, default=300)
     parser.add_argument("--trainer", type=Path, default=TRAINER, help="the train.py to use")
     parser.add_argument("--again", type=int, default=0, help="train so many of the known ones again")
     options = parser.parse_args()
