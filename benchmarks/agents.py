@@ -5,7 +5,7 @@ hyperparameters matter, some act together, results are noisy and some settings c
 result of this function; the next one is always proposed before the last result is known, as in the engine.
 
 Words: a server streams words to a real engine, and the time is measured until they reach a client of the
-engine.
+engine. Screen: the same until the first word of a turn stands on the screen of a real cockpit.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ import math
 import os
 import random
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+
+import msgspec
 
 from loop import events as ev
 from loop.agents import hyperparameters
@@ -32,6 +35,7 @@ from loop.paths import RunPaths
 from loop.service import attach, launch
 from loop.state import Experiment
 from tests.conftest import make_repository
+from tests.e2e.terminal import Terminal
 from tests.loop.agents.api import wire
 from tests.loop.agents.api.wire import Reply
 
@@ -210,6 +214,10 @@ def compare(seeds: int, count: int) -> None:
 
 # --- words ---
 
+HERE = Path(__file__).resolve().parents[1]
+COCKPIT_S = 20.0
+"""The first turn waits so long for the cockpit to start."""
+
 WORDS = [f"word{i} " for i in range(100)]
 
 
@@ -229,9 +237,7 @@ async def words(api: str) -> None:
         root = make_repository(Path(folder) / "repository")
         paths = RunPaths(root, "words")
         async with wire.Wire(*(_reply(api) for _ in range(3))) as peer:
-            agent = {"agent": "claude"} if api == "claude" else {"agent": "gpt", "api": api}
-            flags = {**agent, "model": "m", "base_url": peer.url}
-            await asyncio.to_thread(launch.start_detached, paths, flags)
+            await asyncio.to_thread(launch.start_detached, paths, _flags(api, peer))
             client = await attach.connect(paths)
             shown: list[tuple[float, str]] = []
             async for record in client.records():
@@ -252,9 +258,51 @@ async def words(api: str) -> None:
     )
 
 
+def _flags(api: str, peer: wire.Wire) -> dict[str, str]:
+    agent = {"agent": "claude"} if api == "claude" else {"agent": "gpt", "api": api}
+    return {**agent, "model": "m", "base_url": peer.url}
+
+
+def _turn(api: str, word: str, after: float) -> Reply:
+    """A turn that begins with this word, so many seconds after it was asked for, and calls no tool."""
+    rest = [piece for more in WORDS for piece in (more, 0.02)]
+    spoken: list[Any] = [after, f"{word} ", 0.02, *rest]
+    if api == "claude":
+        return wire.message(wire.text(*spoken), stop="end_turn")
+    if api == "responses":
+        reply = wire.response(wire.output_text(f"{word} {''.join(WORDS)}".strip()), pause=0.02)
+        return msgspec.structs.replace(reply, events=[after, *reply.events])
+    return wire.chunks(*(p if isinstance(p, float) else {"content": p} for p in spoken), finish="stop")
+
+
+async def screen(api: str) -> None:
+    """Print how long the first word of a turn takes from the server to the screen of a real cockpit."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = make_repository(Path(folder) / "repository")
+        paths, words = RunPaths(root, "words"), [f"first-of-turn-{i}" for i in range(3)]
+        turns = [_turn(api, word, 1.0 if i else COCKPIT_S) for i, word in enumerate(words)]
+        async with wire.Wire(*turns) as peer:
+            await asyncio.to_thread(launch.start_detached, paths, _flags(api, peer))
+            command = [sys.executable, "-m", "loop.cli", "attach", "--tag", "words"]
+            cockpit = await asyncio.to_thread(Terminal, command, root)
+            try:
+                seen = []
+                for word in words:
+                    await asyncio.to_thread(cockpit.wait_for, word, seconds=120.0)
+                    seen.append(time.time())
+            finally:
+                cockpit.kill()
+                client = await attach.connect(paths)
+                await client.send(ev.StopEngine(now=True))
+                await client.close()
+        sent = [next(t for t, event in peer.sent if word in str(event)) for word in words]
+    late = [1000 * (b - a) for a, b in zip(sent, seen, strict=True)]
+    print(f"{api:10} first word of a turn on the screen: {', '.join(f'{ms:.0f} ms' for ms in late)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("search", "words"))
+    parser.add_argument("what", nargs="?", choices=("search", "words", "screen"))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--count", type=int, default=30)
     arguments = parser.parse_args()
@@ -264,6 +312,10 @@ def main() -> None:
         os.environ |= {"ANTHROPIC_API_KEY": "none", "OPENAI_API_KEY": "none"}
         for api in ("claude", "responses", "chat"):
             asyncio.run(words(api))
+    if arguments.what in (None, "screen"):
+        os.environ |= {"ANTHROPIC_API_KEY": "none", "OPENAI_API_KEY": "none", "PYTHONPATH": str(HERE)}
+        for api in ("claude", "responses", "chat"):
+            asyncio.run(screen(api))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 Each line of data/trainings.jsonl is one training of nanogpt/train.py: what it changed, the val_bpb it reached
 and its loss at equal shares of the budget. Other benchmarks measure with these lines.
-A training is 3 seconds of one core's time, whatever else the machine does, without counts (counting alone
-takes longer than that). The change of training `i` follows from `i`, so a stopped collection goes on where it
-was, and several may be joined. It runs for hours on a busy machine: start it with `nice`.
+A training is 3 seconds of one core, without counts (counting alone takes longer than that). How long a step
+takes depends on what else the machine does, even in seconds of CPU. So the clock of a training counts what a
+step takes on a quiet core, by a formula fitted to the first `MEASURED` trainings, which had a real clock.
+The change of training `i` follows from `i`, so a stopped collection goes on where it was, and several may be
+joined. It takes about 4 seconds of CPU for each: start it with `nice`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import random
 import sys
@@ -48,6 +51,19 @@ MANY = (1, 1, 2, 2, 3, 3, 5, 10)
 """How many hyperparameters a training changes; one of these."""
 REPEATS = 12
 """The first trainings change nothing but the seed: they show the noise."""
+MEASURED = 152
+"""So many trainings at the start of the data had a clock of CPU seconds on a quiet machine."""
+VOCABULARY = 4096
+
+
+def seconds_of_step(changes: Mapping[str, Value]) -> float:
+    """What a step takes on a quiet core: non-negative least squares on the first `MEASURED` trainings, whose
+    error is 9%."""
+    values = {**START, **changes}
+    depth, width, rows, ratio = (float(values[name]) for name in ("DEPTH", "WIDTH", "ROWS", "MLP_RATIO"))
+    body, head = depth * width**2 * (4 + 2 * ratio) / 1e6, width * VOCABULARY / 1e6
+    of_row = 0.01348 + 0.03035 * body + 0.00077 * head + 0.02571 * depth * width / 1e3
+    return 0.00595 + rows * of_row + 0.04646 * body + 0.00707 * head
 
 
 def setting_of(i: int) -> tuple[dict[str, Value], int]:
@@ -62,16 +78,24 @@ def setting_of(i: int) -> tuple[dict[str, Value], int]:
     return {name: value for name, value in values.items() if value != START[name]}, 1337
 
 
-def train(changes: Mapping[str, Value], seed: int, output: IO[str]) -> None:
-    """Train in this process, which must be a fresh fork, and print as the trainer does."""
+def train(changes: Mapping[str, Value], seed: int, seconds: float, output: IO[str]) -> None:
+    """Train in this process, which must be a fresh fork, and print as the trainer does. A step counts as so
+    many `seconds`."""
     import runpy
 
     import evaluation
     import prepare
 
-    os.environ |= {"AUTORESEARCH_CLOCK": "cpu", "AUTORESEARCH_BUDGET_S": str(BUDGET_S)}
-    os.environ["AUTORESEARCH_SEED"] = str(seed)
-    prepare.evaluate = _evaluate
+    class SteadyClock(prepare.Clock):
+        """Each step takes as long."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._start = self._last = 0.0
+            self._now = lambda: self.steps * seconds
+
+    os.environ |= {"AUTORESEARCH_BUDGET_S": str(BUDGET_S), "AUTORESEARCH_SEED": str(seed)}
+    prepare.evaluate, prepare.Clock = _evaluate, SteadyClock  # type: ignore[misc]
     assert evaluation
     text = TRAINER.read_text()
     source = hyperparameters.change(text, {**FIXED, **START, **changes}, hyperparameters.find(text, "cpu"))
@@ -99,9 +123,11 @@ def _evaluate(model: Any, data: Any, clock: Any) -> float:
     return value
 
 
-def run(i: int) -> dict[str, Any]:
-    """Train number `i` in a fork of this process; its line of the data."""
+def run(i: int, seconds: float = 0.0) -> dict[str, Any]:
+    """Train number `i` in a fork of this process; its line of the data. A step counts as so many `seconds`,
+    0: as many as the formula says."""
     changes, seed = setting_of(i)
+    seconds = seconds or seconds_of_step(changes)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -109,7 +135,7 @@ def run(i: int) -> dict[str, Any]:
         with os.fdopen(writing, "w") as output:
             code = 0
             try:
-                train(changes, seed, output)
+                train(changes, seed, seconds, output)
             except BaseException:
                 traceback.print_exc(file=output)
                 code = 1
@@ -142,12 +168,29 @@ def read(path: Path = DATA) -> list[dict[str, Any]]:
     return [found[i] for i in sorted(found)]
 
 
+def again(count: int) -> None:
+    """Train `count` of the known ones once more, evenly chosen, each for as many steps, and print how much
+    they differ: does the data still hold for the trainer as it is?"""
+    from prepare import SLACK_STEPS
+
+    rows = [row for row in read() if row["value"]]
+    for row in rows[:: max(1, len(rows) // count)][:count]:
+        line = run(row["i"], BUDGET_S / (row["steps"] - SLACK_STEPS - 0.5))
+        value = line["value"] or math.nan
+        print(
+            f"{row['i']:4} {row['value']:.4f} then, {value:.4f} now: {value - row['value']:+.4f}; "
+            f"{row['steps']} steps then, {line['steps']} now {line.get('why', '')}",
+            flush=True,
+        )
+
+
 def main() -> None:
     """Train what is missing, one after the other, and add each line as soon as it is known."""
     global TRAINER
     parser = argparse.ArgumentParser(description="Collect real trainings of the CPU trainer.")
-    parser.add_argument("--most", type=int, default=320)
+    parser.add_argument("--most", type=int, default=300)
     parser.add_argument("--trainer", type=Path, default=TRAINER, help="the train.py to use")
+    parser.add_argument("--again", type=int, default=0, help="train so many of the known ones again")
     options = parser.parse_args()
     TRAINER = options.trainer.resolve()
     sys.path.insert(0, str(TRAINER.parent))
@@ -158,6 +201,8 @@ def main() -> None:
 
     torch.set_num_threads(1)
     prepare.prepare()
+    if options.again:
+        return again(options.again)
     done = {line["i"] for line in read()}
     for i in range(options.most):
         if i not in done:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -105,18 +106,26 @@ def device() -> str:
 def find(source: str, device: str = "cpu") -> tuple[Hyperparameter, ...]:
     """The hyperparameters of a script, in the order of their lines; none when the script does not parse."""
     try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        statements = program.statements(source)
+    except program.UNREADABLE:
         return ()
     lines = source.split("\n")  # as Python counts them
     wanted = _lines_of_blocks(lines, device)
     found: dict[str, Hyperparameter] = {}
-    for node, name, value in _assignments(tree.body):
-        if wanted and node.lineno not in wanted:
-            continue
-        if hyperparameter := _from_assignment(name, value, lines[node.lineno - 1], node.lineno):
-            found[name] = hyperparameter
+    for statement in statements:
+        for line, name, value in _assigned(statement.text):
+            number = statement.line + line
+            if wanted and number not in wanted:
+                continue
+            if hyperparameter := _from_assignment(name, value, lines[number - 1], number):
+                found[name] = hyperparameter
     return tuple(found.values())
+
+
+@lru_cache(maxsize=program.STATEMENTS)
+def _assigned(text: str) -> tuple[tuple[int, str, Value], ...]:
+    """Line, name and value of each assignment of a number in a statement."""
+    return tuple((node.lineno, name, value) for node, name, value in _assignments(ast.parse(text).body))
 
 
 def _lines_of_blocks(lines: list[str], device: str) -> set[int]:
@@ -199,15 +208,31 @@ def fits(setting: Mapping[str, Value], found: tuple[Hyperparameter, ...]) -> boo
 def code(source: str, device: str = "cpu") -> str:
     """A fingerprint of a script without the values of its hyperparameters: the same for two scripts that
     differ in these values only."""
-    values = {(h.line, h.name) for h in find(source, device)}
     try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        statements = program.statements(source)
+    except program.UNREADABLE:
         return program.fingerprint(source)
+    starts = [statement.line for statement in statements]
+    left_out: dict[int, list[tuple[int, str]]] = {}
+    for h in find(source, device):
+        i = bisect_left(starts, h.line) - 1
+        left_out.setdefault(i, []).append((h.line - starts[i], h.name))
+    return program.joined(
+        each
+        for i, statement in enumerate(statements)
+        for each in _hashes_without(statement.text, tuple(left_out.get(i, ())))
+    )
+
+
+@lru_cache(maxsize=program.STATEMENTS)
+def _hashes_without(text: str, values: tuple[tuple[int, str], ...]) -> tuple[str, ...]:
+    """The hashes of a statement whose values do not matter where they are assigned in one of these lines to
+    one of these names."""
+    tree = ast.parse(text)
     for node, name, _ in _assignments(tree.body):
         if (node.lineno, name) in values:
             node.value = ast.Constant(0)
-    return program.fingerprint_of_tree(tree)
+    return program.hashes_of_tree(tree)
 
 
 def change(source: str, values: Mapping[str, Value], found: tuple[Hyperparameter, ...]) -> str:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from loop.agents import history, hyperparameters
+from loop.agents import history, hyperparameters, program
 from loop.agents.base import ResearchContext
 from loop.agents.quote import size
 from loop.experiment import Experiment
@@ -183,15 +183,22 @@ def places(before: str, after: str) -> frozenset[str]:
 
 @lru_cache(maxsize=1024)
 def _parts(source: str) -> dict[str, str]:
-    """What stands at the top level of a script: its text by its name; empty when it does not parse."""
+    """What stands at the top level of a script: hashes by names; empty when it does not parse."""
     try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        statements = program.statements(source)
+    except program.UNREADABLE:
         return {}
     found: dict[str, str] = {}
-    for name, node in _named(tree.body):
-        found[name] = found.get(name, "") + ast.dump(node)
+    for statement in statements:
+        for name, is_now in _parts_of(statement.text):
+            found[name] = found.get(name, "") + is_now
     return found
+
+
+@lru_cache(maxsize=program.STATEMENTS)
+def _parts_of(text: str) -> tuple[tuple[str, str], ...]:
+    """Name and hash of each part of a statement."""
+    return tuple((name, program.hash_of(ast.dump(node))) for name, node in _named(ast.parse(text).body))
 
 
 def _named(body: list[ast.stmt], of: str = "") -> Iterator[tuple[str, ast.AST]]:

@@ -5,7 +5,7 @@ It assumes what is true of this task:
 - Most hyperparameters act independently: the metric is a sum of one smooth function of each, and a small
   function of all of them together.
 - A few hyperparameters matter much, and most of them hardly at all.
-- The incumbent is already decent: a move far away from it makes things worse on average.
+- The incumbent is decent, unless changes of it succeed: a move far away makes things worse on average.
 - Results are noisy.
 - Each version of the code has a level of its own. What is learned about a hyperparameter also holds for the
   next version of the code; the level does not.
@@ -18,11 +18,22 @@ chapter 2.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 
-import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
+
+# The engine needs one thread for so small matrices; more would wait busily on cores that train. The
+# library reads this when it is loaded, and then never again; trainings are to inherit nothing of it.
+_threads = os.environ.get("OPENBLAS_NUM_THREADS")
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+import numpy as np  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+
+if _threads is None:
+    del os.environ["OPENBLAS_NUM_THREADS"]
+else:
+    os.environ["OPENBLAS_NUM_THREADS"] = _threads
 
 Array = NDArray[np.float64]
 
@@ -30,7 +41,12 @@ REACH = 0.25
 """How far a result tells something about other values of a hyperparameter, as a share of its range: the
 length scale of the kernel."""
 CAUTION = 4.0
-"""How much worse a far move is expected to be: typical effects for each unit of squared distance."""
+"""How much worse a far move is expected to be at first: typical effects for each unit of squared distance."""
+BOLDER, MORE_CAREFUL = 0.5, 1.3
+"""Each experiment that was better than all before it is a sign that the incumbent is not decent: the caution
+shrinks by the first factor. Each that was not makes it larger by the second, up to `CAUTION`. So steps grow
+where they succeed and shrink where they fail, like the trust region of Eriksson et al., Scalable Global
+Optimization via Local Bayesian Optimization (2019)."""
 TOGETHER = 0.1
 """Weight of the function of all hyperparameters together, as a share of the weight of a single one."""
 LEVEL = 1.0
@@ -67,6 +83,7 @@ class Surrogate:
         self._codes = [p.code for p in done]
         self._y, self.unit = _in_units(done, code, value)
         self._weights, self._noise = np.full(len(place), 1.0), 0.1
+        self._caution = _caution(done)
         if len(done) >= 4:
             self._fit()
         self._solve()
@@ -99,7 +116,7 @@ class Surrogate:
         """By how much each hyperparameter has moved the metric between the values that were tried."""
         if not len(self._x):
             return [0.0] * len(self._now)
-        prior = CAUTION * (self._x - self._now) ** 2 * np.sqrt(self._weights)
+        prior = self._caution * (self._x - self._now) ** 2 * np.sqrt(self._weights)
         return [float(effect) * self.unit for effect in np.ptp(self._parts() + prior, axis=0)]
 
     def _likelihood(self, weights: Array, noise: float) -> float:
@@ -129,7 +146,7 @@ class Surrogate:
     def _mean(self, x: Array) -> Array:
         """Prior mean at `x` (places, hyperparameters): it grows with the distance to the incumbent."""
         distance: Array = (x - self._now) ** 2
-        lost: Array = CAUTION * (distance * np.sqrt(self._weights)).sum(axis=1)
+        lost: Array = self._caution * (distance * np.sqrt(self._weights)).sum(axis=1)
         return lost
 
     def _covariance(self, a: Array, codes_a: list[str], b: Array, codes_b: list[str]) -> Array:
@@ -175,6 +192,20 @@ class Gain(Struct, frozen=True):
     """Standard deviation of that."""
     improvement: float
     """Expected improvement, in typical effects: places are ranked by it."""
+
+
+def _caution(done: Sequence[Point]) -> float:
+    """How much worse a far move is expected to be after these successes and failures. An experiment
+    is compared with those before it that have the same version of the code."""
+    caution = CAUTION
+    best: dict[str, float] = {}
+    for p in done:
+        if p.code in best:
+            better = p.value is not None and p.value < best[p.code]
+            caution = min(CAUTION, caution * (BOLDER if better else MORE_CAREFUL))
+        if p.value is not None:
+            best[p.code] = min(best.get(p.code, math.inf), p.value)
+    return caution
 
 
 def _in_units(done: list[Point], code: str, value: float) -> tuple[Array, float]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from loop.agents.search import tuning
+from loop.agents.search.tuning import SEARCH
 from loop.state import Experiment, RunState
 
 RECENT = 20
@@ -15,9 +17,6 @@ LEAST = 0.15
 """No agent's share is smaller, so that a change of luck is noticed."""
 PRIOR = 4.0
 """Each agent is credited with the mean gain of so many experiments before its own count."""
-TUNED = 2
-"""After a keep of another agent, `search` works on so many experiments."""
-SEARCH = "search"
 
 
 def next_agent(state: RunState, names: Sequence[str]) -> str:
@@ -25,7 +24,7 @@ def next_agent(state: RunState, names: Sequence[str]) -> str:
 
     It follows from the state alone, so a restarted engine chooses the same.
     """
-    if filler(names) and _to_tune(state):
+    if filler(names) and tuning.due(state.experiments, state.incumbent):
         return SEARCH
     wanted = shares(state, names)
     had = [e.agent for e in state.experiments[-RECENT:] if e.author == "agent" and e.agent in wanted]
@@ -71,12 +70,3 @@ def words(found: dict[str, float]) -> str:
 
 def _hours(e: Experiment) -> float:
     return sum(t.finished_at - t.started_at for t in e.trainings if t.finished_at is not None) / 3600
-
-
-def _to_tune(state: RunState) -> bool:
-    """The incumbent is an idea of another agent, and `search` has hardly varied it yet."""
-    if state.incumbent is None:
-        return False
-    e = state.experiment(state.incumbent)
-    since = [x for x in state.experiments[e.n :] if x.agent == SEARCH and x.parent == e.commit]
-    return e.agent not in ("", SEARCH) and len(since) < TUNED

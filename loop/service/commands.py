@@ -12,6 +12,7 @@ from loop.engine import Engine
 from loop.judging import goal, limits
 from loop.records import other_rows, results
 from loop.state import Experiment
+from loop.text import without
 
 
 async def obey(engine: Engine, command: ev.AnyCommand) -> str:
@@ -36,7 +37,7 @@ async def obey(engine: Engine, command: ev.AnyCommand) -> str:
         case ev.Steer(text=text):
             if not text.strip():
                 raise Refused("an empty message")
-            text = text.strip()[:4000]
+            text = without(text.strip(), engine.agent.secrets)[:4000]
             if text.endswith("?") and engine.answers:
                 engine.store.record(ev.Asked(text))
                 return "the agent answers in the transcript"

@@ -9,14 +9,17 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
 from loop import events as ev
 from loop.agents.acp import process, session
 from loop.agents.base import AgentFailed, AgentStopped, NoProposal, Proposal
+from loop.service import commands
+from tests.conftest import git
 from tests.loop.agents.running import finish
-from tests.loop.agents.world import Heard, context, propose
+from tests.loop.agents.world import Heard, context, everything_under, propose
 from tests.loop.scripted import Bench
 from tests.real_agents.agents import KEY, REAL, agent
 from tests.real_agents.researcher import MARKER, SECRET_FILE
@@ -181,13 +184,21 @@ async def test_a_message_reaches_it_in_mid_turn_or_after(
 async def test_four_whole_experiments(
     name: str, programs: Path, tmp_path: Path, vendor: Vendor, repository: Path
 ) -> None:
+    """And the agent's key is nowhere afterwards, in no file and in no event."""
+    trainer = repository / "train.py"
+    trainer.write_text(trainer.read_text() + "print(sorted(os.environ.items()))\n")
+    git(repository, "commit", "-qam", "print the environment")
     real = agent(name, programs, tmp_path / "home", vendor)
     bench = Bench(repository, real, max_experiments=5, budget_s=0.1, rule="improved", baseline_runs=1)
+    await commands.obey(bench.engine, ev.Steer(f"Is {KEY} the key that you use?"))
     await finish(bench, 400.0)
     proposed = bench.engine.state.experiments[1:]
     assert len(proposed) >= 4
     assert all(e.phase in ("keep", "discard") for e in proposed[:4])
-    assert KEY not in "".join(d.text for d in bench.events(ev.AgentDelta))
+    assert "AUTORESEARCH_BUDGET_S" in (bench.paths.training(2, 1) / "run.log").read_text()
+    assert KEY.encode() not in everything_under(repository)
+    assert KEY not in msgspec.json.encode(bench.records).decode()
+    assert KEY not in vendor.heard, "it is in the header of a request, and in no text"
 
 
 async def test_the_budget_of_a_run(

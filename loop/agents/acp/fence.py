@@ -1,8 +1,9 @@
 """The fence around a CLI agent: which files it gets. `programs/sandbox.py` denies everything else.
 
 It may change its scratch folder, its private folder and what is its own in the user's home, and read the
-system and its own program. It reads nothing else: not the repository, no `.autoresearch`, no other keys. The
-network is open, because it has to reach its vendor.
+system and its own program. It reads nothing else: not the repository, no `.autoresearch`, no other keys. It
+opens no terminal: those under /dev/pts are the user's. The network is open, because it has to reach its
+vendor.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ Setting = Literal["auto", "off"]
 
 READ = (*machine.SYSTEM_FILES, *machine.NETWORK_FILES, "/etc/ssl", "/etc/bash.bashrc", "/etc/profile")
 """What programs read to run, and to reach a host."""
-DEVICES = (*machine.DEVICES, "tty", "ptmx", "pts")
 CERTIFICATES = ("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
@@ -43,7 +43,7 @@ def around(command: list[str], write: Iterable[Path], environ: Mapping[str, str]
         network=True,
         read=[*READ, *programs(command, environ), *certificates],
         write=[str(folder) for folder in write],
-        devices=[f"/dev/{name}" for name in DEVICES],
+        devices=[f"/dev/{name}" for name in machine.DEVICES],
     )
     start = [sys.executable, "-I", "-S", str(Path(fenced.__file__))]
     return [*start, json.dumps(msgspec.to_builtins(fence)), *command]

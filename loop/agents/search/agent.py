@@ -3,7 +3,7 @@ LLM has to do better than this agent.
 
 It keeps nothing between two proposals. Each proposal follows from the history of the run, and its random
 numbers from the run's tag and the experiment's number. A surrogate model (../space.py,
-../surrogate.py) is fitted to all past experiments, whoever proposed them. Then the change of one to three
+../surrogate.py) is fitted to all past experiments, whoever proposed them. Then the change of a few
 hyperparameters is proposed from which the model expects most. Changes that go as far as one that crashed are
 left out.
 """
@@ -22,16 +22,32 @@ from msgspec import Struct
 from loop.agents import hyperparameters, program
 from loop.agents.base import AgentFailed, AgentStopped, Emit, Proposal, ResearchContext
 from loop.agents.hyperparameters import Hyperparameter, show
+from loop.agents.search import tuning
 from loop.agents.space import FIRST, Setting, Space, Tried, fitted, history
 from loop.events import AgentDelta, CandidateEdited
 
 if TYPE_CHECKING:
-    from loop.agents.surrogate import Gain
+    from loop.agents.surrogate import Gain, Surrogate
 
 SINGLES = 24
 """This many of the best changes of one hyperparameter are combined in pairs, half as many in threes."""
+CLIMBS = 3
+"""From so many of the best changes the search goes on uphill."""
+NEAR = (0.04, 0.08, 0.16)
+"""How far the next values lie on this way, as shares of the range."""
+WORTH = 1.02
+"""The way ends where a step makes the expected improvement larger by no more than this factor."""
+RESULTS_OF_EACH = 3
+"""On this way it changes at most one hyperparameter for so many results, but up to three in any case: what is
+expected of many at once is a guess as long as little is known."""
 TRIES = 60
 """How many random wider moves are tried before the agent gives up finding something new."""
+
+
+Vary = tuple[Hyperparameter, ...]
+"""The hyperparameters that may be changed."""
+Ranked = tuple["Gain", Setting]
+"""Changes, and what they are expected to gain."""
 
 
 class Idea(Struct, frozen=True):
@@ -102,9 +118,12 @@ def ideas(
     code: str,
     generator: random.Random,
 ) -> Iterator[Idea]:
-    """Ideas, the most promising first. Some of them may have been tried."""
+    """Ideas, the most promising first; those that tune a new keep of another agent before all others. Some of
+    them may have been tried."""
     space = Space(found, tried)
-    yield from _by_surrogate(context, space, code, generator)
+    if moved := tuple(h for h in found if h.name in tuning.moved(context)):
+        yield from _by_surrogate(context, space, moved, code, generator)
+    yield from _by_surrogate(context, space, found, code, generator)
     for _ in range(TRIES):
         chosen = generator.sample(found, min(len(found), 2))
         changes = {h.name: value for h in chosen if (value := h.at(generator.random())) != h.value}
@@ -113,34 +132,67 @@ def ideas(
 
 
 def _by_surrogate(
-    context: ResearchContext, space: Space, code: str, generator: random.Random
+    context: ResearchContext, space: Space, vary: Vary, code: str, generator: random.Random
 ) -> Iterator[Idea]:
-    """Changes of one to three hyperparameters, those with the highest expected improvement first. Changes
-    of which the same is expected come in random order."""
-    found, tried = space.found, space.tried
+    """Changes of hyperparameters, those with the highest expected improvement first: of one, of up to three
+    that promise most alone, and what is reached from the best of these. Changes of which the same is expected
+    come in random order."""
     surrogate = fitted(context, space, code)
-    singles: list[Setting] = [
-        {h.name: value} for h in found for value in h.steps() if space.allows({h.name: value})
-    ]
-    if not singles:
-        return
+    singles: list[Setting] = [{h.name: value} for h in vary for value in h.steps()]
     generator.shuffle(singles)
-    ranked = _ranked(surrogate.gains([space.place_with(c) for c in singles]), singles)
-    if sum(t.value is not None for t in tried) >= FIRST:
+    ranked = _ranked(surrogate, space, singles)
+    known = sum(t.value is not None for t in space.tried)
+    if known >= FIRST:
         best_singles = [changes for _, changes in ranked[:SINGLES]]
         several = [a | b for a, b in itertools.combinations(best_singles, 2) if a.keys() != b.keys()]
         threes = itertools.combinations(best_singles[: SINGLES // 2], 3)
         several += [a | b | c for a, b, c in threes if len({*a, *b, *c}) == 3]
-        several = [changes for changes in several if space.allows(changes)]
-        if several:
-            ranked += _ranked(surrogate.gains([space.place_with(c) for c in several]), several)
-    for gain, changes in sorted(ranked, key=lambda entry: -entry[0].improvement):
+        ranked = _by_improvement([*ranked, *_ranked(surrogate, space, several)])
+        most = max(3, known // RESULTS_OF_EACH)
+        ranked += [step for start in ranked[:CLIMBS] for step in _climb(surrogate, space, vary, start, most)]
+    for gain, changes in _by_improvement(ranked):
         yield Idea(changes, _why(context, space, changes, gain))
 
 
-def _ranked(gains: list[Gain], changes: list[Setting]) -> list[tuple[Gain, Setting]]:
-    """Changes with what they are expected to gain, the best first."""
-    return sorted(zip(gains, changes, strict=True), key=lambda entry: -entry[0].improvement)
+def _climb(surrogate: Surrogate, space: Space, vary: Vary, start: Ranked, most: int) -> Iterator[Ranked]:
+    """From a change uphill, one hyperparameter at a time, as long as more is expected of it. It changes at
+    most so many hyperparameters."""
+    best = start
+    while True:
+        expected, changes = best
+        steps = [s for s in _steps(vary, changes) if 0 < len(s) <= most]
+        best = max(_ranked(surrogate, space, steps), default=best, key=_improvement)
+        if best[0].improvement <= expected.improvement * WORTH:
+            return
+        yield best
+
+
+def _steps(vary: Vary, changes: Setting) -> Iterator[Setting]:
+    """Changes that differ from these in one hyperparameter: it has a value near by, one of those that are
+    worth trying at first, or its present one."""
+    for h in vary:
+        now = changes.get(h.name, h.value)
+        here = h.place(now)
+        near = [h.at(here + sign * step) for step in NEAR for sign in (1, -1)]
+        for value in dict.fromkeys([h.value, *h.steps(), *near]):
+            others = {name: v for name, v in changes.items() if name != h.name}
+            if value != now:
+                yield others if value == h.value else others | {h.name: value}
+
+
+def _ranked(surrogate: Surrogate, space: Space, changes: list[Setting]) -> list[Ranked]:
+    """Those of the changes that are allowed, with what they are expected to gain; the best first."""
+    allowed = [c for c in changes if space.allows(c)]
+    gains = surrogate.gains([space.place_with(c) for c in allowed]) if allowed else []
+    return _by_improvement(list(zip(gains, allowed, strict=True)))
+
+
+def _by_improvement(ranked: list[Ranked]) -> list[Ranked]:
+    return sorted(ranked, key=_improvement, reverse=True)
+
+
+def _improvement(ranked: Ranked) -> float:
+    return ranked[0].improvement
 
 
 def _why(context: ResearchContext, space: Space, changes: Setting, gain: Gain) -> str:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from loop.agents.surrogate import (
+    BOLDER,
+    CAUTION,
     CRASH,
+    MORE_CAREFUL,
     MOST,
     Point,
     Surrogate,
+    _caution,
     _expected_improvement,
     _in_units,
 )
@@ -36,6 +43,17 @@ def test_it_learns_which_way_is_better_and_what_does_not_matter() -> None:
     assert down.mean > 0 > up.mean
     assert down.improvement > aside.improvement > up.improvement
     assert down.mean == pytest.approx(0.015, abs=0.01)
+
+
+def test_it_needs_one_thread_and_tells_trainings_nothing_of_it() -> None:
+    ask = "import os, loop.agents.surrogate; print(len(os.listdir('/proc/self/task')), dict(os.environ))"
+    for given in ({}, {"OPENBLAS_NUM_THREADS": "7"}):
+        done = subprocess.run(
+            [sys.executable, "-c", ask], env=given, capture_output=True, text=True, check=True
+        )
+        threads, environ = done.stdout.split(" ", 1)
+        assert threads == "1"
+        assert ast.literal_eval(environ).get("OPENBLAS_NUM_THREADS") == given.get("OPENBLAS_NUM_THREADS")
 
 
 def test_what_has_been_tried_is_less_uncertain() -> None:
@@ -96,3 +114,22 @@ def test_expected_improvement_is_the_mean_of_what_is_better(gain: float, spread:
     drawn = np.random.default_rng(0).normal(gain, spread, 400_000)
     assert _expected_improvement(gain, spread) == pytest.approx(np.maximum(drawn, 0).mean(), abs=5e-3)
     assert _expected_improvement(0.0, 1.0) == pytest.approx(1 / math.sqrt(2 * math.pi))
+
+
+def test_caution_shrinks_where_changes_succeed_and_grows_where_they_fail() -> None:
+    def caution(*values: float | None, code: str = "a") -> float:
+        return _caution([Point(HERE, code, value) for value in values])
+
+    assert caution() == caution(1.0) == caution(1.0, 1.1, 1.2) == CAUTION, "the incumbent is decent at first"
+    assert caution(1.0, 0.9) == CAUTION * BOLDER
+    assert caution(1.0, 0.9, 0.8) == CAUTION * BOLDER**2
+    assert caution(1.0, 0.9, 0.95) == caution(1.0, 0.9, None) == CAUTION * BOLDER * MORE_CAREFUL
+    other = [Point(HERE, "a", 1.0), Point(HERE, "a", 0.9), Point(HERE, "b", 0.8)]
+    assert _caution(other) == CAUTION * BOLDER, "another version of the code is no success of a move"
+
+
+def test_a_far_move_is_expected_to_lose_less_after_successes() -> None:
+    falling = [Point((0.5, 0.5), "a", 1.0 - 0.01 * i) for i in range(3)]
+    rising = [Point((0.5, 0.5), "a", 0.98 + 0.01 * i) for i in range(3)]
+    after = [Surrogate(rows, HERE, "a", 0.98).gains([(0.5, 1.0)])[0].mean for rows in (falling, rising)]
+    assert 0 > after[0] > after[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loop import events as ev
+from loop.agents.search import tuning
 from loop.experiment import Experiment, Training
 from loop.proposing import shares
 from loop.state import RunState
@@ -75,7 +76,7 @@ def test_search_tunes_what_a_keep_of_another_agent_has_moved() -> None:
         n = len(state.experiments) + 1
         names.append(shares.next_agent(state, NAMES))
         state.experiments.append(Experiment(n, "c6", agent=names[-1]))
-    assert names[: shares.TUNED] == ["search"] * shares.TUNED
+    assert names[: tuning.TUNED] == ["search"] * tuning.TUNED
     assert shares.next_agent(run(), ("claude", "gpt")) == "claude", "without search there is nobody to tune"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,21 @@ def test_it_reaches_nothing_else(tmp_path: Path, command: str) -> None:
 def test_it_does_not_see_the_environment_of_its_engine(tmp_path: Path) -> None:
     done = run(tmp_path, "cat /proc/$PPID/environ")
     assert done.stdout == ""
+
+
+@needs_a_fence
+def test_it_cannot_open_a_terminal_of_the_user(tmp_path: Path) -> None:
+    leader, follower = os.openpty()
+    try:
+        terminal = os.ttyname(follower)
+        done = run(tmp_path, f"echo typed > {terminal}; cat < /dev/ptmx; echo > /dev/null && echo alive")
+        os.set_blocking(leader, False)
+        with pytest.raises(BlockingIOError):
+            os.read(leader, 100)
+        assert done.stdout == "alive\n"
+    finally:
+        os.close(leader)
+        os.close(follower)
 
 
 def test_an_npm_program_is_read_with_its_packages_and_node(tmp_path: Path) -> None:

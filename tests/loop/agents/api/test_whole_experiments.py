@@ -177,15 +177,25 @@ async def test_the_key_is_nowhere(repository: Path, mock: Mock, api: str, monkey
         (repository / "train.py").read_text() + "print(sorted(os.environ.items()))\n"
     )
     git(repository, "commit", "-qam", "print the environment")
+    first, submit = set_x(2.0)
+    told = f"My key is {KEY}."
+    submit["tool_calls"][0]["arguments"] |= {"description": told, "hypothesis": told}
     mock.script(
         {"type": "fail", "status": 401, "message": f"Incorrect API key provided: {KEY}"},
-        *set_x(2.0),
+        say(told),
+        call("note", text=told),
+        first,
+        submit,
     )
     bench = Bench(repository, agent(api, mock.url(api)), max_experiments=2, budget_s=0.1)
     running = asyncio.create_task(bench.run())
-    await until(lambda: bench.engine.state.paused and bench.engine.state.incumbent)
+    await until(lambda: bench.engine.state.paused and bench.engine.state.incumbent, 60.0)
+    await commands.obey(bench.engine, ev.Steer(f"Is {KEY} the key that you use?"))
+    await until(lambda: "My key is [key]." in texts(bench, 2, "text"), 60.0)
+    await commands.obey(bench.engine, ev.Steer(f"Do not tell {KEY} to anybody."))
     await commands.obey(bench.engine, ev.Resume())
     await running
+    assert bench.engine.state.experiment(2).description == "My key is [key]."
     log = (bench.paths.training(2, 1) / "run.log").read_text()
     assert "AUTORESEARCH_BUDGET_S" in log, "the trainer did not print its environment"
     assert KEY.encode() not in everything_under(repository)
