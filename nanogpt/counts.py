@@ -187,7 +187,7 @@ class Counts:
         share, mass = torch.zeros(2, N, 1 + self.orders, device=device).unbind(0)
         features = torch.zeros(N, 2 * self.orders, device=device)
         if self.tables:
-            share[:, 0] = bigrams[where * self.vocab_size + tokens.flatten(), wanted].float().exp()
+            share[:, 0] = bigrams[self.rows(tokens, fold), wanted].float().exp()
             mass[:, 0] = 1
         for i, (place, known) in enumerate(self._contexts(tokens)):
             _, first, width, token, by_fold = self.tables[i]
@@ -210,6 +210,14 @@ class Counts:
             features[:, 2 * i], features[:, 2 * i + 1] = size.log1p(), (kinds * (size > 0)).log1p()
         return Shares(share, mass, features)
 
+    def rows(self, tokens: Tensor, fold: Tensor | None) -> Tensor:
+        """Return the row of the bigram table (N,) for each position of rows of tokens (B, T); see `shares`.
+
+        Before `count` has run the table has one row, of zeros.
+        """
+        where = torch.full_like(tokens, self.folds) if fold is None else fold
+        return ((where * self.vocab_size + tokens) * bool(self.tables)).flatten()
+
     def spread(self, bigrams: Tensor, tokens: Tensor, weight: Tensor) -> Tensor:
         """Return the sum of what each source says of every token, (N, V), for rows of tokens (B, T).
 
@@ -219,7 +227,7 @@ class Counts:
         (B, T), V = tokens.shape, self.vocab_size
         where = torch.full_like(tokens, self.folds).flatten()
         if self.tables:
-            total = bigrams[where * V + tokens.flatten()].float().exp_().mul_(weight[:, :1])
+            total = bigrams[self.rows(tokens, None)].float().exp_().mul_(weight[:, :1])
         else:
             total = torch.zeros(B * T, V, device=tokens.device)
         for i, (place, known) in enumerate(self._contexts(tokens)):

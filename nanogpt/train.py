@@ -64,6 +64,7 @@ COUNT_FOLDS = 8  # shares of the text; a row of one is looked up in the counts o
 COUNT_LEAST = 1  # contexts of two and more tokens that occur less often are forgotten [1, 4]
 COUNT_TOKENS = 2**28  # count at most this many tokens, from the start of the text; uses memory and time
 COUNT_DISCOUNT = 0.75  # taken off each count and left for tokens not seen there [0.3, 0.95]
+BIGRAM_BASE = True  # logits start from those of counted bigrams: 1.093 -> 1.053 after 150 s
 COPY_LENGTH = 12  # longest repetition in a row that gets a weight of its own; 0 copies nothing [0, 24]
 ROWS = 8  # B, rows of T tokens in a step [4, 64]
 MATRIX_LR = 0.02  # learning rate of Muon, for the matrices of the blocks [0.004, 0.1]
@@ -103,6 +104,7 @@ if LARGE:
     COUNT_ORDER = 4  # the most with 8,192 tokens of vocabulary; 0 turns counts and copies off [0, 4]
     COUNT_FOLDS = 4  # fewer take less memory [2, 8]
     COUNT_LEAST = 2  # most contexts occur once: without them, the counts take a third of the memory [1, 4]
+    BIGRAM_BASE = False  # not measured on a GPU
     COPY_LENGTH = 4  # longest repetition in a document that is a source of its own [1, 8]
     ROWS = 128  # 2^18 tokens against 2^19: -0.012, mar8 and four other logs [64, 512]
     MATRIX_LR = 0.04  # AR [0.01, 0.1]
@@ -269,34 +271,42 @@ class GPT(nn.Module):
         x, features, _, _ = self._know(tokens, tokens, self.grams(tokens), found)
         weight = self.memory.weight(x.flatten(0, 1), features)
         said = self.memory.counts.spread(self.memory.bigrams, tokens, weight).view(*tokens.shape, -1)
-        return said.add_(self.logits(x).softmax(-1)).log_()
+        base = self.memory.counts.rows(tokens, None) if BIGRAM_BASE else None
+        return said.add_(self.logits(x, base).softmax(-1)).log_()
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Return the network's own logits (B, T, V) in fp32 from the trunk's output (B, T, D)."""
+    def logits(self, x: Tensor, base: Tensor | None = None) -> Tensor:
+        """Return the logits (B, T, V) of the trunk's output, on top of bigram rows `base` (N,)."""
         with self._amp():
             z: Tensor = self.head(x)
         z = z.float()
-        # Softcap (Gemma 2) keeps all logits within +-SOFTCAP.
-        return SOFTCAP * torch.tanh(z / SOFTCAP) if SOFTCAP else z
+        if SOFTCAP:  # keeps all logits within +-SOFTCAP (Gemma 2)
+            z = SOFTCAP * torch.tanh(z / SOFTCAP)
+        return z if base is None or self.memory is None else z + self.memory.bigrams[base].view_as(z)
 
     def loss(self, tokens: Tensor, targets: Tensor, fold: Tensor | None = None) -> Tensor:
         """Return the mean cross-entropy in nats of predicting `targets` (B, T) from `tokens` (B, T).
 
         `fold` (B, T) is the fold of each target, whose counts the memory leaves out.
         """
-        found = None
+        found = base = None
         if self.memory is not None:
             found = self.memory.counts.shares(self.memory.bigrams, tokens, targets, fold)
-        return self.dense_loss(tokens, targets, self.grams(tokens), found)
+            base = self.memory.counts.rows(tokens, fold) if BIGRAM_BASE else None
+        return self.dense_loss(tokens, targets, self.grams(tokens), found, base)
 
     def dense_loss(
-        self, tokens: Tensor, targets: Tensor, grams: Tensor | None, found: Shares | None
+        self,
+        tokens: Tensor,
+        targets: Tensor,
+        grams: Tensor | None,
+        found: Shares | None,
+        base: Tensor | None = None,
     ) -> Tensor:
         """Return the loss from what was looked up: the part of `loss` that is compiled for a GPU."""
         if self.memory is None or found is None:
             return F.cross_entropy(self.logits(self.trunk(tokens, grams)).flatten(0, 1), targets.flatten())
         x, features, share, mass = self._know(tokens, targets, grams, found)
-        nats = F.cross_entropy(self.logits(x).flatten(0, 1), targets.flatten(), reduction="none")
+        nats = F.cross_entropy(self.logits(x, base).flatten(0, 1), targets.flatten(), reduction="none")
         weight = self.memory.weight(x.flatten(0, 1), features)
         mixed = torch.logaddexp(-nats, (weight * share).sum(1).clamp_min(1e-30).log())
         return ((weight * mass).sum(1).log1p() - mixed).mean()
@@ -324,7 +334,8 @@ class Memory(nn.Module):
     A network needs many updates to learn what can be counted in one pass over the text. So training counts
     first (counts.py), and the network learns the rest. Each source (bigrams, longer n-grams, and what
     followed the last 1 to COPY_LENGTH tokens earlier in the document, as in a pointer network, Merity et al.
-    2016) is a distribution of the next token, and so is the network's. The result is their weighted mean.
+    2016) is a distribution of the next token, and so is the network's, which with BIGRAM_BASE only corrects
+    the bigrams. The result is their weighted mean.
     Gates, which see the trunk's output and how much was counted, set the weights at each position. For a loss
     only the target's share is needed, so all shapes are fixed and a compiler can do its work.
 
