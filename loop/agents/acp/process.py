@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import psutil
 
@@ -32,10 +33,32 @@ _OWNER = re.compile(r"(?:autoresearch-)?(\d+)\.(\d+)-")
 
 
 def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Values of the variables that hold secrets, the longest first. Values of less than 8 characters are left
-    out: such a piece of text may occur anywhere."""
-    found = {value for name, value in environ.items() if names_a_secret(name) and len(value) >= 8}
-    return tuple(sorted(found, key=len, reverse=True))
+    """Values of the variables that hold secrets, the longest first.
+
+    Secrets in variables that hold a whole configuration as JSON, as OPENCODE_CONFIG_CONTENT does, are among
+    them. Values of less than 8 characters are left out, because such a piece of text may occur anywhere, and
+    names of variables.
+    """
+    found = {value for name, value in environ.items() if names_a_secret(name)}
+    for value in environ.values():
+        if value.lstrip().startswith("{"):
+            with contextlib.suppress(ValueError, RecursionError):
+                found |= set(_secrets_in(json.loads(value)))
+    return tuple(
+        sorted((value for value in found if len(value) >= 8 and value not in environ), key=len, reverse=True)
+    )
+
+
+def _secrets_in(configuration: object) -> Iterator[str]:
+    """The texts below names such as `apiKey`."""
+    if isinstance(configuration, list):
+        for part in configuration:
+            yield from _secrets_in(part)
+    elif isinstance(configuration, dict):
+        for name, value in configuration.items():
+            if isinstance(value, str) and names_a_secret(str(name)):
+                yield value
+            yield from _secrets_in(value)
 
 
 def owner() -> str:

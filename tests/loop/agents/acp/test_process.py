@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from pathlib import Path
@@ -40,6 +41,16 @@ def test_secrets_are_found_by_the_names_of_their_variables() -> None:
         "AUTORESEARCH_NOTIFY": "mailto://me:password@host", "SHORT_TOKEN": "1234567", "EMPTY_KEY": "",
     }  # fmt: skip
     assert process.secrets(environ) == ("mailto://me:password@host", "amazon-123456", "anthropic-1")
+
+
+def test_secrets_are_found_in_variables_that_hold_a_configuration() -> None:
+    options = {"baseURL": "http://localhost", "apiKey": "of-the-provider"}
+    environ = {
+        "OPENCODE_CONFIG_CONTENT": json.dumps({"provider": {"mine": options}, "list": [options]}),
+        "CODEX_CONFIG": '{"env_key": "MY_VARIABLE"}', "MY_VARIABLE": "no secret",
+        "BROKEN": "{", "DEEP": '{"a":' * 100_000, "A_LIST": "[1]",
+    }  # fmt: skip
+    assert process.secrets(environ) == ("of-the-provider",)
 
 
 def test_an_agent_gets_common_variables_and_those_of_its_vendor() -> None:
