@@ -48,7 +48,9 @@ SHOWN = (
     Picture("experiment", (120, 40), ("b", "enter"), "`enter`: an experiment, its verdict and its change."),
     Picture("curve", (120, 40), ("b", "enter", "4"), "Its loss beside the incumbent's of that time."),
     Picture("compare", (120, 40), ("b", "c"), "`c`: two experiments side by side."),
+    Picture("lineage", (120, 40), ("b", "c", "4"), "And what came from what."),
     Picture("log", (120, 40), ("l",), "`l`: what the trainer prints."),
+    Picture("system", (120, 40), ("6",), "`6`: the machine in the last ten minutes."),
     Picture("limits", (120, 40), ("L",), "`L`: when the run ends by itself."),
     Picture("help", (120, 40), ("?",), "`?`: every key, colour and symbol."),
 )
