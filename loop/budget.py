@@ -27,15 +27,20 @@ def settled(settings: Settings, state: RunState, *, has_gpu: bool) -> tuple[Sett
     if asked and before_s and asked != before_s:
         raise UsageError(
             f"each training of run {state.tag} has {before_s:g} s, and numbers of {asked:g} s cannot be "
-            f"compared with theirs: leave --budget away, or begin another run with --tag NAME"
+            f"compared with theirs: give --budget {before_s:g}, or begin another run with --tag NAME"
         )
     on_cpu = settings.executor == "local" and settings.path == OUR_TRAINER and not has_gpu
     budget_s = asked or before_s or (CPU_S if on_cpu else FULL_S)
     if settings.timeout_s and settings.timeout_s < budget_s:
         raise UsageError("the time-out must be at least the budget (0: twice the budget)")
-    short = on_cpu and not asked and budget_s == CPU_S
+    short = on_cpu and not asked and (not before_s or _was_short(state))
     why = f"short without a GPU; --budget {FULL_S:g} in a new run" if short else ""
     return msgspec.structs.replace(settings, budget_s=budget_s), why
+
+
+def _was_short(state: RunState) -> bool:
+    """Whether an earlier engine of this run chose the budget."""
+    return state.engine is not None and bool(state.engine.budget_why)
 
 
 def _budget_of(state: RunState) -> float:

@@ -104,8 +104,8 @@ class Counts:
     def merge_folds(self, bigrams: Tensor) -> Tensor:
         """Forget the fold of each count, which only training needs; return the bigram table without folds.
 
-        `bigrams` is the table that `count` returned. Afterwards `look` takes no fold, and finds what it found
-        without one before. On a CPU a model then takes a third of the memory and of the disk.
+        `bigrams` is the table that `count` returned. Afterwards no method takes a fold; each finds
+        what it found without one before. On a CPU a model then takes a third of the memory and of the disk.
         """
         if not self.tables:
             return bigrams

@@ -108,6 +108,11 @@ class Cockpit(App[int]):
             self._driver.is_veiled = False
             self.refresh()
 
+    def on_resize(self) -> None:
+        """A terminal moves and cuts its lines when its size changes, also when it changes back at once."""
+        if isinstance(self._driver, ThriftyDriver):
+            self._driver.forget()
+
     def action_redraw(self) -> None:
         """Write the whole screen again: another program may have written over it."""
         if isinstance(self._driver, ThriftyDriver):

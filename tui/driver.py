@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 from textual.drivers.linux_driver import LinuxDriver
 
 from tui.mirror import PAINT, Mirror
@@ -15,14 +13,13 @@ class ThriftyDriver(LinuxDriver):
     is_veiled = True
     """Nothing is painted yet, because there is nothing to show: over a slow line each paint counts."""
     _mirror: Mirror | None = None
-    _size: tuple[int, int] = (0, 0)
 
     def start_application_mode(self) -> None:
         self.forget()
         super().start_application_mode()  # type: ignore[no-untyped-call]
 
     def forget(self) -> None:
-        """Write the next paint whole: something else may have written to the terminal."""
+        """Write the next paint whole: something else may have written to the terminal, or cut it."""
         self._mirror = Mirror()
 
     def write(self, data: str) -> None:
@@ -32,9 +29,5 @@ class ThriftyDriver(LinuxDriver):
             return
         if self.is_veiled and PAINT.match(data):
             return
-        size = shutil.get_terminal_size()
-        if size != self._size:  # a terminal moves and cuts its lines when its size changes
-            self._size = size
-            self._mirror.forget()
         if thinned := self._mirror.thin(data):
             super().write(thinned)

@@ -23,7 +23,8 @@ TOKEN = re.compile(
 GAP = 5
 """So many equal cells between two different ones are written again: to jump over them costs as much."""
 SHAPED = ("\u200d", "\ufe0f", "\u20e3")
-"""Characters that join or reshape those before them: terminals do not agree on the width of the whole."""
+"""Characters that join or reshape those before them: terminals do not agree on the width of the whole, nor on
+that of the letters of a flag."""
 
 Cell = tuple[str, str] | None
 """A character and its style, in the numbers of SGR; None where it is not known."""
@@ -65,9 +66,10 @@ class Mirror:
         """Put the cells of `text` that are different from what stands there."""
         row = self._rows.setdefault(y, [])
         width = len(text) if _is_plain(text) else -1
-        if width < 0:  # its cells stay unknown, so they are written whenever they are painted
+        if width < 0:  # terminals differ: what stands there and behind is unknown, and so is the cursor
             width = cell_len(text)
-            pen.put(y, x, text, style, width)
+            pen.put(y, x, text, style)
+            row[x + width :] = [None] * len(row[x + width :])
             new: list[Cell] = [None] * width
         else:
             if not text.strip(" "):
@@ -92,8 +94,8 @@ class Pen:
         self._at: tuple[int, int] | None = None
         self._style = ""
 
-    def put(self, y: int, x: int, text: str, style: str, width: int) -> None:
-        """Write `text`, which is `width` cells wide, at a row and column counted from 1."""
+    def put(self, y: int, x: int, text: str, style: str, width: int | None = None) -> None:
+        """Write `text` at a row and column counted from 1; `width` is None where terminals differ on it."""
         if self._at != (y, x):
             right = x - self._at[1] if self._at and self._at[0] == y else 0
             self.written.append(f"\x1b[{right}C" if right > 0 else f"\x1b[{y};{x}H")
@@ -102,7 +104,7 @@ class Pen:
             self.written.append(_change(self._style, style))
             self._style = style
         self.written.append(text)
-        self._at = (y, x + width)
+        self._at = None if width is None else (y, x + width)
 
     def end(self, y: int, x: int) -> str:
         """All that was collected; then the terminal's own colours, and the cursor where it belongs."""
@@ -157,7 +159,7 @@ def _different(old: list[Cell], new: list[Cell]) -> Iterator[tuple[int, int]]:
 def _is_plain(text: str) -> bool:
     """Whether each character takes one cell, whatever stands beside it."""
     return text.isascii() or (
-        all(get_character_cell_size(character) == 1 for character in text)
+        all(get_character_cell_size(c) == 1 and not "\U0001f1e6" <= c <= "\U0001f1ff" for c in text)
         and not any(character in text for character in SHAPED)
     )
 

@@ -186,8 +186,13 @@ def incumbent(repository: Repository, tag: str | None) -> tuple[str, str]:
         raise UsageError(f"run {busy[-1]} is training here and would disturb the measurement: stop it first")
     if name is None:
         return repository.head(), "the code that is checked out"
-    state = fold(journal.read(RunPaths(repository.root, name).journal))
-    return state.incumbent_commit, f"the incumbent of run {name}"
+    return run_of(repository, tag).incumbent_commit, f"the incumbent of run {name}"
+
+
+def run_of(repository: Repository, tag: str | None) -> RunState:
+    """The run whose incumbent is measured, in its budget; an empty one where there is none."""
+    name = newest(repository.root, tag)
+    return fold(journal.read(RunPaths(repository.root, name).journal)) if name else RunState()
 
 
 async def main(tag: str | None, runs: int, flags: dict[str, object], trusted: bool) -> None:
@@ -198,7 +203,7 @@ async def main(tag: str | None, runs: int, flags: dict[str, object], trusted: bo
     try:
         commit, what = incumbent(repository, tag)
         settings = trust.settings(repository, commit, flags, trust=trusted, ask=True)
-        settings, _ = budget.settled(settings, RunState(), has_gpu=gpu.has_driver())
+        settings, _ = budget.settled(settings, run_of(repository, tag), has_gpu=gpu.has_driver())
         print(f"{what} ({commit[:7]}), {settings.budget_s:g} s a training, {2 * runs} trainings", flush=True)
         found = await measure(settings, repository, commit, runs, lambda line: print(line, flush=True))
         print(words(found, settings.metric, settings.rules))

@@ -53,8 +53,16 @@ def test_a_run_keeps_its_budget_wherever_it_goes_on(has_gpu: bool) -> None:
         assert budget.settled(ours(budget_s=asked), begun(20), has_gpu=has_gpu)[0].budget_s == 20
 
 
+def test_the_reason_goes_on_with_the_run_that_nobody_gave_a_budget() -> None:
+    asked, own = begun(60), begun(60)
+    asked.engine = ev.EngineStarted(1, "", "search", budget_s=60)
+    own.engine = ev.EngineStarted(1, "", "search", budget_s=60, budget_why="short without a GPU")
+    assert budget.settled(ours(), asked, has_gpu=False)[1] == ""
+    assert budget.settled(ours(), own, has_gpu=False)[1] != ""
+
+
 def test_numbers_of_two_budgets_never_meet_in_one_run() -> None:
-    with pytest.raises(UsageError, match="of run night has 20 s, and numbers of 300 s cannot be compared"):
+    with pytest.raises(UsageError, match=r"has 20 s, .* theirs: give --budget 20, or begin"):
         budget.settled(ours(budget_s=300.0), begun(20), has_gpu=True)
 
 

@@ -30,6 +30,14 @@ def test_after_a_resize_all_is_drawn_again(terminal: Terminal) -> None:
     terminal.wait_for("autoresearch/nov23", "? waiting 3", "q Detach")
 
 
+def test_a_size_that_changes_back_at_once_leaves_nothing_cut_off(terminal: Terminal) -> None:
+    settle(terminal)
+    terminal.resize(60, 40)
+    terminal.resize(120, 40)
+    assert "q Detach" not in terminal.text or "val_bpb, best so far" not in terminal.text
+    terminal.wait_for("autoresearch/nov23", "? waiting 3", "val_bpb, best so far")
+
+
 def test_a_frame_in_which_little_changes_is_little(terminal: Terminal) -> None:
     settle(terminal)
     terminal.output = b""

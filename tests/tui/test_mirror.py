@@ -36,7 +36,7 @@ def paint(pieces: list[tuple[int, int, list[tuple[str, Style]]]]) -> str:
     written = []
     for y, x, texts in pieces:
         strip = Strip([Segment(text, style) for text, style in texts]).crop(0, COLUMNS - x)
-        written.append(f"\x1b[{y + 1};{x + 1}H" + "".join(s.style.render(s.text) for s in strip if s.style))
+        written.append(f"\x1b[{y + 1};{x + 1}H" + "".join((s.style or Style()).render(s.text) for s in strip))
     return "".join(written) + "\x1b[1;1H"
 
 
@@ -108,7 +108,7 @@ def test_after_what_is_not_understood_all_is_written_again(other: str) -> None:
     assert "abc" in mirror.thin(line("abc"))
 
 
-@pytest.mark.parametrize("text", ["日本", "👩‍💻 x", "❤️", "e\u0301"])
+@pytest.mark.parametrize("text", ["日本", "👩‍💻 x", "❤️", "e\u0301", "🇩🇪"])
 def test_what_terminals_measure_differently_is_always_written(text: str) -> None:
     mirror = Mirror()
     assert text in mirror.thin(line(text))
@@ -120,3 +120,12 @@ def test_a_forgotten_terminal_is_painted_whole() -> None:
     mirror.thin(line("abc"))
     mirror.forget()
     assert "abc" in mirror.thin(line("abc"))
+
+
+def test_behind_what_terminals_measure_differently_nothing_is_taken_for_granted() -> None:
+    mirror = Mirror()
+    pieces = [("❤️", Style()), ("abc", Style()), ("d", Style(bold=True))]
+    mirror.thin(paint([(0, 0, pieces)]))
+    again = mirror.thin(paint([(0, 0, pieces)]))
+    assert "\x1b[1;3Habc" in again, "an absolute move, whatever the terminal made of the heart"
+    assert "d" in again

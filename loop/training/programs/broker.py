@@ -106,9 +106,8 @@ def _connect(listener: int, call: Call, inside: list[str]) -> int:
 
 def _taken(pid: int, fd: int) -> socket.socket:
     """The trainer's socket `fd`, opened in this process too."""
-    with open(
-        f"/proc/{pid}/status", errors="replace"
-    ) as status:  # a pidfd is opened by the process, not by one of its threads
+    # A pidfd is opened by the process, not by one of its threads.
+    with open(f"/proc/{pid}/status", errors="replace") as status:
         process = next(int(line.split()[1]) for line in status if line.startswith("Tgid:"))
     handle = os.pidfd_open(process)
     try:
