@@ -44,5 +44,5 @@ def _was_short(state: RunState) -> bool:
 
 
 def _budget_of(state: RunState) -> float:
-    """The budget of the run's first training; 0 before it."""
-    return next((t.budget_s for e in state.experiments for t in e.trainings), 0.0)
+    """The budget of the run's first training that has ended; 0 before there is a number to compare with."""
+    return next((t.budget_s for e in state.experiments for t in e.trainings if t.finished), 0.0)

@@ -114,7 +114,7 @@ ACTIONS = (
         _queue,
     ),
     Action("e", "edit", "Edit", "edit the waiting candidate in $EDITOR", "Run", True, _waiting),
-    Action("s", "stop_training", "Stop", "end the training shown now", "Run", True, _training),
+    Action("s", "stop_training", "End training", "end the training shown now", "Run", True, _training),
     Action(
         "i", "steer", "Steer", "write to the agent: it reads it at its next step", "Run", True, _connected
     ),
@@ -137,12 +137,12 @@ ACTIONS = (
         _connected,
     ),
     Action("A", "mode", "Approval", "every candidate waits for you, or none does", "Run", False, _connected),
-    Action("Q", "stop_engine", "Stop engine", "stop the engine (asks)", "Run", False, _connected),
+    Action("Q", "stop_engine", "Stop engine", "stop the engine (asks)", "Run", True, _connected),
     Action("enter", "open", "Open", "open the experiment under the cursor", "Past", True, _any),
     Action("left_square_bracket", "walk(-1)", "Previous", "the experiment before", "Past", False, _any),
     Action("right_square_bracket", "walk(1)", "Next", "the experiment after", "Past", False, _any),
     Action("b", "best", "Best", "go to the incumbent", "Past", False, _any),
-    Action("slash", "filter", "Filter", "show matching experiments: words, !word, status:keep", "Past", True),
+    Action("slash", "filter", "Filter", "show matching experiments: words, !word, status:keep", "Past"),
     Action("o", "sort", "Sort", "sort by number, val_bpb or status", "Past"),
     Action("m", "mark", "Mark", "mark the experiment under the cursor, to compare it", "Past", False, _any),
     Action(
@@ -171,7 +171,7 @@ ACTIONS = (
         _seats,
     ),
     Action("6", "system", "System", "GPUs, processor and memory in the last ten minutes", "Look"),
-    Action("z", "zoom", "Zoom", "one panel on the whole screen, and back", "Look", True),
+    Action("z", "zoom", "Zoom", "one panel on the whole screen, and back", "Look"),
     Action("f", "follow", "Follow", "follow the newest text again", "Look"),
     Action(
         "p", "conversation", "Next agent", "with several agents at work: one's conversation, or all", "Look"

@@ -51,7 +51,8 @@ def graph(state: RunState) -> list[Content]:
             numbers = ", ".join(f"#{n}" for n in e.combines)
             found.append(Content.assemble(("│  ", "$neutral"), (f"puts together {numbers}", "$step")))
         if tried:
-            found.append(Content.assemble(("├─ ", "$neutral"), (_fates(tried), "$neutral")))
+            branch = "└─ " if e.commit == state.incumbent_commit else "├─ "
+            found.append(Content.assemble((branch, "$neutral"), (_fates(tried), "$neutral")))
     return found
 
 

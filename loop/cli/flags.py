@@ -47,7 +47,7 @@ def _add(parser: argparse.ArgumentParser, setting: Setting) -> None:
     if setting.type is bool:
         parser.add_argument(setting.flag, dest=setting.name, action="store_true", default=None, help=text)
         return
-    if setting.default not in (None, "", []):
+    if setting.default not in (None, "", []) and "not set: " not in text:
         shown = f"{setting.default:g}" if isinstance(setting.default, float) else setting.default
         shown = "auto" if setting.name in config.NUMBER_OR_AUTO and shown == config.AUTO else shown
         text += f" (default: {shown})"

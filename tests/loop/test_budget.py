@@ -16,11 +16,12 @@ def ours(**values: object) -> Settings:
 
 
 def begun(budget_s: float) -> RunState:
-    """A run whose first training has this budget."""
+    """A run whose first training had this budget."""
     events: list[ev.AnyEvent] = [
         ev.RunCreated("night", "/r", "c0", "nanogpt/train.py", [], "val_bpb", "min"),
         ev.ExperimentStarted(1, "c0"),
         ev.TrainingStarted(1, 1, "c0", 1337, budget_s),
+        ev.TrainingFinished(1, 1, "finished", value=1.2),
     ]
     return fold(ev.Record(1 + i, 0.0, event) for i, event in enumerate(events))
 
@@ -51,6 +52,12 @@ def test_a_short_budget_that_was_asked_for_needs_no_reason() -> None:
 def test_a_run_keeps_its_budget_wherever_it_goes_on(has_gpu: bool) -> None:
     for asked in (0.0, 20.0):
         assert budget.settled(ours(budget_s=asked), begun(20), has_gpu=has_gpu)[0].budget_s == 20
+
+
+def test_before_there_is_a_number_the_budget_may_change() -> None:
+    state = begun(20)
+    state.experiments[0].trainings[0].finished = None
+    assert budget.settled(ours(budget_s=5.0), state, has_gpu=False)[0].budget_s == 5
 
 
 def test_the_reason_goes_on_with_the_run_that_nobody_gave_a_budget() -> None:

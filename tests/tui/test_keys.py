@@ -117,9 +117,9 @@ async def test_an_action_without_a_key_is_left_to_the_palette(moved: Open) -> No
         await pilot.press("s", "no_key")
         await settle(pilot)
         assert [str(sent) for sent in connection.sent if not isinstance(sent, ev.StopTraining)] == []
-        assert "Stop" not in [key.description for key in pilot.app.screen.query(FooterKey)]
+        assert "End training" not in [key.description for key in pilot.app.screen.query(FooterKey)]
         found = {hit.help: str(hit.display) async for hit in Actions(pilot.app.screen).discover()}  # type: ignore[union-attr]
-        assert found["end the training shown now"] == "Stop"
+        assert found["end the training shown now"] == "End training"
         assert found["pause after this training, or go on"] == "Pause (f5)"
 
 

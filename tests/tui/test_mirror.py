@@ -124,8 +124,8 @@ def test_a_forgotten_terminal_is_painted_whole() -> None:
 
 def test_behind_what_terminals_measure_differently_nothing_is_taken_for_granted() -> None:
     mirror = Mirror()
-    pieces = [("❤️", Style()), ("abc", Style()), ("d", Style(bold=True))]
+    pieces = [("❤️", Style()), ("abc", Style(bold=True)), ("d", Style(italic=True))]
     mirror.thin(paint([(0, 0, pieces)]))
     again = mirror.thin(paint([(0, 0, pieces)]))
-    assert "\x1b[1;3Habc" in again, "an absolute move, whatever the terminal made of the heart"
+    assert "\x1b[1;3H\x1b[1mabc" in again, "an absolute move, whatever the terminal made of the heart"
     assert "d" in again

@@ -60,7 +60,7 @@ async def test_what_is_chosen_is_done(cockpit: Open, before: tuple[str, ...]) ->
         await pilot.press(*before, "ctrl+p")
         await pilot.pause()
         assert isinstance(pilot.app.screen, CommandPalette)
-        await pilot.press(*"stop training")
+        await pilot.press(*"end training")
         await pilot.pause(0.5)
         await pilot.press("down", "enter")
         await pilot.pause(0.2)

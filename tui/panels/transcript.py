@@ -112,9 +112,7 @@ class Transcript(Lines):
     """`feed` takes in parts of messages as they come; `flush`, called a few times a second, shows them."""
 
     def __init__(self, keys: Keys, *, id: str | None = None, follow: bool = True) -> None:
-        super().__init__(
-            id=id, mark_width=2, follow=follow, cursor=True, empty="the agent has not said anything yet"
-        )
+        super().__init__(id=id, mark_width=2, follow=follow, cursor=True, empty="nothing was said here yet")
         self._keys = keys
         self.only: int | None = None
         """The experiment whose conversation is shown; None: those of all, as they come."""

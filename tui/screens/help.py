@@ -48,6 +48,7 @@ LOOP = (
     ("log", "the verdict goes to results.tsv, kept or not; then again"),
 )
 WHY = (
+    ("Δ", "to the incumbent as it is known then: each of its trainings says more"),
     ("within noise", "as far from the incumbent as two trainings of the same code may be"),
     ("not sure enough", "better, but by too little to be believed"),
     ("12% fewer steps", "worse, and slower: it made fewer steps in the same time"),
@@ -81,8 +82,8 @@ class Help(ModalScreen[None]):
 def items(keys: Keys, fixed: str = "") -> list[Item]:
     """The lines of the help screen; `fixed` says what is the same for all experiments."""
     found = [_heading("The loop, until you stop it")]
-    found += [Content.assemble((f"  {step:<10}", f"bold {STEPS[step]}"), text) for step, text in LOOP]
-    found += [Content.assemble(("  fixed     ", "bold $neutral"), (fixed, "$neutral"))] if fixed else []
+    found += [Content.assemble((f"  {step:<12}", f"bold {STEPS[step]}"), text) for step, text in LOOP]
+    found += [Content.assemble(("  fixed       ", "bold $neutral"), (fixed, "$neutral"))] if fixed else []
     found += [Content("")]
     for group, heading in HEADINGS.items():
         found += [_heading(heading)]
@@ -91,7 +92,7 @@ def items(keys: Keys, fixed: str = "") -> list[Item]:
         found += [Content("")]
     found[-1:] = [*(_line(key, text) for key, text in EVERYWHERE), Content("")]
     found += [_heading("Colours")]
-    found += [Content.assemble("  ", ("██", f"${name}"), f"        {text}") for name, text in COLOURS]
+    found += [Content.assemble("  ", ("██", f"${name}"), f"          {text}") for name, text in COLOURS]
     found += [
         Content(""),
         _heading("Why, in the table (the screen of an experiment says more)"),
@@ -109,4 +110,4 @@ def _heading(text: str) -> Content:
 
 
 def _line(keys: str, text: str) -> Content:
-    return Content.assemble((f"  {keys:<10}", "bold $measure"), text)
+    return Content.assemble((f"  {keys:<12}", "bold $measure"), text)
