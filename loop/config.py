@@ -71,10 +71,6 @@ def _have_our_toolbox_only(agents: list[str]) -> bool:
     return all(map(_has_our_toolbox_only, agents))
 
 
-def _stay_on_this_machine(trackers: list[str]) -> bool:
-    return trackers == ["tensorboard"]
-
-
 def _is_auto(number: int) -> bool:
     return number == AUTO
 
@@ -207,8 +203,7 @@ class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fiel
         ge=0, le=1000)] = 3
     track: Annotated[list[str], _about(
         "tools that get every experiment (docs/tracking.md): wandb, trackio, mlflow, tensorboard",
-        flag="--track", unit="names", risk="sends results and code to {}", harmless=_stay_on_this_machine,
-        )] = []
+        flag="--track", unit="names", risk="sends results and code to {}")] = []
     audit: Annotated[Literal["refuse", "report"], _about(
         "a change that is more than training (docs/verdicts.md) is not trained, or only shown")] = "refuse"
     # fmt: on
@@ -334,6 +329,7 @@ def _fill(repository: Repository, commit: str, settings: Settings, trusted: Coll
         judge_command=judge,
         answers_command=answers,
         readonly=settings.readonly or [p for p in READABLE if p in has],
+        track=list(dict.fromkeys(settings.track)),
         program=settings.program if mild or "program" in trusted else "",
     )
 

@@ -14,6 +14,8 @@ _MARKS_MOST = 4
 """Marks that may stand on one letter. Written languages need three; a thousand cover the lines around."""
 _KEY_SHAPE = re.compile(r"\b(sk|key|pk)-[\w*.-]{4,}")
 """An API key, whole or as providers shorten it in their messages (`sk-ab***yz`)."""
+_LOGIN = re.compile(r"(?<=://)([^/\s?#<>\"]+)@")
+"""Name and password, or a token alone, in an address. A password may have an @ in it."""
 _SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "AUTORESEARCH_NOTIFY")
 """Words in the names of environment variables whose values are secret. The addresses in AUTORESEARCH_NOTIFY
 hold passwords and tokens of the services that notifications are sent through."""
@@ -68,3 +70,19 @@ def names_a_secret(variable: str) -> bool:
     """Whether the environment variable of this name holds a secret, as `OPENAI_API_KEY` does."""
     name = variable.upper()
     return any(word in name for word in _SECRET_WORDS)
+
+
+def is_secret(variable: str, value: str) -> bool:
+    """Whether an environment variable is for the one it was set for alone: by its name, or because it holds
+    an address with a password. A proxy's address is for everybody who needs the network."""
+    return names_a_secret(variable) or (bool(logins(value)) and not variable.upper().endswith("PROXY"))
+
+
+def logins(text: str) -> list[str]:
+    """What stands before the `@` of addresses with a password, such as `user:password`."""
+    return [login for login in _LOGIN.findall(text) if ":" in login]
+
+
+def without_logins(text: str) -> str:
+    """The text with its addresses as they are without name and password."""
+    return _LOGIN.sub("", text)

@@ -75,7 +75,7 @@ def _write(paths: RunPaths, repository: Repository, state: RunState, made: impor
         if e.commit == commit:
             repository.keep_candidate(state.tag, n, commit)
             repository.note(commit, note_of(e, state))
-    repository.advance(branch_of(state.tag), None, state.incumbent_commit)
+    repository.advance(branch_of(state.tag), None, made.tip)
     try:
         overview = runs.overview(state, made.records[-1].t)
         write_whole(paths.folder / runs.FILE, msgspec.json.encode(overview))

@@ -76,7 +76,7 @@ def read(path: Path) -> Table:
 
 def parse(text: str) -> Table:
     """The table in a text. Raises `UsageError`, whose message begins behind the file's name."""
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = [(number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise UsageError(" is empty: there is nothing to import")
     names = _names(lines[0][1])

@@ -39,6 +39,8 @@ class Import(Struct, frozen=True):
     records: list[ev.Record]
     found: dict[int, str]
     """The commits that git has, by the experiment's number."""
+    tip: str
+    """The newest keep that git has: where the run's branch is to be."""
 
 
 def import_run(table: Table, repository: Repository, place: Place, commits: dict[int, str]) -> Import:
@@ -77,10 +79,11 @@ def import_run(table: Table, repository: Repository, place: Place, commits: dict
         for event in _experiment(n, row, commit, parent, texts, place.budget_s, best):
             records.append(ev.Record(len(records) + 1, times[n - 1], event))
         if row.status == "keep":
-            kept.append(commit)
             best = row.value
+            if commit == base or n in commits:
+                kept.append(commit)  # of what git has not got, nothing can have been made
     records.append(ev.Record(len(records) + 1, times[-1], ev.EngineStopped("imported from another tool")))
-    return Import(records, commits)
+    return Import(records, commits, kept[-1] if kept else base)
 
 
 def commits_of(table: Table, repository: Repository, tip: str | None) -> dict[int, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -31,7 +32,7 @@ from loop.service.executors import make_executor
 from loop.service.notify import Notifier
 from loop.service.server import Server
 from loop.service.telemetry import watch
-from loop.service.tracking import HURRY_S, PATIENCE_S, Tracking
+from loop.service.tracking import Tracking
 from loop.state import RunState
 from loop.store import Store
 from loop.training import gpu
@@ -163,18 +164,31 @@ def run_engine(
     `headless`: a limit ends the engine instead of pausing it. `say` gets every record. Raises `UsageError`
     when another engine of this run is alive or the run's branch cannot be moved.
     """
-    with lock(paths):
-        repository.clear_stale_locks(paths.tag)
-        _check_branch(repository, paths)
-        store = Store.open(paths.journal)
-        paths.info.unlink(missing_ok=True)
-        try:
-            return asyncio.run(_run(settings, paths, repository, store, headless, say))
-        except BranchMoved as error:
-            raise UsageError(str(error)) from error
-        finally:
-            store.close()
+    return asyncio.run(_with_lock(settings, paths, repository, headless, say))
+
+
+async def _with_lock(
+    settings: Settings,
+    paths: RunPaths,
+    repository: Repository,
+    headless: bool,
+    say: Callable[[ev.Record], None],
+) -> int:
+    """Run the engine with the run's lock. What is only sent elsewhere ends after that: the next engine need
+    not wait for it."""
+    async with contextlib.AsyncExitStack() as afterwards:
+        with lock(paths):
+            repository.clear_stale_locks(paths.tag)
+            _check_branch(repository, paths)
+            store = Store.open(paths.journal)
             paths.info.unlink(missing_ok=True)
+            try:
+                return await _run(settings, paths, repository, store, headless, say, afterwards)
+            except BranchMoved as error:
+                raise UsageError(str(error)) from error
+            finally:
+                store.close()
+                paths.info.unlink(missing_ok=True)
 
 
 async def _run(
@@ -184,6 +198,7 @@ async def _run(
     store: Store,
     headless: bool,
     say: Callable[[ev.Record], None],
+    afterwards: contextlib.AsyncExitStack,
 ) -> int:
     _check_judge(settings, repository, store.state)
     settings, budget_why = budget.settled(settings, store.state, has_gpu=gpu.has_driver())
@@ -197,10 +212,7 @@ async def _run(
     store.listen(lambda record: notifier.tell(record.event, store.state))
     executor = make_executor(settings, paths, repository)
     engine = Engine(settings, paths, repository, store, agent, executor, stop_at_limit=headless)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(
-            number, lambda: engine.stop("stopped by a signal", now=True)
-        )
+    _on_signals(lambda: engine.stop("stopped by a signal", now=True))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if not store.state.tag:
         store.record(_created(settings, paths, repository))
@@ -225,13 +237,26 @@ async def _run(
     _write_info(paths, EngineInfo(os.getpid(), __version__, str(server.path)))
     telemetry = asyncio.create_task(watch(store.show))
     await tracking.start(os.environ)
+
+    async def send_the_last() -> None:
+        await asyncio.gather(notifier.close(), tracking.close())
+
+    afterwards.push_async_callback(send_the_last)
     try:
         reason = await engine.run()
     finally:
+        _on_signals(tracking.hurry)
+        if engine.in_a_hurry:
+            tracking.hurry()
         telemetry.cancel()
         await server.close()
-        await asyncio.gather(notifier.close(), tracking.close(HURRY_S if engine.in_a_hurry else PATIENCE_S))
     return 1 if headless and reason.startswith("the baseline") else 0
+
+
+def _on_signals(act: Callable[[], None]) -> None:
+    """From now on, SIGTERM and ctrl+c do this."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, act)
 
 
 def _write_info(paths: RunPaths, found: EngineInfo) -> None:

@@ -1,7 +1,7 @@
 """Starts a process for each tracker (`loop.tracking`) and shows what it says.
 
-The engine waits for none of them and outlives them all. They read the run's journal and files; nothing goes
-from the engine to them but the end of a pipe.
+The engine waits for none of them: once it has ended and the run's lock is free, its process gives them some
+time for the last things. They read the run's journal and files; nothing goes to them but the end of a pipe.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from loop.tracking.tracker import environment
 PATIENCE_S = 30.0
 """How long the trackers may take to send the last things when the engine ends."""
 HURRY_S = 8.0
-"""The same when the engine was told to end now."""
+"""The same when it was told to end now, or is told so while it waits."""
 LINE_MOST = 64 * 1024
 """Bytes of a line that a tracker's process says."""
 
@@ -45,6 +45,8 @@ class Tracking:
         self._processes: list[asyncio.subprocess.Process] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
+        self._patience_s = PATIENCE_S
+        self._deadline: asyncio.Timeout | None = None
 
     async def start(self, environ: Mapping[str, str]) -> None:
         """Start the processes. A start that fails is shown and ends nothing."""
@@ -83,14 +85,24 @@ class Tracking:
             words = f"{name}: its process has ended (exit code {code}, see {self._log}); the research goes on"
             self._show(ev.Notice("error", words))
 
-    async def close(self, patience_s: float) -> None:
-        """Let the processes send the last things, for `patience_s` at most, and end them."""
+    def hurry(self) -> None:
+        """Have `close` wait `HURRY_S` at most, from now on where it waits already."""
+        self._patience_s = HURRY_S
+        if self._deadline is not None:
+            soon = asyncio.get_running_loop().time() + HURRY_S
+            self._deadline.reschedule(min(self._deadline.when() or soon, soon))
+
+    async def close(self) -> None:
+        """Let the processes send the last things, for `PATIENCE_S` at most, and end them."""
         self._closing = True
         for process in self._processes:
             assert process.stdin is not None
             process.stdin.close()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=patience_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._patience_s) as self._deadline:
+                    await asyncio.wait(self._tasks)
+            self._deadline = None
         for process in self._processes:
             with contextlib.suppress(ProcessLookupError):  # what a library started is in its session
                 os.killpg(process.pid, signal.SIGKILL)

@@ -21,7 +21,7 @@ from loop import events as ev
 from loop.agents.acp.process import secrets
 from loop.paths import RunPaths, owner_only
 from loop.records.repository import Repository
-from loop.text import redact
+from loop.text import redact, without
 from loop.tracking.follow import Follower
 from loop.tracking.tracker import Place, Tracker, open_tracker
 
@@ -100,6 +100,7 @@ class Service:
             self._say("error", f"{words}; it is tried again, the research goes on")
 
     def _say(self, level: Literal["info", "error"], text: str) -> None:
+        text = without(text, secrets(self._environ))
         with contextlib.suppress(OSError):  # the engine is gone
             self._messages.write(ev.encode(ev.Notice(level, f"{self._name}: {text}")).decode() + "\n")
             self._messages.flush()

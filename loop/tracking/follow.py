@@ -51,23 +51,34 @@ class Follower:
     """Follows the journal of one run for one tracker."""
 
     def __init__(self, name: str, paths: RunPaths, repository: Repository) -> None:
-        self._name, self._paths = name, paths
-        self._tail = journal.Tail(paths.journal)
+        self._name, self._paths, self._repository = name, paths, repository
+        self._begin()
+
+    def _begin(self) -> None:
+        """Know nothing yet: the next `read` begins with the first record."""
+        self._tail = journal.Tail(self._paths.journal)
         self.state = RunState()
-        self._archive = KeptArchive(repository, paths, self.state)
+        self._archive = KeptArchive(self._repository, self._paths, self.state)
         self._due: set[int] = set()
         """Experiments about which the tracker may not know everything yet."""
         self._open: dict[int, _Open] = {}
         """Those of them that have been looked at."""
 
     def read(self) -> None:
-        """Take in what has happened since the last call. Raises an error of `UNREADABLE`."""
-        for line in self._tail.lines():
-            record = journal.decode(line)
-            self.state.apply(record)
-            n = getattr(record.event, "n", None)
-            if isinstance(n, int):
-                self._due.add(n)
+        """Take in what has happened since the last call.
+
+        Raises an error of `UNREADABLE`; the next call begins again, so that no record is passed over.
+        """
+        try:
+            for line in self._tail.lines():
+                record = journal.decode(line)
+                self.state.apply(record)
+                n = getattr(record.event, "n", None)
+                if isinstance(n, int):
+                    self._due.add(n)
+        except BaseException:
+            self._begin()
+            raise
 
     def sync(self, tracker: Tracker) -> None:
         """Tell the tracker what it does not know yet. Raises what the tracker raises; it is told again."""

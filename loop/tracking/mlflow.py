@@ -12,6 +12,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
+from loop.text import without_logins
 from loop.tracking.tracker import Facts, Place, Point
 
 ID = "autoresearch.id"
@@ -36,7 +37,11 @@ class Mlflow:
         self._name = f"{place.project}/{place.group}"
         address = uri or f"sqlite:///{place.folder}/mlflow.db"
         self._files = None if uri else (place.folder / "mlflow-artifacts").as_uri()
-        self.where = f"{self._name} at {address}" if uri else f"`mlflow ui --backend-store-uri {address}`"
+        self.where = (
+            f"{self._name} at {without_logins(address)}"
+            if uri
+            else f"`mlflow ui --backend-store-uri {address}`"
+        )
         if not uri:
             _make_database(place.folder / "mlflow.db")
         self._client = MlflowClient(address)

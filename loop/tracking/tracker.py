@@ -9,15 +9,24 @@ from typing import Protocol, cast
 
 from msgspec import Struct
 
-from loop.text import names_a_secret
+from loop.text import is_secret
 
 KEYS: dict[str, tuple[str, ...]] = {
     "wandb": ("WANDB_",),
     "trackio": ("TRACKIO_", "HF_"),
-    "mlflow": ("MLFLOW_", "DATABRICKS_", "AWS_", "AZURE_", "GOOGLE_"),
+    "mlflow": (
+        "MLFLOW_",
+        "DATABRICKS_",
+        *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SHARED_CREDENTIALS_FILE"),
+        *("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_"),
+        *("AZURE_STORAGE_", "AZURE_CLIENT_", "AZURE_FEDERATED_TOKEN_FILE", "GOOGLE_APPLICATION_CREDENTIALS"),
+    ),
     "tensorboard": (),
 }
-"""Every tracker, and how the names of the secret environment variables begin that are for it."""
+"""Every tracker, and how the names of the secret environment variables begin that are for it.
+
+mlflow keeps artifacts in stores of clouds: it gets what opens these, not the keys of their language models.
+"""
 
 
 class Place(Struct, frozen=True):
@@ -96,4 +105,4 @@ def open_tracker(name: str, place: Place, environ: Mapping[str, str]) -> Tracker
 def environment(name: str, environ: Mapping[str, str]) -> dict[str, str]:
     """What a tracker's process gets of the environment: no secrets but its own."""
     own = KEYS[name]
-    return {key: value for key, value in environ.items() if key.startswith(own) or not names_a_secret(key)}
+    return {key: value for key, value in environ.items() if key.startswith(own) or not is_secret(key, value)}

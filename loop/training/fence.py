@@ -17,7 +17,7 @@ import platformdirs
 
 from loop.errors import UsageError
 from loop.records.training_folder import Fence
-from loop.text import names_a_secret
+from loop.text import is_secret
 from loop.training import hidden
 from loop.training.programs import machine
 from loop.training.programs.leftovers import remove
@@ -229,7 +229,7 @@ def environment(base: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, 
     passed = {
         name: value
         for name, value in base.items()
-        if (name in PASSED_NAMES or name.startswith(PASSED_PREFIXES)) and not names_a_secret(name)
+        if (name in PASSED_NAMES or name.startswith(PASSED_PREFIXES)) and not is_secret(name, value)
     }
     fast = {
         "OMP_WAIT_POLICY": "PASSIVE",

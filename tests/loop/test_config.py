@@ -238,12 +238,21 @@ def test_what_a_stranger_asks_for_counts_only_once_it_is_trusted(repository: Pat
         ("agent", "claude"),
         ("disk_gb", 1.0),
         ("program", "notes.txt"),
-        ("track", ["tensorboard"]),
     ],
 )
 def test_a_stranger_may_ask_for_less(repository: Path, name: str, value: object) -> None:
     written(repository, {name: value})
     assert getattr(load(repository), name) == value
+
+
+def test_a_stranger_asks_for_no_tracker_that_may_not_be_installed(repository: Path) -> None:
+    written(repository, {"track": ["tensorboard"]})
+    assert load(repository).track == []
+    assert load(repository, trusted=["track"]).track == ["tensorboard"]
+
+
+def test_each_tracker_is_started_once(repository: Path) -> None:
+    assert load(repository, track=["wandb", "mlflow", "wandb"]).track == ["wandb", "mlflow"]
 
 
 def test_flags_and_the_environment_are_the_users_own_words(repository: Path) -> None:

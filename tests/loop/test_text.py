@@ -93,6 +93,29 @@ def test_names_of_what_is_no_secret(variable: str) -> None:
     assert not text.names_a_secret(variable)
 
 
+@pytest.mark.parametrize(
+    ("value", "found", "shown"),
+    [
+        ("https://me:pass@word@host/a", ["me:pass@word"], "https://host/a"),
+        (
+            "a postgresql://me:pw@host and redis://:pw@host",
+            ["me:pw", ":pw"],
+            "a postgresql://host and redis://host",
+        ),
+        ("https://token@host", [], "https://host"),
+        ("http://127.0.0.1:5000/a@b:c@d", [], "http://127.0.0.1:5000/a@b:c@d"),
+        ("sqlite:////home/me@work/x:y@z.db", [], "sqlite:////home/me@work/x:y@z.db"),
+        ('{"url": "http://host", "mail": "a:b@c"}', [], '{"url": "http://host", "mail": "a:b@c"}'),
+    ],
+)
+def test_passwords_in_addresses(value: str, found: list[str], shown: str) -> None:
+    assert text.logins(value) == found
+    assert text.without_logins(value) == shown
+    assert text.is_secret("MLFLOW_TRACKING_URI", value) == bool(found)
+    assert text.is_secret("A_KEY", value)
+    assert not text.is_secret("https_proxy", value)
+
+
 def test_counted() -> None:
     assert [text.counted(n, "training") for n in (0, 1, 2)] == ["0 trainings", "1 training", "2 trainings"]
     assert text.counted(1200, "crash") == "1,200 crashes"

@@ -9,11 +9,12 @@ import os
 import re
 import signal
 from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import unquote
 
 import psutil
 
 from loop import processes
-from loop.text import names_a_secret
+from loop.text import is_secret, logins, names_a_secret
 
 MARK = "AUTORESEARCH_CHILD"
 """Environment variable that all descendants of a CLI agent inherit. Its value, the mark, is different for
@@ -36,11 +37,14 @@ def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Values of the variables that hold secrets, the longest first.
 
     Secrets in variables that hold a whole configuration as JSON, as OPENCODE_CONFIG_CONTENT does, are among
-    them. Values of less than 8 characters are left out, because such a piece of text may occur anywhere, and
-    names of variables.
+    them, and so are name and password in an address. Values of less than 8 characters are left out, because
+    such a piece of text may occur anywhere, and names of variables.
     """
     found = {value for name, value in environ.items() if names_a_secret(name)}
     for value in environ.values():
+        for login in logins(value):
+            password = login.partition(":")[2]
+            found |= {login, password, unquote(password)}
         if value.lstrip().startswith("{"):
             with contextlib.suppress(ValueError, RecursionError):
                 found |= set(_secrets_in(json.loads(value)))
@@ -91,7 +95,7 @@ def agent_environment(base: Mapping[str, str], vendor: Sequence[str], mark: str)
         for name, value in base.items()
         if name in (*PASSED, *vendor)
         or name.startswith(own)
-        or (name.startswith(PREFIXES) and not names_a_secret(name))
+        or (name.startswith(PREFIXES) and not is_secret(name, value))
     }
     return {**passed, MARK: mark}
 

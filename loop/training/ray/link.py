@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from loop.errors import UsageError
-from loop.text import names_a_secret
+from loop.text import is_secret
 from loop.training.ray import helper
 from loop.training.remote.mirror import Gone
 
@@ -180,7 +180,7 @@ class Link:
         environment = {
             name: value
             for name, value in os.environ.items()
-            if name.startswith("RAY_") or not names_a_secret(name)
+            if name.startswith("RAY_") or not is_secret(name, value)
         }
         with theirs, self._log.open("ab") as log:
             self._process = subprocess.Popen(

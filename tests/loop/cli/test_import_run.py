@@ -61,6 +61,24 @@ def test_it_becomes_a_finished_run_and_the_checkout_stays_as_it_was(
     assert [(run.tag, run.kept) for run in runs.known() if run.root == str(theirs.root)] == [("mar8", 3)]
 
 
+@pytest.mark.parametrize("commit", ["abcdef1", "baseline"])
+def test_a_last_keep_that_git_has_not_got_leaves_the_branch_at_the_keep_before(
+    theirs: Theirs, tmp_path: Path, capsys: pytest.CaptureFixture[str], commit: str
+) -> None:
+    rows = [*theirs.lines, f"{commit}\t0.97\t44.0\tkeep\tlost", "abcdef2\t1.1\t44.0\tdiscard\tlost too"]
+    (tmp_path / "results.tsv").write_text("\n".join(rows) + "\n")
+    assert main(["import", "../results.tsv", "--branch", "exp/mar8"]) == 0
+    before = git(theirs.root, "rev-parse", "exp/mar8")
+    assert git(theirs.root, "rev-parse", "autoresearch/mar8") == before
+    lost = fold(journal.read(RunPaths(theirs.root, "mar8").journal)).experiments[4:]
+    assert [(e.phase, e.commit, e.parent) for e in lost] == [
+        ("keep", "abcdef1" if commit == "abcdef1" else "", before),
+        ("discard", "abcdef2", before),
+    ]
+    assert [main([word]) for word in ("status", "report", "finish")] == [0, 0, 2]
+    assert "of experiment 5 is not in this repository any more" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

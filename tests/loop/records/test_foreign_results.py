@@ -56,6 +56,14 @@ def test_a_variant_with_more_columns_other_words_and_windows_line_ends() -> None
     assert (found.rows[1].description, found.rows[1].more) == ("more depth", {"tok_sec": 1100.0})
 
 
+@pytest.mark.parametrize("odd", ["\u2028", "\x85", "\x0b", "\x0c", "\x1c"])
+def test_only_a_newline_ends_a_row(odd: str) -> None:
+    rows = parse(
+        f"{ORIGINAL}e5f6071\t0.99\t1\tkeep\tone{odd}thing\r\nf607182\t1.0\t1\tdiscard\tlast\r\n"
+    ).rows
+    assert [(row.line, row.commit) for row in rows[4:]] == [(6, "e5f6071"), (7, "f607182")]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,8 @@ import pytest
 from loop import events as ev
 from loop.errors import UsageError
 from loop.paths import RunPaths
+from loop.records import journal
+from loop.service.attach import engine_runs
 from loop.service.tracking import Tracking
 from tests.loop.scripted import until
 from tests.loop.tracking.world import World
@@ -22,10 +25,13 @@ from tests.loop.tracking.world import World
 ROOT = Path(__file__).parents[3]
 
 
-def broken(folder: Path) -> dict[str, str]:
+FAILS = "raise OSError('no space left on this disk')\n"
+
+
+def broken(folder: Path, code: str = FAILS) -> dict[str, str]:
     """An environment in which the package mlflow is there, but cannot be loaded."""
     folder.mkdir()
-    (folder / "mlflow.py").write_text("raise OSError('no space left on this disk')\n")
+    (folder / "mlflow.py").write_text(code)
     return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
 
 
@@ -59,27 +65,67 @@ async def test_what_fails_and_what_dies_is_shown_and_the_end_is_quick(
     last = shown[1]
     assert isinstance(last, ev.Notice)
     assert last.text.startswith("mlflow: its process has ended (exit code -9, see ")
-    await tracking.close(5)
+    await tracking.close()
     again = Tracking(["mlflow"], world.paths, shown.append)
     await again.start(environ)
     await until(lambda: len(shown) == 3, 60)
     async with asyncio.timeout(5):
-        await again.close(10)
+        await again.close()
     assert len(shown) == 3
     assert psutil.Process().children() == []
 
 
-def engine(repository: Path, *words: str) -> subprocess.Popen[str]:
-    """An engine in the foreground that tracks with TensorBoard."""
+async def test_whoever_is_told_to_end_while_it_waits_waits_less(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tracker's process cannot end: its library hangs when it is loaded."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr("loop.service.tracking.HURRY_S", 0.1)
+    tracking = Tracking(["mlflow"], world.paths, print)
+    await tracking.start(
+        broken(tmp_path / "modules", "import time, pathlib\npathlib.Path('here').touch()\ntime.sleep(99)")
+    )
+    await until((world.paths.folder / "here").exists, 60)
+    closing = asyncio.create_task(tracking.close())
+    await asyncio.sleep(0.2)
+    assert not closing.done()
+    tracking.hurry()
+    async with asyncio.timeout(20):
+        await closing
+    tracking.hurry()  # too late, and no error
+    assert psutil.Process().children() == []
+
+
+def engine(
+    repository: Path, *words: str, tracker: str = "tensorboard", environ: Mapping[str, str] = os.environ
+) -> subprocess.Popen[str]:
+    """An engine in the foreground with this tracker."""
     command = ["-m", "loop.cli", "run", "--headless", "--tag", "t", "--agent", "search", *words]
     return subprocess.Popen(
-        [sys.executable, *command, "--track", "tensorboard"],
+        [sys.executable, *command, "--track", tracker],
         cwd=repository,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**environ, "PYTHONPATH": environ.get("PYTHONPATH", "") + os.pathsep + str(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@pytest.mark.slow
+async def test_a_run_is_free_while_its_last_engine_waits_for_a_tracker(
+    repository: Path, tmp_path: Path
+) -> None:
+    environ = broken(tmp_path / "modules", "import time\ntime.sleep(99)")
+    waits = engine(repository, "--budget", "1", "--max-experiments", "1", tracker="mlflow", environ=environ)
+    paths = RunPaths(repository, "t")
+    await until(lambda: engine_runs(paths), 60)
+    await until(lambda: not engine_runs(paths), 60)
+    assert trackers(repository)
+    assert waits.poll() is None
+    waits.terminate()
+    assert waits.wait(20) == 0
+    assert not trackers(repository)
+    assert [type(record.event) for record in journal.read(paths.journal)][-1] == ev.EngineStopped
 
 
 def trackers(repository: Path) -> list[psutil.Process]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loop import events as ev
+from loop.errors import UNREADABLE
 from loop.tracking.follow import Follower
 from tests.loop.tracking.world import Remembers, World
 
@@ -114,6 +115,23 @@ def test_a_note_that_is_no_note_counts_as_none(world: World) -> None:
     tracker = Remembers()
     look(follower(world), tracker)
     assert tracker.curves == NIGHT
+
+
+def test_a_line_that_cannot_be_read_loses_none_of_the_others(world: World) -> None:
+    _, last = world.night()
+    tracker, follows = Remembers(), follower(world)
+    look(follows, tracker)
+    whole = world.paths.journal.read_bytes()
+    world.paths.journal.write_bytes(whole + b'{"nonsense": 1}\n')
+    world.finish(3, last, 1.03, "discard")
+    for _ in range(2):
+        with pytest.raises(UNREADABLE):
+            follows.read()
+    rest = world.paths.journal.read_bytes().replace(b'{"nonsense": 1}\n', b"")
+    world.paths.journal.write_bytes(rest)
+    look(follows, tracker)
+    assert tracker.curves == NIGHT
+    assert [(run.n, run.ended) for run in tracker.told[3:]] == [(3, True)]
 
 
 def test_torn_lines_wait_for_their_end(world: World) -> None:

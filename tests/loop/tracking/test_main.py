@@ -45,6 +45,14 @@ def test_a_failure_is_said_once_without_secrets_and_so_is_its_end(world: World, 
     assert [run.n for run in tracker.told] == [1, 2, 3]
 
 
+def test_where_experiments_go_is_said_without_a_password(world: World, start: Start) -> None:
+    tracker = Remembers()
+    tracker.where = "https://no route to@host"
+    service, said = start(tracker)
+    assert service.look()
+    assert texts(said) == [("info", "wandb: experiments go to https://[key]@host")]
+
+
 def test_the_last_things_are_sent_when_the_engine_has_ended(world: World, start: Start) -> None:
     tracker = Remembers()
     service, _ = start(tracker)

@@ -22,6 +22,12 @@ def test_a_database_that_was_not_made_to_its_end_is_made_anew(world: World) -> N
     assert sorted(runs(world.paths.folder)) == ["0001", "0002", "0003"]
 
 
+def test_a_server_is_shown_without_the_password_in_its_address(world: World) -> None:
+    environ = {"MLFLOW_TRACKING_URI": "https://me:pw@127.0.0.1:1/path"}
+    tracker = open_tracker("mlflow", Place(world.paths.folder, "repo", "nov29"), environ)
+    assert tracker.where == "repo/nov29 at https://127.0.0.1:1/path"
+
+
 def track(world: World) -> None:
     follows = Follower("mlflow", world.paths, world.repository)
     tracker = open_tracker("mlflow", Place(world.paths.folder, "repo", "nov29"), {})

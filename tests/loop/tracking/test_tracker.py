@@ -14,6 +14,14 @@ ENVIRON = {
     "WANDB_MODE": "offline",
     "MLFLOW_TRACKING_PASSWORD": "m",
     "AWS_SECRET_ACCESS_KEY": "s",
+    "AWS_BEARER_TOKEN_BEDROCK": "b",
+    "AZURE_OPENAI_API_KEY": "z",
+    "AZURE_CLIENT_SECRET": "c",
+    "GOOGLE_API_KEY": "g",
+    "GOOGLE_APPLICATION_CREDENTIALS": "/file",
+    "MLFLOW_TRACKING_URI": "https://me:password@host",
+    "TRACKIO_SERVER_URL": "http://127.0.0.1:7860",
+    "HTTPS_PROXY": "http://me:password@proxy",
     "HF_TOKEN": "h",
     "OPENAI_API_KEY": "o",
     "ANTHROPIC_API_KEY": "a",
@@ -26,12 +34,21 @@ ENVIRON = {
     [
         ("wandb", {"WANDB_API_KEY"}),
         ("trackio", {"HF_TOKEN"}),
-        ("mlflow", {"MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY"}),
+        (
+            "mlflow",
+            {
+                *("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_URI", "AWS_SECRET_ACCESS_KEY"),
+                *("AZURE_CLIENT_SECRET", "GOOGLE_APPLICATION_CREDENTIALS"),
+            },
+        ),
         ("tensorboard", set()),
     ],
 )
 def test_a_tracker_gets_its_own_secrets_and_no_others(name: str, secrets: set[str]) -> None:
-    assert set(environment(name, ENVIRON)) == {"PATH", "WANDB_MODE", *secrets}
+    assert set(environment(name, ENVIRON)) == {
+        *("PATH", "WANDB_MODE", "TRACKIO_SERVER_URL", "HTTPS_PROXY"),
+        *secrets,
+    }
 
 
 def test_a_trainer_gets_none_of_them() -> None:

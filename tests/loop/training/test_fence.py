@@ -148,6 +148,10 @@ def test_a_kernel_that_can_refuse_truncation_protects_files() -> None:
     assert [Support(version, True).protects_files for version in (0, 2, 3, 7)] == [False, False, True, True]
 
 
+def test_a_trainer_inherits_no_address_with_a_password() -> None:
+    assert "TORCH_STORE" not in fence.environment({"TORCH_STORE": "redis://:pw@host"}, {})
+
+
 def test_what_the_trainer_is_given_goes_before_what_it_inherits() -> None:
     assert fence.environment({"PATH": "/bin"}, {"PATH": "/other"})["PATH"] == "/other"
     assert fence.environment({"OMP_WAIT_POLICY": "ACTIVE"}, {})["OMP_WAIT_POLICY"] == "ACTIVE"

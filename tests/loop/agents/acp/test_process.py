@@ -40,7 +40,19 @@ def test_secrets_are_found_by_the_names_of_their_variables() -> None:
         "PATH": "/usr/bin:/bin", "ANTHROPIC_API_KEY": "anthropic-1", "AWS_ACCESS_KEY_ID": "amazon-123456",
         "AUTORESEARCH_NOTIFY": "mailto://me:password@host", "SHORT_TOKEN": "1234567", "EMPTY_KEY": "",
     }  # fmt: skip
-    assert process.secrets(environ) == ("mailto://me:password@host", "amazon-123456", "anthropic-1")
+    assert process.secrets(environ) == (
+        "mailto://me:password@host", "amazon-123456", "anthropic-1", "me:password", "password",
+    )  # fmt: skip
+
+
+def test_secrets_are_found_in_addresses() -> None:
+    environ = {
+        "MLFLOW_TRACKING_URI": "https://me:very%20secret@host",
+        "HTTP_PROXY": "http://u:of-the-proxy@h",
+    }
+    assert set(process.secrets(environ)) == {
+        "me:very%20secret", "very%20secret", "very secret", "u:of-the-proxy", "of-the-proxy",
+    }  # fmt: skip
 
 
 def test_secrets_are_found_in_variables_that_hold_a_configuration() -> None:
@@ -56,7 +68,7 @@ def test_secrets_are_found_in_variables_that_hold_a_configuration() -> None:
 def test_an_agent_gets_common_variables_and_those_of_its_vendor() -> None:
     base = {
         "PATH": "/bin", "XDG_CONFIG_HOME": "/c", "NPM_CONFIG_CACHE": "/n", "LD_PRELOAD": "x",
-        "npm_config_//registry/:_authToken": "t",
+        "npm_config_//registry/:_authToken": "t", "npm_config_registry": "https://me:pw@host",
         "OURS": "1", "OURS_A": "2", "CODEX_HOME": "/h", "CODEX": "3", "OTHER_KEY": "k",
     }  # fmt: skip
     passed = process.agent_environment(base, ("OURS", "CODEX_"), "mark")
