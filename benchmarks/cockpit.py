@@ -161,11 +161,12 @@ def key_to_frame(keys: int = 200) -> None:
     terminal.press("i")
     until(terminal, lambda: b"To the agent" in terminal.output)
     delays = []
-    for _ in range(keys):
+    for i in range(keys):
+        key = "ψφχω"[i % 4]  # what stands on the screen is not written again
         terminal.output = b""
         began = time.perf_counter()
-        terminal.press("ψ")
-        until(terminal, lambda: "ψ".encode() in terminal.output)
+        terminal.press(key)
+        until(terminal, lambda: key.encode() in terminal.output)  # noqa: B023
         delays.append(1000 * (time.perf_counter() - began))
         terminal.press("\x7f")
         pause = time.perf_counter() + 0.03

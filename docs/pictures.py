@@ -20,6 +20,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from loop import events as ev  # noqa: E402
 from loop.paths import RunPaths  # noqa: E402
 from loop.records.repository import Repository  # noqa: E402
 from loop.service.replay import Replay  # noqa: E402
@@ -65,6 +66,9 @@ class Moment(Replay):
         for record in self._timeline():
             if record.t <= at:
                 self.state.apply(record)
+        newest = self._archive.detail(self.state.experiments[-1].n)  # what a live cockpit saw being edited
+        edited = ev.CandidateEdited(newest.n, newest.path, newest.before, newest.after)
+        self.state.apply(ev.Record(0, at, edited))
         self._at = at
 
     def now(self) -> float:
