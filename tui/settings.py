@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -53,4 +55,17 @@ def save(settings: Settings, folder: Path) -> None:
     merged = msgspec.structs.replace(settings, keys=written.keys, status_line=written.status_line)
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / NAME).write_bytes(msgspec.json.format(msgspec.json.encode(merged)) + b"\n")
+        _write_whole(folder / NAME, msgspec.json.format(msgspec.json.encode(merged)) + b"\n")
+
+
+def _write_whole(file: Path, content: bytes) -> None:
+    """Replace a file in one step, so that a full disk leaves what was there before. Raises OSError."""
+    file = file.resolve()  # where the file is a link, as in a folder of dotfiles, it stays one
+    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as draft:
+        try:
+            draft.write(content)
+            draft.flush()
+            os.replace(draft.name, file)
+        except OSError:
+            os.unlink(draft.name)
+            raise

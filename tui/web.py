@@ -19,10 +19,11 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'self' 'unsafe-inline' data:; connect-src 'self' ws: wss:",
 }
-"""The page's address is a secret: no other page is told it, or may show this one. And nothing is fetched from
-elsewhere: textual-serve's page asks Google for a font."""
+"""The page's address is a secret: no other page is told it, or may show this one."""
+POLICY = "default-src 'self' 'unsafe-inline' data:; connect-src 'self' ws://{host} wss://{host}"
+"""Nothing is fetched from elsewhere, where textual-serve's page asks Google for a font, and nothing is sent there:
+the page's socket leads to the host that it came from. Not every browser takes 'self' to cover that one."""
 
 
 class Guarded(Server):
@@ -60,6 +61,7 @@ class Guarded(Server):
         self.public_url = f"{request.scheme}://{request.host}"
         answer = await super().handle_index(request)
         answer.headers.update(HEADERS)
+        answer.headers["Content-Security-Policy"] = POLICY.format(host=request.host)
         return answer
 
 

@@ -64,3 +64,18 @@ async def test_an_experiment_that_is_not_edited_any_more_is_fetched(cockpit: Ope
         await settle(pilot)
         assert shown(app) == "train.py  candidate 27"
         assert "WIDTH = 160" in app.main.diff.after
+
+
+async def test_what_was_merged_onto_a_newer_incumbent_is_fetched(cockpit: Open) -> None:
+    """The engine's merge is not an edit: the agent's newest edit is the change to the old incumbent."""
+    connection = Recorded(team().records)
+    app = cockpit(connection)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("1", "up", "up")
+        await settle(pilot)
+        assert "WIDTH = 165" in app.main.diff.after
+        connection.push(ev.CandidateCommitted(6, "c" * 40, "d" * 40, "wider", author="engine"))
+        await settle(pilot)
+        assert str(app.main.diff.border_title).startswith("train.py  candidate 6 vs incumbent ddddddd")
+        assert "WIDTH = 160" in app.main.diff.after

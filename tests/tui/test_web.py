@@ -36,4 +36,6 @@ async def test_only_its_own_page_is_answered(path: str, headers: dict[str, str],
             assert answer.status == status
             if path == f"/{TOKEN}/" and status == 200:
                 assert answer.headers["Referrer-Policy"] == "no-referrer"
+                policy = answer.headers["Content-Security-Policy"].split("; ")
+                assert policy[-1] == f"connect-src 'self' ws://{host} wss://{host}"
                 assert f'"ws://{host}/{TOKEN}/ws"' in await answer.text()

@@ -31,11 +31,21 @@ APPROVAL = {True: "yes: every candidate waits for you", False: "no"}
 HINT = "enter starts it, tab and arrows move, esc goes back"
 
 
+class Box(Checkbox):
+    """A check box that is empty while it is off: Textual's shows its mark in either state, in another colour."""
+
+    BUTTON_INNER = " "
+
+    def on_checkbox_changed(self) -> None:
+        self.BUTTON_INNER = Checkbox.BUTTON_INNER if self.value else Box.BUTTON_INNER
+        self.refresh()
+
+
 class NewRunScreen(ModalScreen[RunOverview | None]):
     """Asks what a new run is to be, starts its engine, and answers with the run."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", "Back"),
+        Binding("escape", "back", "Back"),
         Binding("enter", "start", "Start", priority=True),
         # With priority, because what is typed right after it must not land in the field before.
         Binding("tab", "app.focus_next", "Next", show=False, priority=True),
@@ -70,7 +80,7 @@ class NewRunScreen(ModalScreen[RunOverview | None]):
                     yield Static(Content.styled(words, "$neutral"), id=f"{name}-found")
             with Horizontal(classes="field"):
                 yield Static("approval", classes="label")
-                yield Checkbox(id="approve")
+                yield Box(id="approve")
                 yield Static(Content.styled(APPROVAL[False], "$neutral"), id="approve-found")
             yield Static(id="root-found")
             yield Static(Content.styled(HINT, "$neutral"), id="said")
@@ -120,6 +130,11 @@ class NewRunScreen(ModalScreen[RunOverview | None]):
         words = safe(found.text) if found else "looking"
         arrow = ("▸ " if chosen else "  ", "bold")
         return Content.assemble(arrow, (f"{symbol} ", style), (f"{name:12} ", "bold"), (words, "$neutral"))
+
+    def action_back(self) -> None:
+        """Leave the form, but not while an engine starts: nobody would be told of it."""
+        if not self._starting:
+            self.dismiss(None)
 
     def action_start(self) -> None:
         if not self._starting:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
 import pytest
-from textual.widgets import Input, Static
+from textual.widgets import Checkbox, Input, Static
 
-from loop.client import Finding, NewRun
+from loop.client import Finding, NewRun, RunOverview
 from tests.tui.conftest import Snap
 from tests.tui.pilot import SIZES, WIDE, press, settle
 from tests.tui.test_others import HERE, THERE, Listed, Other, open_with
@@ -75,6 +76,46 @@ async def test_what_is_refused_is_said_and_nothing_that_was_typed_is_lost(tmp_pa
         await settle(pilot)
         assert len(app.screen_stack) == 1
         assert app.link.state.tag == "nov23"
+
+
+async def test_the_form_stays_until_it_is_known_whether_the_engine_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = listed(nov22=Other("nov22"))
+    go_on, start = threading.Event(), runs.start
+
+    def slowly(wanted: NewRun) -> RunOverview:
+        go_on.wait(30)
+        return start(wanted)
+
+    monkeypatch.setattr(runs, "start", slowly)
+    app = open_with(runs, tmp_path)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("w")
+        await settle(pilot)
+        await pilot.press("n", "enter", "escape")
+        stayed = isinstance(app.screen, NewRunScreen)
+        go_on.set()
+        await settle(pilot)
+        assert stayed
+        assert app.link.state.tag == "nov22"
+
+
+async def test_the_check_box_is_empty_while_it_is_off(tmp_path: Path) -> None:
+    app = open_with(listed(), tmp_path)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("w", "n")
+        await settle(pilot)
+        box = app.screen.query_one(Checkbox)
+        box.focus()
+        seen = []
+        for _ in range(3):
+            seen.append("X" in box.render_line(0).text)
+            await pilot.press("space")
+            await settle(pilot)
+        assert seen == [False, True, False]
 
 
 @pytest.mark.parametrize("size", ["narrow", "usual", "large"])
