@@ -22,8 +22,8 @@ HEADERS = {
 }
 """The page's address is a secret: no other page is told it, or may show this one."""
 POLICY = "default-src 'self' 'unsafe-inline' data:; connect-src 'self' ws://{host} wss://{host}"
-"""Nothing is fetched from elsewhere, where textual-serve's page asks Google for a font, and nothing is sent there:
-the page's socket leads to the host that it came from. Not every browser takes 'self' to cover that one."""
+"""Nothing is fetched from elsewhere, where textual-serve's page asks Google for a font, and nothing is sent
+there: the page's socket leads to the host that it came from. Not every browser takes 'self' to cover that."""
 
 
 class Guarded(Server):

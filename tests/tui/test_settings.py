@@ -32,7 +32,7 @@ def test_what_was_written_by_hand_meanwhile_stays(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
-    """A limit on the size of files stands for the full disk: the write itself fails, in a process of its own."""
+    """A limit on the size of files stands for the full disk, in a process of its own."""
     (tmp_path / settings.NAME).write_text('{"keys": {"steer": "m"}}')
     code = (
         "import resource, signal, sys; from pathlib import Path; from tui import settings\n"

@@ -32,7 +32,7 @@ HINT = "enter starts it, tab and arrows move, esc goes back"
 
 
 class Box(Checkbox):
-    """A check box that is empty while it is off: Textual's shows its mark in either state, in another colour."""
+    """A check box that is empty while it is off: Textual's shows its mark in either state."""
 
     BUTTON_INNER = " "
 
