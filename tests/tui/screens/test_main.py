@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from unittest.mock import AsyncMock
+
 import pytest
 from textual.widgets._footer import FooterKey
 
 from loop import events as ev
 from tests.tui.conftest import Open, Snap
 from tests.tui.pilot import SIZES, WIDE, press, settle
-from tests.tui.recorded import Script, commit, night, training, waiting
+from tests.tui.recorded import Recorded, Script, commit, night, training, waiting
 from tui.screens.help import Help
 from tui.screens.log import LogScreen
 
@@ -84,7 +86,10 @@ def test_stopped(cockpit: Open, snap_compare: Snap) -> None:
     assert snap_compare(cockpit(script), terminal_size=SIZES["narrow"], run_before=press())
 
 
-def test_hostile_text_is_shown_as_text(cockpit: Open, snap_compare: Snap) -> None:
+def test_hostile_text_is_shown_as_text(
+    cockpit: Open, snap_compare: Snap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = "a = 1\n", "a = 2  # " + HOSTILE
     script = (
         Script()
         .night(2)
@@ -93,12 +98,15 @@ def test_hostile_text_is_shown_as_text(cockpit: Open, snap_compare: Snap) -> Non
             ev.AgentDelta(3, "text", HOSTILE, id="a"),
             ev.AgentDelta(3, "tool", HOSTILE, tool="[tool]"),
             ev.AgentDelta(3, "error", "[/not closed"),
-            ev.CandidateEdited(3, "train.py", "a = 1\n", "a = 2  # " + HOSTILE),
+            ev.CandidateEdited(3, "train.py", before, after),
             ev.CandidateCommitted(3, commit(3), commit(2), HOSTILE[:60], HOSTILE[:200]),
         )
     )
     script.train(3).add(ev.LogLines(3, 1, HOSTILE), ev.Notice("warning", "[red]not markup"))
-    assert snap_compare(cockpit(script), terminal_size=SIZES["usual"], run_before=press())
+    connection = Recorded(script.records)
+    committed = ev.ExperimentDetail(3, "train.py", before, after)
+    monkeypatch.setattr(connection, "experiment", AsyncMock(return_value=committed))
+    assert snap_compare(cockpit(connection), terminal_size=SIZES["usual"], run_before=press())
 
 
 async def test_a_resize_under_another_screen_is_not_lost(cockpit: Open) -> None:
