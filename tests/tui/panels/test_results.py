@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from textual.widgets import Static
 
 from loop import events as ev
 from tests.tui.conftest import Open, Snap
 from tests.tui.pilot import SIZES, WIDE, press, settle
-from tests.tui.recorded import AFTER, BEFORE, Script, commit, night, training
+from tests.tui.recorded import Script, commit, night, training
 from tui.panels.results import WHY, Results, evidence, headings, why
 from tui.panels.training import TrainingStrip
 
@@ -62,10 +63,12 @@ async def test_headings_follow_the_width(cockpit: Open) -> None:
 
 @pytest.mark.parametrize("size", ["narrow", "usual"])
 def test_a_queue_of_candidates(cockpit: Open, snap_compare: Snap, size: str) -> None:
-    script = Script().night(2).add(ev.ModeSet(True)).propose(3).propose(4).propose(5)
+    script = Script().night(2).add(ev.ModeSet(True)).propose(3).propose(4)
+    committed = script.records[-1].event
+    assert isinstance(committed, ev.CandidateCommitted)
+    script.add(msgspec.structs.replace(committed, findings=["line 3: open reads a file"], usage=ev.Usage()))
+    script.propose(5)
     script.add(ev.ApprovalRequested(3), ev.Approved(3), ev.ApprovalRequested(4), ev.ApprovalRequested(5))
-    found = ["line 3: open reads a file"]
-    script.add(ev.CandidateEdited(4, "nanogpt/train.py", BEFORE, AFTER, found))
     assert snap_compare(cockpit(script), terminal_size=SIZES[size], run_before=press("2"))
 
 
