@@ -48,9 +48,8 @@ def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
         if value.lstrip().startswith("{"):
             with contextlib.suppress(ValueError, RecursionError):
                 found |= set(_secrets_in(json.loads(value)))
-    return tuple(
-        sorted((value for value in found if len(value) >= 8 and value not in environ), key=len, reverse=True)
-    )
+    long = {value for value in found if len(value) >= 8 and value not in environ}
+    return tuple(sorted(long, key=lambda value: (-len(value), value)))
 
 
 def _secrets_in(configuration: object) -> Iterator[str]:

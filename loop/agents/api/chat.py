@@ -90,22 +90,29 @@ class Chat:
         got, text_id, thought_id = _Pieces(), transcript.new(), transcript.new()
         async with stream:
             async for chunk in stream:
-                got.usage = chunk.usage or got.usage
-                for choice in chunk.choices[:1]:
-                    got.finish = choice.finish_reason or got.finish
-                    delta = choice.delta
-                    # Not standard: `reasoning_content` (vLLM, llama.cpp), `reasoning` (OpenRouter, Ollama).
-                    thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
-                    if isinstance(thought, str):
-                        transcript.say("thinking", thought, thought_id)
-                    if delta.content:
-                        got.text += delta.content
-                        transcript.say("text", delta.content, text_id)
-                    for piece in delta.tool_calls or []:
-                        got.add_call(piece)
+                try:
+                    self._take(chunk, got, transcript, text_id, thought_id)
+                except (AttributeError, TypeError) as error:  # the library passes on whatever JSON it gets
+                    raise Fault("retry", f"{self._who} sent what is no part of an answer") from error
         if got.finish is None:
             raise Fault("retry", f"{self._who} ended its answer too early")
         return self._finish(got)
+
+    def _take(self, chunk: Any, got: _Pieces, transcript: Transcript, text_id: str, thought_id: str) -> None:
+        """Take in a part of an answer, and show what it says."""
+        got.usage = chunk.usage or got.usage
+        for choice in chunk.choices[:1]:
+            got.finish = choice.finish_reason or got.finish
+            delta = choice.delta
+            # Not standard: `reasoning_content` (vLLM, llama.cpp), `reasoning` (OpenRouter, Ollama).
+            thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
+            if isinstance(thought, str):
+                transcript.say("thinking", thought, thought_id)
+            if delta.content:
+                got.text += delta.content
+                transcript.say("text", delta.content, text_id)
+            for piece in delta.tool_calls or []:
+                got.add_call(piece)
 
     def _finish(self, got: _Pieces) -> Turn:
         """Add a whole turn to the history, and return it."""
