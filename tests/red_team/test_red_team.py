@@ -1,6 +1,6 @@
 """More than forty ways to cheat (cheats.py), each trained and judged by the real engine: none is kept.
 
-Each takes five seconds, so `make test` tries every third of them and `make test-slow` the others.
+Each takes five seconds, so `make test` tries every fifth of them and `make test-slow` the others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.red_team.researched import check, research
 
 pytestmark = pytest.mark.timeout(900)  # one fixture runs everything
 STEPS = 8
-QUICK = CHEATS[::3]
+QUICK = CHEATS[::5]
 OTHERS = [cheat for cheat in CHEATS if cheat not in QUICK]
 
 
