@@ -176,23 +176,15 @@ def _simulated(multiple: float, chance: random.Random, rules: Rules) -> tuple[bo
             return weighed.action == "keep", trained
 
 
-def incumbent(repository: Repository, tag: str | None) -> tuple[str, str]:
-    """The commit to measure and what it is: the incumbent of a run, or what is checked out.
+def measured(repository: Repository, tag: str | None) -> RunState | None:
+    """The run whose incumbent is measured; None without one: then it is the code that is checked out.
 
     Raises `UsageError` when an engine trains here: it would share the machine with what is measured.
     """
     name = newest(repository.root, tag)
     if busy := [t for t in tags(repository.root) if attach.engine_runs(RunPaths(repository.root, t))]:
         raise UsageError(f"run {busy[-1]} is training here and would disturb the measurement: stop it first")
-    if name is None:
-        return repository.head(), "the code that is checked out"
-    return run_of(repository, tag).incumbent_commit, f"the incumbent of run {name}"
-
-
-def run_of(repository: Repository, tag: str | None) -> RunState:
-    """The run whose incumbent is measured, in its budget; an empty one where there is none."""
-    name = newest(repository.root, tag)
-    return fold(journal.read(RunPaths(repository.root, name).journal)) if name else RunState()
+    return fold(journal.read(RunPaths(repository.root, name).journal)) if name is not None else None
 
 
 async def main(tag: str | None, runs: int, flags: dict[str, object], trusted: bool) -> None:
@@ -201,9 +193,11 @@ async def main(tag: str | None, runs: int, flags: dict[str, object], trusted: bo
         raise UsageError("--runs must be at least 2: one training has no deviation")
     repository = Repository.discover(Path.cwd())
     try:
-        commit, what = incumbent(repository, tag)
+        run = measured(repository, tag)
+        commit = run.incumbent_commit if run else repository.head()
+        what = f"the incumbent of run {run.tag}" if run else "the code that is checked out"
         settings = trust.settings(repository, commit, flags, trust=trusted, ask=True)
-        settings, _ = budget.settled(settings, run_of(repository, tag), has_gpu=gpu.has_driver())
+        settings, _ = budget.settled(settings, run or RunState(), has_gpu=gpu.has_driver())
         print(f"{what} ({commit[:7]}), {settings.budget_s:g} s a training, {2 * runs} trainings", flush=True)
         found = await measure(settings, repository, commit, runs, lambda line: print(line, flush=True))
         print(words(found, settings.metric, settings.rules))

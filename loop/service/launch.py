@@ -19,6 +19,7 @@ import msgspec
 
 from loop import __version__, budget
 from loop import events as ev
+from loop.agents.base import Agent
 from loop.agents.choose import make_agent
 from loop.config import Settings
 from loop.engine import Engine
@@ -36,6 +37,7 @@ from loop.service.tracking import Tracking
 from loop.state import RunState
 from loop.store import Store
 from loop.training import gpu
+from loop.training.executor import Executor
 
 FLAGS_MOST = 2**20
 """Bytes that flags.json may have."""
@@ -216,23 +218,7 @@ async def _run(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if not store.state.tag:
         store.record(_created(settings, paths, repository))
-    store.record(
-        ev.EngineStarted(
-            os.getpid(),
-            __version__,
-            agent.name,
-            model=agent.model,
-            budget_s=settings.budget_s,
-            budget_why=budget_why,
-            timeout_s=settings.timeout,
-            sandbox=executor.describe()[0].fence,
-            approval=settings.approve,
-            limits=settings.limits,
-            keep_models=settings.keep_models,
-            seats=executor.capacity(),
-            gpu=", ".join(dict.fromkeys(m.gpu for m in executor.describe() if m.gpu)),
-        )
-    )
+    store.record(_started(settings, budget_why, agent, executor))
     await server.open(engine)
     _write_info(paths, EngineInfo(os.getpid(), __version__, str(server.path)))
     telemetry = asyncio.create_task(watch(store.show))
@@ -273,6 +259,25 @@ def _created(settings: Settings, paths: RunPaths, repository: Repository) -> ev.
         settings.train_command,
         settings.metric,
         settings.direction,
+    )
+
+
+def _started(settings: Settings, budget_why: str, agent: Agent, executor: Executor) -> ev.EngineStarted:
+    machines = executor.describe()
+    return ev.EngineStarted(
+        os.getpid(),
+        __version__,
+        agent.name,
+        model=agent.model,
+        budget_s=settings.budget_s,
+        budget_why=budget_why,
+        timeout_s=settings.timeout,
+        sandbox=machines[0].fence,
+        approval=settings.approve,
+        limits=settings.limits,
+        keep_models=settings.keep_models,
+        seats=executor.capacity(),
+        gpu=", ".join(dict.fromkeys(m.gpu for m in machines if m.gpu)),
     )
 
 
