@@ -12,8 +12,10 @@ from textual.events import Key
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from tui.screens.fitted import Fitted
 
-class Ask(ModalScreen[str | None]):
+
+class Ask(Fitted, ModalScreen[str | None]):
     """Asks for one line of text. The answer is None when the human presses escape."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back")]
@@ -32,7 +34,7 @@ class Ask(ModalScreen[str | None]):
         self.dismiss(event.value)
 
 
-class Choose(ModalScreen[str | None]):
+class Choose(Fitted, ModalScreen[str | None]):
     """Asks to press one of a few keys. The answer is None when the human presses escape."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -14,6 +14,7 @@ from tui.actions import EVERY_ACTION, closed_by
 from tui.keys import Keys
 from tui.lines import Item, Lines
 from tui.panels.flow import STEPS, fixed
+from tui.screens.fitted import Fitted
 from tui.text import SYMBOLS
 
 HEADINGS = {
@@ -57,7 +58,7 @@ WHY = (
 )
 
 
-class Help(ModalScreen[None]):
+class Help(Fitted, ModalScreen[None]):
     """A list to scroll through."""
 
     BINDINGS: ClassVar[list[BindingType]] = closed_by("help")

@@ -12,10 +12,11 @@ from textual.screen import ModalScreen
 from tui.actions import closed_by
 from tui.lines import Item, Lines
 from tui.link import Link
+from tui.screens.fitted import Fitted
 from tui.text import safe
 
 
-class LogScreen(ModalScreen[None]):
+class LogScreen(Fitted, ModalScreen[None]):
     """The newest lines of the training's output."""
 
     BINDINGS: ClassVar[list[BindingType]] = closed_by("log")

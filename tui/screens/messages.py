@@ -14,10 +14,11 @@ from loop.state import ENGINE_SAYS, Message
 from tui.actions import TAKE_BACK, bindings, closed_by
 from tui.lines import Item, Lines
 from tui.link import Link
+from tui.screens.fitted import Fitted
 from tui.text import safe
 
 
-class MessagesScreen(ModalScreen[None]):
+class MessagesScreen(Fitted, ModalScreen[None]):
     """A list of the messages, each of which can be taken back."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*closed_by("messages"), *bindings([TAKE_BACK])]

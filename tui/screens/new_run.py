@@ -15,6 +15,7 @@ from textual.widgets import Checkbox, Input, Static
 
 from loop.client import Finding, NewRun, Refused, RunOverview, Runs
 from tui.lines import Item, Lines
+from tui.screens.fitted import Fitted
 from tui.text import safe
 
 SYMBOLS = {"ok": ("✓", "$keep"), "none": ("·", "$neutral"), "wrong": ("!", "$discard")}
@@ -41,7 +42,7 @@ class Box(Checkbox):
         self.refresh()
 
 
-class NewRunScreen(ModalScreen[RunOverview | None]):
+class NewRunScreen(Fitted, ModalScreen[RunOverview | None]):
     """Asks what a new run is to be, starts its engine, and answers with the run."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

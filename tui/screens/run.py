@@ -16,6 +16,7 @@ from tui.keys import UNBOUND
 from tui.link import Link
 from tui.panels.diff import Diff
 from tui.screens.ask import Ask, Choose
+from tui.screens.fitted import Fitted
 from tui.screens.help import Help
 from tui.screens.log import LogScreen
 from tui.screens.messages import MessagesScreen
@@ -27,7 +28,7 @@ from tui.theme import THEMES
 NO_CANDIDATE = "put the cursor on a candidate that waits or is queued"
 
 
-class RunScreen(Screen[None]):
+class RunScreen(Fitted, Screen[None]):
     """A screen on which the run can be commanded. A subclass binds these keys together with its own.
 
     `settings` are shared by all screens; `remember` writes them to their file.

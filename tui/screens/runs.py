@@ -16,6 +16,7 @@ from tui.actions import CHOOSE, NEW_RUN, bindings, closed_by
 from tui.lines import Item, Lines
 from tui.link import Link
 from tui.others import is_shown
+from tui.screens.fitted import Fitted
 from tui.screens.new_run import NewRunScreen
 from tui.text import SYMBOLS, metric, plural, safe
 
@@ -25,7 +26,7 @@ FINISHED = ("stopped", "")
 """Phases in which an engine leaves a run in order; in any other one it was cut off."""
 
 
-class RunsScreen(ModalScreen[RunOverview | None]):
+class RunsScreen(Fitted, ModalScreen[RunOverview | None]):
     """Lists the runs; the one that is chosen is shown by the cockpit then."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -17,6 +17,7 @@ from loop.state import MEASURED_TAIL
 from tui.actions import closed_by
 from tui.lines import Item, Lines
 from tui.link import Link
+from tui.screens.fitted import Fitted
 from tui.text import safe, spark
 
 NAME = 8
@@ -31,7 +32,7 @@ Chart = tuple[Sequence[float | None], float, float, str]
 """Measurements, the ends of their scale, and the newest one as a text."""
 
 
-class SystemScreen(ModalScreen[None]):
+class SystemScreen(Fitted, ModalScreen[None]):
     """A row for each GPU, then the processors and the engine; it changes when something was measured."""
 
     BINDINGS: ClassVar[list[BindingType]] = closed_by("system")
