@@ -46,9 +46,13 @@ def _named_in(file: Path, before: bytes) -> Path:
 
 
 def _is_plain(path: Path) -> bool:
-    """Whether it can be read like a file. Old versions of git made HEAD a link to a branch."""
+    """Whether it can be read like a file, or has gone meanwhile: git makes and removes locks beside refs.
+
+    Old versions of git made HEAD a link to a branch.
+    """
     try:
         found = path.stat()
     except (OSError, ValueError):
-        return path.name == "HEAD" and path.is_symlink()  # a branch without a commit
+        branch_without_commit = path.name == "HEAD" and path.is_symlink()
+        return branch_without_commit or not os.path.lexists(path)
     return stat.S_ISREG(found.st_mode) and found.st_size <= MOST

@@ -71,3 +71,12 @@ def test_odd_files_of_a_git_folder_are_refused_in_one_line(repository: Path, nam
 def test_a_usual_git_folder_has_nothing_odd(repository: Path) -> None:
     assert git_folder.odd_file(repository) is None
     assert git_folder.odd_file(repository / "deep/inside") is None
+
+
+def test_a_lock_of_git_that_goes_meanwhile_is_nothing_odd(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`git gc` makes one beside each ref, which is gone before anyone can look what it is."""
+    refs = repository / ".git/refs/heads"
+    monkeypatch.setattr(os, "walk", lambda top: iter([(str(refs), [], ["main.lock"])]))
+    assert git_folder.odd_file(repository) is None
