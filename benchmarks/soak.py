@@ -3,8 +3,8 @@
     python -m benchmarks.soak [EXPERIMENTS]
 
 8,640 experiments of 300 s are thirty days. Meanwhile the disk is full, the provider is out or without credit,
-the clock jumps by hours, `git gc` runs, trainings crash or are lost, and terminals come and go. Each engine is
-a process of its own. In the first part of the time they are killed between any two events, one after the
+the clock jumps by hours, `git gc` runs, trainings crash or are lost, and terminals come and go. Each engine
+is a process of its own. In the first part of the time they are killed between any two events, one after the
 other; the last one is left to live, so that its memory is one engine's. tests/e2e/test_soak.py holds a short
 soak to what this prints.
 """
