@@ -39,6 +39,8 @@ NOTES = b"refs/notes/autoresearch"
 STALE_S = 3.0
 """Age from which a lock on one of our refs or on an object belongs to a killed process."""
 
+CACHE_MOST = 2**20
+"""Bytes of objects that are remembered of each opened pack: git's own 96 MB are for one command, not for months."""
 BROKEN = (
     ChecksumMismatch, FileFormatException, SymrefLoop, AssertionError, EOFError, ValueError, struct.error,
     zlib.error,
@@ -73,6 +75,7 @@ class Repository:
             raise UsageError(f"{odd} is no plain file, as git would have it: this is no repository to trust")
         try:
             repo = Repo.discover(str(start))
+            repo.object_store.delta_base_cache_limit = CACHE_MOST
             with contextlib.suppress(KeyError):  # before the first commit
                 repo.refs.get_packed_refs()
                 repo[repo.head()]
