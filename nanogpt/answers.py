@@ -37,8 +37,17 @@ def logits(model: nn.Module, tokens: Tensor, vocab_size: int) -> Tensor:
 
 
 def claims(model: nn.Module, rows: Tensor, vocab_size: int) -> Tensor:
-    """Return the log-probability (B, T) of each token of some rows (B, T + 1) but the first, in float32."""
+    """Return the log-probability (B, T) of each token of some rows (B, T + 1) but the first, in float32.
+
+    A model may have a method `log_probabilities(tokens, targets)` that gives these (B, T), which is faster
+    than all logits. It is believed no more than they are: logits have to prove what it claims. One that gives
+    anything else is left alone.
+    """
     tokens, targets = rows[:, :-1], rows[:, 1:]
+    if quick := getattr(model, "log_probabilities", None):
+        said = quick(tokens, targets)
+        if isinstance(said, Tensor) and said.shape == targets.shape:
+            return said.float()
     found = logits(model, tokens, vocab_size)
     # Row by row, because a copy of all logits in float32 may not fit in memory.
     return torch.stack(
