@@ -73,12 +73,16 @@ def streams() -> tuple[BinaryIO, BinaryIO]:
     return questions, answers
 
 
-def fitting(model: nn.Module, sequence: int, vocab_size: int, where: torch.device) -> int:
+def fitting(model: nn.Module, sequence: int, vocab_size: int, where: torch.device, kind: int = CLAIMS) -> int:
     """Try the model on rows of zeros, before it has seen any text; return how many rows fit in memory."""
     rows = ROWS_CPU if where.type == "cpu" else ROWS_GPU
     while True:
+        tokens = torch.zeros(rows, sequence + 1, dtype=torch.long, device=where)
         try:
-            claims(model, torch.zeros(rows, sequence + 1, dtype=torch.long, device=where), vocab_size)
+            if kind == CLAIMS:
+                claims(model, tokens, vocab_size)
+            else:
+                proofs(model, tokens[:, :-1], tokens[:, 0], vocab_size)
             return rows
         except torch.OutOfMemoryError:
             if rows == 1:
@@ -93,7 +97,7 @@ def serve(model: nn.Module, where: torch.device, questions: BinaryIO, answers: B
     if version != VERSION:
         sys.exit(f"this program speaks version {VERSION} of the judge's protocol, not {version}")
     with torch.inference_mode():
-        B = fitting(model, T, V, where)
+        B = fitting(model, T, V, where, kind)
         answers.write(READY.pack(B))
         answers.flush()
         size = B * (T + 1)  # numbers in a question: T + 1 tokens a row, or T tokens and a place
