@@ -177,8 +177,9 @@ def objection(better: Array, uniform: Array) -> str:
         )
     if most > WORST:
         return (
-            f"the model's prediction of a token gets up to {most:.2g} nats worse when it cannot see that token "
-            f"and those after it: it may depend on nothing but the earlier tokens of the same row{AGREE}"
+            f"the model's prediction of a token gets up to {most:.2g} nats worse when it cannot see that "
+            "token and those after it: it may depend on nothing but the earlier tokens of the same row"
+            f"{AGREE}"
         )
     drawn = better[uniform]
     bias, explained = float(drawn.mean()), SIGMAS * float(drawn.std()) / math.sqrt(len(drawn))
