@@ -48,6 +48,10 @@ class Counts:
     needs them; `spread` tells it of all tokens.
     """
 
+    rounded: Tensor | None = None
+    """What the rows of the bigram table, which is rounded, sum to, (V,); None until folds are merged, and in
+    models that an older version has saved."""
+
     def __init__(
         self, vocab_size: int, bos: int, order: int, folds: int, discount: float, copy: int, least: int = 1
     ) -> None:
@@ -56,7 +60,6 @@ class Counts:
         self.orders = order - 2  # lengths from 3 on; bigrams are a dense table of their own
         self.tables: list[tuple[Tensor, ...]] = []
         self.sums: list[tuple[Tensor, Tensor]] = []
-        self.rounded: Tensor | None = None  # (V,) what the rows of the bigram table, which is rounded, sum to
         if folds * vocab_size**order > 2**63:
             raise ValueError(f"COUNT_ORDER {order} is too long for a vocabulary of {vocab_size}")
 
@@ -203,7 +206,7 @@ class Counts:
             low, end = first[place], first[place] + width[place]
             high = end
             for _ in range(math.ceil(math.log2(self.vocab_size)) + 1):  # bisect: find the target's n-gram
-                middle = (low + high) // 2
+                middle = low + (high - low) // 2  # a sum of both may not fit in 32 bits
                 after = token[middle.clamp_max(len(token) - 1)] < wanted
                 after &= low < high
                 low, high = torch.where(after, middle + 1, low), torch.where(after, high, middle)
