@@ -9,7 +9,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
-from textual.widgets import Footer, Static, TabbedContent, TabPane
+from textual.widgets import Static, TabbedContent, TabPane
 from textual_plotext import PlotextPlot
 
 from loop.client import ConnectionLost, Refused
@@ -21,6 +21,7 @@ from tui.lineage import graph
 from tui.lines import Item, Lines
 from tui.link import Link
 from tui.panels.diff import Diff
+from tui.panels.footer import KeyBar
 from tui.screens.run import RunScreen
 from tui.settings import Settings
 from tui.text import SYMBOLS, metric, safe, short, signed, title
@@ -62,7 +63,7 @@ class CompareScreen(RunScreen):
                 yield Diff(self.link.keys, id="diff-of-two", empty=empty)
             with TabPane(name("lineage"), id="tab-lineage"):
                 yield Lines(id="lineage", wrap=False, empty="nothing is kept yet")
-        yield Footer(show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         state = self.link.state

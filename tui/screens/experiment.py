@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
-from textual.widgets import Footer, Static, TabbedContent, TabPane
+from textual.widgets import Static, TabbedContent, TabPane
 from textual_plotext import PlotextPlot
 
 from loop.client import ConnectionLost, Refused
@@ -20,6 +20,7 @@ from tui.editor import edit, look
 from tui.lines import Item, Lines
 from tui.link import Link
 from tui.panels.diff import Diff
+from tui.panels.footer import KeyBar
 from tui.panels.transcript import Transcript
 from tui.patch import patch, save
 from tui.screens.ask import Choose
@@ -72,7 +73,7 @@ class ExperimentScreen(RunScreen):
                 yield PlotextPlot(id="past-curve")
             with TabPane(name("trainings"), id="tab-trainings"):
                 yield Lines(id="past-trainings", empty="it never trained")
-        yield Footer(show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.show()
