@@ -44,10 +44,6 @@ def _training(state: RunState) -> bool:
     return _connected(state) and state.training is not None
 
 
-def _seats(state: RunState) -> bool:
-    return len(state.under_way) > 1 or bool(state.engine and state.engine.seats > 1)
-
-
 def _any(state: RunState) -> bool:
     return bool(state.experiments)
 
@@ -165,8 +161,6 @@ ACTIONS = (
         "Seats",
         "the seats; arrows choose the one that the strip follows",
         "Look",
-        0,
-        _seats,
     ),
     Action("6", "system", "System", "GPUs, processor and memory in the last ten minutes", "Look"),
     Action("z", "zoom", "Zoom", "one panel on the whole screen, and back", "Look"),

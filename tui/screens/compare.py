@@ -22,9 +22,10 @@ from tui.lines import Item, Lines
 from tui.link import Link
 from tui.panels.diff import Diff
 from tui.panels.footer import KeyBar
+from tui.panels.results import why
 from tui.screens.run import RunScreen
 from tui.settings import Settings
-from tui.text import SYMBOLS, metric, safe, short, signed, title
+from tui.text import SYMBOLS, cut, metric, safe, short, signed, title
 
 COLORS = ("orange", "cyan", "magenta", "green", "blue", "red", "yellow", "white")
 """Colours of the curves, in the order of the experiments."""
@@ -70,7 +71,7 @@ class CompareScreen(RunScreen):
         experiments = [state.experiment(n) for n in self._numbers]
         names = [_name(e, state) for e in experiments]
         self.query_one("#summary", Static).update(Content("\n").join(names[:4]))
-        self.query_one("#figures", Lines).show([Item(line) for line in figures(experiments)])
+        self.query_one("#figures", Lines).show([Item(line) for line in figures(experiments, state)])
         self.query_one("#lineage", Lines).show([Item(line) for line in graph(state)])
         self.query_one("#figures", Lines).focus()
         self.run_worker(self._load(), exclusive=True, group="detail")
@@ -126,22 +127,22 @@ def _name(e: Experiment, state: RunState) -> Content:
     )
 
 
-def figures(experiments: list[Experiment]) -> list[Content]:
+def figures(experiments: list[Experiment], state: RunState) -> list[Content]:
     """A table: a column for each experiment, a row for each figure. Where they differ, it is bold."""
     head = Content.styled(f"{'':20}" + "".join(f"{f'#{e.n}':>{CELL}}" for e in experiments), "bold $measure")
     found = [head]
-    for name, cells in _rows(experiments):
+    for name, cells in _rows(experiments, state):
         style = "bold" if len(set(cells)) > 1 else "$neutral"
-        line = "".join(f"{cell[: CELL - 1]:>{CELL}}" for cell in cells)
-        found.append(Content.assemble((f"{name[:19]:20}", "$neutral"), (line, style)))
+        line = "".join(f"{cut(cell, CELL - 1):>{CELL}}" for cell in cells)
+        found.append(Content.assemble((f"{cut(name, 19):20}", "$neutral"), (line, style)))
     return found
 
 
-def _rows(experiments: list[Experiment]) -> list[tuple[str, list[str]]]:
+def _rows(experiments: list[Experiment], state: RunState) -> list[tuple[str, list[str]]]:
     """Name and cells of each row: the verdict first, then what the trainings printed at their end."""
     first: list[tuple[str, list[str]]] = [
         ("verdict", [e.phase for e in experiments]),
-        ("why", [safe(e.short) for e in experiments]),
+        ("why", [why(e, state) for e in experiments]),
         ("value", [metric(e.value) for e in experiments]),
         ("difference", [signed(e.delta) for e in experiments]),
         ("trainings", [str(len(e.trainings)) for e in experiments]),

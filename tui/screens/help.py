@@ -51,6 +51,7 @@ LOOP = (
 WHY = (
     ("Δ", "to the incumbent as it is known then: each of its trainings says more"),
     ("within noise", "as far from the incumbent as two trainings of the same code may be"),
+    ("better, in noise", "the same; the number is better, but chance alone explains that"),
     ("not sure enough", "better, but by too little to be believed"),
     ("12% fewer steps", "worse, and slower: it made fewer steps in the same time"),
     ("3.4 se better", "better by so many standard errors"),

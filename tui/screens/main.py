@@ -372,6 +372,8 @@ class MainScreen(RunScreen):
     def action_seats(self) -> None:
         if self.seats.display:
             self.seats.focus()
+        else:
+            self.link.toast("this run has one seat: the strip shows what trains there")
 
     def action_zoom(self) -> None:
         self._zoomed = not self._zoomed
