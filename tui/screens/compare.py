@@ -10,13 +10,12 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
 from textual.widgets import Static, TabbedContent, TabPane
-from textual_plotext import PlotextPlot
 
 from loop.client import ConnectionLost, Refused
 from loop.events import ExperimentDetail
 from loop.state import Experiment, RunState
 from tui.actions import IN_COMPARISON, ON_EVERY_SCREEN, bindings
-from tui.curves import Curve, draw
+from tui.curves import Curve, Curves
 from tui.lineage import graph
 from tui.lines import Item, Lines
 from tui.link import Link
@@ -58,7 +57,7 @@ class CompareScreen(RunScreen):
             with TabPane(name("figures"), id="tab-figures"):
                 yield Lines(id="figures", wrap=False)
             with TabPane(name("curves"), id="tab-curves"):
-                yield PlotextPlot(id="curves-of-all")
+                yield Curves(id="curves-of-all")
             with TabPane(name("diff"), id="tab-diff"):
                 empty = self.link.keys.hint("a diff needs two experiments", mark="marks them")
                 yield Diff(self.link.keys, id="diff-of-two", empty=empty)
@@ -87,7 +86,7 @@ class CompareScreen(RunScreen):
             for n, color in zip(self._numbers, COLORS, strict=False)
             if n in self._details
         ]
-        draw(self.query_one("#curves-of-all", PlotextPlot), curves)
+        self.query_one("#curves-of-all", Curves).show(curves)
         self._show_diff()
 
     def _show_diff(self) -> None:

@@ -10,13 +10,12 @@ from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static, TabbedContent, TabPane
-from textual_plotext import PlotextPlot
 
 from loop.client import ConnectionLost, Refused
 from loop.events import ExperimentDetail, Override, RunAgain, StopTraining
 from loop.state import Experiment, RunState, Training
 from tui.actions import IN_EXPERIMENT, ON_EVERY_SCREEN, bindings
-from tui.curves import Curve, draw
+from tui.curves import Curve, Curves
 from tui.editor import edit, look
 from tui.lines import Item, Lines
 from tui.link import Link
@@ -72,7 +71,7 @@ class ExperimentScreen(RunScreen):
             with TabPane(name("transcript"), id="tab-transcript"):
                 yield Transcript(self.link.keys, id="past-transcript", follow=False)
             with TabPane(name("curve"), id="tab-curve"):
-                yield PlotextPlot(id="past-curve")
+                yield Curves(id="past-curve")
             with TabPane(name("trainings"), id="tab-trainings"):
                 yield Lines(id="past-trainings", empty="it never trained")
         yield KeyBar()
@@ -118,7 +117,7 @@ class ExperimentScreen(RunScreen):
         self.query_one("#past-transcript", Transcript).reset(detail.transcript)
         curves = [Curve(f"incumbent #{other.n}", "gray", other.curve)] if other else []
         curves.append(Curve(f"#{detail.n}", "orange", detail.curve))
-        draw(self.query_one("#past-curve", PlotextPlot), curves)
+        self.query_one("#past-curve", Curves).show(curves)
 
     # --- keys ---
 
