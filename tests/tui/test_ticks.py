@@ -38,6 +38,7 @@ def test_they_are_few_different_and_within(low: float, span: float, most: int, l
     found, texts = ticks(low, low + span, most, least)
     assert 1 <= len(found) == len(texts) <= most
     assert len(set(texts)) == len(texts), "each has a text of its own"
-    assert all(low - 1e-6 * abs(low) - 1e-6 <= x <= low + span + 1e-6 * abs(low) + 1e-6 for x in found)
+    near = 1e-6 * (abs(low) + span)
+    assert all(low - near <= x <= low + span + near for x in found)
     steps = [b - a for a, b in pairwise(found)]
     assert all(math.isclose(step, steps[0], rel_tol=1e-4) and step >= least - 1e-9 for step in steps)

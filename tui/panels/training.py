@@ -108,6 +108,7 @@ class TrainingStrip(Vertical):
             if training
             else (idle(state, self._keys), *[Content("")] * 3)
         )
+        self.query_one("#clock").display = training is not None  # a sentence may need the whole row
         for line, content in zip(("bar", "clock", "numbers", "curves"), rows, strict=True):
             self.query_one(f"#{line}", Line).show(content)
 

@@ -27,7 +27,7 @@ class LogScreen(Fitted, ModalScreen[None]):
     def __init__(self, link: Link) -> None:
         super().__init__()
         self._link = link
-        self._shown: tuple[list[str], str] | None = None
+        self._shown: tuple[str, str, list[str], str] | None = None
 
     def compose(self) -> ComposeResult:
         lines = Lines(id="log", follow=True)
@@ -42,17 +42,15 @@ class LogScreen(Fitted, ModalScreen[None]):
         """Show the lines that came since the last call; costs little while there are none."""
         state = self._link.state
         view = state.seat
-        log, last = view.log, result(state)
-        if (log, last) == self._shown:
-            return
-        self._shown = (list(log), last)
-        lines = self.query_one(Lines)
-        lines.border_title = Content(
-            f"Training log · #{view.n}, training {view.training}" if view.n else "Training log"
-        )
-        lines.empty = "the trainer has not printed anything yet" if state.under_way else NOTHING
-        ends = [Item(Content.styled(last, "$measure"))] if last else []
-        lines.show([Item(Content(safe(line))) for line in log] + ends)
+        about = f" · #{view.n}, training {view.training}" if view.n else ""
+        empty = "the trainer has not printed anything yet" if state.under_way else NOTHING
+        shown = (f"Training log{about}", empty, list(view.log), result(state))
+        if shown != self._shown:
+            self._shown = shown
+            lines = self.query_one(Lines)
+            lines.border_title, lines.empty = Content(shown[0]), empty
+            ends = [Item(Content.styled(shown[-1], "$measure"))] if shown[-1] else []
+            lines.show([Item(Content(safe(line))) for line in view.log] + ends)
 
 
 def result(state: RunState) -> str:

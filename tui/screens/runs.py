@@ -24,7 +24,7 @@ from tui.text import SYMBOLS, cut, metric, plural, safe
 
 REFRESH_S = 2.0
 """Seconds after which the list is read anew."""
-REPOSITORY = 16
+REPOSITORY = 14
 """Columns of a repository's name."""
 FINISHED = ("stopped", "")
 """Phases in which an engine leaves a run in order; in any other one it was cut off."""
