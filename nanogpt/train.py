@@ -283,33 +283,30 @@ class GPT(nn.Module):
             z = SOFTCAP * torch.tanh(z / SOFTCAP)
         return z if base is None or self.memory is None else z + self.memory.bigrams[base].view_as(z)
 
-    def loss(self, tokens: Tensor, targets: Tensor, fold: Tensor | None = None) -> Tensor:
-        """Return the mean cross-entropy in nats of predicting `targets` (B, T) from `tokens` (B, T).
+    def log_probabilities(self, tokens: Tensor, targets: Tensor, fold: Tensor | None = None) -> Tensor:
+        """Return the log-probability (B, T) of each target (B, T): what `forward` says of this one token.
 
-        `fold` (B, T) is the fold of each target, whose counts the memory leaves out.
+        Training makes it larger, and the judge asks for it: it must agree with `forward`, which has to prove
+        it. `fold` (B, T) is the fold of each target, whose counts the memory leaves out.
         """
         found = base = None
         if self.memory is not None:
             found = self.memory.counts.shares(self.memory.bigrams, tokens, targets, fold)
             base = self.memory.counts.rows(tokens, fold) if BIGRAM_BASE else None
-        return self.dense_loss(tokens, targets, self.grams(tokens), found, base)
+        return self.dense(tokens, targets, self.grams(tokens), found, base)
 
-    def dense_loss(
-        self,
-        tokens: Tensor,
-        targets: Tensor,
-        grams: Tensor | None,
-        found: Shares | None,
-        base: Tensor | None = None,
+    def dense(
+        self, tokens: Tensor, targets: Tensor, grams: Tensor | None, found: Shares | None, base: Tensor | None
     ) -> Tensor:
-        """Return the loss from what was looked up: the part of `loss` that is compiled for a GPU."""
+        """Return `log_probabilities` from what was looked up: the part that is compiled for a GPU."""
         if self.memory is None or found is None:
-            return F.cross_entropy(self.logits(self.trunk(tokens, grams)).flatten(0, 1), targets.flatten())
+            z = self.logits(self.trunk(tokens, grams)).flatten(0, 1)
+            return -F.cross_entropy(z, targets.flatten(), reduction="none").view_as(targets)
         x, features, share, mass = self._know(tokens, targets, grams, found)
         nats = F.cross_entropy(self.logits(x, base).flatten(0, 1), targets.flatten(), reduction="none")
         weight = self.memory.weight(x.flatten(0, 1), features)
         mixed = torch.logaddexp(-nats, (weight * share).sum(1).clamp_min(1e-30).log())
-        return ((weight * mass).sum(1).log1p() - mixed).mean()
+        return (mixed - (weight * mass).sum(1).log1p()).view_as(targets)
 
     def _know(
         self, tokens: Tensor, targets: Tensor, grams: Tensor | None, found: Shares
@@ -546,7 +543,7 @@ class Trainer:
             model, ROOM_SHARE * torch.cuda.mem_get_info()[0] if self.compiled else math.inf
         )
         if self.compiled:
-            model.dense_loss = torch.compile(model.dense_loss, dynamic=False)  # type: ignore[method-assign]
+            model.dense = torch.compile(model.dense, dynamic=False)  # type: ignore[method-assign]
             self.optimizer.muon = torch.compile(muon, dynamic=False)
         self.fold: Tensor | None = None
 
@@ -612,7 +609,7 @@ class Trainer:
                 torch.cuda.empty_cache()
             if failed:
                 self.compiled = False
-                self.model.__dict__.pop("dense_loss", None)
+                self.model.__dict__.pop("dense", None)
                 self.optimizer.muon = muon
                 print(f"compilation failed, training is slower without it ({failed[:300]})", flush=True)
             else:
@@ -631,7 +628,7 @@ class Trainer:
             fold = None
             if self.fold is not None:
                 fold = self.fold[places[:, None] + torch.arange(inputs.size(1), device=DEVICE)].long()
-            loss = self.model.loss(inputs, targets, fold) * (len(inputs) / ROWS)
+            loss = -self.model.log_probabilities(inputs, targets, fold).mean() * (len(inputs) / ROWS)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return float(total)
