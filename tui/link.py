@@ -13,7 +13,7 @@ from loop import events as ev
 from loop.client import Connection, ConnectionLost, Refused
 from loop.state import RunState
 from tui.keys import Keys
-from tui.text import metric, safe, signed, title
+from tui.text import ended, metric, safe, signed, title
 
 Connect = Callable[[], Awaitable[Connection]]
 Severity = Literal["information", "warning", "error"]
@@ -131,6 +131,8 @@ class Link:
             case ev.Judged(n=n, status="keep"):
                 words = f"#{n} kept: {metric(event.value)} {signed(event.delta)}"
                 self.toast(f"{words}  {title(self.state.experiment(n))}")
+            case ev.TrainingFinished(n=n, training=training) if training > 1:
+                self.toast(f"#{n} {ended(event)}")
             case ev.Judged(n=n, status="crash", reason=reason):
                 self.toast(f"#{n} crashed: {reason}", "error")
             case ev.Paused(reason=reason, by="engine"):

@@ -13,7 +13,6 @@ from textual.containers import Horizontal
 from textual.css.query import NoMatches
 from textual.events import DescendantFocus
 from textual.theme import Theme
-from textual.widgets import Footer
 
 from loop import events as ev
 from loop.client import ConnectionLost, Refused, Runs
@@ -22,6 +21,7 @@ from tui.link import Link
 from tui.others import LOOK_S, Others
 from tui.panels.diff import Diff
 from tui.panels.flow import Flow
+from tui.panels.footer import KeyBar
 from tui.panels.plot import Plot
 from tui.panels.results import Results, ResultsPanel
 from tui.panels.seats import Seats
@@ -106,7 +106,7 @@ class MainScreen(RunScreen):
         with Horizontal(id="bottom"):
             yield ResultsPanel(id="results-panel")
             yield Plot(id="plot")
-        yield Footer(show_command_palette=False)
+        yield KeyBar()
 
     @property
     def transcript(self) -> Transcript:
@@ -372,6 +372,8 @@ class MainScreen(RunScreen):
     def action_seats(self) -> None:
         if self.seats.display:
             self.seats.focus()
+        else:
+            self.link.toast("this run has one seat: the strip shows what trains there")
 
     def action_zoom(self) -> None:
         self._zoomed = not self._zoomed
