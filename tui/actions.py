@@ -44,10 +44,6 @@ def _training(state: RunState) -> bool:
     return _connected(state) and state.training is not None
 
 
-def _seats(state: RunState) -> bool:
-    return len(state.under_way) > 1 or bool(state.engine and state.engine.seats > 1)
-
-
 def _any(state: RunState) -> bool:
     return bool(state.experiments)
 
@@ -85,8 +81,8 @@ class Action(NamedTuple):
     """What it does, for the help screen and the palette."""
     group: str
     """The part of the help screen it stands in."""
-    footer: bool = False
-    """The footer shows it."""
+    footer: int = 0
+    """0: the footer does not show it. Where the footer is too narrow, the highest numbers are left out."""
     available: Available = _always
     """Whether it would do anything in this state."""
 
@@ -99,10 +95,10 @@ class Action(NamedTuple):
 
 
 ACTIONS = (
-    Action("space", "pause", "Pause", "pause after this training, or go on", "Run", True, _connected),
-    Action("a", "approve", "Approve", "train the candidate, or allow what is asked", "Run", True, _asked),
+    Action("space", "pause", "Pause", "pause after this training, or go on", "Run", 4, _connected),
+    Action("a", "approve", "Approve", "train the candidate, or allow what is asked", "Run", 1, _asked),
     Action(
-        "r", "reject", "Reject", "refuse the candidate (asks why), or what is asked", "Run", True, _refusable
+        "r", "reject", "Reject", "refuse the candidate (asks why), or what is asked", "Run", 1, _refusable
     ),
     Action(
         "u",
@@ -110,21 +106,19 @@ ACTIONS = (
         "Train first",
         "train the candidate under the cursor before all others",
         "Run",
-        False,
+        0,
         _queue,
     ),
-    Action("e", "edit", "Edit", "edit the waiting candidate in $EDITOR", "Run", True, _waiting),
-    Action("s", "stop_training", "End training", "end the training shown now", "Run", True, _training),
-    Action(
-        "i", "steer", "Steer", "write to the agent: it reads it at its next step", "Run", True, _connected
-    ),
+    Action("e", "edit", "Edit", "edit the waiting candidate in $EDITOR", "Run", 7, _waiting),
+    Action("s", "stop_training", "End training", "end the training shown now", "Run", 5, _training),
+    Action("i", "steer", "Steer", "write to the agent: it reads it at its next step", "Run", 6, _connected),
     Action(
         "I",
         "messages",
         "Messages",
         "messages that wait for the agent: take one back",
         "Run",
-        False,
+        0,
         _connected,
     ),
     Action(
@@ -133,28 +127,28 @@ ACTIONS = (
         "Limits",
         "when the run ends by itself: experiments, hours, cost, a goal",
         "Run",
-        False,
+        0,
         _connected,
     ),
-    Action("A", "mode", "Approval", "every candidate waits for you, or none does", "Run", False, _connected),
-    Action("Q", "stop_engine", "Stop engine", "stop the engine (asks)", "Run", True, _connected),
-    Action("enter", "open", "Open", "open the experiment under the cursor", "Past", True, _any),
-    Action("left_square_bracket", "walk(-1)", "Previous", "the experiment before", "Past", False, _any),
-    Action("right_square_bracket", "walk(1)", "Next", "the experiment after", "Past", False, _any),
-    Action("b", "best", "Best", "go to the incumbent", "Past", False, _any),
+    Action("A", "mode", "Approval", "every candidate waits for you, or none does", "Run", 0, _connected),
+    Action("Q", "stop_engine", "Stop run", "stop the run: its engine ends (asks)", "Run", 4, _connected),
+    Action("enter", "open", "Open", "open the experiment under the cursor", "Past", 8, _any),
+    Action("left_square_bracket", "walk(-1)", "Previous", "the experiment before", "Past", 0, _any),
+    Action("right_square_bracket", "walk(1)", "Next", "the experiment after", "Past", 0, _any),
+    Action("b", "best", "Best", "go to the incumbent", "Past", 0, _any),
     Action("slash", "filter", "Filter", "show matching experiments: words, !word, status:keep", "Past"),
     Action("o", "sort", "Sort", "sort by number, val_bpb or status", "Past"),
-    Action("m", "mark", "Mark", "mark the experiment under the cursor, to compare it", "Past", False, _any),
+    Action("m", "mark", "Mark", "mark the experiment under the cursor, to compare it", "Past", 0, _any),
     Action(
         "c",
         "compare",
         "Compare",
         "compare the marked experiments, or this one with the incumbent",
         "Past",
-        False,
+        0,
         _any,
     ),
-    Action("y", "copy", "Copy", "copy the commit (through the terminal)", "Past", False, _any),
+    Action("y", "copy", "Copy", "copy the commit (through the terminal)", "Past", 0, _any),
     Action("w", "runs", "Runs", "all runs on this machine: what they do, and go to one", "Look"),
     Action("tab", "app.focus_next", "Next panel", "next panel", "Look"),
     Action("1", "panel('agent')", "Agent", "the agent's transcript", "Look"),
@@ -167,8 +161,6 @@ ACTIONS = (
         "Seats",
         "the seats; arrows choose the one that the strip follows",
         "Look",
-        False,
-        _seats,
     ),
     Action("6", "system", "System", "GPUs, processor and memory in the last ten minutes", "Look"),
     Action("z", "zoom", "Zoom", "one panel on the whole screen, and back", "Look"),
@@ -182,26 +174,26 @@ ACTIONS = (
     Action("N", "hunk(-1)", "Previous hunk", "previous change in the diff", "Look"),
     Action("l", "log", "Log", "what the trainer prints", "Look"),
     Action("t", "theme", "Theme", "dark, light, or the terminal's own colours", "Look"),
-    Action("question_mark", "help", "Help", "all keys", "Look", True),
-    Action("q", "app.quit", "Detach", "leave the cockpit; the engine goes on", "Look", True),
+    Action("question_mark", "help", "Help", "all keys", "Look", 1),
+    Action("q", "app.quit", "Detach", "leave the cockpit; the engine goes on", "Look", 1),
 )
 """Keys of the main screen."""
 IN_EXPERIMENT = (
-    Action("escape,q", "app.pop_screen", "Back", "back to the panels", "Experiment", True),
+    Action("escape,q", "app.pop_screen", "Back", "back to the panels", "Experiment", 1),
     Action(
-        "left_square_bracket", "walk(-1)", "Prev", "the experiment before; the tab stays", "Experiment", True
+        "left_square_bracket", "walk(-1)", "Prev", "the experiment before; the tab stays", "Experiment", 1
     ),
-    Action("right_square_bracket", "walk(1)", "Next", "the experiment after", "Experiment", True),
+    Action("right_square_bracket", "walk(1)", "Next", "the experiment after", "Experiment", 1),
     Action("1", "tab('diff')", "Diff", "its change to its parent", "Experiment"),
     Action("2", "tab('log')", "Log", "what the trainer printed", "Experiment"),
     Action("3", "tab('transcript')", "Transcript", "what the agent said and did", "Experiment"),
     Action("4", "tab('curve')", "Curve", "its loss against the incumbent's", "Experiment"),
     Action("5", "tab('trainings')", "Trainings", "seeds, reruns and what each measured", "Experiment"),
-    Action("y", "copy", "Copy", "copy the commit (through the terminal)", "Experiment", True),
+    Action("y", "copy", "Copy", "copy the commit (through the terminal)", "Experiment", 3),
     Action("Y", "copy_patch", "Copy patch", "copy the change as a patch", "Experiment"),
-    Action("x", "export", "Save patch", "save the change as a patch file", "Experiment", True),
-    Action("e", "look", "Editor", "read its file in $EDITOR", "Experiment", True),
-    Action("R", "again", "Train again", "train it once more, with another seed", "Experiment", True),
+    Action("x", "export", "Save patch", "save the change as a patch file", "Experiment", 3),
+    Action("e", "look", "Editor", "read its file in $EDITOR", "Experiment", 3),
+    Action("R", "again", "Train again", "train it once more, with another seed", "Experiment", 2),
     Action("K", "override('keep')", "Keep", "change the verdict to keep (asks)", "Experiment"),
     Action("D", "override('discard')", "Discard", "change the verdict to discard (asks)", "Experiment"),
     Action("d", "split", "Split", "diff in one column or two", "Experiment"),
@@ -211,13 +203,13 @@ IN_EXPERIMENT = (
 )
 """Keys of the screen of one experiment."""
 IN_COMPARISON = (
-    Action("escape,q", "app.pop_screen", "Back", "back to the panels", "Comparison", True),
-    Action("1", "tab('figures')", "Figures", "verdicts and what the trainings printed", "Comparison", True),
-    Action("2", "tab('curves')", "Curves", "the loss curves in one picture", "Comparison", True),
-    Action("3", "tab('diff')", "Diff", "the diff of two of them", "Comparison", True),
-    Action("4", "tab('lineage')", "Lineage", "which keeps led to the incumbent", "Comparison", True),
+    Action("escape,q", "app.pop_screen", "Back", "back to the panels", "Comparison", 1),
+    Action("1", "tab('figures')", "Figures", "verdicts and what the trainings printed", "Comparison", 1),
+    Action("2", "tab('curves')", "Curves", "the loss curves in one picture", "Comparison", 1),
+    Action("3", "tab('diff')", "Diff", "the diff of two of them", "Comparison", 1),
+    Action("4", "tab('lineage')", "Lineage", "which keeps led to the incumbent", "Comparison", 1),
     Action("left_square_bracket", "walk(-1)", "Prev pair", "the diff of the pair before", "Comparison"),
-    Action("right_square_bracket", "walk(1)", "Next pair", "the diff of the next pair", "Comparison", True),
+    Action("right_square_bracket", "walk(1)", "Next pair", "the diff of the next pair", "Comparison", 2),
     Action("d", "split", "Split", "diff in one column or two", "Comparison"),
     Action("W", "wrap", "Wrap", "wrap long lines of the diff", "Comparison"),
     Action("n", "hunk(1)", "Next hunk", "next change in the diff", "Comparison"),
@@ -226,7 +218,7 @@ IN_COMPARISON = (
 """Keys of the screen that compares experiments."""
 TAKE_BACK = Action("x,delete", "take_back", "Take back", "take back the message under the cursor", "Lists")
 CHOOSE = Action(
-    "enter", "choose", "Open", "go to the run under the cursor; open or close a message", "Lists", True
+    "enter", "choose", "Open", "go to the run under the cursor; open or close a message", "Lists", 1
 )
 NEW_RUN = Action("n", "new_run", "New run", "a new run: asks for agent, budget, limits", "Lists")
 IN_LISTS = (TAKE_BACK, CHOOSE, NEW_RUN)
@@ -273,7 +265,7 @@ def bindings(actions: Iterable[Action]) -> list[BindingType]:
         free = [key for key in a.key.split(",") if key not in taken]
         taken.update(free)
         found += [
-            Binding(key, a.name, a.label, a.footer, tooltip=a.help, id=None if key == FIXED else a.id)
+            Binding(key, a.name, a.label, bool(a.footer), tooltip=a.help, id=None if key == FIXED else a.id)
             for key in free
         ]
     return found

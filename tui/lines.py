@@ -214,17 +214,25 @@ class Lines(ScrollView, can_focus=True):
         x, top = self.scroll_offset
         style = self.visual_style.rich_style
         width = self.size.width
-        if not self.items and y == 0 and self.empty:
+        if not self.items and self.empty:
             hint = Content.styled(self.empty, "$neutral")
-            return Visual.to_strips(self, hint, width, 1, self.visual_style, pad=True)[0]
+            words = Visual.to_strips(self, hint, max(1, width), None, self.visual_style, pad=True)
+            return words[y] if y < len(words) else Strip.blank(width, style)
         line = y + top
         if line >= self._height:
             return Strip.blank(width, style)
         index, strip = self._line(line)
-        strip = strip.crop_extend(x, x + width, style)
+        strip = self._visible(strip, x, style).adjust_cell_length(width, style)
         if index == self.cursor:
             strip = Strip(Segment.apply_style(strip, post_style=self._cursor_style), strip.cell_length)
         return strip
+
+    def _visible(self, strip: Strip, x: int, style: RichStyle) -> Strip:
+        """The part of a line from column `x` on that has room; an ellipsis ends it where text is cut."""
+        end = x + self._width
+        if self.wrap or strip.cell_length <= end or not strip.crop(end).text.strip():
+            return strip.crop_extend(x, end, style)
+        return Strip([*strip.crop(x, end - 1), Segment("…", style)], self._width)
 
     @property
     def _cursor_style(self) -> RichStyle:

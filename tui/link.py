@@ -13,7 +13,7 @@ from loop import events as ev
 from loop.client import Connection, ConnectionLost, Refused
 from loop.state import RunState
 from tui.keys import Keys
-from tui.text import metric, safe, signed, title
+from tui.text import ended, metric, safe, signed, title
 
 Connect = Callable[[], Awaitable[Connection]]
 Severity = Literal["information", "warning", "error"]
@@ -88,7 +88,7 @@ class Link:
                 continue
             self.state, self.trouble = self._connection.state, ""
             listener.attached()
-            _collect_garbage_less_often()
+            _leave_long_searches_to_the_app()
             await self._pass_on(self._connection, listener)
             if self._switching:
                 self._switching = False
@@ -131,6 +131,8 @@ class Link:
             case ev.Judged(n=n, status="keep"):
                 words = f"#{n} kept: {metric(event.value)} {signed(event.delta)}"
                 self.toast(f"{words}  {title(self.state.experiment(n))}")
+            case ev.TrainingFinished(n=n, training=training) if training > 1:
+                self.toast(f"#{n} {ended(event)}")
             case ev.Judged(n=n, status="crash", reason=reason):
                 self.toast(f"#{n} crashed: {reason}", "error")
             case ev.Paused(reason=reason, by="engine"):
@@ -150,7 +152,8 @@ class Link:
                 pass
 
 
-def _collect_garbage_less_often() -> None:
-    """Search for garbage less often, and not in the state: in a long run that holds up keys for 0.1 s."""
+def _leave_long_searches_to_the_app() -> None:
+    """Search for garbage in small steps, not in the state, and never among all objects: in a long run that
+    holds up keys for 0.1 s. The app does it while nobody types."""
     gc.freeze()
-    gc.set_threshold(5_000, 10, 50)
+    gc.set_threshold(2_000, 10, 1_000_000)

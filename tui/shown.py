@@ -7,7 +7,7 @@ import contextlib
 from loop.client import ConnectionLost, Refused
 from loop.state import Experiment
 from tui.link import Link
-from tui.panels.diff import Diff
+from tui.panels.diff import Diff, is_mended
 
 
 async def show_change(diff: Diff, link: Link, candidate: Experiment | None, looked_at: int | None) -> None:
@@ -25,7 +25,7 @@ async def show_change(diff: Diff, link: Link, candidate: Experiment | None, look
     known = 1 <= number <= len(link.state.experiments)
     e = link.state.experiment(number) if known else None
     # An edit is older than the commit where the candidate was merged onto a newer incumbent.
-    if edited is not None and (e is None or e.phase == "proposing" or not e.commit):
+    if edited is not None and (e is None or e.phase == "proposing" or not e.commit or is_mended(e)):
         diff.show_candidate(link.state, edited, edited.findings)
     elif e is not None:
         with contextlib.suppress(Refused, ConnectionLost):

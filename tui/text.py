@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from itertools import pairwise
 
-from loop.events import Limits
+from loop.events import Limits, TrainingFinished
 from loop.state import Experiment, RunState
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -86,6 +86,11 @@ def signed(value: float | None) -> str:
     return "" if value is None else f"{value:+.4f}"
 
 
+def improves(e: Experiment, state: RunState) -> bool:
+    """Whether its value is better than that of the incumbent which it is compared with."""
+    return e.delta is not None and state.better(e.delta, 0.0)
+
+
 def gain(state: RunState) -> str:
     """How far the incumbent is from the baseline, e.g. `-2.83%`; empty while they are the same."""
     if state.best is None or not state.baseline or state.best == state.baseline:
@@ -110,6 +115,11 @@ def limits_line(limits: Limits) -> str:
     return ", ".join(words)
 
 
+def cut(text: str, width: int) -> str:
+    """The text in at most `width` characters; an ellipsis stands where something is left out."""
+    return text if len(text) <= width else f"{text[: max(0, width - 1)].rstrip()}…"
+
+
 def plural(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
@@ -128,6 +138,13 @@ def _resample(values: Sequence[float], count: int) -> list[float]:
     """The means of `count` pieces of equal length."""
     edges = [round(i * len(values) / count) for i in range(count + 1)]
     return [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+
+
+def ended(event: TrainingFinished) -> str:
+    """How a training ended, in a few words: `training 2 measured 0.9822`."""
+    if event.outcome == "finished" and event.value is not None:
+        return f"training {event.training} measured {metric(event.value)}"
+    return f"training {event.training} {event.outcome}" + (f": {event.reason}" if event.reason else "")
 
 
 def title(e: Experiment) -> str:

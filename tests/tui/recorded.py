@@ -59,7 +59,9 @@ class Script:
 
     def begin(self, approval: bool = False) -> Script:
         created = ev.RunCreated("nov23", "/research", "7f2a65c" + "0" * 33, "nanogpt/train.py", ["python"])
-        started = ev.EngineStarted(4242, "0.2.0", "claude", "claude-opus-5-5", 300.0, approval=approval)
+        started = ev.EngineStarted(
+            4242, "0.2.0", "claude", "claude-opus-5-5", 300.0, sandbox="full", approval=approval
+        )
         machine = ev.Telemetry(
             37.0, 4.2, 24.0, [ev.Gpu("NVIDIA H100", 97.0, 60.0, 80.0, 61.0, 655.0, 700.0)], 3.1, 0.2
         )

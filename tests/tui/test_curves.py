@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import re
+
 from textual.app import App, ComposeResult
-from textual_plotext import PlotextPlot
 
 from loop.events import CurvePoint
-from tui.curves import Curve, draw
+from tui.curves import GLYPHS, Curve, Curves
 
 
 class Picture(App[None]):
     def compose(self) -> ComposeResult:
-        yield PlotextPlot()
+        yield Curves()
 
 
 async def test_each_curve_is_named_and_one_without_points_left_out() -> None:
     points = [CurvePoint(i / 500, 5.0 - i / 200) for i in range(500)]
     async with Picture().run_test(size=(80, 24)) as pilot:
-        plot = pilot.app.query_one(PlotextPlot)
-        draw(plot, [Curve("#1", "orange", points), Curve("#2", "cyan", points[:1])])
+        plot = pilot.app.query_one(Curves)
+        plot.show([Curve("#1", "orange", points), Curve("#2", "cyan", points[:1])])
         await pilot.pause()
         text = plot.plt.build()
         assert "#1" in text
         assert "#2" not in text
         assert "% of the budget" in text
-        draw(plot, [])
+        plot.show([])
         assert "#1" not in plot.plt.build()
+
+
+async def test_curves_are_told_apart_without_colours_and_the_axes_are_round() -> None:
+    points = [CurvePoint(i / 500, 5.0 - i / 200) for i in range(500)]
+    async with Picture().run_test(size=(80, 24)) as pilot:
+        plot = pilot.app.query_one(Curves)
+        names = [f"#{n}" for n in range(1, len(GLYPHS) + 1)]
+        plot.show([Curve(name, "red", points) for name in names])
+        await pilot.pause()
+        text = re.sub(r"\x1b\[[\d;]*m", "", plot.plt.build())
+        for name, glyph in zip(names, GLYPHS, strict=True):
+            assert f"{glyph}{glyph} {name}" in text
+        assert re.search(r"0 +20 +40 +60 +80 +100", text)
+        assert re.search(r"4\.0┤[^.]*3\.5┤[^.]*3\.0┤[^.]*2\.5┤", text, re.DOTALL)

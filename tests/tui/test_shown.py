@@ -5,7 +5,7 @@ from __future__ import annotations
 from loop import events as ev
 from tests.tui.conftest import Open
 from tests.tui.pilot import WIDE, settle
-from tests.tui.recorded import Recorded, fleet, team
+from tests.tui.recorded import BEFORE, Recorded, Script, fleet, team
 from tui.app import Cockpit
 
 
@@ -78,4 +78,22 @@ async def test_what_was_merged_onto_a_newer_incumbent_is_fetched(cockpit: Open) 
         connection.push(ev.CandidateCommitted(6, "c" * 40, "d" * 40, "wider", author="engine"))
         await settle(pilot)
         assert str(app.main.diff.border_title).startswith("train.py  candidate 6 vs incumbent ddddddd")
+        assert "WIDTH = 160" in app.main.diff.after
+
+
+async def test_a_repair_is_shown_as_the_agent_edits_it(cockpit: Open) -> None:
+    script = Script().night(2).propose(3).train(3)
+    script.add(ev.TrainingFinished(3, 1, "crashed", "exit code 1"))
+    connection = Recorded(script.records)
+    app = cockpit(connection)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        mended = BEFORE.replace("WIDTH = 128", "WIDTH = 144")
+        connection.push(ev.CandidateEdited(3, "nanogpt/train.py", BEFORE, mended))
+        await settle(pilot)
+        assert "WIDTH = 144" in app.main.diff.after
+        assert shown(app) == "train.py  candidate 3, its repair,"
+        connection.push(ev.RepairGivenUp(3, "no idea"))
+        await settle(pilot)
+        assert shown(app) == "train.py  candidate 3", "it is not mended any more: what crashed is shown"
         assert "WIDTH = 160" in app.main.diff.after

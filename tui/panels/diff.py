@@ -62,8 +62,9 @@ class Diff(Lines):
         e = state.experiment(files.n) if known else None
         added, removed = self.compare(files.before, files.after, preface(e, state, findings, self._keys))
         parent = e.parent if e else state.incumbent_commit
+        mended = ", its repair," if e and is_mended(e) else ""
         self.border_title = Content.assemble(
-            f"{safe(Path(files.path).name)}  candidate {files.n} vs incumbent {parent[:7]}  ",
+            f"{safe(Path(files.path).name)}  candidate {files.n}{mended} vs incumbent {parent[:7]}  ",
             (f"+{added} ", "$keep"),
             (f"-{removed}", "$discard"),
         )
@@ -121,6 +122,13 @@ class Diff(Lines):
             self.scroll_to(
                 y=max(0, (ahead[0] if direction > 0 else ahead[-1]) - 2), animate=False, force=True
             )
+
+
+def is_mended(e: Experiment) -> bool:
+    """Whether its agent may be mending it: it crashed, and that is not its verdict yet."""
+    last = e.last_training
+    crashed = last is not None and last.outcome in ("crashed", "timeout")
+    return e.phase == "judging" and crashed and not e.no_repair and e.author == "agent"
 
 
 @lru_cache(maxsize=4)

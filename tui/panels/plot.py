@@ -8,6 +8,7 @@ from textual_plotext import PlotextPlot
 
 from loop.state import RunState
 from tui.text import safe
+from tui.ticks import ticks
 
 Points = tuple[tuple[int, str, float], ...]
 """Number, phase and value of each judged experiment."""
@@ -26,6 +27,12 @@ class Plot(PlotextPlot, can_focus=True):
         if (points, colors) != self._drawn:
             self._drawn = (points, colors)
             self.draw(points, state.direction, state.metric)
+
+    def on_resize(self) -> None:
+        """How many numbers stand at the axes depends on the size."""
+        self._drawn = None
+        if self._state is not None:
+            self.show_state(self._state)
 
     def notify_style_update(self) -> None:
         """The colours of a new theme have arrived, which is some time after its name."""
@@ -51,8 +58,11 @@ class Plot(PlotextPlot, can_focus=True):
                 ys = [v for _, p, v in inside if p == phase]
                 if xs:
                     plt.scatter(xs, ys, marker=marker, color=self._rgb(phase))
+            first, last = points[0][0], points[-1][0]
+            plt.xlim(first - (first == last), last + (first == last))
+            plt.xticks(*ticks(first, last, max(2, self.size.width // 8), least=1))
             plt.ylim(low, high)
-            plt.xticks(ticks(points[0][0], points[-1][0], max(2, self.size.width // 12)))
+            plt.yticks(*ticks(low, high, max(2, self.size.height // 3)))
         self.refresh()
 
     def _rgb(self, meaning: str) -> tuple[int, int, int] | str:
@@ -67,12 +77,6 @@ def window(values: list[float], direction: str) -> tuple[float, float]:
     margin = 0.1 * abs(far - best) or 0.01
     low, high = min(best, far), max(best, far)
     return low - margin, high + margin
-
-
-def ticks(first: int, last: int, most: int) -> list[float]:
-    """Whole numbers from `first` to `last`, at most `most` of them."""
-    count = min(most, last - first + 1)
-    return sorted({round(first + i * (last - first) / max(1, count - 1)) for i in range(count)})
 
 
 def best_so_far(points: list[tuple[int, str, float]]) -> list[tuple[int, float]]:

@@ -14,7 +14,7 @@ from textual.widgets import Static
 from loop.state import Experiment, RunState
 from tui.filter import matches
 from tui.lines import Item, Lines
-from tui.text import SYMBOLS, metric, safe, signed, title
+from tui.text import SYMBOLS, cut, improves, metric, safe, signed, title
 
 Order = Literal["newest first", "oldest first", "best first", "by status"]
 ORDERS: tuple[Order, ...] = ("newest first", "oldest first", "best first", "by status")
@@ -35,8 +35,8 @@ Look = tuple[Any, ...]
 """Everything that a row shows."""
 UNMADE = Item(Content(""))
 """Stands for a row that was not in view yet."""
-WHY = 15
-"""Characters of the column that says why; the engine's short reasons are no longer."""
+WHY = 16
+"""Characters of the column that says why."""
 WIDTH_BEFORE_DESCRIPTION = 88
 """Characters that the cells before the description take at most, with a few to spare."""
 
@@ -95,7 +95,7 @@ class Results(Lines):
         found.sort(key=_key(self.order, state.direction), reverse=self.order == "newest first")
         self.title = self._title(len(found), len(every))
         numbers = [e.n for e in found]
-        looks = [_look(e, e.n in self.marks, e.n == state.incumbent) for e in found]
+        looks = [_look(e, why(e, state), e.n in self.marks, e.n == state.incumbent) for e in found]
         self._shown = found
         if numbers == self.numbers:
             self._repaint(looks)
@@ -114,8 +114,8 @@ class Results(Lines):
             self.refresh()
 
     def item(self, index: int) -> Item:
-        *_, marked, best = self._looks[index]
-        return Item(row(self._shown[index], best, _columns(self._width), marked=marked))
+        *_, words, marked, best = self._looks[index]
+        return Item(row(self._shown[index], words, _columns(self._width), best=best, marked=marked))
 
     def reach(self, index: int) -> int:
         e = self._shown[index]
@@ -164,9 +164,9 @@ class Results(Lines):
         self.order = ORDERS[(ORDERS.index(self.order) + 1) % len(ORDERS)]
 
 
-def _look(e: Experiment, marked: bool, best: bool) -> Look:
+def _look(e: Experiment, words: str, marked: bool, best: bool) -> Look:
     figures = (e.value, e.delta, e.stderr, len(e.values), e.memory_gb)
-    return (e.phase, e.commit, why(e), *figures, e.description, e.reason, marked, best)
+    return (e.phase, e.commit, *figures, e.description, e.reason, words, marked, best)
 
 
 def _columns(width: int) -> tuple[str, ...]:
@@ -179,8 +179,8 @@ def _columns(width: int) -> tuple[str, ...]:
     return ("n", "commit", "value", "delta", "evidence", "memory", "status", "why", "description")
 
 
-def row(e: Experiment, best: bool, columns: tuple[str, ...], *, marked: bool = False) -> Content:
-    """An experiment as one line; `best` marks the incumbent, `marked` what is to be compared."""
+def row(e: Experiment, words: str, columns: tuple[str, ...], *, best: bool, marked: bool) -> Content:
+    """An experiment as one line, `words` say why; `best` marks the incumbent, `marked` what is compared."""
     symbol, style = SYMBOLS[e.phase]
     delta = "$keep" if e.phase == "keep" else "$neutral"
     reason = f"  ({safe(e.reason)})" if e.phase in ("crash", "rejected") and e.reason else ""
@@ -192,7 +192,7 @@ def row(e: Experiment, best: bool, columns: tuple[str, ...], *, marked: bool = F
         "evidence": Content.styled(f"{evidence(e):>10} ", "$neutral"),
         "memory": Content.styled(f"{e.memory_gb:>5.1f} GB " if e.memory_gb else " " * 9, "$neutral"),
         "status": Content.styled(f"{symbol} {e.phase:9} ", style),
-        "why": Content.styled(f"{why(e)[:WHY]:{WHY}} ", style if e.judged else "$measure"),
+        "why": Content.styled(f"{cut(words, WHY):{WHY}} ", style if e.judged else "$measure"),
         "description": Content.assemble(("★ " if best else "", "$keep"), title(e), (reason, "$neutral")),
     }
     return Content("").join(cells[name] for name in columns)
@@ -206,12 +206,16 @@ def _number(e: Experiment, best: bool, marked: bool) -> Content:
     return Content.styled(f"{text} ", "bold" if best else "$neutral")
 
 
-def why(e: Experiment) -> str:
+def why(e: Experiment, state: RunState) -> str:
     """Why the experiment is where it is, in at most `WHY` characters."""
     if e.judged:
+        if e.short == "within noise" and improves(e, state):
+            return "better, in noise"
         return "changed by you" if e.by_hand else safe(e.short)
     if e.phase == "waiting":
         return "you decide"
+    if e.phase == "queued":
+        return "trains next" if state.queue[0] is e else "in the queue"
     if e.phase in ("training", "judging") and len(e.trainings) > 1:
         return f"training {len(e.trainings)}"
     return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from typing import NamedTuple
 
 from textual.content import Content
 
@@ -12,8 +13,16 @@ from loop.state import RunState
 from tui.panels.training import Line
 from tui.text import SYMBOLS, gain, metric, plural, safe, short
 
-Part = tuple[str, str]
-"""Text and style; an empty text is not shown."""
+
+class Part(NamedTuple):
+    """A piece of the line. An empty text is not shown."""
+
+    text: str
+    style: str = ""
+    stays: bool = False
+    """It is not left out where the line is too narrow."""
+    brief: str = ""
+    """What stands in its place there, if anything shorter does."""
 
 
 class Status(Line):
@@ -30,7 +39,7 @@ class Status(Line):
 
 def run(state: RunState, now: float) -> Part:
     """The run's tag."""
-    return f"autoresearch/{state.tag}" if state.tag else "autoresearch", "bold"
+    return Part(f"autoresearch/{state.tag}" if state.tag else "autoresearch", "bold")
 
 
 def phase(state: RunState, now: float) -> Part:
@@ -41,58 +50,62 @@ def phase(state: RunState, now: float) -> Part:
     text = word + (f" {number.n}" if number else "")
     if word == "training" and state.engine and state.engine.seats > 1:
         text = f"training on {len(state.under_way)} of {state.engine.seats} seats"
-    return f"{symbol} {text}", f"bold {style}"
+    return Part(f"{symbol} {text}", f"bold {style}")
 
 
 def approval(state: RunState, now: float) -> Part:
     """That every candidate waits for you."""
-    return "approval on" if state.approval else "", "$measure"
+    return Part("approval on" if state.approval else "", "$measure")
 
 
 def best(state: RunState, now: float) -> Part:
     """The incumbent's metric, and how far it is from the baseline."""
     if state.best is None:
-        return "", ""
-    return f"best {metric(state.best)}" + (f" ({g})" if (g := gain(state)) else ""), "$keep"
+        return Part("")
+    return Part(f"best {metric(state.best)}" + (f" ({g})" if (g := gain(state)) else ""), "$keep")
 
 
 def experiments(state: RunState, now: float) -> Part:
     """How many experiments were judged, kept, and crashed."""
     crashed = f" · {plural(state.crashed, 'crash').replace('crashs', 'crashes')}" if state.crashed else ""
-    return f"{state.rows} exp · {state.kept} kept{crashed}", ""
+    return Part(f"{state.rows} exp · {state.kept} kept{crashed}")
 
 
 def cost(state: RunState, now: float) -> Part:
     """What the agents have cost."""
     dollars = state.usage.dollars
-    return "" if dollars is None else f"${dollars:.2f}", "$measure"
+    return Part("" if dollars is None else f"${dollars:.2f}", "$measure")
 
 
 def rate(state: RunState, now: float) -> Part:
     """Experiments an hour, lately."""
     found = state.per_hour(now)
-    return "" if found is None else f"{found:.1f}/h", "$measure"
+    return Part("" if found is None else f"{found:.1f}/h", "$measure")
 
 
 def machine(state: RunState, now: float) -> Part:
     """Load of the GPUs of the engine's machine, or of its processor and memory where it has none."""
-    return load(state.live.telemetry) if state.live.telemetry else "", "$neutral"
+    return Part(load(state.live.telemetry) if state.live.telemetry else "", "$neutral")
 
 
 def tokens(state: RunState, now: float) -> Part:
     """What the agents have read and written."""
     count = state.usage.input_tokens + state.usage.output_tokens
-    return f"{short(count)} tok" if count else "", "$neutral"
+    return Part(f"{short(count)} tok" if count else "", "$neutral")
 
 
 def agent(state: RunState, now: float) -> Part:
     """The agent and its model."""
-    return f"{state.engine.agent} {state.engine.model}".strip() if state.engine else "", "$agent"
+    return Part(f"{state.engine.agent} {state.engine.model}".strip() if state.engine else "", "$agent")
 
 
 def sandbox(state: RunState, now: float) -> Part:
     """Behind what kind of fence the trainings run."""
-    return f"sandbox {state.engine.sandbox}" if state.engine else "", "$neutral"
+    if state.engine is None:
+        return Part("")
+    kind = state.engine.sandbox.partition(":")[0]
+    style = {"full": "$neutral", "partial": "$measure"}.get(kind, "bold $discard")
+    return Part(f"sandbox {state.engine.sandbox}", style, stays=True, brief=f"sandbox {kind}")
 
 
 FIELDS: dict[str, Callable[[RunState, float], Part]] = {
@@ -128,8 +141,14 @@ def parts(state: RunState, link: str, now: float, fields: Sequence[str] = tuple(
     """The pieces of the line, left to right. What needs attention stands in front, whatever the fields."""
     made = [FIELDS[name](state, now) for name in fields]
     at = fields.index("phase") + 1 if "phase" in fields else 0
-    found = [*made[:at], *alerts(state, link), *made[at:]]
-    return [(safe(text), style) for text, style in found if text]
+    fence = [sandbox(state, now)] if "sandbox" not in fields and is_open(state) else []
+    found = [*made[:at], *alerts(state, link), *fence, *made[at:]]
+    return [part._replace(text=safe(part.text), brief=safe(part.brief)) for part in found if part.text]
+
+
+def is_open(state: RunState) -> bool:
+    """Whether trainings run behind no fence at all."""
+    return state.engine is not None and state.engine.sandbox in ("off", "none")
 
 
 def alerts(state: RunState, link: str) -> list[Part]:
@@ -137,10 +156,10 @@ def alerts(state: RunState, link: str) -> list[Part]:
     pausing = state.paused is not None and state.phase not in ("paused", "stopped")
     stopping = state.stopping is not None and state.phase != "stopped"
     return [
-        (link, "bold $measure"),
-        ("? the agent asks" if state.live.asked else "", "$measure"),
-        ("‖ pausing" if pausing else "", "$measure"),
-        ("■ stopping" if stopping else "", "$measure"),
+        Part(link, "bold $measure"),
+        Part("? the agent asks" if state.live.asked else "", "$measure"),
+        Part("‖ pausing" if pausing else "", "$measure"),
+        Part("■ stopping" if stopping else "", "$measure"),
     ]
 
 
@@ -166,12 +185,15 @@ def load(t: Telemetry) -> str:
 
 
 def fit(pieces: list[Part], width: int) -> Content:
-    """The pieces in their order, without the last ones that do not fit into `width` columns."""
+    """The pieces in their order. The last ones that do not fit into `width` columns are left out."""
 
     def line(chosen: list[Part]) -> Content:
-        return Content("   ").join(Content.styled(text, style) for text, style in chosen)
+        return Content("   ").join(Content.styled(part.text, part.style) for part in chosen)
 
     chosen = list(pieces)
-    while len(chosen) > 1 and line(chosen).cell_length > width - 2:
-        chosen.pop()
+    if line(chosen).cell_length > width - 2:
+        chosen = [part._replace(text=part.brief or part.text) for part in chosen]
+    for i in range(len(chosen) - 1, 0, -1):
+        if line(chosen).cell_length > width - 2 and not chosen[i].stays:
+            del chosen[i]
     return line(chosen)

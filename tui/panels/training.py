@@ -100,7 +100,7 @@ class TrainingStrip(Vertical):
         if name != self._name:
             self._name = name
             self.border_title = Content(name)
-        if (text := stopping(state) or needed(training)) != self._subtitle:
+        if (text := stopping(state) or needed(training, state.metric)) != self._subtitle:
             self._subtitle = text
             self.border_subtitle = Content.styled(safe(text), "$measure") if text else ""
         rows = (
@@ -108,6 +108,7 @@ class TrainingStrip(Vertical):
             if training
             else (idle(state, self._keys), *[Content("")] * 3)
         )
+        self.query_one("#clock").display = training is not None  # a sentence may need the whole row
         for line, content in zip(("bar", "clock", "numbers", "curves"), rows, strict=True):
             self.query_one(f"#{line}", Line).show(content)
 
@@ -137,9 +138,12 @@ def stopping(state: RunState) -> str:
     return "the engine stops after this training"
 
 
-def needed(training: Training | None) -> str:
-    """What the training must measure to be kept; empty when nothing trains."""
-    return training.started.needed if training else ""
+def needed(training: Training | None, metric: str) -> str:
+    """What the verdict will need, e.g. `kept if val_bpb ends below 1.08`; empty when nothing trains."""
+    words = training.started.needed if training else ""
+    if words.startswith(("kept below", "kept above")):
+        return f"kept if {metric} ends{words.removeprefix('kept')}"
+    return f"if {metric} ends {words}" if words.startswith(("below", "above")) else words
 
 
 def idle(state: RunState, keys: Keys) -> Content:

@@ -14,7 +14,7 @@ from tui.actions import CHOOSE, bindings
 from tui.keys import Keys
 from tui.lines import Item, Lines
 from tui.markdown import markdown
-from tui.text import safe
+from tui.text import cut, safe
 
 LIMIT = 2000
 """How many pieces the panel holds at most; older ones are found on the experiment's own screen."""
@@ -73,7 +73,7 @@ class Piece:
         first, _, rest = text.partition("\n")
         more = f"  +{rest.count(chr(10)) + 1} lines" if rest else ""
         if kind == "thinking":
-            first, more = f"thinking: {first[:120]}", f"  ({len(text):,} characters)"
+            first, more = f"thinking: {cut(first, 120)}", f"  ({len(text):,} characters)"
         line = _opened(kind, self.delta.tool, first, style)
         return Item(line + Content.styled(more, "$neutral"), mark)
 
@@ -175,7 +175,7 @@ class Transcript(Lines):
             self.border_subtitle = ""
             return
         asked = state.live.asked[0]
-        words = safe(f"{asked.kind} {asked.title}".strip())[:60]
+        words = cut(safe(f"{asked.kind} {asked.title}".strip()), 60)
         self.border_subtitle = Content.assemble(
             self._keys.hint(approve="allows", reject="refuses"), (f" {words} ", "$measure")
         )

@@ -9,21 +9,22 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
-from textual.widgets import Footer, Static, TabbedContent, TabPane
-from textual_plotext import PlotextPlot
+from textual.widgets import Static, TabbedContent, TabPane
 
 from loop.client import ConnectionLost, Refused
 from loop.events import ExperimentDetail
 from loop.state import Experiment, RunState
 from tui.actions import IN_COMPARISON, ON_EVERY_SCREEN, bindings
-from tui.curves import Curve, draw
+from tui.curves import Curve, Curves
 from tui.lineage import graph
 from tui.lines import Item, Lines
 from tui.link import Link
 from tui.panels.diff import Diff
+from tui.panels.footer import KeyBar
+from tui.panels.results import why
 from tui.screens.run import RunScreen
 from tui.settings import Settings
-from tui.text import SYMBOLS, metric, safe, short, signed, title
+from tui.text import SYMBOLS, cut, metric, safe, short, signed, title
 
 COLORS = ("orange", "cyan", "magenta", "green", "blue", "red", "yellow", "white")
 """Colours of the curves, in the order of the experiments."""
@@ -56,20 +57,20 @@ class CompareScreen(RunScreen):
             with TabPane(name("figures"), id="tab-figures"):
                 yield Lines(id="figures", wrap=False)
             with TabPane(name("curves"), id="tab-curves"):
-                yield PlotextPlot(id="curves-of-all")
+                yield Curves(id="curves-of-all")
             with TabPane(name("diff"), id="tab-diff"):
                 empty = self.link.keys.hint("a diff needs two experiments", mark="marks them")
                 yield Diff(self.link.keys, id="diff-of-two", empty=empty)
             with TabPane(name("lineage"), id="tab-lineage"):
                 yield Lines(id="lineage", wrap=False, empty="nothing is kept yet")
-        yield Footer(show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         state = self.link.state
         experiments = [state.experiment(n) for n in self._numbers]
         names = [_name(e, state) for e in experiments]
         self.query_one("#summary", Static).update(Content("\n").join(names[:4]))
-        self.query_one("#figures", Lines).show([Item(line) for line in figures(experiments)])
+        self.query_one("#figures", Lines).show([Item(line) for line in figures(experiments, state)])
         self.query_one("#lineage", Lines).show([Item(line) for line in graph(state)])
         self.query_one("#figures", Lines).focus()
         self.run_worker(self._load(), exclusive=True, group="detail")
@@ -85,7 +86,7 @@ class CompareScreen(RunScreen):
             for n, color in zip(self._numbers, COLORS, strict=False)
             if n in self._details
         ]
-        draw(self.query_one("#curves-of-all", PlotextPlot), curves)
+        self.query_one("#curves-of-all", Curves).show(curves)
         self._show_diff()
 
     def _show_diff(self) -> None:
@@ -125,22 +126,22 @@ def _name(e: Experiment, state: RunState) -> Content:
     )
 
 
-def figures(experiments: list[Experiment]) -> list[Content]:
+def figures(experiments: list[Experiment], state: RunState) -> list[Content]:
     """A table: a column for each experiment, a row for each figure. Where they differ, it is bold."""
     head = Content.styled(f"{'':20}" + "".join(f"{f'#{e.n}':>{CELL}}" for e in experiments), "bold $measure")
     found = [head]
-    for name, cells in _rows(experiments):
+    for name, cells in _rows(experiments, state):
         style = "bold" if len(set(cells)) > 1 else "$neutral"
-        line = "".join(f"{cell[: CELL - 1]:>{CELL}}" for cell in cells)
-        found.append(Content.assemble((f"{name[:19]:20}", "$neutral"), (line, style)))
+        line = "".join(f"{cut(cell, CELL - 1):>{CELL}}" for cell in cells)
+        found.append(Content.assemble((f"{cut(name, 19):20}", "$neutral"), (line, style)))
     return found
 
 
-def _rows(experiments: list[Experiment]) -> list[tuple[str, list[str]]]:
+def _rows(experiments: list[Experiment], state: RunState) -> list[tuple[str, list[str]]]:
     """Name and cells of each row: the verdict first, then what the trainings printed at their end."""
     first: list[tuple[str, list[str]]] = [
         ("verdict", [e.phase for e in experiments]),
-        ("why", [safe(e.short) for e in experiments]),
+        ("why", [why(e, state) for e in experiments]),
         ("value", [metric(e.value) for e in experiments]),
         ("difference", [signed(e.delta) for e in experiments]),
         ("trainings", [str(len(e.trainings)) for e in experiments]),

@@ -7,25 +7,26 @@ from typing import ClassVar, Literal
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
+from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.widgets import Footer, Static, TabbedContent, TabPane
-from textual_plotext import PlotextPlot
+from textual.widgets import Static, TabbedContent, TabPane
 
 from loop.client import ConnectionLost, Refused
 from loop.events import ExperimentDetail, Override, RunAgain, StopTraining
 from loop.state import Experiment, RunState, Training
 from tui.actions import IN_EXPERIMENT, ON_EVERY_SCREEN, bindings
-from tui.curves import Curve, draw
+from tui.curves import Curve, Curves
 from tui.editor import edit, look
 from tui.lines import Item, Lines
 from tui.link import Link
 from tui.panels.diff import Diff
+from tui.panels.footer import KeyBar
 from tui.panels.transcript import Transcript
 from tui.patch import patch, save
 from tui.screens.ask import Choose
 from tui.screens.run import RunScreen
 from tui.settings import Settings
-from tui.text import SYMBOLS, clock, metric, plural, safe, short, signed, title
+from tui.text import SYMBOLS, clock, improves, metric, plural, safe, short, signed, title
 
 
 class ExperimentScreen(RunScreen):
@@ -60,7 +61,8 @@ class ExperimentScreen(RunScreen):
         def name(tab: str) -> Content:
             return Content(f"{self.link.keys[f'tab_{tab}']} {tab.capitalize()}".strip())
 
-        yield Static(id="summary", markup=False)
+        with VerticalScroll(id="summary"):
+            yield Static(markup=False)
         with TabbedContent(id="tabs"):
             with TabPane(name("diff"), id="tab-diff"):
                 yield Diff(self.link.keys, id="past-diff", empty="no commit: this was never finished")
@@ -69,10 +71,10 @@ class ExperimentScreen(RunScreen):
             with TabPane(name("transcript"), id="tab-transcript"):
                 yield Transcript(self.link.keys, id="past-transcript", follow=False)
             with TabPane(name("curve"), id="tab-curve"):
-                yield PlotextPlot(id="past-curve")
+                yield Curves(id="past-curve")
             with TabPane(name("trainings"), id="tab-trainings"):
                 yield Lines(id="past-trainings", empty="it never trained")
-        yield Footer(show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.show()
@@ -89,7 +91,7 @@ class ExperimentScreen(RunScreen):
         if made_of == self._shown:
             return
         self._shown = made_of
-        self.query_one("#summary", Static).update(summary(e, state))
+        self.query_one("#summary Static", Static).update(summary(e, state))
         self.query_one("#past-trainings", Lines).show(trainings(e, state))
         if self._loaded != (self.n, e.phase, e.commit):
             self._loaded = (self.n, e.phase, e.commit)
@@ -115,7 +117,7 @@ class ExperimentScreen(RunScreen):
         self.query_one("#past-transcript", Transcript).reset(detail.transcript)
         curves = [Curve(f"incumbent #{other.n}", "gray", other.curve)] if other else []
         curves.append(Curve(f"#{detail.n}", "orange", detail.curve))
-        draw(self.query_one("#past-curve", PlotextPlot), curves)
+        self.query_one("#past-curve", Curves).show(curves)
 
     # --- keys ---
 
@@ -169,31 +171,38 @@ class ExperimentScreen(RunScreen):
 
 
 def summary(e: Experiment, state: RunState) -> Content:
-    """Four lines about an experiment: verdict and figures, description, hypothesis, reason of the verdict."""
+    """About an experiment: verdict and figures, description, reason of the verdict, hypothesis."""
     symbol, style = SYMBOLS[e.phase]
-    parts = [
+    figures = [
         (f"{state.tag} #{e.n} ", "bold"),
         (f"{symbol} {e.phase}", f"bold {style}"),
         (f"   {safe(state.metric)} {metric(e.value)}", "$measure"),
-        (
-            f" ({signed(e.delta)})" if e.delta is not None else "",
-            "$keep" if e.phase == "keep" else "$neutral",
-        ),
-        (f"   commit {e.commit[:7]}" if e.commit else "", "$neutral"),
-        (f"   parent {e.parent[:7]}", "$neutral"),
-        (f"   +{e.added} -{e.removed}", "$neutral"),
-        (f"   by {e.author}" if e.author != "agent" else "", "$agent"),
-        (f"   {short(e.usage.output_tokens)} tok out" if e.usage.output_tokens else "", "$neutral"),
-        (f"   ${e.usage.dollars:.3f}" if e.usage.dollars is not None else "", "$measure"),
+        (compared(e, state), "$keep" if e.phase == "keep" else "$neutral"),
         ("   model kept" if any(n == e.n for n, _ in state.models) else "", "$keep"),
     ]
-    lines = [
-        Content.assemble(*parts),
-        Content.styled(title(e), "bold"),
-        Content.styled(safe(e.hypothesis).replace("\n", " "), "$agent"),
-        Content.styled(safe("   audit: ".join([e.reason, *e.findings])).replace("\n", " "), style),
+    details = [
+        (f"commit {e.commit[:7]}" if e.commit else "", "$neutral"),
+        (f"parent {e.parent[:7]}", "$neutral"),
+        (f"+{e.added} -{e.removed}", "$neutral"),
+        (f"by {e.author}" if e.author != "agent" else "", "$agent"),
+        (f"{short(e.usage.output_tokens)} tok out" if e.usage.output_tokens else "", "$neutral"),
+        (f"${e.usage.dollars:.3f}" if e.usage.dollars is not None else "", "$measure"),
     ]
-    return Content("\n").join(lines)
+    lines = [
+        Content.assemble(*figures),
+        Content("   ").join(Content.styled(text, style) for text, style in details if text),
+        Content.styled(title(e), "bold"),
+        Content.styled(safe("   audit: ".join([e.reason, *e.findings])).replace("\n", " "), style),
+        Content.styled(safe(e.hypothesis).replace("\n", " "), "$agent"),
+    ]
+    return Content("\n").join(line for line in lines if line.plain)
+
+
+def compared(e: Experiment, state: RunState) -> str:
+    """How far its value is from the incumbent of its time, in figures and in a word; empty if it is not."""
+    if not e.delta:
+        return ""
+    return f" ({signed(e.delta)}, {'better' if improves(e, state) else 'worse'})"
 
 
 def place(e: Experiment, training: Training, state: RunState) -> str:

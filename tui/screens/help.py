@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -26,6 +27,8 @@ HEADINGS = {
     "Lists": "In a list of messages or runs, and in a transcript",
     "Move": "In every panel",
 }
+TEXT = 57
+"""Columns for what a key does, on a terminal of 80 columns."""
 EVERYWHERE = (
     ("esc", "back; out of the filter"),
     ("ctrl+p", "command palette"),
@@ -51,6 +54,7 @@ LOOP = (
 WHY = (
     ("Δ", "to the incumbent as it is known then: each of its trainings says more"),
     ("within noise", "as far from the incumbent as two trainings of the same code may be"),
+    ("better, in noise", "the same; the number is better, but chance alone explains that"),
     ("not sure enough", "better, but by too little to be believed"),
     ("12% fewer steps", "worse, and slower: it made fewer steps in the same time"),
     ("3.4 se better", "better by so many standard errors"),
@@ -83,8 +87,8 @@ class Help(Fitted, ModalScreen[None]):
 def items(keys: Keys, fixed: str = "") -> list[Item]:
     """The lines of the help screen; `fixed` says what is the same for all experiments."""
     found = [_heading("The loop, until you stop it")]
-    found += [Content.assemble((f"  {step:<12}", f"bold {STEPS[step]}"), text) for step, text in LOOP]
-    found += [Content.assemble(("  fixed       ", "bold $neutral"), (fixed, "$neutral"))] if fixed else []
+    found += [_line(step, text, f"bold {STEPS[step]}") for step, text in LOOP]
+    found += [_line("fixed", fixed, "bold $neutral")] if fixed else []
     found += [Content("")]
     for group, heading in HEADINGS.items():
         found += [_heading(heading)]
@@ -110,5 +114,7 @@ def _heading(text: str) -> Content:
     return Content.styled(text, "bold $agent")
 
 
-def _line(keys: str, text: str) -> Content:
-    return Content.assemble((f"  {keys:<12}", "bold $measure"), text)
+def _line(keys: str, text: str, style: str = "bold $measure") -> Content:
+    """Keys and what they do; a text that is too long for a row goes on below itself."""
+    rows = f"\n{'':14}".join(textwrap.wrap(text, TEXT, break_on_hyphens=False))
+    return Content.assemble((f"  {keys:<12}", style), rows)

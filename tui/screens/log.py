@@ -9,11 +9,14 @@ from textual.binding import BindingType
 from textual.content import Content
 from textual.screen import ModalScreen
 
+from loop.state import RunState
 from tui.actions import closed_by
 from tui.lines import Item, Lines
 from tui.link import Link
 from tui.screens.fitted import Fitted
-from tui.text import safe
+from tui.text import ended, safe
+
+NOTHING = "nothing trains now: what a trainer prints will stand here, line by line"
 
 
 class LogScreen(Fitted, ModalScreen[None]):
@@ -24,11 +27,10 @@ class LogScreen(Fitted, ModalScreen[None]):
     def __init__(self, link: Link) -> None:
         super().__init__()
         self._link = link
-        self._shown: list[str] = []
+        self._shown: tuple[str, str, list[str], str] | None = None
 
     def compose(self) -> ComposeResult:
-        lines = Lines(id="log", follow=True, empty="the trainer has not printed anything yet")
-        lines.border_title = "Training log"
+        lines = Lines(id="log", follow=True)
         lines.border_subtitle = self._link.keys.hint("esc goes back", to_end="follows")
         yield lines
 
@@ -38,7 +40,22 @@ class LogScreen(Fitted, ModalScreen[None]):
 
     def show(self) -> None:
         """Show the lines that came since the last call; costs little while there are none."""
-        log = self._link.state.seat.log
-        if log != self._shown:
-            self._shown = list(log)
-            self.query_one(Lines).show([Item(Content(safe(line))) for line in self._shown])
+        state = self._link.state
+        view = state.seat
+        about = f" · #{view.n}, training {view.training}" if view.n else ""
+        empty = "the trainer has not printed anything yet" if state.under_way else NOTHING
+        shown = (f"Training log{about}", empty, list(view.log), result(state))
+        if shown != self._shown:
+            self._shown = shown
+            lines = self.query_one(Lines)
+            lines.border_title, lines.empty = Content(shown[0]), empty
+            ends = [Item(Content.styled(shown[-1], "$measure"))] if shown[-1] else []
+            lines.show([Item(Content(safe(line))) for line in view.log] + ends)
+
+
+def result(state: RunState) -> str:
+    """How the training ended whose log is shown; empty while it runs."""
+    view = state.seat
+    trainings = state.experiment(view.n).trainings if view.n else []
+    found = next((t.finished for t in trainings if t.number == view.training), None)
+    return f"── {safe(ended(found))}" if found else ""

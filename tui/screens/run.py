@@ -156,7 +156,7 @@ class RunScreen(Fitted, Screen[None]):
             "a": "after the training under way",
             "n": "now; that training starts again next time",
         }
-        self.app.push_screen(Choose("Stop the engine?", choices), answered)
+        self.app.push_screen(Choose("Stop this run's engine?", choices), answered)
 
     def action_theme(self) -> None:
         names = [theme.name for theme in THEMES]

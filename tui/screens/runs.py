@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,10 +20,12 @@ from tui.link import Link
 from tui.others import is_shown
 from tui.screens.fitted import Fitted
 from tui.screens.new_run import NewRunScreen
-from tui.text import SYMBOLS, metric, plural, safe
+from tui.text import SYMBOLS, cut, metric, plural, safe
 
 REFRESH_S = 2.0
 """Seconds after which the list is read anew."""
+REPOSITORY = 14
+"""Columns of a repository's name."""
 FINISHED = ("stopped", "")
 """Phases in which an engine leaves a run in order; in any other one it was cut off."""
 
@@ -63,7 +67,8 @@ class RunsScreen(Fitted, ModalScreen[RunOverview | None]):
         lines = self.query_one(Lines)
         chosen = self._listed[lines.cursor] if self._listed and lines.cursor is not None else None
         self._listed, now = found, time.time()
-        lines.show([Item(row(run, now, here=is_shown(run, self._state))) for run in found])
+        names = repositories([run.root for run in found])
+        lines.show([Item(row(run, names[run.root], now, here=is_shown(run, self._state))) for run in found])
         keys = [(run.root, run.tag) for run in found]
         wanted = (chosen.root, chosen.tag) if chosen else (self._state.repository, self._state.tag)
         lines.select(keys.index(wanted) if wanted in keys else 0)
@@ -87,8 +92,14 @@ class RunsScreen(Fitted, ModalScreen[RunOverview | None]):
             self.dismiss(self._listed[event.index])
 
 
-def row(run: RunOverview, now: float, *, here: bool) -> Content:
-    """A run as one line; `here` marks the one that is shown now."""
+def repositories(roots: Sequence[str]) -> dict[str, str]:
+    """A short name for the folder of each repository; with the folder above it where two have one name."""
+    names = Counter(Path(root).name for root in set(roots))
+    return {root: "/".join(Path(root).parts[-1 if names[Path(root).name] == 1 else -2 :]) for root in roots}
+
+
+def row(run: RunOverview, repository: str, now: float, *, here: bool) -> Content:
+    """A run as one line, what tells it from others first; `here` marks the one that is shown now."""
     word, symbol, style = condition(run)
     gain = 100 * (run.best / run.baseline - 1) if run.best is not None and run.baseline else 0.0
     change = f"{gain:+6.2f}%" if gain else " " * 7
@@ -98,12 +109,15 @@ def row(run: RunOverview, now: float, *, here: bool) -> Content:
     cost = f"${run.dollars:.2f}" if run.dollars is not None else ""
     return Content.assemble(
         ("▸ " if here else "  ", "bold"),
-        (f"{symbol} {word:12} ", style),
-        (f"{safe(run.tag)[:14]:14} ", "bold"),
-        (f"{safe(wants)[:34]:34} " if wants else f"{figures:34} ", "bold $measure" if wants else "$measure"),
-        (f"{hours} {cost:>7} ", "$neutral"),
-        (f"{ago(now - run.seen):>8}  ", "$neutral"),
-        (safe(Path(run.root).name), "$step"),
+        (f"{symbol} {word:11} ", style),
+        (f"{cut(safe(run.tag), 14):14} ", "bold"),
+        (f"{cut(safe(repository), REPOSITORY):{REPOSITORY}} ", "$step"),
+        (f"{ago(now - run.seen):>7}  ", "$neutral"),
+        (
+            f"{cut(safe(wants), 34):34} " if wants else f"{figures:34} ",
+            "bold $measure" if wants else "$measure",
+        ),
+        (f"{hours} {cost:>7}", "$neutral"),
     )
 
 

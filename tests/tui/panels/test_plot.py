@@ -6,7 +6,7 @@ from loop import events as ev
 from tests.tui.conftest import Open
 from tests.tui.pilot import WIDE, settle
 from tests.tui.recorded import commit, training
-from tui.panels.plot import Plot, best_so_far, ticks, window
+from tui.panels.plot import Plot, best_so_far, window
 
 
 def test_the_plot() -> None:
@@ -14,8 +14,6 @@ def test_the_plot() -> None:
     assert best_so_far(points) == [(1, 2.0), (3, 2.0), (3, 1.9), (4, 1.9)]
     low, high = window([1.0] * 19 + [9.0], "min")
     assert low < 1.0 < high < 2.0
-    assert ticks(1, 3, 10) == [1, 2, 3]
-    assert ticks(1, 100, 3) == [1, 50, 100]
 
 
 async def test_it_is_drawn_again_only_when_a_value_came(cockpit: Open) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 import pytest
 from textual.widgets import Static
@@ -12,6 +14,9 @@ from tests.tui.pilot import SIZES, WIDE, press, settle
 from tests.tui.recorded import Script, commit, night, training
 from tui.panels.results import WHY, Results, evidence, headings, why
 from tui.panels.training import TrainingStrip
+from tui.text import cut
+
+NEEDED = "kept if val_bpb ends below about 0.9806"
 
 
 async def test_the_cursor_stays_on_its_experiment_when_rows_come(cockpit: Open) -> None:
@@ -109,8 +114,52 @@ async def test_the_reason_and_what_a_verdict_needs_are_there_at_every_width(cock
             assert column + WHY < table.content_size.width, size
             for y, n in enumerate(table.numbers[: table.size.height]):
                 e = app.link.state.experiment(n)
-                assert table.render_line(y).text[column : column + WHY].rstrip() == why(e)[:WHY].rstrip()
-                assert why(e) or not e.judged
+                assert table.render_line(y).text[column : column + WHY].rstrip() == cut(
+                    why(e, app.link.state), WHY
+                )
+                assert why(e, app.link.state) or not e.judged
             strip = app.screen.query_one(TrainingStrip)
-            assert str(strip.border_subtitle) == "[$measure]kept below about 0.9806[/$measure]"
-            assert len("kept below about 0.9806") < strip.size.width - 4
+            assert str(strip.border_subtitle) == f"[$measure]{NEEDED}[/$measure]"
+            assert len(NEEDED) < strip.size.width - 4
+
+
+def test_what_comes_next_is_said_in_the_queue() -> None:
+    state = Script().night(2).propose(3).train(3).propose(4).propose(5).state
+    assert [why(state.experiment(n), state) for n in (3, 4, 5)] == ["", "trains next", "in the queue"]
+    state.apply(ev.Record(0, 0.0, ev.Approved(5, first=True)))
+    assert [why(state.experiment(n), state) for n in (4, 5)] == ["in the queue", "trains next"]
+
+
+@pytest.mark.parametrize(
+    ("direction", "delta", "words"),
+    [
+        ("min", -0.001, "better, in noise"),
+        ("min", 0.001, "within noise"),
+        ("max", 0.001, "better, in noise"),
+        ("max", -0.001, "within noise"),
+    ],
+)
+def test_a_better_number_within_noise_says_both(
+    direction: Literal["min", "max"], delta: float, words: str
+) -> None:
+    state = Script().night(1).propose(2).train(2).state
+    state.direction = direction
+    state.apply(
+        ev.Record(0, 0.0, ev.Judged(2, "discard", "c", 1.0, 60.0, "why", delta, short="within noise"))
+    )
+    assert why(state.experiment(2), state) == words
+    assert len(words) <= WHY
+
+
+async def test_a_description_that_is_cut_ends_with_an_ellipsis(cockpit: Open) -> None:
+    app = cockpit(night())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("3")
+        await settle(pilot)
+        table = app.main.results
+        cut_row = table.render_line(table.numbers.index(22)).text.rstrip()
+        assert cut_row.endswith("untie the [bold]head[/bol…")
+        assert table.render_line(table.numbers.index(21)).text.rstrip().endswith("WIDTH 128 -> 160")
+        await pilot.press("right", "right", "right")
+        assert table.render_line(table.numbers.index(22)).text.rstrip().endswith("[bold]head[/bold]")

@@ -33,6 +33,10 @@ async def test_one_seat_has_no_grid(cockpit: Open) -> None:
         await settle(pilot)
         assert not app.screen.query_one(Seats).display
         assert titles(app, "#training").startswith("Training 7 · ")
+        await pilot.press("5")
+        await settle(pilot)
+        said = [n.message for n in app._notifications]
+        assert said == ["this run has one seat: the strip shows what trains there"]
 
 
 async def test_the_strip_and_the_stop_key_follow_the_cursor(cockpit: Open) -> None:

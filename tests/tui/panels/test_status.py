@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+import msgspec
 
 from loop import events as ev
 from tests.tui.conftest import Open
 from tests.tui.pilot import WIDE, settle
 from tests.tui.recorded import Script, night
-from tui.panels.status import FIELDS, Status, choose, fit, load, parts
+from tui.panels.status import FIELDS, Part, Status, choose, fit, load, parts
 from tui.settings import NAME
 
 
 def test_the_status_line_drops_its_end() -> None:
-    pieces = [("run", ""), ("x" * 20, ""), ("best", "")]
+    pieces = [Part("run"), Part("x" * 20), Part("best")]
     assert fit(pieces, 34).plain == f"run   {'x' * 20}"
     assert fit(pieces, 36).plain == f"run   {'x' * 20}   best"
     assert fit(pieces, 2).plain == "run", "the first one always stays"
 
 
-def words(script: Script, trouble: str = "") -> list[str]:
-    return [text for text, _ in parts(script.state, trouble, script.t)]
+def test_the_fence_of_the_trainings_stays_at_every_width() -> None:
+    assert words(night())[-1] == "sandbox full"
+    pieces = parts(fenced("partial: files, signals open").state, "", 0.0)
+    assert fit(pieces, 220).plain.endswith("sandbox partial: files, signals open")
+    for width in range(110, 39, -1):
+        assert fit(pieces, width).plain.endswith("   sandbox partial"), width
+    assert [fit(parts(fenced(kind).state, "", 0.0), 60).plain[-12:] for kind in ("off", "none")] == [
+        " sandbox off",
+        "sandbox none",
+    ]
+
+
+def test_a_run_without_a_fence_says_so_whatever_the_settings_say() -> None:
+    assert words(fenced("off"), fields=["phase"]) == ["● training 25", "sandbox off"]
+    assert words(fenced("full"), fields=["phase"]) == ["● training 25"]
+
+
+def words(script: Script, trouble: str = "", fields: Sequence[str] = tuple(FIELDS)) -> list[str]:
+    return [part.text for part in parts(script.state, trouble, script.t, fields)]
+
+
+def fenced(sandbox: str) -> Script:
+    """The recorded night, with another fence."""
+    script = night()
+    assert script.state.engine is not None
+    script.state.engine = msgspec.structs.replace(script.state.engine, sandbox=sandbox)
+    return script
 
 
 def test_it_says_where_the_run_stands() -> None:
@@ -68,9 +96,9 @@ def test_the_settings_choose_the_fields_and_their_order() -> None:
         'status_line: there is no field "x"',
     ]
     script = night().add(ev.EngineStopping("stopped by hand"))
-    found = [text for text, _ in parts(script.state, "engine gone", script.t, fields)]
+    found = words(script, "engine gone", fields)
     assert found == ["best 0.9822 (-1.77%)", "● training 25", "engine gone", "■ stopping"]
-    alone = [text for text, _ in parts(script.state, "engine gone", script.t, ["best"])]
+    alone = words(script, "engine gone", ["best"])
     assert alone == ["engine gone", "■ stopping", "best 0.9822 (-1.77%)"], "what is wrong is always shown"
     assert choose(["x"])[0] == list(FIELDS)
 

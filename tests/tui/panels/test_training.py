@@ -7,7 +7,7 @@ from textual.widgets import Static
 
 from loop import events as ev
 from loop.events import CurvePoint, Progress
-from loop.state import SeatView
+from loop.state import SeatView, Training
 from tests.tui.conftest import Open
 from tests.tui.pilot import WIDE, settle
 from tests.tui.recorded import Script, commit, night, training
@@ -19,6 +19,7 @@ from tui.panels.training import (
     bar,
     idle,
     loss_at,
+    needed,
     numbers,
     on_seat,
     standing,
@@ -89,12 +90,34 @@ def test_it_says_when_the_engine_will_stop() -> None:
     assert idle(script.state, Keys()).plain == "the engine stops: stopped by hand"
 
 
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("kept below 1.0812", "kept if val_bpb ends below 1.0812"),
+        (
+            "kept above about 0.9, trains again up to 0.8",
+            "kept if val_bpb ends above about 0.9, trains again up to 0.8",
+        ),
+        (
+            "below 1.1 it trains again: the noise is not known yet",
+            "if val_bpb ends below 1.1 it trains again: the noise is not known yet",
+        ),
+        ("no single training decides: it trains again", "no single training decides: it trains again"),
+        ("", ""),
+    ],
+)
+def test_what_the_verdict_needs_is_a_sentence(told: str, shown: str) -> None:
+    started = ev.TrainingStarted(2, 1, "c", 1, 300.0, needed=told)
+    assert needed(Training(started, 0.0), "val_bpb") == shown
+    assert needed(None, "val_bpb") == ""
+
+
 async def test_a_stop_that_was_asked_for_is_shown_below_the_training(cockpit: Open) -> None:
     connection = training()
     async with cockpit(connection).run_test(size=(80, 24)) as pilot:
         await settle(pilot)
         strip = pilot.app.query_one(TrainingStrip)
-        assert "kept below about 0.9864" in str(strip.border_subtitle)
+        assert "kept if val_bpb ends below about 0.9864" in str(strip.border_subtitle)
         connection.push(ev.EngineStopping("stopped by hand"))
         await settle(pilot)
         assert str(strip.border_subtitle) == "[$measure]the engine stops after this training[/$measure]"

@@ -52,7 +52,7 @@ async def test_a_second_press_takes_the_mark_away(cockpit: Open) -> None:
 
 def test_figures_stand_in_columns_and_differences_are_bold() -> None:
     state = Script().night(6).state
-    lines = figures([state.experiment(1), state.experiment(2), state.experiment(5)])
+    lines = figures([state.experiment(1), state.experiment(2), state.experiment(5)], state)
     assert lines[0].plain.split() == ["#1", "#2", "#5"]
     text = {line.plain[:20].strip(): line for line in lines[1:]}
     assert text["verdict"].plain.split()[1:] == ["keep", "keep", "crash"]

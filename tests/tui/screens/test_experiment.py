@@ -142,10 +142,10 @@ async def test_a_verdict_that_comes_while_it_is_open_is_shown(cockpit: Open) -> 
         await settle(pilot)
         app.main.action_open(7)
         await settle(pilot)
-        assert "● training" in str(app.screen.query_one("#summary", Static).content)
+        assert "● training" in str(app.screen.query_one("#summary Static", Static).content)
         connection.push(ev.Judged(7, "discard", commit(7), 1.2, 60.0, "discard: lower wins", 0.2))
         await settle(pilot)
-        assert "✗ discard" in str(app.screen.query_one("#summary", Static).content)
+        assert "✗ discard" in str(app.screen.query_one("#summary Static", Static).content)
 
 
 def test_each_training_says_what_it_measured() -> None:
@@ -192,3 +192,21 @@ async def test_its_files_are_loaded_and_again_for_a_neighbour(cockpit: Open) -> 
             assert screen.query_one("#past-log", Lines).items[-2].body.plain == "val_bpb: 0.99"
             assert len(screen.query_one("#past-transcript", Lines).items) == 3
             assert screen.n == n
+
+
+async def test_the_verdict_and_its_reason_can_be_read_whole_on_a_small_terminal(cockpit: Open) -> None:
+    """What does not fit into the head is reached with its scrollbar; the rest of the screen stays."""
+    long = "it promised much, and the next words say why that is not enough, " * 5
+    script = Script().night(2).propose(3).train(3)
+    script.add(ev.Judged(3, "discard", commit(3), 1.2, 60.0, f"{long}END", 0.2))
+    async with cockpit(script).run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("3", "enter")
+        await settle(pilot)
+        head, words = (
+            pilot.app.screen.query_one("#summary"),
+            pilot.app.screen.query_one("#summary Static", Static),
+        )
+        assert "(+0.2000, worse)" in str(words.content)
+        assert head.size.height == words.size.height == 9, "all of it is seen"
+        assert pilot.app.screen.query_one("#past-diff").size.height >= 10

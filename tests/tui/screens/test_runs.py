@@ -13,7 +13,7 @@ from tests.tui.pilot import SIZES, WIDE, press, settle
 from tests.tui.recorded import training
 from tests.tui.test_others import HERE, Listed, open_with
 from tui.lines import Lines
-from tui.screens.runs import RunsScreen, ago, condition
+from tui.screens.runs import RunsScreen, ago, condition, repositories, row
 
 WAITS = "#4 waits for your approval"
 RUNS = (
@@ -58,6 +58,25 @@ async def test_the_cursor_begins_at_this_run_and_stays_on_its_run(tmp_path: Path
         assert lines.cursor == 0
         await pilot.press("escape")
         assert len(app.screen_stack) == 1
+
+
+def test_runs_with_the_same_tag_are_told_apart_in_few_columns() -> None:
+    roots = ["/home/me/research", "/home/you/research", "/srv/a-very-long-name-of-a-folder"]
+    names = repositories([*roots, roots[0]])
+    assert [names[root] for root in roots] == ["me/research", "you/research", "a-very-long-name-of-a-folder"]
+    lines = [
+        row(
+            RunOverview(root, "nov23", "stopped", best=0.98, baseline=1.0, seen=0),
+            names[root],
+            7200,
+            here=False,
+        )
+        for root in roots
+    ]
+    seen = [line.plain[:70] for line in lines]
+    assert len(set(seen)) == 3
+    assert all("2 h" in line and "0.9800  -2.00%" in line for line in seen)
+    assert "a-very-long-n… " in seen[2]
 
 
 async def test_a_recording_has_no_list(cockpit: Open) -> None:

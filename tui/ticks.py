@@ -1,0 +1,35 @@
+"""Round numbers for the axes of plots; pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+ROUND = (1, 2, 5, 10)
+"""Steps between two ticks, times a power of ten."""
+
+
+def ticks(low: float, high: float, most: int, least: float = 0.0) -> tuple[list[float], list[str]]:
+    """Round numbers from `low` to `high` with equal steps between them, and each as a text.
+
+    There are at most `most` of them (2 or more), and the step is at least `least`. Where no round number
+    lies within, `low` stands alone.
+    """
+    if high <= low:
+        return [low], [f"{low:g}"]
+    power = 10.0 ** math.floor(math.log10(max((high - low) / most, least)))
+    step = next(s * power for s in ROUND if s * power >= least and _count(low, high, s * power) <= most)
+    first = math.ceil(low / step - 1e-9)
+    found = [(first + i) * step for i in range(_count(low, high, step))]
+    return (found, _texts(found, step)) if found else ([low], [f"{low:g}"])
+
+
+def _count(low: float, high: float, step: float) -> int:
+    """How many multiples of `step` there are from `low` to `high`."""
+    return max(0, math.floor(high / step + 1e-9) - math.ceil(low / step - 1e-9) + 1)
+
+
+def _texts(numbers: Sequence[float], step: float) -> list[str]:
+    """All with as many digits as the step needs."""
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    return [f"{number:.{digits}f}" for number in numbers]
