@@ -72,7 +72,7 @@ class Report(Struct):
     full_disks: int
     outages: int
     half_mb: float
-    """Memory of the engine's process at half of the time, and at the end."""
+    """Memory of the engine's process at half of the time, and just before the end."""
     end_mb: float
     journal_bytes: int
     start_s: float
@@ -218,7 +218,6 @@ class Life:
         await asyncio.gather(around, return_exceptions=True)
         await server.close()
         bench.close()
-        self.measure(bench.engine.state.rows)
         self.write_down()
 
     async def meddle(self, bench: Bench, server: Server) -> None:
