@@ -94,8 +94,10 @@ def test_any_stream_may_hold_anything(api: str) -> None:
     fuzz(api, 500)
 
 
-@pytest.mark.parametrize("body", [b"", b": ping\n\n", b"data: [DONE]\n\n"])
+@pytest.mark.parametrize(
+    "body", [b"", b": ping\n\n", b"data: [DONE]\n\n", b"data: null\n\n", b'data: {"": 1}\n\n']
+)
 @pytest.mark.parametrize("api", EVENTS)
-def test_an_answer_without_any_event_is_a_fault(api: str, body: bytes) -> None:
+def test_an_answer_without_its_events_is_a_fault(api: str, body: bytes) -> None:
     """As a proxy gives one that loses its server behind it."""
     assert isinstance(asyncio.run(turn(api, body, 200)), Fault)

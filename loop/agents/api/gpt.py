@@ -173,7 +173,10 @@ class _Responses:
         ]
 
     async def turn(self, transcript: Transcript) -> Turn:
-        return await drop_if_refused(REFUSABLE, self._refused, partial(self._turn, transcript))
+        try:
+            return await drop_if_refused(REFUSABLE, self._refused, partial(self._turn, transcript))
+        except (AssertionError, AttributeError, TypeError) as error:  # the library passes on whatever it gets
+            raise Fault("retry", "OpenAI sent what is no part of an answer") from error
 
     async def _turn(self, transcript: Transcript) -> Turn:
         options: dict[str, Any] = {}
