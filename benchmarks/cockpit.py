@@ -160,6 +160,7 @@ def key_to_frame(keys: int = 200) -> None:
     time.sleep(1)
     terminal.press("i")
     until(terminal, lambda: b"To the agent" in terminal.output)
+    time.sleep(0.5)  # the dialog may be seen before it has the focus
     delays = []
     for i in range(keys):
         key = "ψφχω"[i % 4]  # what stands on the screen is not written again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.drivers.linux_driver import LinuxDriver
+from textual.events import Event, Key
 from textual.screen import Screen
 
 from loop import events as ev
@@ -26,6 +28,8 @@ from tui.theme import THEMES
 
 TROUBLE_S = 20.0
 """Seconds for which the screen shows what is wrong with the settings."""
+COLLECT_S, IDLE_S = 60.0, 5.0
+"""Seconds between two searches for garbage among all objects, and those without a key before one."""
 PATIENCE_S = 0.5
 """Seconds without a word from the engine after which the empty panels are shown."""
 
@@ -84,12 +88,24 @@ class Cockpit(App[int]):
     def on_mount(self) -> None:
         self.event_loop = asyncio.get_running_loop()
         self.set_timer(PATIENCE_S, self._unveil)
+        self.set_interval(COLLECT_S, self._collect_garbage)
+
+    async def on_event(self, event: Event) -> None:
+        """Note when keys come: what would hold up the next one waits."""
+        if isinstance(event, Key):
+            self.main.pace.key()
+        await super().on_event(event)
+
+    def _collect_garbage(self) -> None:
+        """Search for garbage among all objects, which takes up to 0.1 s, unless somebody types."""
+        if self.main.pace.since_key > IDLE_S:
+            gc.collect()
 
     def on_ready(self) -> None:
-        """Follow the engine, now that the main screen has panels to show its events."""
+        """Follow the engine, once the main screen has panels to show its events."""
         for trouble in self._troubles:
             self.link.toast(trouble, "warning", TROUBLE_S)
-        self.run_worker(self._follow(), name="connection")
+        self.main.call_later(self._start_following)
 
     def attached(self) -> None:
         """The link holds a new state: show it, and unveil the screen when it is there."""
@@ -118,6 +134,9 @@ class Cockpit(App[int]):
         if isinstance(self._driver, ThriftyDriver):
             self._driver.forget()
         self.screen.refresh()
+
+    def _start_following(self) -> None:
+        self.run_worker(self._follow(), name="connection")
 
     async def _follow(self) -> None:
         try:

@@ -88,7 +88,7 @@ class Link:
                 continue
             self.state, self.trouble = self._connection.state, ""
             listener.attached()
-            _collect_garbage_less_often()
+            _leave_long_searches_to_the_app()
             await self._pass_on(self._connection, listener)
             if self._switching:
                 self._switching = False
@@ -152,7 +152,8 @@ class Link:
                 pass
 
 
-def _collect_garbage_less_often() -> None:
-    """Search for garbage less often, and not in the state: in a long run that holds up keys for 0.1 s."""
+def _leave_long_searches_to_the_app() -> None:
+    """Search for garbage in small steps, not in the state, and never among all objects: in a long run that
+    holds up keys for 0.1 s. The app does it while nobody types."""
     gc.freeze()
-    gc.set_threshold(5_000, 10, 50)
+    gc.set_threshold(2_000, 10, 1_000_000)

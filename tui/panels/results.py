@@ -214,6 +214,8 @@ def why(e: Experiment, state: RunState) -> str:
         return "changed by you" if e.by_hand else safe(e.short)
     if e.phase == "waiting":
         return "you decide"
+    if e.phase == "queued":
+        return "trains next" if state.queue[0] is e else "in the queue"
     if e.phase in ("training", "judging") and len(e.trainings) > 1:
         return f"training {len(e.trainings)}"
     return ""

@@ -12,6 +12,7 @@ from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.css.query import NoMatches
 from textual.events import DescendantFocus
+from textual.screen import ModalScreen
 from textual.theme import Theme
 
 from loop import events as ev
@@ -19,6 +20,7 @@ from loop.client import ConnectionLost, Refused, Runs
 from tui.actions import ACTIONS, Action, bindings
 from tui.link import Link
 from tui.others import LOOK_S, Others
+from tui.pace import Pace
 from tui.panels.diff import Diff
 from tui.panels.flow import Flow
 from tui.panels.footer import KeyBar
@@ -73,6 +75,8 @@ class MainScreen(RunScreen):
         runs: Runs | None,
     ) -> None:
         super().__init__(link, settings, remember)
+        self.transcript = Transcript(self.link.keys, id="agent")
+        self.seats = Seats(id="seats")
         self._runs = runs
         self._others: Others | None = None
         self._shown = ("", "")
@@ -85,6 +89,7 @@ class MainScreen(RunScreen):
         """What the next frame paints."""
         self._ticked = 0.0
         """When the countdown was painted last."""
+        self.pace = Pace()
         self._heard = 0.0
         """When the agent last said something."""
         self.looked_at: int | None = None
@@ -99,22 +104,14 @@ class MainScreen(RunScreen):
         yield Flow(id="flow")
         yield TabBar(self.link.keys, id="tabbar")
         with Horizontal(id="top"):
-            yield Transcript(self.link.keys, id="agent")
+            yield self.transcript
             yield Diff(self.link.keys, id="diff")
-        yield Seats(id="seats")
+        yield self.seats
         yield TrainingStrip(self.link.keys, id="training")
         with Horizontal(id="bottom"):
             yield ResultsPanel(id="results-panel")
             yield Plot(id="plot")
         yield KeyBar()
-
-    @property
-    def transcript(self) -> Transcript:
-        return self.query_one("#agent", Transcript)
-
-    @property
-    def seats(self) -> Seats:
-        return self.query_one("#seats", Seats)
 
     @property
     def seat(self) -> int | None:
@@ -146,6 +143,7 @@ class MainScreen(RunScreen):
         if self.is_mounted:
             self.lay_out_diff()
             self.on_resize()
+            self.flush()
 
     def _recolor(self, theme: Theme) -> None:
         self._dirty |= {"status", "training", "seats", "results", "diff"}
@@ -226,11 +224,17 @@ class MainScreen(RunScreen):
         if now - self._ticked >= 1 or now < self._ticked:
             self._ticked = now
             self._dirty |= {"status", "training"}
-        dirty, self._dirty = self._dirty, set()
-        try:
-            self._paint(dirty, now)
-        except NoMatches:  # a panel is not there yet, or not any more
-            self._dirty |= dirty
+        above = self.app.screen
+        if above is self or self.pace.may_paint(hidden=not isinstance(above, ModalScreen)):
+            dirty, self._dirty = self._dirty, set()
+            try:
+                self._paint(dirty, now)
+            except NoMatches:  # a panel is not there yet, or not any more
+                self._dirty |= dirty
+        if above is not self:
+            self.refresh_keys()
+        if isinstance(above, UP_TO_DATE) and above.is_mounted:
+            above.show()
 
     def _paint(self, dirty: set[Part], now: float) -> None:
         state = self.link.state
@@ -254,9 +258,6 @@ class MainScreen(RunScreen):
             self.run_worker(change, exclusive=True, group="diff")
         if "reference" in dirty:
             self._load_reference()
-        above = self.app.screen
-        if isinstance(above, UP_TO_DATE) and above.is_mounted:
-            above.show()
 
     async def _fetch_others(self) -> None:
         """Fetch the rows of results.tsv that earlier runs and other tools wrote."""

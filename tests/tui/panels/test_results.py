@@ -123,6 +123,13 @@ async def test_the_reason_and_what_a_verdict_needs_are_there_at_every_width(cock
             assert len(NEEDED) < strip.size.width - 4
 
 
+def test_what_comes_next_is_said_in_the_queue() -> None:
+    state = Script().night(2).propose(3).train(3).propose(4).propose(5).state
+    assert [why(state.experiment(n), state) for n in (3, 4, 5)] == ["", "trains next", "in the queue"]
+    state.apply(ev.Record(0, 0.0, ev.Approved(5, first=True)))
+    assert [why(state.experiment(n), state) for n in (4, 5)] == ["in the queue", "trains next"]
+
+
 @pytest.mark.parametrize(
     ("direction", "delta", "words"),
     [
