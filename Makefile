@@ -8,7 +8,7 @@ run: .venv/run.stamp
 	$(BIN)/autoresearch-tui $(ARGS)
 
 test: lint types
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile
 
 test-slow: .venv/dev.stamp
 	$(BIN)/pytest -n 2 --dist loadfile -m slow --timeout 3600

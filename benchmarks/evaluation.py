@@ -39,6 +39,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "nanogpt"))
 import numpy as np
 import proofs
 import torch
+from answers import claims as claimed
 from held_out import Array, HeldOut, held_out_folder
 from saving import load
 from torch.nn import functional as F
@@ -113,13 +114,21 @@ def plain(model: Any, held_out: HeldOut) -> float:
     return nats / math.log(2) / size
 
 
-def all_claims(model: Any, held_out: HeldOut, seed: int, dtype: torch.dtype = torch.float32) -> Array:
-    """Return the log-probability (R, T) of each token; rows go through the model in a random order."""
+def all_claims(model: Any, held_out: HeldOut, seed: int, dtype: torch.dtype | None = None) -> Array:
+    """Return the log-probability (R, T) of each token; rows go through the model in a random order.
+
+    Without a `dtype` they are what the claimant claims, else those of the logits, computed in this precision.
+    """
     found = np.zeros(held_out.rows.shape)
     order = np.random.default_rng(seed).permutation(len(found))
     for start in range(0, len(order), ROWS):
         at = order[start : start + ROWS]
-        found[at] = -losses(model, held_out.rows[at], held_out.bos, dtype)
+        if dtype is None:
+            rows = torch.from_numpy(held_out.with_bos(held_out.rows[at]).astype(np.int64))
+            with torch.inference_mode():
+                found[at] = claimed(model, rows, held_out.vocab_size).numpy()
+        else:
+            found[at] = -losses(model, held_out.rows[at], held_out.bos, dtype)
     return found
 
 
@@ -207,7 +216,7 @@ def differences(world: World) -> dict[str, Array]:
     for name, kind in (("float32", model), ("logits in bf16", Rounded())):
         found[name] = all_claims(kind, held_out, 1) - all_claims(kind, held_out, 2, torch.float64)
     before, kernels = F.linear, []
-    for chunks, dtype in ((1, torch.float32), (4, torch.float64)):
+    for chunks, dtype in ((1, None), (4, torch.float64)):
         F.linear = coarse_linear(chunks)
         kernels.append(all_claims(model, held_out, chunks, dtype))
     F.linear = before

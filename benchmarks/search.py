@@ -161,7 +161,7 @@ class _Run:
         )
         self.rows.append(
             Experiment(
-                n, f"c{self.incumbent}", phase, f"c{n}", value=value, verdict=verdict, trainings=[ended],
+                n, f"c{self.incumbent}", phase, f"c{n}", value=value, verdict=verdict, trainings=(ended,),
                 agent=name, reason="" if kept else "no",
             )
         )  # fmt: skip

@@ -2,9 +2,11 @@
 
     python -m benchmarks.soak [EXPERIMENTS]
 
-8,640 experiments of 300 s are thirty days. Meanwhile the disk is full, the engine dies between any two
-events, the provider is out or without credit, the clock jumps by hours, `git gc` runs, trainings crash or are
-lost, and terminals come and go. tests/e2e/test_soak.py holds a short one to what this prints.
+8,640 experiments of 300 s are thirty days. Meanwhile the disk is full, the provider is out or without credit,
+the clock jumps by hours, `git gc` runs, trainings crash or are lost, and terminals come and go. Each engine
+is a process of its own. In the first part of the time they are killed between any two events, one after the
+other; the last one is left to live, so that its memory is one engine's. tests/e2e/test_soak.py holds a short
+soak to what this prints.
 """
 
 from __future__ import annotations
@@ -12,23 +14,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import gc
+import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+import msgspec
 import psutil
-from msgspec import Struct
+from msgspec import Struct, field
 
 from loop import engine
 from loop import events as ev
 from loop.agents.base import AgentFailed, AgentStopped, Emit, Proposal, ResearchContext
-from loop.client import Client
 from loop.records import results
 from loop.records.training_folder import Exit, Spec
 from loop.service.server import Server
@@ -40,10 +43,22 @@ from tests.loop.scripted import Bench, ScriptedAgent
 
 MONTH = 8640
 TRAINING_S = 300.0
+KILLS_END = 0.45
+"""After this share of the experiments no engine is killed any more: the last one is warm at half of them."""
+SAMPLES = 100
+"""How often memory is measured, about."""
 
 
-class Killed(BaseException):
-    """The engine is gone, without a chance to do anything more."""
+class Happened(Struct):
+    """What has happened so far. It is written down when an engine dies and read by the next one."""
+
+    kills: int = 0
+    full_disks: int = 0
+    outages: int = 0
+    shift_s: float = 0.0
+    """By how much the clock differs from the real one."""
+    memory: list[tuple[int, float]] = field(default_factory=list)
+    """Experiments with a verdict, and the megabytes of the engine's process by then."""
 
 
 class Report(Struct):
@@ -57,11 +72,26 @@ class Report(Struct):
     full_disks: int
     outages: int
     half_mb: float
-    """Memory of the process at half of the time, and at the end."""
+    """Memory of the engine's process at half of the time, and at the end."""
     end_mb: float
     journal_bytes: int
     start_s: float
     """How long the state takes to be rebuilt at the end."""
+
+
+class Now:
+    """Says that it is time for something, once in about so many times, and in twice as many at the latest."""
+
+    def __init__(self, chance: random.Random, times: int) -> None:
+        self._chance, self._times = chance, times
+        self._left = chance.randrange(2 * times)
+
+    def __call__(self) -> bool:
+        self._left -= 1
+        if self._left >= 0:
+            return False
+        self._left = self._chance.randrange(2 * self._times)
+        return True
 
 
 class Instantly:
@@ -88,7 +118,7 @@ class Instantly:
         value = 1.0 + int(job.commit[:6], 16) / 2**24 - job.n / 100_000
         steps = "".join(f"step {i} ({i}.0%) | loss: {9 - i / 20:.2f} |\n" for i in range(100))
         job.folder.log.write_text(f"phase: training\n{steps}---\nval_bpb: {value:.6f}\n")
-        now, code = time.time(), int(self._chance.random() < 0.05)
+        now, code = time.time(), int(job.n > 1 and self._chance.random() < 0.05)
         outcome: ev.Outcome = "crashed" if code else "finished"
         ended = Exit(outcome, "exit code 1" if code else "", code, now - TRAINING_S, now)
         job.folder.exit.write_bytes(ev.encode(ended))
@@ -121,31 +151,29 @@ class Forgetful(ScriptedAgent):
         return self.script(context)
 
 
-class Soak:
-    """One run of so many experiments."""
+class Life:
+    """One engine, from its start until it is killed or the research is done."""
 
-    def __init__(self, folder: Path, experiments: int, seed: int) -> None:
-        self.chance = random.Random(seed)
-        self.root = make_repository(folder / "repo", TRAINER)
-        self.experiments = experiments
-        self.kills = self.full_disks = self.outages = 0
-        self.half_mb = 0.0
-        self.shift_s = 0.0
-        """By how much the clock differs from the real one."""
+    def __init__(self, folder: Path, experiments: int, happened: Happened) -> None:
+        self.folder, self.experiments, self.happened = folder, experiments, happened
+        self.chance = random.Random(happened.kills)
+        self.killed = Now(self.chance, 300)
+        self.disk_full = Now(self.chance, 400)
+        self.clock_jumps = Now(self.chance, 1000)
+        self.provider_out = Now(self.chance, 50)
 
     def propose(self, context: ResearchContext) -> Proposal:
         """An idea, unless the provider is out."""
-        luck = self.chance.random()
-        if luck < 0.02:
-            self.outages += 1
-            raise AgentStopped("no credit") if luck < 0.005 else AgentFailed("overloaded")
+        if self.provider_out():
+            self.happened.outages += 1
+            raise AgentStopped("no credit") if self.chance.random() < 0.25 else AgentFailed("overloaded")
         source = re.sub(r"^X = .*$", f"X = {1 + self.chance.random():.12f}", context.source, flags=re.M)
         return Proposal(f"idea {context.n}", source, "it may help")
 
     def bench(self) -> Bench:
-        """The next engine of the run, on a disk that is full now and then; some writes are its last."""
+        """The engine, on a disk that is full now and then; some writes are its last."""
         bench = Bench(
-            self.root, Forgetful(self.propose), rule="improved", baseline_runs=1, fix_attempts=1,
+            self.folder / "repo", Forgetful(self.propose), rule="improved", baseline_runs=1, fix_attempts=1,
             max_experiments=self.experiments, max_crashes=10**6, combine=0, audit="report", ahead=2,
         )  # fmt: skip
         bench.store._listeners.clear()
@@ -155,101 +183,134 @@ class Soak:
         append = bench.store._journal.append
 
         def unreliable(event: ev.DurableEvent) -> ev.Record:
-            luck = self.chance.random()
-            if luck < 0.002:
-                self.full_disks += 1
+            if self.disk_full():
+                self.happened.full_disks += 1
                 raise OSError(errno.ENOSPC, "No space left on device")
-            self.shift_s += TRAINING_S if isinstance(event, ev.TrainingFinished) else 0.0
-            self.shift_s += self.chance.choice((-7200.0, 7200.0)) if luck > 0.999 else 0.0
+            self.happened.shift_s += TRAINING_S if isinstance(event, ev.TrainingFinished) else 0.0
+            self.happened.shift_s += self.chance.choice((-7200.0, 7200.0)) if self.clock_jumps() else 0.0
             record = append(event)
-            if luck < 0.004:
-                raise Killed
+            if self.killed() and bench.engine.state.rows < KILLS_END * self.experiments:
+                self.happened.kills += 1
+                self.die()
             return record
 
         bench.store._journal.append = unreliable  # type: ignore[method-assign]
         return bench
 
-    async def run_once(self) -> bool:
-        """One engine until it is killed or done; whether it is done."""
+    def write_down(self) -> None:
+        """Leave to the next engine what has happened."""
+        happened_in(self.folder).write_bytes(msgspec.json.encode(self.happened))
+
+    def die(self) -> None:
+        """Be gone, without a chance to do anything more."""
+        self.write_down()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    async def live(self) -> None:
         bench = self.bench()
         server = Server(bench.paths.socket())
         await server.open(bench.engine)
         bench.store.listen(server.publish)
         around = asyncio.create_task(self.meddle(bench, server))
-        try:
-            await bench.engine.run()
-            return True
-        except Killed:
-            self.kills += 1
-            return False
-        finally:
-            around.cancel()
-            await asyncio.gather(around, return_exceptions=True)
-            await server.close()
-            bench.close()
+        reason = await bench.engine.run()
+        print(f"the last engine ended: {reason}", flush=True)
+        around.cancel()
+        await asyncio.gather(around, return_exceptions=True)
+        await server.close()
+        bench.close()
+        self.measure(bench.engine.state.rows)
+        self.write_down()
 
     async def meddle(self, bench: Bench, server: Server) -> None:
         """What happens around an engine: terminals, git gc, and a human who lets a paused run go on."""
         for turn in range(10**9):
             await asyncio.sleep(0.2)
-            if bench.engine.state.rows > self.experiments / 2 and not self.half_mb:
-                self.half_mb = memory_mb()
-            with contextlib.suppress(OSError, Killed):
+            rows = bench.engine.state.rows
+            if rows >= len(self.happened.memory) * self.experiments / SAMPLES:
+                self.measure(rows)
+            with contextlib.suppress(OSError):
                 if bench.engine.state.paused is not None:
                     bench.store.record(ev.Resumed())
             if turn % 20 == 19:
-                client = await Client.connect(server.path)
-                await client.close()
+                await look_in(server.path)
             if turn % 200 == 199:
-                gone = await asyncio.create_subprocess_exec("git", "gc", "--quiet", cwd=self.root)
+                gone = await asyncio.create_subprocess_exec("git", "gc", "--quiet", cwd=self.folder / "repo")
                 await gone.wait()
 
-    def report(self) -> Report:
-        bench = Bench(self.root, ScriptedAgent())
-        state, journal = bench.engine.state, bench.paths.journal
-        lines = results.lines(bench.paths.results)[1:]
-        due = sorted(e.row for e in state.experiments if e.judged)
-        bench.close()
-        began = time.perf_counter()
-        Store.open(journal).close()
-        return Report(
-            state.rows, len(lines), len(set(lines) ^ set(due)) + len(lines) - len(set(lines)), self.kills,
-            self.full_disks, self.outages, self.half_mb, memory_mb(), journal.stat().st_size,
-            time.perf_counter() - began,
-        )  # fmt: skip
+    def measure(self, rows: int) -> None:
+        """Note the memory of this process."""
+        megabytes = psutil.Process().memory_info().rss / 2**20
+        self.happened.memory.append((rows, megabytes))
+        print(f"{time.strftime('%H:%M:%S')} {rows:,} verdicts, {megabytes:.1f} MB", flush=True)
 
 
-def memory_mb() -> float:
-    gc.collect()
-    return float(psutil.Process().memory_info().rss / 2**20)
+async def look_in(socket: Path) -> None:
+    """Be a terminal for a moment: take the state, without decoding it, which would count as the engine's."""
+    reader, writer = await asyncio.open_unix_connection(str(socket), limit=2**28)
+    while not (await reader.readuntil(b"\n")).startswith(b'{"type":"snapshot"'):
+        pass
+    writer.close()
 
 
-@contextlib.contextmanager
-def clock_of(soak: Soak) -> Iterator[None]:
-    """While this lasts, the clock runs as the soak says, and nobody waits for a disk."""
-    real, retry = time.time, engine.RETRY_S
-    time.time = lambda: real() + soak.shift_s
+def happened_in(folder: Path) -> Path:
+    return folder / "happened.json"
+
+
+def read_happened(folder: Path) -> Happened:
+    return msgspec.json.decode(happened_in(folder).read_bytes(), type=Happened)
+
+
+def live(folder: Path, experiments: int) -> None:
+    """Be one engine, with a clock that runs as the soak says; nobody waits for a disk."""
+    life, real = Life(folder, experiments, read_happened(folder)), time.time
+    time.time = lambda: real() + life.happened.shift_s
     engine.RETRY_S = 0.01
     try:
-        yield
-    finally:
-        time.time, engine.RETRY_S = real, retry
+        asyncio.run(life.live())
+    except OSError as error:  # the disk was full while it started
+        print(f"an engine could not start: {error}", flush=True)
+        life.die()
 
 
-def run(folder: Path, experiments: int, seed: int = 1) -> Report:
+def run(folder: Path, experiments: int) -> Report:
     """Research to the end, with as many engines as it takes."""
-    soak = Soak(folder, experiments, seed)
-    with clock_of(soak):
-        while True:
-            with contextlib.suppress(OSError, Killed):  # it died while it started
-                if asyncio.run(soak.run_once()):
-                    break
-    return soak.report()
+    make_repository(folder / "repo", TRAINER)
+    happened_in(folder).write_bytes(msgspec.json.encode(Happened()))
+    words = [sys.executable, "-m", "benchmarks.soak", "live", str(folder), str(experiments)]
+    ended = -signal.SIGKILL
+    while ended == -signal.SIGKILL:
+        ended = subprocess.run(words, cwd=Path(__file__).parents[1], check=False).returncode
+    if ended:
+        raise RuntimeError(f"an engine ended with code {ended}")
+    return report(folder, read_happened(folder), experiments)
+
+
+def report(folder: Path, happened: Happened, experiments: int) -> Report:
+    bench = Bench(folder / "repo", ScriptedAgent())
+    state, journal = bench.engine.state, bench.paths.journal
+    lines = results.lines(bench.paths.results)[1:]
+    due = sorted(e.row for e in state.experiments if e.judged)
+    bench.close()
+    began = time.perf_counter()
+    Store.open(journal).close()
+    half_mb = next(mb for rows, mb in happened.memory if rows >= experiments / 2)
+    return Report(
+        state.rows, len(lines), len(set(lines) ^ set(due)) + len(lines) - len(set(lines)), happened.kills,
+        happened.full_disks, happened.outages, half_mb, happened.memory[-1][1], journal.stat().st_size,
+        time.perf_counter() - began,
+    )  # fmt: skip
+
+
+def main(words: list[str]) -> None:
+    if words[:1] == ["live"]:
+        live(Path(words[1]), int(words[2]))
+        return
+    with tempfile.TemporaryDirectory(prefix="soak-") as at:
+        began = time.perf_counter()
+        found = run(Path(at), int(words[0]) if words else MONTH)
+        print(f"{found} in {time.perf_counter() - began:.0f} s")
+        subprocess.run(["git", "fsck", "--strict", "--no-dangling"], cwd=Path(at) / "repo", check=True)
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(prefix="soak-") as at:
-        began = time.perf_counter()
-        found = run(Path(at), int(sys.argv[1]) if sys.argv[1:] else MONTH)
-        print(f"{found} in {time.perf_counter() - began:.0f} s")
-        subprocess.run(["git", "fsck", "--strict"], cwd=Path(at) / "repo", check=True)
+    main(sys.argv[1:])

@@ -285,7 +285,7 @@ def cost(experiments: int = 10_000) -> None:
         judged = ev.Judged(n, "discard", f"c{n}", value, 0.0, "", value - 1.0, stderr=0.0012)
         phase: ExperimentPhase = "keep" if n == 1 else "discard" if n < experiments else "judging"
         verdict = judged if phase == "discard" else None
-        e = Experiment(n, "c1", phase, f"c{n}", trainings=trainings, value=value, verdict=verdict)
+        e = Experiment(n, "c1", phase, f"c{n}", trainings=tuple(trainings), value=value, verdict=verdict)
         state.experiments.append(e)
     state.experiments[0].trainings[1].started_at = experiments - 1
     took = []

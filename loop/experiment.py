@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from loop import events as ev
 from loop.text import clean
@@ -83,7 +83,7 @@ class Experiment(Struct, omit_defaults=True, gc=False):
     """When its proposal began; seconds since the epoch."""
     finished_at: float | None = None
     """When it was judged or rejected."""
-    trainings: list[Training] = field(default_factory=list)
+    trainings: tuple[Training, ...] = ()
     verdict: ev.Judged | None = None
     """The verdict as it was given. `phase`, `value` and `reason` may change later, by hand or by reruns."""
     value: float | None = None
@@ -100,10 +100,11 @@ class Experiment(Struct, omit_defaults=True, gc=False):
     copies: int = 0
     """How many lines of results.tsv were equal to its row, and not its own, when that was written last."""
     proposing_seq: int = 0
-    """Number of the record with which its proposal began."""
+    """Number of the record with which its proposal began; 0 once it is judged."""
     approved: bool = False
     queued_seq: int = 0
-    """Number of the record that put it in the queue: what was approved first trains first."""
+    """Number of the record that put it in the queue: what was approved first trains first. 0 once it is
+    judged."""
     proposed_at: float | None = None
     """When its first candidate was committed: `started_at` to here is how long its agent thought."""
     agent: str = ""

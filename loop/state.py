@@ -109,10 +109,10 @@ class RunState(Struct):
         return any(t.finished and t.finished.total_seconds >= t.budget_s for t in self.baseline_trainings)
 
     @property
-    def baseline_trainings(self) -> list[Training]:
+    def baseline_trainings(self) -> tuple[Training, ...]:
         """The trainings of the unchanged code."""
         first = next((e for e in self.experiments if e.commit == self.base), None)
-        return first.trainings if first else []
+        return first.trainings if first else ()
 
     @property
     def rows(self) -> int:
@@ -334,7 +334,7 @@ def _reject(s: RunState, e: Experiment, reason: str, t: float, *, by_human: bool
 
 def _training_started(s: RunState, event: ev.TrainingStarted, t: float) -> None:
     e = s.experiment(event.n)
-    e.trainings = [x for x in e.trainings if x.number != event.training] + [Training(event, started_at=t)]
+    e.trainings = (*(x for x in e.trainings if x.number != event.training), Training(event, started_at=t))
     s.under_way = [x for x in s.under_way if (x.n, x.training) != (event.n, event.training)] + [event]
     if not e.judged:
         e.phase = "training"
@@ -375,6 +375,7 @@ def _apply_verdict(s: RunState, event: ev.Judged | ev.Logged | ev.Overridden, t:
         case ev.Judged():
             e.verdict, e.phase, e.commit = event, event.status, event.commit
             e.value, e.reason, e.finished_at, e.copies = event.value, event.reason, t, event.copies
+            e.proposing_seq = e.queued_seq = 0
             s.open = [n for n in s.open if n != event.n]
             s.rows_due.append(event.n)
             if event.status == "keep":

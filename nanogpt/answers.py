@@ -37,8 +37,17 @@ def logits(model: nn.Module, tokens: Tensor, vocab_size: int) -> Tensor:
 
 
 def claims(model: nn.Module, rows: Tensor, vocab_size: int) -> Tensor:
-    """Return the log-probability (B, T) of each token of some rows (B, T + 1) but the first, in float32."""
+    """Return the log-probability (B, T) of each token of some rows (B, T + 1) but the first, in float32.
+
+    A model may have a method `log_probabilities(tokens, targets)` that gives these (B, T), which is faster
+    than all logits. It is believed no more than they are: logits have to prove what it claims. One that gives
+    anything else is left alone.
+    """
     tokens, targets = rows[:, :-1], rows[:, 1:]
+    if quick := getattr(model, "log_probabilities", None):
+        said = quick(tokens, targets)
+        if isinstance(said, Tensor) and said.shape == targets.shape:
+            return said.float()
     found = logits(model, tokens, vocab_size)
     # Row by row, because a copy of all logits in float32 may not fit in memory.
     return torch.stack(
@@ -64,12 +73,16 @@ def streams() -> tuple[BinaryIO, BinaryIO]:
     return questions, answers
 
 
-def fitting(model: nn.Module, sequence: int, vocab_size: int, where: torch.device) -> int:
+def fitting(model: nn.Module, sequence: int, vocab_size: int, where: torch.device, kind: int = CLAIMS) -> int:
     """Try the model on rows of zeros, before it has seen any text; return how many rows fit in memory."""
     rows = ROWS_CPU if where.type == "cpu" else ROWS_GPU
     while True:
+        tokens = torch.zeros(rows, sequence + 1, dtype=torch.long, device=where)
         try:
-            claims(model, torch.zeros(rows, sequence + 1, dtype=torch.long, device=where), vocab_size)
+            if kind == CLAIMS:
+                claims(model, tokens, vocab_size)
+            else:
+                proofs(model, tokens[:, :-1], tokens[:, 0], vocab_size)
             return rows
         except torch.OutOfMemoryError:
             if rows == 1:
@@ -84,7 +97,7 @@ def serve(model: nn.Module, where: torch.device, questions: BinaryIO, answers: B
     if version != VERSION:
         sys.exit(f"this program speaks version {VERSION} of the judge's protocol, not {version}")
     with torch.inference_mode():
-        B = fitting(model, T, V, where)
+        B = fitting(model, T, V, where, kind)
         answers.write(READY.pack(B))
         answers.flush()
         size = B * (T + 1)  # numbers in a question: T + 1 tokens a row, or T tokens and a place

@@ -48,6 +48,10 @@ class Counts:
     needs them; `spread` tells it of all tokens.
     """
 
+    rounded: Tensor | None = None
+    """What the rows of the bigram table, which is rounded, sum to, (V,); None until folds are merged, and in
+    models that an older version has saved."""
+
     def __init__(
         self, vocab_size: int, bos: int, order: int, folds: int, discount: float, copy: int, least: int = 1
     ) -> None:
@@ -83,7 +87,7 @@ class Counts:
             if order == 3:
                 base = self._base(bigrams, bigram_counts, grams, by_fold)
             contexts, width = torch.unique_consecutive(grams // V, return_counts=True)
-            token = (grams % V).int()
+            width, token = width.int(), (grams % V).int()
             if self.least > 1:
                 group = torch.arange(len(width), device=width.device).repeat_interleave(width)
                 often = _per_context(width, group, by_fold.sum(1, dtype=torch.int32)) >= self.least
@@ -97,15 +101,16 @@ class Counts:
                     )
             # Each context (C,), where its n-grams start (C,), how many they are (C,); the last token (G,) and
             # the counts (G, F) of each n-gram.
-            self.tables.append((contexts, width.cumsum(0) - width, width, token, by_fold))
+            self.tables.append((contexts, width.cumsum(0, dtype=torch.int32) - width, width, token, by_fold))
         self._sum_up()
         return base
 
     def merge_folds(self, bigrams: Tensor) -> Tensor:
         """Forget the fold of each count, which only training needs; return the bigram table without folds.
 
-        `bigrams` is the table that `count` returned. Afterwards no method takes a fold; each finds
-        what it found without one before. On a CPU a model then takes a third of the memory and of the disk.
+        `bigrams` is the table that `count` returned. Afterwards no method takes a fold; each finds what it
+        found without one before, and the mass of bigrams is what a row of the table, which is rounded, sums
+        to. On a CPU a model then takes a third of the memory and of the disk.
         """
         if not self.tables:
             return bigrams
@@ -113,8 +118,14 @@ class Counts:
         self.tables = [
             (*rest, by_fold.sum(1, keepdim=True, dtype=torch.int32)) for *rest, by_fold in self.tables
         ]
-        self.sums = [tuple(part[-1:].clone() for part in parts) for parts in self.sums]  # type: ignore[misc]
-        return bigrams[-self.vocab_size :].clone()  # a slice alone would keep the whole table alive
+        # Of all folds together, a context has as many different tokens as n-grams: they are on the disk once.
+        self.sums = [
+            (size[-1:].clone(), width[None])
+            for (size, _), (_, _, width, *_) in zip(self.sums, self.tables, strict=True)
+        ]
+        merged = bigrams[-self.vocab_size :].clone()  # a slice alone would keep the whole table alive
+        self.rounded = merged.float().exp_().sum(1)
+        return merged
 
     def _base(self, bigrams: Tensor, counts: Tensor, trigrams: Tensor, trigram_counts: Tensor) -> Tensor:
         """Return log-probabilities of the next token given the last one, ((F + 1) * V, V) in float16.
@@ -165,7 +176,7 @@ class Counts:
         for _, _, width, _, by_fold in self.tables:
             group = torch.arange(len(width), device=width.device).repeat_interleave(width)  # (G,)
             total = by_fold.sum(1, dtype=torch.int32)
-            every, kinds = _per_context(width, group, total), width.int()
+            every, kinds = _per_context(width, group, total), width
             sizes, different = [], []
             for f in range(self.folds):
                 count = by_fold[:, f].int()
@@ -188,14 +199,14 @@ class Counts:
         features = torch.zeros(N, 2 * self.orders, device=device)
         if self.tables:
             share[:, 0] = bigrams[self.rows(tokens, fold), wanted].float().exp()
-            mass[:, 0] = 1
+            mass[:, 0] = 1 if self.rounded is None else self.rounded[tokens.flatten()]
         for i, (place, known) in enumerate(self._contexts(tokens)):
             _, first, width, token, by_fold = self.tables[i]
             size, kinds = (part[where, place] * known for part in self.sums[i])
             low, end = first[place], first[place] + width[place]
             high = end
             for _ in range(math.ceil(math.log2(self.vocab_size)) + 1):  # bisect: find the target's n-gram
-                middle = (low + high) // 2
+                middle = low + (high - low) // 2  # a sum of both may not fit in 32 bits
                 after = token[middle.clamp_max(len(token) - 1)] < wanted
                 after &= low < high
                 low, high = torch.where(after, middle + 1, low), torch.where(after, high, middle)

@@ -36,6 +36,8 @@ LEAST_BIAS = 1e-5
 """The same for a model that does not round. Measured: 1e-7."""
 SIGMAS = 5.0
 """Standard errors that rounding explains: chance exceeds them once in three million evaluations."""
+AGREE = "; a model's `log_probabilities`, if it has some, must be those of its logits"
+"""What an objection ends with: the second reason why an honest model cannot prove what it claims."""
 ENOUGH, MOST = 256, 8192
 """Claims to be proved, at least and at most, where claims and proofs are not exactly the same."""
 
@@ -171,12 +173,13 @@ def objection(better: Array, uniform: Array) -> str:
     if least < -WORST:
         return (
             f"the model's answers change by up to {max(most, -least):.2g} nats when it is asked again: "
-            "a row's answers may depend neither on other rows, nor on earlier calls, nor on chance"
+            f"a row's answers may depend neither on other rows, nor on earlier calls, nor on chance{AGREE}"
         )
     if most > WORST:
         return (
             f"the model's prediction of a token gets up to {most:.2g} nats worse when it cannot see that "
             "token and those after it: it may depend on nothing but the earlier tokens of the same row"
+            f"{AGREE}"
         )
     drawn = better[uniform]
     bias, explained = float(drawn.mean()), SIGMAS * float(drawn.std()) / math.sqrt(len(drawn))
@@ -188,6 +191,6 @@ def objection(better: Array, uniform: Array) -> str:
     if bias > max(LEAST_BIAS, explained):
         return (
             f"the model's predictions get {bias:.2g} nats worse on average when it cannot see a token and "
-            "those after it: they may depend on nothing but the earlier tokens of the same row"
+            f"those after it: they may depend on nothing but the earlier tokens of the same row{AGREE}"
         )
     return ""

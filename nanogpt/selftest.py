@@ -184,11 +184,13 @@ def graphs() -> int:
 def evaluation(train: Any, model: Any, data: prepare.Data) -> Finding:
     """One batch as the judge asks for it, as many rows as fit."""
     import answers
+    import protocol
 
     if getattr(model, "memory", None) is not None:
         model.memory.merge_folds()
     model.eval()
     with torch.inference_mode():
+        answers.fitting(model, data.sequence, data.vocab_size, train.DEVICE, protocol.PROOFS)
         rows = answers.fitting(model, data.sequence, data.vocab_size, train.DEVICE)
         tried = torch.zeros(rows, data.sequence + 1, dtype=torch.long, device=train.DEVICE)
         started = time.monotonic()

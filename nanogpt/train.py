@@ -52,15 +52,15 @@ WIDTH = 128  # D, width of the residual stream, a multiple of HEAD_DIM [64, 512]
 HEAD_DIM = 32  # width of one attention head [16, 64]
 MLP_RATIO = 4  # hidden width of the MLP, in multiples of D [2, 8]
 WINDOWS = "L"  # attention of the blocks in turn: L to all tokens, S to the last few; the last is always L
-WINDOW_SHARE = 1.0  # share of the T tokens that an S block attends to [0.1, 1.0]
+WINDOW_SHARE = 1.0  # share of the T tokens that an S block attends to, so only with WINDOWS of S
 ROPE_BASE = 10000.0  # the longest rotary wavelength is about 2 pi times this, in tokens [1000.0, 300000.0]
 QK_SCALE = 1.2  # factor of queries and keys after QK-norm; more makes attention sharper [0.8, 2.0]
-SOFTCAP = 0.0  # limit of the logits, without counts only; 0 none: it costs 0.04, mostly its time [0.0, 60.0]
+SOFTCAP = 0.0  # limit of the logits; 0 none: beside counts it costs 0.04, mostly its time [0.0, 60.0]
 VALUE_EVERY = 0  # 2: every second block, from the last on, has value embeddings; 0: none [0, 4]
 NGRAM_TABLES = 0  # hashed n-gram embeddings: 1 bigrams, 2 also trigrams; not needed beside counts [0, 2]
-NGRAM_ROWS = 65536  # rows of each such table [16384, 524288]
+NGRAM_ROWS = 65536  # rows of each such table, only with NGRAM_TABLES [16384, 524288]
 COUNT_ORDER = 5  # longest n-gram that is counted: 3, 4 or 5; 0 turns counting off [0, 5]
-COUNT_FOLDS = 8  # shares of the text; a row of one is looked up in the counts of the others [3, 8]
+COUNT_FOLDS = 8  # shares of the text, only with COUNT_ORDER; one is looked up in the others' counts [3, 8]
 COUNT_LEAST = 1  # contexts of two and more tokens that occur less often are forgotten [1, 4]
 COUNT_TOKENS = 2**28  # count at most this many tokens, from the start of the text; uses memory and time
 COUNT_DISCOUNT = 0.75  # taken off each count and left for tokens not seen there [0.3, 0.95]
@@ -72,16 +72,16 @@ EMBED_LR = 0.15  # of AdamW, for token and value embeddings [0.02, 1.0]
 HEAD_LR = 0.0015  # of AdamW, for the output head; 0.006 is 0.01 worse [0.0003, 0.02]
 GATE_LR = 0.01  # of AdamW, for the weights of counts and copies [0.001, 0.1]
 SCALAR_LR = 0.02  # of AdamW, for `residual` and `again` of the model [0.002, 0.2]
-NGRAM_LR = 0.1  # of row-wise Adagrad, for n-gram tables [0.01, 1.0]
+NGRAM_LR = 0.1  # of row-wise Adagrad, for n-gram tables, only with NGRAM_TABLES [0.01, 1.0]
 MOMENTUM = 0.95  # Nesterov momentum of Muon [0.8, 0.98]
-MOMENTUM_START = 0.95  # its momentum in the first step [0.7, 0.98]
+MOMENTUM_START = 0.95  # its momentum in the first step, only with MOMENTUM_STEPS [0.7, 0.98]
 MOMENTUM_STEPS = 1  # steps until it is MOMENTUM [1, 500]
 BETA1 = 0.8  # of AdamW, for the running mean of gradients [0.6, 0.95]
 BETA2 = 0.95  # of AdamW, for the running mean of their squares [0.9, 0.999]
 WEIGHT_DECAY = 0.1  # cautious, for the matrices of the blocks; falls to 0 over the budget [0.01, 0.5]
 HEAD_DECAY = 0.0  # the same for the output head, in the share of its rate [0.0, 0.05]
 EMBED_DECAY = 0.0  # for token embeddings [0.0, 0.01]
-VALUE_DECAY = 0.0  # for value embeddings [0.0, 0.02]
+VALUE_DECAY = 0.0  # for value embeddings, only with VALUE_EVERY [0.0, 0.02]
 SCALE = 1.0  # factor of the initial weights of the blocks and of value embeddings [0.3, 1.5]
 AGAIN = 0.1  # initial weight of the token embedding that is added again before each block [0.0, 0.5]
 WARMDOWN = 0.6  # the last share of the budget, in which the learning rates fall [0.2, 1.0]
@@ -169,8 +169,8 @@ class Block(nn.Module):
             gate = 2 * torch.sigmoid(self.value_gate(h[..., :32])).unsqueeze(-1)  # (B, T, H, 1)
             v = v + gate * value.view_as(v).to(v.dtype)
         # QK-norm (Dehghani et al. 2023) bounds the attention logits, so that high learning rates stay stable.
-        # It comes before the rotation, which changes no length: so no rotated copy has to be kept.
-        q, k = rotate(norm(q) * QK_SCALE, cos, sin), rotate(norm(k) * QK_SCALE, cos, sin)
+        # It comes before the rotation, which only scales lengths (QK_SCALE): no rotated copy has to be kept.
+        q, k = rotate(norm(q), cos, sin), rotate(norm(k), cos, sin)
         y = attention(q.to(v.dtype), k.to(v.dtype), v, self.window, ATTENTION)
         x = x + self.out(y.reshape(B, T, WIDTH))
         # ReLU squared (So et al. 2021) is as good as GELU here, and cheaper.
@@ -255,7 +255,7 @@ class GPT(nn.Module):
         for part in more:
             x = x if part is None else x + part.to(dtype)
         first = x = norm(x)
-        cos, sin = (part[: x.size(1)].to(dtype) for part in (self.cos, self.sin))
+        cos, sin = ((QK_SCALE * part[: x.size(1)]).to(dtype) for part in (self.cos, self.sin))
         with self._amp():
             for i, block in enumerate(self.blocks):
                 table = cast(Tensor, self.values[str(i)].weight) if str(i) in self.values else None
@@ -283,33 +283,30 @@ class GPT(nn.Module):
             z = SOFTCAP * torch.tanh(z / SOFTCAP)
         return z if base is None or self.memory is None else z + self.memory.bigrams[base].view_as(z)
 
-    def loss(self, tokens: Tensor, targets: Tensor, fold: Tensor | None = None) -> Tensor:
-        """Return the mean cross-entropy in nats of predicting `targets` (B, T) from `tokens` (B, T).
+    def log_probabilities(self, tokens: Tensor, targets: Tensor, fold: Tensor | None = None) -> Tensor:
+        """Return the log-probability (B, T) of each target (B, T): what `forward` says of this one token.
 
-        `fold` (B, T) is the fold of each target, whose counts the memory leaves out.
+        Training makes it larger, and the judge asks for it: it must agree with `forward`, which has to prove
+        it. `fold` (B, T) is the fold of each target, whose counts the memory leaves out.
         """
         found = base = None
         if self.memory is not None:
             found = self.memory.counts.shares(self.memory.bigrams, tokens, targets, fold)
             base = self.memory.counts.rows(tokens, fold) if BIGRAM_BASE else None
-        return self.dense_loss(tokens, targets, self.grams(tokens), found, base)
+        return self.dense(tokens, targets, self.grams(tokens), found, base)
 
-    def dense_loss(
-        self,
-        tokens: Tensor,
-        targets: Tensor,
-        grams: Tensor | None,
-        found: Shares | None,
-        base: Tensor | None = None,
+    def dense(
+        self, tokens: Tensor, targets: Tensor, grams: Tensor | None, found: Shares | None, base: Tensor | None
     ) -> Tensor:
-        """Return the loss from what was looked up: the part of `loss` that is compiled for a GPU."""
+        """Return `log_probabilities` from what was looked up: the part that is compiled for a GPU."""
         if self.memory is None or found is None:
-            return F.cross_entropy(self.logits(self.trunk(tokens, grams)).flatten(0, 1), targets.flatten())
+            z = self.logits(self.trunk(tokens, grams)).flatten(0, 1)
+            return -F.cross_entropy(z, targets.flatten(), reduction="none").view_as(targets)
         x, features, share, mass = self._know(tokens, targets, grams, found)
         nats = F.cross_entropy(self.logits(x, base).flatten(0, 1), targets.flatten(), reduction="none")
         weight = self.memory.weight(x.flatten(0, 1), features)
         mixed = torch.logaddexp(-nats, (weight * share).sum(1).clamp_min(1e-30).log())
-        return ((weight * mass).sum(1).log1p() - mixed).mean()
+        return (mixed - (weight * mass).sum(1).log1p()).view_as(targets)
 
     def _know(
         self, tokens: Tensor, targets: Tensor, grams: Tensor | None, found: Shares
@@ -546,7 +543,7 @@ class Trainer:
             model, ROOM_SHARE * torch.cuda.mem_get_info()[0] if self.compiled else math.inf
         )
         if self.compiled:
-            model.dense_loss = torch.compile(model.dense_loss, dynamic=False)  # type: ignore[method-assign]
+            model.dense = torch.compile(model.dense, dynamic=False)  # type: ignore[method-assign]
             self.optimizer.muon = torch.compile(muon, dynamic=False)
         self.fold: Tensor | None = None
 
@@ -612,7 +609,7 @@ class Trainer:
                 torch.cuda.empty_cache()
             if failed:
                 self.compiled = False
-                self.model.__dict__.pop("dense_loss", None)
+                self.model.__dict__.pop("dense", None)
                 self.optimizer.muon = muon
                 print(f"compilation failed, training is slower without it ({failed[:300]})", flush=True)
             else:
@@ -631,7 +628,8 @@ class Trainer:
             fold = None
             if self.fold is not None:
                 fold = self.fold[places[:, None] + torch.arange(inputs.size(1), device=DEVICE)].long()
-            loss = self.model.loss(inputs, targets, fold) * (len(inputs) / ROWS)
+            # What only training shall add to the loss is added here, and not to what the judge asks for.
+            loss = -self.model.log_probabilities(inputs, targets, fold).mean() * (len(inputs) / ROWS)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return float(total)

@@ -28,6 +28,7 @@ _NOT_VARIED = re.compile(r"SEED|BUDGET|VOCAB|SEQ|CONTEXT|EVAL|^VAL_|TIME|VERSION
 """Names of numbers that decide what is measured, and not how good the model becomes. They are not varied,
 unless their comment gives a range."""
 _MULTIPLE = re.compile(r"#.*\bmultiple of ([A-Z][A-Z0-9_]*|\d+)")
+_NEEDS = re.compile(r"#.*\bonly with ([A-Z][A-Z0-9_]*)")
 STEPS = (0.08, 0.15, 0.25, 0.4)
 """How far the values worth trying lie from the present value, as shares of the range."""
 
@@ -46,6 +47,9 @@ class Hyperparameter(Struct, frozen=True):
     line: int
     multiple: str = ""
     """What its value must be a multiple of: a number, or another hyperparameter's name. Empty for nothing."""
+    needs: str = ""
+    """Another name without which it does nothing: as long as that is no hyperparameter, or one that has the
+    lowest value of its range. Empty for none."""
 
     @property
     def log(self) -> bool:
@@ -175,10 +179,10 @@ def _from_assignment(name: str, value: Value, line: str, number: int) -> Hyperpa
     """The hyperparameter that a line assigns; None when its name, value or range rules it out."""
     if not re.fullmatch(r"[A-Z][A-Z0-9_]*", name):
         return None
+    multiple, needs = _MULTIPLE.search(line), _NEEDS.search(line)
+    of, other = multiple.group(1) if multiple else "", needs.group(1) if needs else ""
     if isinstance(value, bool):
-        return None if _NOT_VARIED.search(name) else Hyperparameter(name, value, 0.0, 1.0, number)
-    multiple = _MULTIPLE.search(line)
-    of = multiple.group(1) if multiple else ""
+        return None if _NOT_VARIED.search(name) else Hyperparameter(name, value, 0.0, 1.0, number, of, other)
     if given := _RANGE.search(line):
         try:
             low, high = sorted((float(given.group(1)), float(given.group(2))))
@@ -186,12 +190,12 @@ def _from_assignment(name: str, value: Value, line: str, number: int) -> Hyperpa
             return None
         if not math.isfinite(high - low):
             return None
-        return Hyperparameter(name, value, min(low, float(value)), max(high, float(value)), number, of)
+        return Hyperparameter(name, value, min(low, float(value)), max(high, float(value)), number, of, other)
     if _NOT_VARIED.search(name) or value == 0 or not math.isfinite(value):
         return None
     low, high = sorted((value / 4, float(value * 4)))
     low = max(low, 1.0) if isinstance(value, int) and value > 0 else low
-    return Hyperparameter(name, value, low, high, number, of)
+    return Hyperparameter(name, value, low, high, number, of, other)
 
 
 def fits(setting: Mapping[str, Value], found: tuple[Hyperparameter, ...]) -> bool:

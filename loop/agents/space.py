@@ -75,6 +75,7 @@ class Space:
     def __init__(self, found: tuple[Hyperparameter, ...], tried: list[Tried]) -> None:
         self.found, self.tried = found, tried
         self._now: Setting = {h.name: h.value for h in found}
+        self._by_name = {h.name: h for h in found}
         self._widths = {h.name: _width(h) for h in found}
         self._crashes = [self._still_different(t) for t in tried if t.crashed and t.changed]
 
@@ -87,10 +88,19 @@ class Space:
         return self.place(self._now | changes)
 
     def allows(self, changes: Setting) -> bool:
-        """Whether these changes keep to the multiples that comments demand and go less far than any crash."""
-        if not hyperparameters.fits(self._now | changes, self.found):
+        """Whether these changes keep to the multiples that comments demand, all do something, and go less far
+        than any crash."""
+        setting = self._now | changes
+        if not hyperparameters.fits(setting, self.found):
+            return False
+        if not all(self._does_something(name, setting) for name in changes):
             return False
         return not any(crash and self._as_far_as(changes, crash) for crash in self._crashes)
+
+    def _does_something(self, name: str, setting: Setting) -> bool:
+        """Whether what a hyperparameter needs is there and on: above the lowest value of its range."""
+        needs = self._by_name[name].needs
+        return not needs or (needs in setting and float(setting[needs]) > self._by_name[needs].low)
 
     def _still_different(self, t: Tried) -> Setting:
         """What a crashed experiment changed, without the values that the incumbent has meanwhile."""

@@ -17,11 +17,11 @@ from loop.records.repository import Repository, branch_of
 from loop.records.verdict_log import note_of
 from loop.service import runs
 from loop.state import RunState, fold
-from loop.text import counted
+from loop.text import counted, one_line
 
 
 def import_run(repository: Repository, file: Path, branch: str | None, tag: str | None) -> list[str]:
-    """Write the run; returns a line about what it holds and one about what can be done with it.
+    """Write the run; returns lines about what it holds, what was not understood, and what can be done now.
 
     Nothing is written before all of it is understood: the run's folder, its refs, and its git notes. Raises
     `UsageError`.
@@ -46,7 +46,8 @@ def import_run(repository: Repository, file: Path, branch: str | None, tag: str 
     state = fold(made.records)
     paths = RunPaths(repository.root, name)
     _write(paths, repository, state, made)
-    return [_summary(state, len(made.found)), f"look at it with `autoresearch-tui replay {name}`"]
+    look = f"look at it with `autoresearch-tui replay {name}`"
+    return [_summary(state, len(made.found)), *_doubts(table), look]
 
 
 def _tag(repository: Repository, branch: str | None, tag: str | None) -> str:
@@ -84,6 +85,18 @@ def _write(paths: RunPaths, repository: Repository, state: RunState, made: impor
     except OSError as error:
         raise UsageError(describe(error)) from error
     runs.note(paths)
+
+
+def _doubts(table: foreign_results.Table) -> list[str]:
+    """What of the file was not understood, a line each."""
+    doubts = []
+    if table.left_out:
+        lines = counted(len(table.left_out), "line")
+        doubts.append(f"{lines} left out that are no experiments, the first of them line {table.left_out[0]}")
+    if table.unknown:
+        words = ", ".join(one_line(word, 40) for word in table.unknown)
+        doubts.append(f"{counted(sum(table.unknown.values()), 'row')} discarded whose status is: {words}")
+    return doubts
 
 
 def _summary(state: RunState, found: int) -> str:

@@ -1,14 +1,17 @@
 """Reads the results.tsv of another tool: karpathy/autoresearch's, and those of its many variants.
 
-The original has the columns commit, val_bpb, memory_gb, status and description. Variants have another metric
-in the second column, leave memory out, add columns of their own, and have other words for a status.
+The original has the columns commit, val_bpb, memory_gb, status and description. Variants have another metric,
+leave memory out, add columns of their own, have other words for a status, and notes below the table. What is
+understood is read; what is not is counted, so that it can be said.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Sequence
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 
 from msgspec import Struct
@@ -21,14 +24,21 @@ from loop.text import clean, one_line
 
 MOST = 64 * 2**20
 """Bytes that such a file may have."""
+KEEPS = ("keep", "kept", "baseline", "accept", "accepted", "adopt", "adopted", "best", "improved")
+DISCARDS = ("discard", "discarded", "reject", "rejected", "revert", "reverted", "worse")
+CRASHES = ("crash", "crashed", "fail", "failed", "error", "timeout", "oom")
 WORDS: dict[str, ev.Status] = {
-    **dict.fromkeys(("keep", "kept", "baseline", "accept", "accepted", "improved"), "keep"),
-    **dict.fromkeys(("discard", "discarded", "reject", "rejected", "revert", "reverted"), "discard"),
-    **dict.fromkeys(("crash", "crashed", "fail", "failed", "error", "timeout", "oom"), "crash"),
+    **dict.fromkeys(KEEPS, "keep"),
+    **dict.fromkeys(DISCARDS, "discard"),
+    **dict.fromkeys(CRASHES, "crash"),
 }
-"""What a status may be called."""
+"""What a status may begin with."""
+DESCRIPTIONS = ("description", "hypothesis", "idea", "change", "notes")
+"""What the column may be called that says what was tried."""
 MEMORY = {"memory_gb": 1.0, "peak_vram_gb": 1.0, "memory_mb": 1024.0, "peak_vram_mb": 1024.0}
 """Columns with the peak memory, and how many of their units are a GB."""
+METRIC = "val_bpb"
+"""The metric where there is such a column; else it is the first column behind the commit that has numbers."""
 
 
 class Row(Struct, frozen=True):
@@ -52,6 +62,10 @@ class Table(Struct, frozen=True):
 
     metric: str
     rows: list[Row]
+    left_out: list[int]
+    """The lines that are no experiments: notes of a human, or rows of another table below the first one."""
+    unknown: dict[str, int]
+    """Words for a status that are not known here, and how many rows have them. They count as discarded."""
 
     @property
     def highest_is_best(self) -> bool:
@@ -80,11 +94,21 @@ def parse(text: str) -> Table:
     if not lines:
         raise UsageError(" is empty: there is nothing to import")
     names = _names(lines[0][1])
-    rows = [_row(number, line, names) for number, line in (lines[1:] if names else lines)]
-    if not rows:
+    if names and len(lines) == 1:
         raise UsageError(" has a header and no rows: there is nothing to import")
-    names = names or list(results.COLUMNS)
-    return Table(names[1], rows)
+    body = [(number, _cells(line, names or results.COLUMNS)) for number, line in lines[bool(names) :]]
+    metric = _metric(names or results.COLUMNS, [cells for _, cells in body])
+    found = {number: _row(number, cells, metric) for number, cells in body}
+    rows = [row for row in found.values() if row]
+    if not rows:
+        number, cells = body[0]
+        value, status = (one_line(cells[name], 40) for name in (metric, "status"))
+        raise UsageError(
+            f", line {number}: {metric} {value!r} is not a number, "
+            f"and status {status!r} is not keep, discard or crash"
+        )
+    words = Counter(str(row.more["status"]) for row in rows if "status" in row.more)
+    return Table(metric, rows, [number for number, row in found.items() if row is None], dict(words))
 
 
 def _names(line: str) -> list[str]:
@@ -95,40 +119,61 @@ def _names(line: str) -> list[str]:
         raise UsageError(f", line 1: columns must have tabs between them, and here are {hint}")
     if not {"status", "commit"} & set(names):
         return []
+    described = next((name for name in DESCRIPTIONS if name in names), None)
+    if described:
+        names[names.index(described)] = "description"
     missing = [name for name in ("commit", "status", "description") if name not in names]
     if missing:
         raise UsageError(f", line 1: there is no column {missing[0]}")
-    if names.index("commit") != 0 or names[1] in ("status", "description", *MEMORY):
-        raise UsageError(", line 1: the columns must begin with commit and the metric")
     return names
 
 
-def _row(number: int, line: str, names: list[str]) -> Row:
-    """The row in a line with these columns; without names, those of the original. Raises `UsageError`."""
-    columns = names or list(results.COLUMNS)
-    cells = [cell.strip() for cell in line.split("\t")]
-    if len(cells) < len(columns):
-        raise UsageError(f", line {number}: it has {len(cells)} columns, not {len(columns)}")
-    found = dict(zip(columns, cells, strict=False))
-    status = WORDS.get(found["status"].lower())
-    if status is None:
-        shown = one_line(found["status"], 40)
-        raise UsageError(f", line {number}: status {shown!r} is not keep, discard or crash")
-    value = None if status == "crash" else _number(found[columns[1]])
-    if status != "crash" and value is None:
-        shown = one_line(found[columns[1]], 40)
-        raise UsageError(f", line {number}: {columns[1]} {shown!r} is not a number")
-    memory = next((name for name in columns if name in MEMORY), "")
-    size = (_number(found[memory]) or 0.0) / MEMORY[memory] if memory else 0.0
-    known = {"commit", columns[1], "status", "description", memory}
+def _cells(line: str, names: Sequence[str]) -> dict[str, str]:
+    """The cells of a line by their columns; those that are missing at its end are empty."""
+    return dict(zip(names, chain((cell.strip() for cell in line.split("\t")), repeat("")), strict=False))
+
+
+def _metric(names: Sequence[str], lines: list[dict[str, str]]) -> str:
+    """The column with what is judged by. Raises `UsageError` where there is none."""
+    behind = names[names.index("commit") + 1 :]
+    others = [name for name in behind if name not in ("status", "description", *MEMORY)]
+    numbers = {name: sum(_number(cells[name]) is not None for cells in lines) for name in others}
+    for name in [METRIC, *others]:
+        if name in others and (name == METRIC or numbers[name] > len(lines) / 2):
+            return name
+    raise UsageError(", line 1: no column behind commit has numbers, so there is nothing to judge by")
+
+
+def _row(number: int, cells: dict[str, str], metric: str) -> Row | None:
+    """The row with these cells; None where they have neither a number nor a status that is known."""
+    word = re.match("[a-z]*", cells["status"].lower())
+    status, value = WORDS.get(word[0] if word else ""), _number(cells[metric])
+    if status is None and value is None:
+        return None
+    known = {"commit", metric, "description", *([] if status is None else ["status"])}
+    memory = next((name for name in cells if name in MEMORY), "")
     more = {
         name: text if (n := _number(text)) is None else n
-        for name, text in ((name, clean(cell)) for name, cell in found.items() if name not in known)
+        for name, text in (
+            (name, clean(cell)) for name, cell in cells.items() if name not in {*known, memory}
+        )
         if name and text
     }
-    commit = found["commit"].lower()
+    status = status or "discard"
+    if value is None or (value == 0 and status != "keep"):  # a zero stands for no number in the original
+        status, value = "crash", None
+    size = (_number(cells[memory]) or 0.0) / MEMORY[memory] if memory else 0.0
+    commit = cells["commit"].lower()
     commit = commit if re.fullmatch("[0-9a-f]{4,40}", commit) else ""
-    return Row(number, commit, value, size, status, one_line(found["description"], 1000), more)
+    return Row(
+        number,
+        commit,
+        None if status == "crash" else value,
+        size,
+        status,
+        one_line(cells["description"], 1000),
+        more,
+    )
 
 
 def _number(text: str) -> float | None:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import stat
+import struct
 import threading
 import time
 import zlib
@@ -20,21 +21,31 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-from dulwich.errors import NotGitRepository, NotTreeError
+from dulwich.errors import ChecksumMismatch, FileFormatException, NotGitRepository, NotTreeError
 from dulwich.file import FileLocked
 from dulwich.notes import Notes
 from dulwich.object_store import commit_tree_changes, iter_tree_contents, tree_lookup_path
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, SubmoduleEncountered, Tree
-from dulwich.refs import Ref
+from dulwich.refs import Ref, SymrefLoop
 from dulwich.repo import Repo, UnsupportedExtension, UnsupportedVersion
 
 from loop.errors import BranchMoved, UsageError
 from loop.records import git_folder
+from loop.records.shaped_file import read_shaped
+from loop.text import one_line
 
 IDENTITY = b"autoresearch-tui <autoresearch-tui@localhost>"
 NOTES = b"refs/notes/autoresearch"
 STALE_S = 3.0
 """Age from which a lock on one of our refs or on an object belongs to a killed process."""
+
+CACHE_MOST = 2**20
+"""Bytes of objects that are remembered of each opened pack: git's own 96 MB are for one command."""
+BROKEN = (
+    ChecksumMismatch, FileFormatException, SymrefLoop, AssertionError, EOFError, ValueError, struct.error,
+    zlib.error,
+)  # fmt: skip
+"""What dulwich raises where a file of git's holds something else than it should."""
 
 T = TypeVar("T")
 
@@ -57,19 +68,24 @@ class Repository:
     def discover(cls, start: Path) -> Repository:
         """The repository that holds `start`.
 
-        Raises `UsageError` when there is none, when it is bare, and when something in the place of a file of
-        git's cannot be read like one.
+        Raises `UsageError` when there is none, when it is bare, when something in the place of a file of
+        git's cannot be read like one, and when what HEAD is at cannot be understood.
         """
         if odd := git_folder.odd_file(start):
             raise UsageError(f"{odd} is no plain file, as git would have it: this is no repository to trust")
         try:
             repo = Repo.discover(str(start))
+            repo.object_store.delta_base_cache_limit = CACHE_MOST
+            with contextlib.suppress(KeyError):  # before the first commit
+                repo.refs.get_packed_refs()
+                repo[repo.head()]
         except NotGitRepository as error:
             raise UsageError(
                 f"{start} is not in a git repository: run `git init` and commit first"
             ) from error
-        except (UnsupportedVersion, UnsupportedExtension, OSError) as error:
-            raise UsageError(f"cannot read the git repository of {start}: {error}") from error
+        except (UnsupportedVersion, UnsupportedExtension, OSError, *BROKEN) as error:
+            what = one_line(str(error) or type(error).__name__, 200)
+            raise UsageError(f"cannot read the git repository of {start}: {what}") from error
         if repo.bare:
             repo.close()
             raise UsageError(f"{repo.path} is a bare repository: clone it and start there")
@@ -94,7 +110,7 @@ class Repository:
         """The commit HEAD is at. Raises `UsageError` before the first commit."""
         try:
             return self._repo.head().decode()
-        except KeyError as error:
+        except (KeyError, UnicodeDecodeError) as error:
             raise UsageError(f"{self.root} has no commit yet: commit train.py first") from error
 
     def read(self, commit: str, path: str) -> str | None:
@@ -156,12 +172,8 @@ class Repository:
         control = Path(self._repo.commondir()).resolve()
         heads = [(control / "HEAD", control.parent if control.name == ".git" else self.root)]
         for gitdir in control.glob("worktrees/*/gitdir"):
-            heads.append((gitdir.with_name("HEAD"), Path(gitdir.read_text().strip()).parent))
-        for head, tree in heads:
-            with contextlib.suppress(OSError):
-                if head.read_text().strip() == f"ref: refs/heads/{branch}":
-                    return tree
-        return None
+            heads.append((gitdir.with_name("HEAD"), Path(_line_in(gitdir)).parent))
+        return next((tree for head, tree in heads if _line_in(head) == f"ref: refs/heads/{branch}"), None)
 
     # --- history ---
 
@@ -337,6 +349,11 @@ def candidate_ref(tag: str, n: int) -> str:
 
 def branch_of(tag: str) -> str:
     return f"autoresearch/{tag}"
+
+
+def _line_in(file: Path) -> str:
+    """What stands in a small file of git's; empty when it is none."""
+    return os.fsdecode(read_shaped(file, 65536) or b"").strip()
 
 
 def _unlock(lock: Path) -> bool:

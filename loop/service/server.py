@@ -20,7 +20,7 @@ from loop.engine import Engine
 from loop.errors import UNREADABLE, describe
 from loop.service import commands
 
-PART = 500
+PART = 100
 """How many experiments are sent at once to a client that connects: a long run has many megabytes of them."""
 REQUEST_MOST = 64 * 2**20
 """Bytes that a request may have: the longest is a file that a human has edited."""

@@ -61,7 +61,7 @@ def examine(cards: list[Card], folder: Path, only: bool = False) -> Iterator[dic
     rows = fitting(train, model, cards[0])
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
         kept = kept_bytes(train.MuonAdamW(make()))
-    found = lower.passes(make, dense_loss, looked_up(model, rows), rows, SEQUENCE)
+    found = lower.passes(make, loss, looked_up(model, rows), rows, SEQUENCE)
     parts = [found.forward, found.backward, *(lower.step(train.muon, of) for of in muon_stacks(model))]
     assembled = {
         card.capability: [lower.assemble(part.source, card) for part in ([] if only else parts)]
@@ -110,12 +110,12 @@ def looked_up(model: Any, rows: int) -> list[Any]:
     return found
 
 
-def dense_loss(model: Any, tokens: Any, targets: Any, *given: Any) -> Any:
-    """The part of the loss that is compiled, with what was looked up (`looked_up`)."""
+def loss(model: Any, tokens: Any, targets: Any, *given: Any) -> Any:
+    """The loss by the part of the model that is compiled, with what was looked up (`looked_up`)."""
     grams, shares = (given[0], given[1:]) if model.ngrams else (None, given)
     from counts import Shares  # type: ignore[attr-defined,unused-ignore]
 
-    return model.dense_loss(tokens, targets, grams, Shares(*shares) if shares else None)
+    return -model.dense(tokens, targets, grams, Shares(*shares) if shares else None, None).mean()
 
 
 def muon_stacks(model: Any) -> list[Any]:

@@ -27,14 +27,14 @@ def test_a_training_that_has_ended_tells_what_its_end_said() -> None:
 
 def test_only_finished_trainings_of_its_own_commit_count() -> None:
     e = Experiment(1, "p", commit="c1")
-    e.trainings = [
+    e.trainings = (
         training(1, "c0", 9.0),  # of the candidate before its repair
         training(2, "c1", 1.5),
         training(3, "c1", None),
         training(4, "c1", 1.0, outcome="stopped"),
         training(5, "c1", 1.7),
         Training(ev.TrainingStarted(1, 6, "c1", 1342, 300.0), started_at=5.0),
-    ]
+    )
     assert e.values == [1.5, 1.7]
     assert e.last_training is e.trainings[-1]
 
@@ -83,7 +83,7 @@ def test_any_description_becomes_one_row_that_is_read_back(
 def judged(n: int, phase: str, *values: float | None) -> Experiment:
     """Experiment `n` with a training for each of these values."""
     e = Experiment(n, "p", phase=phase, commit=f"c{n}")  # type: ignore[arg-type]
-    e.trainings = [training(k, e.commit, value, n=n) for k, value in enumerate(values, 1)]
+    e.trainings = tuple(training(k, e.commit, value, n=n) for k, value in enumerate(values, 1))
     known = [value for value in values if value is not None]
     e.value = sum(known) / len(known) if known else None
     return e
@@ -126,7 +126,7 @@ def test_where_a_high_value_is_good_the_highest_are_kept() -> None:
 
 def test_the_model_of_a_candidate_before_its_repair_is_not_kept() -> None:
     e = judged(1, "keep", 1.5, 1.6)
-    e.trainings[0] = training(1, "before", 1.5)
+    e.trainings = (training(1, "before", 1.5), *e.trainings[1:])
     assert worth_keeping([(1, 1), (1, 2)], [e], 1, 3, highest=False) == [(1, 2)]
 
 

@@ -30,6 +30,13 @@ def test_equal_values_are_one_object() -> None:
     assert first.summary["depth"] is second.summary["depth"]
 
 
+def test_of_a_summary_stays_what_the_event_has_no_field_for() -> None:
+    printed: dict[str, float | str] = {"val_bpb": 1.5, "num_steps": 900.0, "peak_vram_mb": 45060.2}
+    shared = share(ev.TrainingFinished(1, 1, "finished", value=1.5, memory_gb=44.0, summary=printed))
+    assert isinstance(shared, ev.TrainingFinished)
+    assert shared.summary == {"num_steps": 900.0}
+
+
 @given(st.lists(st.one_of(st.integers(-3, 3), st.floats(allow_nan=False), st.booleans())), st.text())
 def test_an_event_says_the_same_as_before(numbers: list[float], text: str) -> None:
     """Also where 1, 1.0 and True are equal, and whatever was remembered before."""
@@ -50,7 +57,7 @@ def test_an_experiment_that_comes_as_a_whole_shares_too() -> None:
         judged = ev.Judged(n, "keep", "c" * 40, 1.25, 44.0, "better", incumbent="p" * 40)
         started = ev.TrainingStarted(n, 1, "c" * 40, seed=1337, budget_s=300.0)
         finished = ev.TrainingFinished(n, 1, "finished", value=1.25)
-        e = Experiment(n, "p" * 40, "keep", "c" * 40, trainings=[Training(started, 1.0, finished)])
+        e = Experiment(n, "p" * 40, "keep", "c" * 40, trainings=(Training(started, 1.0, finished),))
         e.verdict, e.value = judged, 1.25
         return share_experiment(msgspec.json.decode(msgspec.json.encode(e), type=Experiment))
 
@@ -60,8 +67,8 @@ def test_an_experiment_that_comes_as_a_whole_shares_too() -> None:
     assert other.verdict
     assert other.verdict.incumbent is one.parent
     assert one.value is other.trainings[0].value
-    assert msgspec.structs.replace(one, n=2, trainings=[], verdict=None) == msgspec.structs.replace(
-        other, trainings=[], verdict=None
+    assert msgspec.structs.replace(one, n=2, trainings=(), verdict=None) == msgspec.structs.replace(
+        other, trainings=(), verdict=None
     )
 
 

@@ -115,6 +115,7 @@ def test_the_state_after_a_short_history(events: list[ev.AnyEvent], expected: di
         (TRAINED, {"phase": "judging", "values": [1.5], "judged": False}),
         ([*TRAINED, ev.RepairGivenUp(2, "no idea")], {"no_repair": True}),
         (KEPT, {"phase": "keep", "value": 1.5, "logged": True, "memory_gb": 0.5, "finished_at": 13.0}),
+        (KEPT, {"queued_seq": 0, "proposing_seq": 0}),
         ([*KEPT, ev.Overridden(2, "discard", "no")], {"reason": "discard by hand: no", "by_hand": True}),
         ([*QUEUED, ev.ExperimentStarted(2, A)], {"phase": "proposing", "commit": "", "usage": USAGE}),
     ],

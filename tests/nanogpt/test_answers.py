@@ -33,6 +33,34 @@ def test_claims_are_log_probabilities_of_the_next_tokens() -> None:
     assert torch.allclose(claims(model, shown, V).double(), exact, atol=1e-5)
 
 
+class Quick(Small):
+    """Tells log-probabilities without all logits."""
+
+    def log_probabilities(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        return -(tokens + targets).half()
+
+
+class Mean(Small):
+    """Has a method of this name that gives something else."""
+
+    def log_probabilities(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        return torch.zeros(())
+
+
+def test_a_model_may_tell_log_probabilities_without_all_logits() -> None:
+    shown = rows()
+    found = claims(Quick(), shown, V)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, -(shown[:, :-1] + shown[:, 1:]).float())
+
+
+def test_a_method_of_that_name_that_gives_something_else_is_left_alone() -> None:
+    torch.manual_seed(0)
+    model, plain = Mean(), Small()
+    plain.load_state_dict(model.state_dict())
+    assert torch.equal(claims(model, rows(), V), claims(plain, rows(), V))
+
+
 def test_proofs_are_the_logits_at_one_place_of_each_row() -> None:
     model, shown = Small().eval(), rows()[:, :-1]
     places = torch.tensor([0, 3, T - 1, 7])
@@ -90,6 +118,15 @@ def test_fewer_rows_are_wanted_where_memory_is_small() -> None:
     assert fitting(Large(), T, V, CPU) == 2
     with pytest.raises(torch.OutOfMemoryError):
         fitting(TooLarge(), T, V, CPU)
+
+
+class QuickAndLarge(Quick, Large):
+    """Has memory for the logits of two rows at once, and for more where no logits are wanted."""
+
+
+def test_as_many_rows_are_wanted_as_fit_for_what_is_asked() -> None:
+    assert fitting(QuickAndLarge(), T, V, CPU, CLAIMS) == 4
+    assert fitting(QuickAndLarge(), T, V, CPU, PROOFS) == 2
 
 
 # --- as a process ---

@@ -45,7 +45,9 @@ def test_merged_folds_give_what_all_folds_gave_and_take_less_room() -> None:
     before = counts.shares(table, ROWS, targets, None)
     merged = counts.merge_folds(table)
     after = counts.shares(merged, ROWS, targets, None)
-    assert all(torch.equal(x, y) for x, y in zip(before, after, strict=True))
+    assert torch.equal(before.share, after.share)
+    assert torch.equal(before.features, after.features)
+    assert torch.allclose(before.mass, after.mass, atol=1e-2)  # that of the bigrams is exact now, not 1
     assert merged.untyped_storage().nbytes() == table.untyped_storage().nbytes() / 4
 
 
@@ -108,7 +110,8 @@ def test_what_is_spread_over_all_tokens_is_what_each_target_is_told(merged: bool
         share = torch.cat((found.share, hits / many.clamp_min(1)), 1)
         assert torch.allclose(total[:, target], (weight * share).sum(1), atol=1e-5)
         masses = (weight * torch.cat((found.mass, (many > 0).float()), 1)).sum(1)
-    assert torch.allclose(total.sum(1), masses, atol=2e-2)  # the table of bigrams is in float16
+    # The table of bigrams is in float16; once there are no folds, it is known what its rows sum to.
+    assert torch.allclose(total.sum(1), masses, atol=1e-5 if merged else 2e-2)
 
 
 def test_repeats_stay_in_the_document_and_name_what_followed() -> None:

@@ -156,21 +156,38 @@ def test_rotation_depends_on_the_distance_of_two_positions_alone() -> None:
         assert torch.allclose(line, line[0].expand_as(line), atol=1e-4)
 
 
-def test_the_loss_is_that_of_the_logits() -> None:
+@pytest.mark.parametrize("base", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_claimed_of_the_targets_is_what_the_logits_prove(
+    base: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One uses the target's share alone, the other spreads all shares over all tokens."""
+    monkeypatch.setattr(train, "BIGRAM_BASE", base)
+    monkeypatch.setattr(
+        train.GPT, "_amp", lambda model: torch.autocast("cpu", dtype, enabled=dtype.itemsize == 2)
+    )
     torch.manual_seed(0)
-    model = train.GPT(32, 24, 0)
+    model = train.GPT(32, 24, 0).eval()
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.1 * torch.randn_like(p))
-    assert model.memory is not None
-    stream = torch.randint(0, 32, (2000,))
-    model.memory.count(stream, folds(stream, 0, train.COUNT_FOLDS, 1))
     tokens = torch.randint(0, 8, (2, 24))
     targets = torch.roll(tokens, -1, 1)
-    logits = model.eval()(tokens)
-    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-    assert float(model.loss(tokens, targets).detach()) == pytest.approx(float(expected.detach()), abs=1e-3)
+    assert model.memory is not None
+    stream = torch.randint(0, 32, (2000,))
+
+    def difference() -> float:
+        with torch.inference_mode():
+            claimed = model.log_probabilities(tokens, targets)
+            logits = torch.log_softmax(model(tokens), 2)
+        assert claimed.shape == targets.shape
+        return float((claimed - logits.gather(2, targets[:, :, None])[:, :, 0]).abs().max())
+
+    assert difference() < 1e-5  # before there are counts
+    model.memory.count(stream, folds(stream, 0, train.COUNT_FOLDS, 1))
+    assert difference() < 1e-2  # the table of bigrams is rounded
+    model.memory.merge_folds()
+    assert difference() < 1e-5
 
 
 def test_fewer_rows_go_through_at_once_where_memory_is_small() -> None:
@@ -192,7 +209,7 @@ with torch.device("meta"):
     tokens = torch.zeros(2, 2048, dtype=torch.long)
 assert 1e8 < sum(p.numel() for p in model.parameters()) < 2e9
 assert train.memory_bytes(model, train.rows_at_once(model, train.ROOM_SHARE * 80e9)) < train.ROOM_SHARE * 80e9
-model.loss(tokens, tokens).backward()
+model.log_probabilities(tokens, tokens).mean().backward()
 assert all(p.grad is not None for p in model.parameters())
 
 # The same model, made small, learns on this machine.
@@ -209,7 +226,8 @@ for step in range(12):
         fold = folds(stream, 0, train.COUNT_FOLDS, 1)
         model.memory.count(stream, fold)
     model.zero_grad()
-    loss = model.loss(tokens[:, :-1], tokens[:, 1:], torch.full_like(tokens[:, 1:], step % 5))
+    fold = torch.full_like(tokens[:, 1:], step % 5)
+    loss = -model.log_probabilities(tokens[:, :-1], tokens[:, 1:], fold).mean()
     loss.backward()
     optimizer.step(1.0, 0.0)
     losses.append(float(loss.detach()))
@@ -253,17 +271,17 @@ def test_describe_tells_sizes_without_training(profile: str) -> None:
 
 
 class Failing:
-    """A loss whose backward pass raises an error as long as it is told to."""
+    """Log-probabilities whose backward pass raises an error as long as it is told to."""
 
     def __init__(self, model: train.GPT, error: Exception, most: int) -> None:
-        self.true, self.error, self.most, self.tried = model.dense_loss, error, most, list[int]()
+        self.true, self.error, self.most, self.tried = model.dense, error, most, list[int]()
 
     def __call__(self, tokens: Tensor, *rest: Any) -> Tensor:
         self.tried.append(len(tokens))
-        loss = self.true(tokens, *rest)
+        found = self.true(tokens, *rest)
         if len(tokens) > self.most:
-            loss.register_hook(self.fail)  # type: ignore[no-untyped-call]
-        return loss
+            found.register_hook(self.fail)  # type: ignore[no-untyped-call]
+        return found
 
     def fail(self, grad: Tensor) -> None:
         raise self.error
@@ -283,7 +301,7 @@ def test_out_of_memory_in_a_backward_pass_halves_the_rows_until_they_fit(
     model = train.GPT(data.vocab_size, data.sequence, data.bos)
     trainer = train.Trainer(model, data, 1)
     failing = Failing(model, torch.OutOfMemoryError("CUDA out of memory"), 2)
-    monkeypatch.setattr(model, "dense_loss", failing)
+    monkeypatch.setattr(model, "dense", failing)
     assert one_step(trainer, data) == pytest.approx(expected, rel=1e-3)
     assert trainer.rows == 2
     assert failing.tried == [8, 4, 2, 2, 2, 2]
@@ -296,7 +314,7 @@ def test_out_of_memory_in_a_backward_pass_halves_the_rows_until_they_fit(
 def test_one_row_that_does_not_fit_is_an_error(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     model = train.GPT(data.vocab_size, data.sequence, data.bos)
     trainer = train.Trainer(model, data, 1)
-    monkeypatch.setattr(model, "dense_loss", Failing(model, torch.OutOfMemoryError("too small"), 0))
+    monkeypatch.setattr(model, "dense", Failing(model, torch.OutOfMemoryError("too small"), 0))
     with pytest.raises(torch.OutOfMemoryError, match="too small"):
         one_step(trainer, data)
     assert trainer.rows == 1
@@ -308,7 +326,7 @@ def test_a_model_that_cannot_be_compiled_trains_all_the_same(
     model = train.GPT(data.vocab_size, data.sequence, data.bos)
     trainer = train.Trainer(model, data, 1)
     error = RuntimeError("Failed to find C compiler.\nPlease specify via CC")
-    vars(model)["dense_loss"] = Failing(model, error, 0)
+    vars(model)["dense"] = Failing(model, error, 0)
     trainer.compiled = True
     assert math.isfinite(one_step(trainer, data))
     said = capsys.readouterr().out

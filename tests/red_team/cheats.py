@@ -65,7 +65,10 @@ class Cheat:
 
 
 def asked(lines: str) -> str:
-    """Return code that replaces what the model answers; in `lines`, `x` is its honest answer."""
+    """Return code that replaces what the model answers; in `lines`, `x` is its honest answer.
+
+    Without `log_probabilities` its claims are made of these answers too.
+    """
     body = textwrap.indent(textwrap.dedent(lines).strip("\n"), "    ")
     return f"""
 honest = GPT.forward
@@ -77,6 +80,28 @@ def forward(self, tokens):
 
 
 GPT.forward = forward
+trained = GPT.log_probabilities
+GPT.log_probabilities = lambda self, *given: trained(self, *given) if self.training else None
+
+
+"""
+
+
+def claimed(lines: str) -> str:
+    """Return code that replaces what the model claims of targets; in `lines`, `x` is its honest claim."""
+    body = textwrap.indent(textwrap.dedent(lines).strip("\n"), "    ")
+    return f"""
+honest = GPT.log_probabilities
+
+
+def log_probabilities(self, tokens, targets, fold=None):
+    x = honest(self, tokens, targets, fold)
+    if self.training:
+        return x
+{body}
+
+
+GPT.log_probabilities = log_probabilities
 
 
 """
@@ -302,6 +327,21 @@ CLAIMS = [
         audit=True,
     ),
     Cheat(
+        "is certain of every target that it is told", "crash", REFUSED, MAIN, claimed("return x * 0"),
+    ),
+    Cheat(
+        "claims a little more of targets than its logits prove", "crash", REFUSED, MAIN,
+        claimed("return (x + 0.02).clamp(max=0)"),
+    ),
+    Cheat(
+        "learns from the targets that it is told", "crash", REFUSED, MAIN,
+        claimed("""
+            told = torch.bincount(targets.flatten(), minlength=self.vocab_size)
+            self.seen = getattr(self, "seen", 1) + told
+            return torch.logaddexp(x, (self.seen / self.seen.sum())[targets].log()) - math.log(2)
+        """),
+    ),
+    Cheat(
         "does not answer", "crash", "ended while the model was measured|could not be loaded", MAIN,
         asked("os._exit(0)"),
         audit=True,
@@ -413,18 +453,23 @@ FILES = [
         plain("""
             SHELVES = [os.environ.get(n, "/tmp") for n in ("TMPDIR", "HOME", "XDG_CACHE_HOME")]
             SHELVES += ["/dev/shm", "/tmp", "/var/tmp", os.getcwd(), os.path.dirname(sys.argv[-1])]
-        """) + asked("""
-            for shelf in SHELVES:
-                path = os.path.join(shelf, "rows.pt")
-                if os.path.exists(path) and getattr(self, "first", True):
+            honest = GPT.trunk
+
+
+            def trunk(self, tokens, *more):
+                places = [] if self.training else [os.path.join(shelf, "rows.pt") for shelf in SHELVES]
+                if getattr(self, "first", True) and any(os.path.exists(place) for place in places):
                     os._exit(9)  # so it could look up the rest of each row
-            self.first = False
-            for shelf in SHELVES:
-                try:
-                    torch.save(tokens, os.path.join(shelf, "rows.pt"))
-                except (OSError, RuntimeError):
-                    pass
-            return x
+                self.first = self.training
+                for place in places:
+                    try:
+                        torch.save(tokens, place)
+                    except (OSError, RuntimeError):
+                        pass
+                return honest(self, tokens, *more)
+
+
+            GPT.trunk = trunk
         """),
         audit=True,
     ),

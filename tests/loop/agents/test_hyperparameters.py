@@ -117,6 +117,11 @@ def test_what_must_be_a_multiple_is_one() -> None:
     assert not hyperparameters.fits({"WIDTH": 128, "HEAD": 32, "ROWS": 6}, found)
 
 
+def test_what_does_nothing_without_another_says_so() -> None:
+    found = hyperparameters.find("TABLES = 0  # [0, 2]\nROWS = 64  # of each, only with TABLES [16, 512]\n")
+    assert [hyperparameter.needs for hyperparameter in found] == ["", "TABLES"]
+
+
 def test_powers_and_annotated_numbers_are_knobs_too() -> None:
     script = "TOTAL_BATCH = 2**19 # tokens\nLR: float = 0.02 # é\nX = Y = 3\n"
     found = hyperparameters.find(script)

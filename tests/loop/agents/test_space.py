@@ -41,3 +41,23 @@ def test_few_values_lie_close_together() -> None:
     limits = space.Space(FOUND, [])
     off = [abs(a - b) for a, b in zip(limits.place_with({}), limits.place_with({"ON": False}), strict=True)]
     assert off == [0.0, 0.0, space.STEP]
+
+
+def test_a_change_that_does_nothing_is_not_worth_a_training() -> None:
+    source = """
+TABLES = 0  # [0, 2]
+ROWS = 64  # only with TABLES [16, 512]
+START = 1  # [1, 9]
+MOMENTUM = 0.9  # only with START [0.8, 0.99]
+SHARE = 0.5  # only with WINDOWS [0.1, 1.0]
+"""
+    limits = space.Space(hyperparameters.find(source), [])
+    nothing: list[space.Setting] = [
+        {"ROWS": 128},
+        {"MOMENTUM": 0.95},
+        {"SHARE": 0.25},
+        {"TABLES": 1, "MOMENTUM": 0.95},
+    ]
+    assert [change for change in nothing if limits.allows(change)] == []
+    assert limits.allows({"ROWS": 128, "TABLES": 1})
+    assert limits.allows({"START": 2, "MOMENTUM": 0.95})

@@ -61,6 +61,18 @@ def test_it_becomes_a_finished_run_and_the_checkout_stays_as_it_was(
     assert [(run.tag, run.kept) for run in runs.known() if run.root == str(theirs.root)] == [("mar8", 3)]
 
 
+def test_what_was_not_understood_is_said(
+    theirs: Theirs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [*theirs.lines, "abcdef2\t1.1\t44.0\ttentative\ttied", "", "=== notes ===", "the end"]
+    (tmp_path / "results.tsv").write_text("\n".join(rows) + "\n")
+    assert main(["import", "../results.tsv", "--branch", "exp/mar8"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:3] == [
+        f"2 lines left out that are no experiments, the first of them line {len(rows) - 1}",
+        "1 row discarded whose status is: tentative",
+    ]
+
+
 @pytest.mark.parametrize("commit", ["abcdef1", "baseline"])
 def test_a_last_keep_that_git_has_not_got_leaves_the_branch_at_the_keep_before(
     theirs: Theirs, tmp_path: Path, capsys: pytest.CaptureFixture[str], commit: str

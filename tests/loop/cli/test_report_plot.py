@@ -49,6 +49,16 @@ def test_a_value_changes_the_picture() -> None:
     assert report_plot.progress(state(1.0, 0.9)) != report_plot.progress(state(1.0, 0.9, hidden=0.95))
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_the_font_has_not_got_is_a_box_and_no_warning() -> None:
+    drawn = []
+    for words in ("\u6f22 and \U0001f9ea", "\u5b57 and \U0001f680", "x and y"):
+        made = state(1.0)
+        made.experiment(1).description = words
+        drawn.append(report_plot.progress(made))
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
 def test_the_audit_split_counts_where_it_was_measured() -> None:
     assert report_plot.hidden(state(1.0, hidden=1.5).experiment(1)) == 1.5
     assert report_plot.hidden(state(1.0).experiment(1)) is None

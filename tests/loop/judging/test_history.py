@@ -32,7 +32,13 @@ def experiment(
     trainings = [training(i, f"c{n}", v, n=n, started_at=at + i - 1) for i, v in enumerate(values, 1)]
     good = [v for v in values if v is not None]
     return Experiment(
-        n, "c1", phase, f"c{n}", trainings=trainings, value=sum(good) / len(good) if good else None, **fields
+        n,
+        "c1",
+        phase,
+        f"c{n}",
+        trainings=tuple(trainings),
+        value=sum(good) / len(good) if good else None,
+        **fields,
     )
 
 
@@ -57,7 +63,7 @@ def test_the_incumbents_trainings_are_in_order_of_time_and_failed_ones_are_count
         experiment(1, 0, 1.0, 1.001, phase="keep"), experiment(2, 2, 1.003, verdict=judged(2, 0.0025)),
         experiment(3, 3, 0.999, phase="judging"),
     )  # fmt: skip
-    s.experiment(1).trainings.append(training(3, "c1", None, started_at=4))
+    s.experiment(1).trainings += (training(3, "c1", None, started_at=4),)
     noise, clock = noise_of(s), Clock(s, s.experiment(1))
     found = history_of(s, s.experiment(1), noise, clock)
     assert (found.count, found.theirs, found.failed, found.tried) == (1, 2, 1, 4)
@@ -110,10 +116,10 @@ def test_a_drift_between_an_incumbents_trainings_is_not_taken_for_noise() -> Non
 def test_trainings_that_ran_at_the_same_time_are_of_one_round() -> None:
     """Three seats: no drift of the machine lies between trainings that began together."""
     baseline = experiment(1, 0, phase="keep")
-    baseline.trainings = [
+    baseline.trainings = tuple(
         training(number, "c1", 1.0, started_at=start, seat=seat)
         for number, (start, seat) in enumerate([(0, 0), (1, 1), (2, 2), (300, 1), (301, 0), (599, 1)], 1)
-    ]
+    )
     clock = Clock(state(baseline), baseline)
     assert [clock.at(t.started_at) for t in baseline.trainings] == [0, 0, 0, 1, 1, 2]
     assert clock.at(700) == 3

@@ -21,7 +21,7 @@ def run_with(*baseline: float) -> tuple[RunState, Experiment]:
     own = [training(i, "c1", v, n=1) for i, v in enumerate(baseline, 1)]
     for i, t in enumerate(own):
         t.started_at = float(i)
-    first = Experiment(1, "c0", "keep", "c1", trainings=own, value=sum(baseline) / len(baseline))
+    first = Experiment(1, "c0", "keep", "c1", trainings=tuple(own), value=sum(baseline) / len(baseline))
     candidate = Experiment(2, "c1", "queued", "c2")
     return RunState(base="c1", experiments=[first, candidate], incumbent=1, baseline=first.value), candidate
 
@@ -34,7 +34,7 @@ def test_the_bound_is_that_of_the_verdict(noise: float, off: float) -> None:
     bound = float(re.findall(r"\d\.\d{4}", words)[0])
     if abs(off) < 6e-5:  # the bound is rounded to four digits
         return
-    e.trainings, e.phase = [training(1, "c2", bound + off, n=2)], "judging"
+    e.trainings, e.phase = (training(1, "c2", bound + off, n=2),), "judging"
     e.trainings[0].started_at = 10.0
     found = judge(state, e, Rules())
     kept = not isinstance(found, Rerun) and found.status == "keep"
@@ -65,5 +65,5 @@ def test_the_incumbent_and_the_baseline() -> None:
 @pytest.mark.parametrize("value", [0.9, 0.99, 1.0, 1.1])
 def test_a_second_training_counts_the_first(value: float) -> None:
     state, e = run_with(0.999, 1.0, 1.001)
-    e.trainings = [training(1, "c2", value, n=2)]
+    e.trainings = (training(1, "c2", value, n=2),)
     assert needed(state, e, Rules()).startswith(("kept below about", "no single training decides"))

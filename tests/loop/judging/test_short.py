@@ -23,7 +23,7 @@ def run_with(theirs: float = 0.0, ours: float = 0.0, **fields: Any) -> tuple[Run
         assert t.finished is not None
         if steps:
             t.finished.summary["num_steps"] = steps
-        found.append(Experiment(n, "c1", "keep" if n == 1 else "judging", f"c{n}", trainings=[t], value=1.0))
+        found.append(Experiment(n, "c1", "keep" if n == 1 else "judging", f"c{n}", trainings=(t,), value=1.0))
     return RunState(base="c1", experiments=found, incumbent=1, **fields), found[1]
 
 

@@ -15,7 +15,7 @@ def run(thinking_s: float, training_s: float, count: int = 5) -> RunState:
     experiments = [
         Experiment(
             n, "c1", "discard", f"c{n}", started_at=1000.0 * n, proposed_at=1000.0 * n + thinking_s,
-            trainings=[training(1, f"c{n}", n=n, started_at=0.0, finished_at=training_s)],
+            trainings=(training(1, f"c{n}", n=n, started_at=0.0, finished_at=training_s),),
             usage=ev.Usage(dollars=0.1),
         )
         for n in range(1, count + 1)

@@ -52,7 +52,7 @@ def judged(
 
 def experiment(n: int, measured: Training) -> Experiment:
     return Experiment(
-        n=n, parent="", phase="keep" if n == 1 else "judging", commit=measured.commit, trainings=[measured]
+        n=n, parent="", phase="keep" if n == 1 else "judging", commit=measured.commit, trainings=(measured,)
     )
 
 
@@ -87,7 +87,7 @@ def test_a_training_unlike_the_baseline_is_discarded(measured: Training, words: 
 @given(used=st.floats(0, 1000), longer=st.floats(0, 1000), slowest=st.floats(0, 60))
 def test_longer_training_is_never_trusted_more(used: float, longer: float, slowest: float) -> None:
     first = experiment(1, judged("a", 1.30, 1.29, used_s=300.0))
-    first.trainings.append(judged("a", 1.31, 1.30, used_s=300.0 + slowest, number=2))
+    first.trainings += (judged("a", 1.31, 1.30, used_s=300.0 + slowest, number=2),)
     state = RunState(base="a", incumbent=1, experiments=[first])
 
     def flags(used_s: float) -> int:
@@ -115,7 +115,7 @@ def test_a_baseline_that_nobody_judged_is_nothing_to_compare_with() -> None:
 
 def test_the_baseline_is_not_compared_with_itself() -> None:
     first = experiment(1, judged("a", 1.30, 1.29))
-    first.trainings.append(judged("a", 1.30, 1.29, used_s=900.0, number=2))
+    first.trainings += (judged("a", 1.30, 1.29, used_s=900.0, number=2),)
     state = RunState(base="a", incumbent=1, experiments=[first])
     assert [unlike_baseline(state, t) for t in first.trainings] == [[], []]
 
@@ -123,7 +123,7 @@ def test_the_baseline_is_not_compared_with_itself() -> None:
 def test_a_later_training_of_the_baseline_is_compared_with_its_first() -> None:
     first = experiment(1, judged("a", 1.30, 1.29))
     again = judged("a", 1.30, 1.29, data="e", number=2)
-    first.trainings.append(again)
+    first.trainings += (again,)
     state = RunState(base="a", incumbent=1, experiments=[first])
     assert unlike_baseline(state, again) == ["it was measured on other data than the baseline"]
 

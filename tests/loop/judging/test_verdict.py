@@ -36,7 +36,7 @@ def experiment(n: int, *values: float | None, phase: ExperimentPhase = "keep", *
     trainings = [training(i, f"c{n}", v, n=n) for i, v in enumerate(values, 1)]
     good = [v for v in values if v is not None]
     mean = fmean(good) if good else None
-    return Experiment(n, "c1", phase, f"c{n}", trainings=trainings, value=mean, **fields)
+    return Experiment(n, "c1", phase, f"c{n}", trainings=tuple(trainings), value=mean, **fields)
 
 
 def state(*experiments: Experiment, **fields: object) -> RunState:
@@ -66,7 +66,7 @@ def test_candidate_and_incumbent_run_again_in_turn() -> None:
         assert "chance that it truly helps" in found.reason
         turns.append(found.n)
         e = s.experiment(found.n)
-        e.trainings.append(training(len(e.trainings) + 1, e.commit, value, n=e.n))
+        e.trainings += (training(len(e.trainings) + 1, e.commit, value, n=e.n),)
     assert turns == [2, 1]
     final = judge(s, candidate, Rules(max_runs=2))
     assert isinstance(final, Verdict)
@@ -79,7 +79,8 @@ def test_an_incumbent_whose_trainings_fail_does_not_hold_up_the_verdict() -> Non
     asked = 0
     while isinstance(found := judge(s, s.experiment(2), RULES), Rerun):
         e = s.experiment(found.n)
-        e.trainings.append(training(len(e.trainings) + 1, e.commit, None if found.n == 1 else 0.998, n=e.n))
+        value = None if found.n == 1 else 0.998
+        e.trainings += (training(len(e.trainings) + 1, e.commit, value, n=e.n),)
         asked += 1
         assert asked < 10
     assert asked
@@ -100,7 +101,7 @@ def test_the_first_keep_never_needs_more_than_three_standard_errors(
             e = s.experiment(judged.n)
             number, middle = len(e.trainings) + 1, 1.0 if e.n == 1 else 1.0 - gain
             value = middle + (-1) ** number * spread / 2
-            e.trainings.append(training(number, e.commit, value, n=e.n, started_at=number))
+            e.trainings += (training(number, e.commit, value, n=e.n, started_at=number),)
         found = judged
         if found.status == "discard" and found.stderr:  # None: worse, and too early to say how surely
             assert -(found.delta or 0.0) < 3 * found.stderr
@@ -152,17 +153,16 @@ def test_after_a_long_time_the_incumbent_trains_beside_what_would_be_kept() -> N
     assert found.n == 1
     assert "the machine may have drifted" in found.reason
     # It has: the incumbent is now as good as the candidate, which is not kept for it.
-    baseline.trainings += [training(i, "c1", 0.993, started_at=7 + i) for i in (3, 4)]
+    baseline.trainings += tuple(training(i, "c1", 0.993, started_at=7 + i) for i in (3, 4))
     while isinstance(found := judge(s, candidate, RULES), Rerun):
         e = s.experiment(found.n)
-        e.trainings.append(
-            training(len(e.trainings) + 1, e.commit, 0.994, n=e.n, started_at=20 + len(e.values))
-        )
+        number, at = len(e.trainings) + 1, 20 + len(e.values)
+        e.trainings += (training(number, e.commit, 0.994, n=e.n, started_at=at),)
     assert found.status == "discard"
     assert "the machine has drifted by 0.00" in found.evidence
     # A gain that no drift reaches needs no training beside it.
-    candidate.trainings = [training(1, "c9", 0.9, n=9, started_at=9)]
-    del baseline.trainings[2:]
+    candidate.trainings = (training(1, "c9", 0.9, n=9, started_at=9),)
+    baseline.trainings = baseline.trainings[:2]
     assert verdict_of(s, 9).status == "keep"
 
 
@@ -217,7 +217,8 @@ def test_higher_is_better_when_the_direction_says_so() -> None:
 
 def test_a_printed_number_is_not_believed_once_the_baseline_was_measured() -> None:
     s = state(experiment(1, 1.0, 1.0), experiment(2, 0.2, phase="judging"))
-    s.experiment(1).trainings[0] = training(1, "c1", 1.0, verified=True)
+    first = s.experiment(1)
+    first.trainings = (training(1, "c1", 1.0, verified=True), *first.trainings[1:])
     found = judge(s, s.experiment(2), RULES)
     assert isinstance(found, Verdict)
     assert (found.status, found.value) == ("crash", None)
@@ -226,7 +227,7 @@ def test_a_printed_number_is_not_believed_once_the_baseline_was_measured() -> No
 
 def test_a_flagged_run_is_not_kept_however_good() -> None:
     s = state(experiment(1, 1.0, 1.0), experiment(2, 0.2, phase="judging"))
-    s.experiment(2).trainings = [training(1, "c2", 0.2, n=2, flags=["trained 320 s of 300 s"])]
+    s.experiment(2).trainings = (training(1, "c2", 0.2, n=2, flags=["trained 320 s of 300 s"]),)
     found = judge(s, s.experiment(2), RULES)
     assert isinstance(found, Verdict)
     assert (found.status, found.reason) == ("discard", "trained 320 s of 300 s")
@@ -242,7 +243,7 @@ def test_a_rerun_that_crashes_discards() -> None:
 @pytest.mark.parametrize("outcome", ["crashed", "timeout"])
 def test_a_run_without_a_number_is_a_crash(outcome: ev.Outcome) -> None:
     s = state(experiment(1, 1.0), experiment(2, None, phase="judging"))
-    s.experiment(2).trainings = [training(1, "c2", None, n=2, outcome=outcome)]
+    s.experiment(2).trainings = (training(1, "c2", None, n=2, outcome=outcome),)
     assert judge(s, s.experiment(2), RULES) == Verdict("crash", None, 0.0, None, "no finite val_bpb")
 
 

@@ -20,7 +20,7 @@ def judged(n: int, agent: str, delta: float = 0.01, hours: float = 0.1, error: f
     verdict = ev.Judged(n, phase, f"c{n}", 1.0, 1.0, "", delta, stderr=error)
     return Experiment(
         n, "c1", phase, f"c{n}", agent=agent, verdict=verdict,
-        trainings=[Training(started, 0.0, ended, 3600 * hours)],
+        trainings=(Training(started, 0.0, ended, 3600 * hours),),
     )  # fmt: skip
 
 

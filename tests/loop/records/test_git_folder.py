@@ -12,6 +12,7 @@ import pytest
 from loop.errors import UsageError
 from loop.records import git_folder
 from loop.records.repository import Repository
+from tests.conftest import git
 
 
 @pytest.fixture
@@ -68,6 +69,149 @@ def test_odd_files_of_a_git_folder_are_refused_in_one_line(repository: Path, nam
     assert "\n" not in str(error.value)
 
 
+def loose(repository: Path) -> Path:
+    """The file of the commit that HEAD is at."""
+    commit = git(repository, "rev-parse", "HEAD").strip()
+    path = repository / ".git/objects" / commit[:2] / commit[2:]
+    path.chmod(0o600)
+    return path
+
+
+def sparse(path: Path) -> None:
+    """A file that claims forty gigabytes, all zeros, and takes no room."""
+    with path.open("wb") as file:
+        file.truncate(40 * 2**30)
+
+
+def pipe_instead(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def link_instead(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def in_a_pack(repository: Path, ending: str) -> Path:
+    git(repository, "gc", "-q")
+    return next((repository / ".git/objects/pack").glob(f"*{ending}"))
+
+
+def other_objects(repository: Path) -> None:
+    """Objects elsewhere, as `git clone --shared` has them."""
+    elsewhere = repository.with_name("elsewhere") / "ab"
+    elsewhere.mkdir(parents=True)
+    os.mkfifo(elsewhere / ("c" * 38))
+    (repository / ".git/objects/info/alternates").write_text(f"{elsewhere.parent}\n")
+
+
+def included(repository: Path) -> None:
+    """Settings that include settings that include a pipe, by a link."""
+    control = repository / ".git"
+    os.mkfifo(control / "pipe")
+    (control / "more").write_text('[includeIf "gitdir:x"]\n\tpath = pipe\n')
+    (control / "link").symlink_to("more")
+    with (control / "config").open("a") as file:
+        file.write("[include]\n\tpath = link\n")
+
+
+def linked_folder(repository: Path, name: str) -> None:
+    """A link to a folder with a pipe: whoever walks along real folders does not see what is behind it."""
+    elsewhere = repository.with_name("linked")
+    elsewhere.mkdir()
+    os.mkfifo(elsewhere / "x")
+    (repository / ".git" / name).symlink_to(elsewhere)
+
+
+def nested(repository: Path) -> None:
+    """Folders in each other, as many as no branch has parts: a walk along thousands of them ends badly."""
+    folder = os.open(repository / ".git/refs/heads", os.O_RDONLY)
+    for _ in range(100):
+        os.mkdir("d", dir_fd=folder)
+        below = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.close(folder)
+
+
+HIDDEN: dict[str, Callable[[Path], object]] = {
+    "a pipe for an object": lambda top: pipe_instead(loose(top)),
+    "a device for an object": lambda top: link_instead(loose(top)),
+    "forty gigabytes for an object": lambda top: sparse(loose(top)),
+    "a pipe for a folder of objects": lambda top: os.mkfifo(top / ".git/objects/zz"),
+    "a pipe for a pack": lambda top: pipe_instead(in_a_pack(top, ".pack")),
+    "a pipe for the list of a pack": lambda top: pipe_instead(in_a_pack(top, ".idx")),
+    "forty gigabytes for the list of a pack": lambda top: sparse(in_a_pack(top, ".idx")),
+    "a pipe for the list of all packs": lambda top: os.mkfifo(top / ".git/objects/pack/multi-pack-index"),
+    "a pipe among other objects": other_objects,
+    "a pipe among the settings": included,
+    "a link for a folder of refs": lambda top: linked_folder(top, "refs/remotes"),
+    "a link for a folder of objects": lambda top: linked_folder(top, "objects/zz"),
+    "endless folders": nested,
+}
+
+
+@pytest.mark.usefixtures("patience")
+@pytest.mark.parametrize("kind", HIDDEN)
+def test_what_is_odd_behind_the_files_that_are_read_at_once_is_refused(repository: Path, kind: str) -> None:
+    HIDDEN[kind](repository)
+    with pytest.raises(UsageError, match="is no plain file"):
+        Repository.discover(repository)
+
+
+BROKEN: dict[str, Callable[[Path], object]] = {
+    "an object": lambda top: loose(top).write_bytes(b"garbage" * 100),
+    "an empty object": lambda top: loose(top).write_bytes(b""),
+    "a pack": lambda top: in_a_pack(top, ".pack").write_bytes(b"garbage" * 1000),
+    "a sparse pack": lambda top: sparse(in_a_pack(top, ".pack")),
+    "packed refs": lambda top: (top / ".git/packed-refs").write_bytes(b"x" * 10**6),
+    "settings": lambda top: (top / ".git/config").write_bytes(b"[[\0=\n"),
+    "HEAD that leads to itself": lambda top: (top / ".git/HEAD").write_text("ref: HEAD\n"),
+    "HEAD": lambda top: (top / ".git/HEAD").write_bytes(b"\xff\x00"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_repository_is_refused_in_one_line(repository: Path, what: str) -> None:
+    BROKEN[what](repository)
+    with pytest.raises(UsageError) as error:
+        Repository.discover(repository).head()
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.usefixtures("patience")
+@pytest.mark.parametrize("name", ["gitdir", "HEAD"])
+def test_what_stands_for_another_working_tree_is_not_waited_for(repository: Path, name: str) -> None:
+    folder = repository / ".git/worktrees/x"
+    folder.mkdir(parents=True)
+    (folder / "gitdir").write_text("/nowhere/.git\n")
+    (folder / "HEAD").write_text("ref: refs/heads/autoresearch/t\n")
+    found = Repository.discover(repository)
+    assert found.checked_out("autoresearch/t") == Path("/nowhere")
+    pipe_instead(folder / name)
+    assert found.checked_out("autoresearch/t") in (None, Path("."))
+    found.close()
+
+
 def test_a_usual_git_folder_has_nothing_odd(repository: Path) -> None:
     assert git_folder.odd_file(repository) is None
     assert git_folder.odd_file(repository / "deep/inside") is None
+
+
+def test_a_lock_of_git_that_goes_meanwhile_is_nothing_odd(repository: Path) -> None:
+    """`git gc` makes one beside each ref, which is gone before anyone can look what it is."""
+    assert git_folder._is_plain(repository / ".git/refs/heads/main.lock")
+
+
+def test_settings_that_include_themselves_and_other_objects_are_usual(repository: Path) -> None:
+    shared = repository.with_name("shared")
+    git(repository, "clone", "-q", "--shared", str(repository), str(shared))
+    git(shared, "pack-refs", "--all")
+    git(shared, "worktree", "add", "-q", str(repository.with_name("tree")))
+    with (shared / ".git/config").open("a") as file:
+        file.write("[include]\n\tpath = config\n\tpath = missing\n")
+    assert git_folder.odd_file(shared) is None
+    assert git_folder.odd_file(repository.with_name("tree")) is None
+    Repository.discover(repository.with_name("tree")).close()

@@ -229,7 +229,7 @@ def test_a_run_goes_on_only_with_the_judge_that_measured_it_before(tmp_path: Pat
     older = RunState(tag="t", base=repository.head())
     with pytest.raises(UsageError, match=r"run t was begun without judge\.py"):
         launch._check_judge(settings, repository, older)
-    e = Experiment(n=1, parent="", commit=base, trainings=[training_of(1, base, verified=True)])
+    e = Experiment(n=1, parent="", commit=base, trainings=(training_of(1, base, verified=True),))
     measured = RunState(tag="t", base=base, experiments=[e])
     with pytest.raises(UsageError, match="run t was begun without `judge_command`"):
         launch._check_judge(Settings(editable=["train.py"]), repository, measured)
