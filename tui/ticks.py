@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-ROUND = (1, 2, 5, 10)
-"""Steps between two ticks, times a power of ten."""
+ROUND = (1, 2, 5, 10, 20)
+"""Steps between two ticks, times a power of ten. The last one is for a range that fits a step exactly."""
 
 
 def ticks(low: float, high: float, most: int, least: float = 0.0) -> tuple[list[float], list[str]]:
