@@ -10,7 +10,7 @@ from textual_plotext import PlotextPlot
 
 from loop.events import CurvePoint
 from tui.panels.training import loss_at
-from tui.ticks import ticks
+from tui.ticks import LARGEST, ticks
 
 GLYPHS = "●×■+◆○▲*"
 """Stand on the curves, in their order, and beside their names: they are told apart without colours, too."""
@@ -32,7 +32,10 @@ class Curves(PlotextPlot):
     curves: Sequence[Curve] = ()
 
     def show(self, curves: Sequence[Curve]) -> None:
-        self.curves = [curve for curve in curves if len(curve.points) > 1]
+        drawn = (
+            curve._replace(points=[p for p in curve.points if abs(p.loss) <= LARGEST]) for curve in curves
+        )
+        self.curves = [curve for curve in drawn if len(curve.points) > 1]
         self._draw()
 
     def on_resize(self) -> None:
