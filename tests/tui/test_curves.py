@@ -44,6 +44,7 @@ async def test_curves_are_told_apart_without_colours_and_the_axes_are_round() ->
 
 
 async def test_losses_that_no_training_means_end_no_picture() -> None:
+    """Drawn as they are, 1e12 beside 1 would fill the memory."""
     async with Picture().run_test(size=(80, 24)) as pilot:
         plot = pilot.app.query_one(Curves)
         for loss in (1e300, 1e12, 5e-324, 0.0, -1e308):
