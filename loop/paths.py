@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -120,8 +121,15 @@ def _private(folder: Path) -> Path:
 
 
 def owner_only(path: str, flags: int) -> int:
-    """An `opener` for `open`: a file that it makes can be read by this user alone; it follows no link."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    """An `opener` for `open`: a file that it makes can be read by this user alone.
+
+    It follows no link and waits for no pipe. Raises OSError where something else than a plain file stands.
+    """
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "this is no plain file", path)
+    return descriptor
 
 
 def write_whole(file: Path, content: bytes, *, durable: bool = False) -> None:

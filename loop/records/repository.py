@@ -40,7 +40,7 @@ STALE_S = 3.0
 """Age from which a lock on one of our refs or on an object belongs to a killed process."""
 
 CACHE_MOST = 2**20
-"""Bytes of objects that are remembered of each opened pack: git's own 96 MB are for one command."""
+"""Bytes of objects that are remembered of each opened pack: the usual 96 MB are not for months."""
 BROKEN = (
     ChecksumMismatch, FileFormatException, SymrefLoop, AssertionError, EOFError, ValueError, struct.error,
     zlib.error,

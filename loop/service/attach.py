@@ -16,7 +16,7 @@ import msgspec
 
 from loop import __version__
 from loop.client import Client, ConnectionLost
-from loop.errors import UNREADABLE, UsageError
+from loop.errors import UNREADABLE, UsageError, describe
 from loop.paths import RunPaths, owner_only
 from loop.records.shaped_file import read_shaped
 
@@ -40,10 +40,14 @@ class EngineInfo(msgspec.Struct, frozen=True):
 def lock(paths: RunPaths) -> Iterator[None]:
     """Hold engine.lock: only one engine works on a run. The system frees it when the process ends.
 
-    Raises `UsageError` when another engine holds it.
+    Raises `UsageError` when another engine holds it, and when it is no file.
     """
     paths.create()
-    with open(paths.lock, "a+b", opener=owner_only) as file:
+    try:
+        opened = open(paths.lock, "a+b", opener=owner_only)  # noqa: SIM115 - closed just below
+    except OSError as error:
+        raise UsageError(f"cannot lock run {paths.tag}: {describe(error)}") from error
+    with opened as file:
         os.fchmod(file.fileno(), 0o600)  # whoever can open a file can lock it
         if not _take(file):
             found = info(paths)
@@ -78,14 +82,14 @@ def _take(file: BinaryIO) -> bool:
 
 def engine_runs(paths: RunPaths) -> bool:
     """Whether an engine of this run is alive: it holds engine.lock."""
-    if not paths.lock.exists():
-        return False
-    with paths.lock.open("rb") as file:
-        try:
+    try:
+        with open(paths.lock, "rb", opener=owner_only) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    except BlockingIOError:
+        return True
+    except OSError:  # there is no lock, or something that no engine has made
         return False
+    return False
 
 
 def info(paths: RunPaths) -> EngineInfo | None:

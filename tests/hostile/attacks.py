@@ -49,7 +49,19 @@ REFUSED = {
     "reaps another's memory": "call('process_mrelease', os.pidfd_open(VICTIM), 0)",
     "offers another to the OOM killer": "open(f'/proc/{VICTIM}/oom_score_adj', 'w').write('1000')",
     "moves another process to other memory": "call('migrate_pages', VICTIM, 8, b'1' * 8, b'1' * 8)",
+    "asks for another's locks": (
+        "call('get_robust_list', VICTIM, ctypes.create_string_buffer(8), ctypes.create_string_buffer(8))"
+    ),
+    "moves another's pages": "call('move_pages', VICTIM, 1, b'0' * 8, 0, b'0' * 4, 0)",
     # the kernel
+    "reads the kernel's log by its call": "call('syslog', 3, ctypes.create_string_buffer(64), 64)",
+    "clones into a namespace by the newer call": (
+        "call('clone3', struct.pack('Q' * 8, 0x10000000, 0, 0, 0, 17, 0, 0, 0), 64)"
+    ),
+    "sets a quota": "call('quotactl', 0x800002 << 8, b'/dev/vda', 0, 0)",
+    "loads another kernel": "call('kexec_load', 0, 0, 0, 0)",
+    "changes its root by a pivot": "call('pivot_root', b'.', b'.')",
+    "hangs up the terminal": "call('vhangup')",
     "goes through io_uring": "call('io_uring_setup', 8, ctypes.create_string_buffer(200))",
     "handles page faults": "call('userfaultfd', 1)",
     "counts events": "call('perf_event_open', ctypes.create_string_buffer(128), 0, -1, -1, 0)",
@@ -170,10 +182,16 @@ MACHINES = ("open('/proc/sys", "open('/dev/")
 """Attacks that begin like this need something that not every machine has."""
 ATTACKS = {**REFUSED, **HARMLESS}
 
+NUMBERS = {
+    "x86_64": {"rt_sigqueueinfo": 129, "get_robust_list": 274, "clone3": 435},
+    "aarch64": {"rt_sigqueueinfo": 138, "get_robust_list": 100, "clone3": 435},
+}
+"""Numbers of system calls that the filter has no name for."""
+
 TRAINER = f"""
 import ctypes, fcntl, os, platform, resource, signal, struct, sys, time
 CALLS = {{**{calls.CALLS!r}[platform.machine()], **{calls.EVERYWHERE!r}}}
-CALLS['rt_sigqueueinfo'] = {{'x86_64': 129, 'aarch64': 138}}[platform.machine()]
+CALLS |= {NUMBERS!r}[platform.machine()]
 MACHINES = {MACHINES!r}
 SUPERVISOR = os.getppid()
 LIBC = ctypes.CDLL(None, use_errno=True)

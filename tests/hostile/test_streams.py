@@ -92,3 +92,10 @@ def test_a_stream_of_a_compatible_server_may_hold_anything() -> None:
 @pytest.mark.parametrize("api", EVENTS)
 def test_any_stream_may_hold_anything(api: str) -> None:
     fuzz(api, 500)
+
+
+@pytest.mark.parametrize("body", [b"", b": ping\n\n", b"data: [DONE]\n\n"])
+@pytest.mark.parametrize("api", EVENTS)
+def test_an_answer_without_any_event_is_a_fault(api: str, body: bytes) -> None:
+    """As a proxy gives one that loses its server behind it."""
+    assert isinstance(asyncio.run(turn(api, body, 200)), Fault)

@@ -144,6 +144,7 @@ class _Messages:
             options["thinking"] = {"type": "adaptive", "display": "summarized"}
         arguments: dict[int, str] = {}
         ids: dict[int, str] = {}
+        began = False
         async with self._client.messages.stream(
             model=self._model,
             max_tokens=OUTPUT_MOST,
@@ -154,6 +155,7 @@ class _Messages:
             **options,
         ) as stream:
             async for event in stream:
+                began = True
                 if event.type != "content_block_delta":
                     continue
                 id = ids.setdefault(event.index, transcript.new())
@@ -163,8 +165,8 @@ class _Messages:
                     transcript.say("thinking", event.delta.thinking, id)
                 elif event.delta.type == "input_json_delta":
                     arguments[event.index] = arguments.get(event.index, "") + event.delta.partial_json
-            message = await stream.get_final_message()
-        if message.stop_reason is None:
+            message = await stream.get_final_message() if began else None
+        if message is None or message.stop_reason is None:
             raise Fault("retry", "Anthropic ended its answer too early")
         return self._finish(message, arguments)
 

@@ -162,3 +162,11 @@ def test_any_description_is_one_row(tmp_path_factory: pytest.TempPathFactory, de
     results.append(path, format_row("a" * 40, 0.5, 1.0, "keep", description), copies=0)
     assert results.read(path).height == 1
     assert results.read(path)["val_bpb"].to_list() == [0.5]
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / ".autoresearch").mkdir()
+    os.mkfifo(tmp_path / ".autoresearch/results.lock")
+    with pytest.raises(OSError, match="results"):
+        results.append(tmp_path / "results.tsv", "a row", 0)

@@ -102,3 +102,20 @@ async def test_an_engine_that_is_still_starting_is_waited_for(repository: Path) 
         await client.close()
     await server.close()
     bench.close()
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("what", ["a pipe", "a device", "a folder"])
+def test_a_lock_that_is_no_file_is_no_engine_and_cannot_be_taken(repository: Path, what: str) -> None:
+    """A folder of runs can come in an archive, with anything in it."""
+    paths = RunPaths(repository, "t")
+    paths.create()
+    if what == "a pipe":
+        os.mkfifo(paths.lock)
+    elif what == "a device":
+        paths.lock.symlink_to("/dev/zero")
+    else:
+        paths.lock.mkdir()
+    assert not attach.engine_runs(paths)
+    with pytest.raises(UsageError, match="cannot lock run t: cannot use"), attach.lock(paths):
+        pass
