@@ -14,8 +14,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
+from rich.console import RenderableType
+from textual.screen import Screen
 
 from loop import events as ev
 from tests.e2e.terminal import Terminal
@@ -179,6 +182,51 @@ def key_to_frame(keys: int = 200) -> None:
     print(f"key to frame while streaming, p99  {ordered[int(0.99 * len(ordered))]:8.1f} ms    goal 40")
 
 
+def key_work(keys: int = 200) -> None:
+    """The processor time between a key and the frame that shows it: the same, however busy the machine is."""
+    spent = sorted(asyncio.run(_key_work(keys)))
+    print(f"the same, processor time, p50      {statistics.median(spent):8.1f} ms")
+    print(f"the same, processor time, p99      {spent[int(0.99 * len(spent))]:8.1f} ms")
+
+
+async def _key_work(keys: int) -> list[float]:
+    """Milliseconds for each key that is typed into a dialog, above a run that streams."""
+    from textual.events import Key
+    from textual.widgets import Input
+
+    from tui.app import Cockpit
+
+    script = Script().night(10_000).propose(10_001).train(10_001).progress(10_001, 0.2)
+    connection, feeders = Recorded(script.records), list[asyncio.Task[None]]()
+
+    async def connect() -> Recorded:
+        feeders.append(asyncio.create_task(busy(connection, 10_002)))
+        return connection
+
+    app, shown, spent = Cockpit(connect, Path(tempfile.mkdtemp())), asyncio.Event(), list[float]()
+    display = app._display
+
+    def note(screen: Screen[Any], renderable: RenderableType | None) -> None:
+        display(screen, renderable)
+        if any(box.value for box in screen.query(Input)):
+            shown.set()
+
+    app._display = note  # type: ignore[method-assign]
+    async with app.run_test(size=(120, 40)) as pilot:
+        await asyncio.sleep(2)
+        await pilot.press("i")
+        await asyncio.sleep(1)
+        for _ in range(keys):
+            app.screen.query_one(Input).value = ""
+            await asyncio.sleep(0.035)
+            shown.clear()
+            began = time.process_time()
+            app.post_message(Key("x", "x"))
+            await shown.wait()
+            spent.append(1000 * (time.process_time() - began))
+    return spent
+
+
 def slow_line(keys: int = 20) -> None:
     """A busy run at the far end of a slow line: how long a key takes, and whether the frames are sound."""
     began = time.perf_counter()
@@ -248,5 +296,5 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         child(sys.argv[1])
     else:
-        for measure in (first_frame, key_to_frame, slow_line, idle, eight_seats, long_night):
+        for measure in (first_frame, key_to_frame, key_work, slow_line, idle, eight_seats, long_night):
             measure()

@@ -41,3 +41,14 @@ async def test_curves_are_told_apart_without_colours_and_the_axes_are_round() ->
             assert f"{glyph}{glyph} {name}" in text
         assert re.search(r"0 +20 +40 +60 +80 +100", text)
         assert re.search(r"4\.0┤[^.]*3\.5┤[^.]*3\.0┤[^.]*2\.5┤", text, re.DOTALL)
+
+
+async def test_losses_that_no_training_means_end_no_picture() -> None:
+    """Drawn as they are, 1e12 beside 1 would fill the memory."""
+    async with Picture().run_test(size=(80, 24)) as pilot:
+        plot = pilot.app.query_one(Curves)
+        for loss in (1e300, 1e12, 5e-324, 0.0, -1e308):
+            points = [CurvePoint(0.1, 1.0), CurvePoint(0.3, 1.0), CurvePoint(0.5, loss)]
+            plot.show([Curve("#1", "orange", points)])
+            await pilot.pause()
+            assert "#1" in plot.plt.build()

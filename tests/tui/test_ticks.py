@@ -33,6 +33,22 @@ def test_experiments_are_counted_in_whole_numbers() -> None:
     assert ticks(1, 24, 5, least=1)[1] == ["5", "10", "15", "20"]
 
 
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(0.0, 5e-324), (-1e308, 1e308), (1e300, 2e300), (2.5, 2.5000000000000004), (0.0, 0.0), (1.0, -1.0)],
+)
+def test_numbers_that_no_training_means_have_short_ticks_too(low: float, high: float) -> None:
+    found, texts = ticks(low, high, 5)
+    assert 1 <= len(found) == len(texts) <= 5
+    assert max(map(len, texts)) <= 12
+
+
+def test_a_range_that_fits_a_step_exactly_has_ticks() -> None:
+    for cents in range(50, 600):
+        low, high = cents / 100 - 0.01, cents / 100 + 0.01
+        assert 1 <= len(ticks(low, high, 2)[0]) <= 2
+
+
 @given(st.floats(-1e4, 1e4), st.floats(1e-4, 1e6), st.integers(2, 12), st.sampled_from([0.0, 1.0]))
 def test_they_are_few_different_and_within(low: float, span: float, most: int, least: float) -> None:
     found, texts = ticks(low, low + span, most, least)

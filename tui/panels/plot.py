@@ -8,7 +8,7 @@ from textual_plotext import PlotextPlot
 
 from loop.state import RunState
 from tui.text import safe
-from tui.ticks import ticks
+from tui.ticks import LARGEST, ticks
 
 Points = tuple[tuple[int, str, float], ...]
 """Number, phase and value of each judged experiment."""
@@ -22,7 +22,8 @@ class Plot(PlotextPlot, can_focus=True):
 
     def show_state(self, state: RunState) -> None:
         self._state = state
-        points = tuple((e.n, e.phase, e.value) for e in state.experiments if e.judged and e.value is not None)
+        values = ((e.n, e.phase, e.value) for e in state.experiments if e.judged and e.value is not None)
+        points = tuple(point for point in values if abs(point[2]) <= LARGEST)
         colors = tuple(self.app.theme_variables[meaning] for meaning in ("keep", "discard", "measure"))
         if (points, colors) != self._drawn:
             self._drawn = (points, colors)

@@ -215,7 +215,8 @@ def why(e: Experiment, state: RunState) -> str:
     if e.phase == "waiting":
         return "you decide"
     if e.phase == "queued":
-        return "trains next" if state.queue[0] is e else "in the queue"
+        ends = state.stopping is not None or state.stopped is not None
+        return "trains next" if state.queue[0] is e and not ends else "in the queue"
     if e.phase in ("training", "judging") and len(e.trainings) > 1:
         return f"training {len(e.trainings)}"
     return ""

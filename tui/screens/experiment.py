@@ -28,6 +28,10 @@ from tui.screens.run import RunScreen
 from tui.settings import Settings
 from tui.text import SYMBOLS, clock, improves, metric, plural, safe, short, signed, title
 
+LOADING = "loading ..."
+NOTHING = {"diff": "no commit: this was never finished", "log": "it never trained"}
+"""What a panel says when its file is loaded and empty."""
+
 
 class ExperimentScreen(RunScreen):
     """Shows experiment `n`. `[` and `]` go to its neighbours; the tab stays, to leaf through all diffs.
@@ -65,9 +69,9 @@ class ExperimentScreen(RunScreen):
             yield Static(markup=False)
         with TabbedContent(id="tabs"):
             with TabPane(name("diff"), id="tab-diff"):
-                yield Diff(self.link.keys, id="past-diff", empty="no commit: this was never finished")
+                yield Diff(self.link.keys, id="past-diff", empty=LOADING)
             with TabPane(name("log"), id="tab-log"):
-                yield Lines(id="past-log", wrap=False, follow=True, empty="it never trained")
+                yield Lines(id="past-log", wrap=False, follow=True, empty=LOADING)
             with TabPane(name("transcript"), id="tab-transcript"):
                 yield Transcript(self.link.keys, id="past-transcript", follow=False)
             with TabPane(name("curve"), id="tab-curve"):
@@ -110,6 +114,8 @@ class ExperimentScreen(RunScreen):
 
     def _show_detail(self, detail: ExperimentDetail, other: ExperimentDetail | None) -> None:
         self._detail = detail
+        for name, empty in NOTHING.items():
+            self.query_one(f"#past-{name}", Lines).empty = empty
         self.lay_out_diff()
         self.diff.compare(detail.before, detail.after)
         log = self.query_one("#past-log", Lines)

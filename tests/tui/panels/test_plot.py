@@ -33,3 +33,14 @@ async def test_it_is_drawn_again_only_when_a_value_came(cockpit: Open) -> None:
         await settle(pilot)
         assert plot._drawn is not None
         assert plot._drawn[0][-1] == (7, "discard", 1.2)
+
+
+async def test_a_value_that_no_training_means_is_not_drawn(cockpit: Open) -> None:
+    connection = training()
+    async with cockpit(connection).run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        connection.push(ev.Judged(7, "discard", commit(7), 1e300, 60.0, "unverified", 1e300))
+        await settle(pilot)
+        drawn = pilot.app.screen.query_one(Plot)._drawn
+        assert drawn is not None
+        assert [n for n, _, _ in drawn[0]] == [1, 2, 3, 4, 6]

@@ -128,6 +128,8 @@ def test_what_comes_next_is_said_in_the_queue() -> None:
     assert [why(state.experiment(n), state) for n in (3, 4, 5)] == ["", "trains next", "in the queue"]
     state.apply(ev.Record(0, 0.0, ev.Approved(5, first=True)))
     assert [why(state.experiment(n), state) for n in (4, 5)] == ["in the queue", "trains next"]
+    state.apply(ev.Record(0, 0.0, ev.EngineStopping("stopped by hand")))
+    assert why(state.experiment(5), state) == "in the queue"
 
 
 @pytest.mark.parametrize(

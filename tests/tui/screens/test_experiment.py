@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 from textual.widgets import Static
 
@@ -192,6 +194,33 @@ async def test_its_files_are_loaded_and_again_for_a_neighbour(cockpit: Open) -> 
             assert screen.query_one("#past-log", Lines).items[-2].body.plain == "val_bpb: 0.99"
             assert len(screen.query_one("#past-transcript", Lines).items) == 3
             assert screen.n == n
+
+
+async def test_what_is_not_loaded_yet_is_not_said_to_be_missing(
+    cockpit: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection, comes = training(), asyncio.Event()
+    load = connection.experiment
+
+    async def slowly(n: int) -> ev.ExperimentDetail:
+        await comes.wait()
+        return msgspec.structs.replace(await load(n), before="", after="", log="")
+
+    monkeypatch.setattr(connection, "experiment", slowly)
+    app = cockpit(connection)
+    comes.set()  # the main screen loads the incumbent's curve
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        comes.clear()
+        await pilot.press("enter")
+        await pilot.pause()
+        screen = pilot.app.screen
+        assert isinstance(screen, ExperimentScreen)
+        panels = screen.diff, screen.query_one("#past-log", Lines)
+        assert [panel.empty for panel in panels] == ["loading ..."] * 2
+        comes.set()
+        await settle(pilot)
+        assert [panel.empty for panel in panels] == ["no commit: this was never finished", "it never trained"]
 
 
 async def test_the_verdict_and_its_reason_can_be_read_whole_on_a_small_terminal(cockpit: Open) -> None:
