@@ -138,7 +138,7 @@ class _Messages:
     async def turn(self, transcript: Transcript) -> Turn:
         try:
             return await drop_if_refused(REFUSABLE, self._refused, partial(self._turn, transcript))
-        except (AssertionError, AttributeError, TypeError) as error:  # the library passes on whatever it gets
+        except (AssertionError, AttributeError, LookupError, TypeError) as error:  # from within the library
             raise Fault("retry", "Anthropic sent what is no part of an answer") from error
 
     async def _turn(self, transcript: Transcript) -> Turn:
