@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.command import Provider
 from textual.driver import Driver
 from textual.drivers.linux_driver import LinuxDriver
 from textual.events import Event, Key
@@ -42,7 +43,7 @@ class Cockpit(App[int]):
 
     TITLE = "autoresearch-tui"
     CSS_PATH = "tui.tcss"
-    COMMANDS = App.COMMANDS | {palette.Actions}
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {palette.Commands}
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+l", "redraw", "Redraw", show=False, priority=True)]
 
     def __init__(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.system_commands import SystemCommandsProvider
 
 from tui.actions import ON_EVERY_SCREEN, Action
 from tui.screens.run import RunScreen
@@ -40,3 +41,17 @@ class Actions(Provider):
     def _name(self, action: Action) -> str:
         keys = self._target.link.keys.names(action.id)
         return f"{action.label} ({keys})" if keys else action.label
+
+
+class Commands(Provider):
+    """The actions, and behind them what Textual offers: one provider, because several come in any order."""
+
+    async def discover(self) -> Hits:
+        for kind in (Actions, SystemCommandsProvider):
+            async for hit in kind(self.screen, self.match_style).discover():
+                yield hit
+
+    async def search(self, query: str) -> Hits:
+        for kind in (Actions, SystemCommandsProvider):
+            async for hit in kind(self.screen, self.match_style).search(query):
+                yield hit

@@ -11,7 +11,7 @@ from tests.tui.conftest import Open
 from tests.tui.pilot import WIDE, settle
 from tests.tui.recorded import training
 from tui.actions import ON_EVERY_SCREEN
-from tui.palette import Actions
+from tui.palette import Actions, Commands
 
 
 async def offered(pilot: Pilot[int]) -> list[str]:
@@ -66,3 +66,14 @@ async def test_what_is_chosen_is_done(cockpit: Open, before: tuple[str, ...]) ->
         await pilot.pause(0.2)
         await settle(pilot)
         assert connection.sent == [ev.StopTraining(n=7) if before else ev.StopTraining()]
+
+
+async def test_actions_stand_before_what_textual_offers(cockpit: Open) -> None:
+    async with cockpit(training()).run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        commands = Commands(pilot.app.screen)
+        names = [str(hit.display) async for hit in commands.discover() if isinstance(hit, DiscoveryHit)]
+        assert names[0].startswith("Pause")
+        assert names.index("Screenshot") > names.index("Plot (4)")
+        found = [hit async for hit in commands.search("screenshot")]
+        assert len(found) == 1

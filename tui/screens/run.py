@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar
 
 from textual.binding import ActiveBinding, Binding
@@ -46,7 +47,7 @@ class RunScreen(Fitted, Screen[None]):
         """In approval mode: number of the candidate on which the human has put the cursor."""
 
         self._available: tuple[bool, ...] = ()
-        """Which actions could be taken when the footer was painted."""
+        """Which actions could be taken when the footer was painted, and whether the run was not paused."""
 
     @property
     def candidate(self) -> Experiment | None:
@@ -61,12 +62,20 @@ class RunScreen(Fitted, Screen[None]):
     def active_bindings(self) -> dict[str, ActiveBinding]:
         """For the footer: in the table's order, without actions whose key the settings took away."""
         order = {b.id: i for i, b in enumerate(self.BINDINGS) if isinstance(b, Binding) and b.id}
-        found = [(key, active) for key, active in super().active_bindings.items() if key != UNBOUND]
+        found = [
+            (key, self._named(active)) for key, active in super().active_bindings.items() if key != UNBOUND
+        ]
         return dict(sorted(found, key=lambda pair: order.get(pair[1].binding.id or "", -1)))
+
+    def _named(self, active: ActiveBinding) -> ActiveBinding:
+        """A key with the name of what it does now: the one that pauses a run lets a paused one go on."""
+        if active.binding.action != "pause" or self.link.state.paused is None:
+            return active
+        return active._replace(binding=replace(active.binding, description="Resume"))
 
     def refresh_keys(self) -> None:
         """Let the footers of all screens follow when other keys can be used than before."""
-        available = tuple(a.available(self.link.state) for a in ACTIONS)
+        available = (*(a.available(self.link.state) for a in ACTIONS), self.link.state.paused is None)
         if available != self._available:
             self._available = available
             for screen in self.app.screen_stack:
