@@ -28,7 +28,7 @@ _NOT_VARIED = re.compile(r"SEED|BUDGET|VOCAB|SEQ|CONTEXT|EVAL|^VAL_|TIME|VERSION
 """Names of numbers that decide what is measured, and not how good the model becomes. They are not varied,
 unless their comment gives a range."""
 _MULTIPLE = re.compile(r"#.*\bmultiple of ([A-Z][A-Z0-9_]*|\d+)")
-_NEEDS = re.compile(r"#.*\bonly with ([A-Z][A-Z0-9_]*)")
+_NEEDS = re.compile(r"#.*\bonly with ([A-Z][A-Z0-9_]*)\b(?!-)")
 STEPS = (0.08, 0.15, 0.25, 0.4)
 """How far the values worth trying lie from the present value, as shares of the range."""
 
@@ -48,8 +48,8 @@ class Hyperparameter(Struct, frozen=True):
     multiple: str = ""
     """What its value must be a multiple of: a number, or another hyperparameter's name. Empty for nothing."""
     needs: str = ""
-    """Another name without which it does nothing: as long as that is no hyperparameter, or one that has the
-    lowest value of its range. Empty for none."""
+    """Another hyperparameter without which it does nothing: while that has the lowest value of its range.
+    Empty for none."""
 
     @property
     def log(self) -> bool:

@@ -98,9 +98,9 @@ class Space:
         return not any(crash and self._as_far_as(changes, crash) for crash in self._crashes)
 
     def _does_something(self, name: str, setting: Setting) -> bool:
-        """Whether what a hyperparameter needs is there and on: above the lowest value of its range."""
-        needs = self._by_name[name].needs
-        return not needs or (needs in setting and float(setting[needs]) > self._by_name[needs].low)
+        """Whether the hyperparameter that this one needs, if any, is above the lowest value of its range."""
+        other = self._by_name.get(self._by_name[name].needs)
+        return other is None or float(setting[other.name]) > other.low
 
     def _still_different(self, t: Tried) -> Setting:
         """What a crashed experiment changed, without the values that the incumbent has meanwhile."""

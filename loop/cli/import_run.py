@@ -101,7 +101,8 @@ def _doubts(table: foreign_results.Table) -> list[str]:
 
 def _summary(state: RunState, found: int) -> str:
     counts = f"{counted(state.rows, 'experiment')}, {state.kept} kept, {state.crashed} crashed"
-    best = "" if state.best is None else f", best {state.metric} {state.best:.6f}"
+    better = "higher" if state.direction == "max" else "lower"
+    best = "" if state.best is None else f", best {state.metric} {state.best:.6f} ({better} is better)"
     rest = f"git has the code of {found}, the others have no diff"
     diffs = "git has the code of all" if found == state.rows else rest
     return f"run {state.tag}: {counts}{best}; {diffs}"

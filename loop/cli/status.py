@@ -49,7 +49,7 @@ def line(event: ev.AnyEvent) -> str | None:
             seat = f" on seat {event.seat}" if event.seat else ""  # a single one is number 0
             return f"#{event.n} training{seat}, seed {event.seed}{why}"
         case ev.TrainingFinished(value=float() as measured):
-            return f"#{event.n} measured {measured:.6f}"
+            return f"#{event.n} training {event.training} measured {measured:.6f}"
         case ev.Judged():
             value = "" if event.value is None else f" {event.value:.6f}"
             return f"#{event.n} {event.status}{value}: {event.reason}"

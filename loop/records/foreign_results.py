@@ -15,6 +15,7 @@ from itertools import chain, pairwise, repeat
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from loop import events as ev
 from loop.errors import UsageError
@@ -38,7 +39,9 @@ DESCRIPTIONS = ("description", "hypothesis", "idea", "change", "notes")
 MEMORY = {"memory_gb": 1.0, "peak_vram_gb": 1.0, "memory_mb": 1024.0, "peak_vram_mb": 1024.0}
 """Columns with the peak memory, and how many of their units are a GB."""
 METRIC = "val_bpb"
-"""The metric where there is such a column; else it is the first column behind the commit that has numbers."""
+"""The metric where there is such a column; else it is the first with numbers whose name looks like one, else
+the first with numbers."""
+_LOOKS_LIKE_ONE = re.compile(r"^val_|loss|bpb|ppl|perplexity|acc|score|rmse|mae|psnr|fid|f1|error|reward")
 
 
 class Row(Struct, frozen=True):
@@ -69,11 +72,8 @@ class Table(Struct, frozen=True):
 
     @property
     def highest_is_best(self) -> bool:
-        """Whether the tool kept what was higher: more of its keeps rose than fell."""
-        kept = [row.value for row in self.rows if row.status == "keep" and row.value is not None]
-        rises = sum(after > before for before, after in pairwise(kept))
-        falls = sum(after < before for before, after in pairwise(kept))
-        return rises > falls
+        """Whether the tool kept what was higher."""
+        return _rises(self.rows)
 
 
 def read(path: Path) -> Table:
@@ -107,8 +107,27 @@ def parse(text: str) -> Table:
             f", line {number}: {metric} {value!r} is not a number, "
             f"and status {status!r} is not keep, discard or crash"
         )
-    words = Counter(str(row.more["status"]) for row in rows if "status" in row.more)
+    if not _rises(rows):
+        rows = [_without_zero(row) for row in rows]
+    words = Counter(
+        str(row.more["status"]) for row in rows if row.status == "discard" and "status" in row.more
+    )
     return Table(metric, rows, [number for number, row in found.items() if row is None], dict(words))
+
+
+def _rises(rows: list[Row]) -> bool:
+    """Whether more of the keeps rose than fell."""
+    kept = [row.value for row in rows if row.status == "keep" and row.value is not None]
+    rises = sum(after > before for before, after in pairwise(kept))
+    falls = sum(after < before for before, after in pairwise(kept))
+    return rises > falls
+
+
+def _without_zero(row: Row) -> Row:
+    """Where low is best, the zero of what was not kept stands for no number, as in the original."""
+    if row.value != 0 or row.status == "keep":
+        return row
+    return replace(row, value=None, status="crash")
 
 
 def _names(line: str) -> list[str]:
@@ -135,19 +154,26 @@ def _cells(line: str, names: Sequence[str]) -> dict[str, str]:
 
 def _metric(names: Sequence[str], lines: list[dict[str, str]]) -> str:
     """The column with what is judged by. Raises `UsageError` where there is none."""
-    behind = names[names.index("commit") + 1 :]
-    others = [name for name in behind if name not in ("status", "description", *MEMORY)]
-    numbers = {name: sum(_number(cells[name]) is not None for cells in lines) for name in others}
-    for name in [METRIC, *others]:
-        if name in others and (name == METRIC or numbers[name] > len(lines) / 2):
-            return name
-    raise UsageError(", line 1: no column behind commit has numbers, so there is nothing to judge by")
+    if METRIC in names:
+        return METRIC
+    others = [name for name in names if name not in ("commit", "status", "description", *MEMORY)]
+    ended = [cells for cells in lines if _status(cells) != "crash"] or lines
+    full = [n for n in others if sum(_number(cells[n]) is not None for cells in ended) > len(ended) / 2]
+    found = next((name for name in full if _LOOKS_LIKE_ONE.search(name)), next(iter(full), None))
+    if found is None:
+        raise UsageError(", line 1: no column has numbers, so there is nothing to judge by")
+    return found
+
+
+def _status(cells: dict[str, str]) -> ev.Status | None:
+    """The status by the word that the cell begins with; None where it is not known."""
+    word = re.match("[a-z]*", cells["status"].lower())
+    return WORDS.get(word[0] if word else "")
 
 
 def _row(number: int, cells: dict[str, str], metric: str) -> Row | None:
     """The row with these cells; None where they have neither a number nor a status that is known."""
-    word = re.match("[a-z]*", cells["status"].lower())
-    status, value = WORDS.get(word[0] if word else ""), _number(cells[metric])
+    status, value = _status(cells), _number(cells[metric])
     if status is None and value is None:
         return None
     known = {"commit", metric, "description", *([] if status is None else ["status"])}
@@ -160,8 +186,8 @@ def _row(number: int, cells: dict[str, str], metric: str) -> Row | None:
         if name and text
     }
     status = status or "discard"
-    if value is None or (value == 0 and status != "keep"):  # a zero stands for no number in the original
-        status, value = "crash", None
+    if value is None:
+        status = "crash"
     size = (_number(cells[memory]) or 0.0) / MEMORY[memory] if memory else 0.0
     commit = cells["commit"].lower()
     commit = commit if re.fullmatch("[0-9a-f]{4,40}", commit) else ""

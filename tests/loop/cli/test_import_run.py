@@ -47,7 +47,7 @@ def test_it_becomes_a_finished_run_and_the_checkout_stays_as_it_was(
     assert main(["import", "../results.tsv", "--branch", "exp/mar8"]) == 0
     out = capsys.readouterr().out
     assert out.startswith(
-        "run mar8: 4 experiments, 3 kept, 0 crashed, best val_bpb 0.980000; git has the code"
+        "run mar8: 4 experiments, 3 kept, 0 crashed, best val_bpb 0.980000 (lower is better); git has"
     )
     after = [git(theirs.root, *words) for words in (("status", "--porcelain"), ("rev-parse", "HEAD"))]
     assert before == after

@@ -38,7 +38,7 @@ def test_the_headless_log_has_a_line_per_step() -> None:
         "engine 77 (version 0.1), agent claude opus, 300 s a training, sandbox off",
         "#1 candidate ccccccc: baseline",
         "#1 training, seed 1337",
-        "#1 measured 1.250000",
+        "#1 training 1 measured 1.250000",
         "#1 keep 1.250000: baseline",
         "#2 candidate ddddddd: more heads",
         "#2 training, seed 1337",

@@ -87,6 +87,8 @@ columns: date, tag, val_bpb, status
         ("commit\tkind\tval_bpb\tstatus\thypothesis\tdescription", "abcd\tlr\t0.9\tkeep\th\td", "val_bpb"),
         ("commit\tcycle\tscore\timprovement\tstatus\tdescription", "abcd\ttick\t9\t4%\tkeep\td", "score"),
         ("run\tcommit\tval_psnr\tstatus\tdescription", "7\tabcd\t31.5\tkeep\td", "val_psnr"),
+        ("val_bpb\tcommit\tstatus\tdescription\tseconds", "0.9\tabcd\tkeep\td\t300", "val_bpb"),
+        ("commit\titer\tval_loss\tstatus\tdescription", "abcd\t1\t2.5\tkeep\td", "val_loss"),
         ("commit\tmemory_gb\tval_rmse\tstatus\thypothesis", "abcd\t4\t2.5\tkeep\td", "val_rmse"),
     ],
 )
@@ -96,6 +98,20 @@ def test_the_metric_and_the_description_are_found_among_the_columns(
     found = parse(f"{header}\n{row}\n")
     assert (found.metric, found.rows[0].status, found.rows[0].description) == (metric, "keep", "d")
     assert found.rows[0].value in (0.9, 9, 31.5, 2.5)
+
+
+def test_where_most_crashed_the_metric_is_still_the_one_of_the_others() -> None:
+    crashes = "".join(f"abc{n}\t0\t\tcrash\tno\n" for n in range(5))
+    found = parse(f"commit\tsteps\tval_loss\tstatus\tdescription\nabcd\t90\t2.5\tkeep\td\n{crashes}")
+    assert (found.metric, found.rows[0].value) == ("val_loss", 2.5)
+
+
+def test_a_zero_is_a_number_where_high_is_best() -> None:
+    header = "commit\treward\tstatus\tdescription\n"
+    found = parse(f"{header}abcd\t1\tkeep\ta\nabce\t2\tkeep\tb\nabcf\t0\tdiscard\tc\n")
+    assert (found.rows[2].status, found.rows[2].value) == ("discard", 0.0)
+    found = parse(f"{header}abcd\t2\tkeep\ta\nabce\t1\tkeep\tb\nabcf\t0.0\ttentative\tc\n")
+    assert (found.rows[2].status, found.unknown) == ("crash", {})
 
 
 @pytest.mark.parametrize("odd", ["\u2028", "\x85", "\x0b", "\x0c", "\x1c"])
@@ -117,8 +133,8 @@ def test_only_a_newline_ends_a_row(odd: str) -> None:
         ("commit\tval_bpb\tstatus\nabcd\t1\tkeep", ", line 1: there is no column description"),
         ("commit\tval_bpb\tdescription\nabcd\t1\tx", ", line 1: there is no column status"),
         (
-            "val\tcommit\tstatus\tdescription\n1\tabcd\tkeep\tx",
-            ", line 1: no column behind commit has numbers, so there is nothing to judge by",
+            "kind\tcommit\tstatus\tdescription\nlr\tabcd\tkeep\tx",
+            ", line 1: no column has numbers, so there is nothing to judge by",
         ),
         (
             "commit\tval_bpb\tstatus\tdescription\n\nabcd\tn/a\tmaybe\tx",
