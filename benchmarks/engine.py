@@ -164,9 +164,10 @@ def history(experiments: int) -> Iterator[ev.DurableEvent]:
     for n in range(1, experiments + 1):
         commit, value = f"{n:040x}", round(1.2 + 0.01 * random.random(), 6)
         status: ev.Status = "keep" if n % 10 == 1 else "discard"
-        seconds, total = round(300 + random.random(), 1), round(325 + random.random(), 1)
+        seconds, total = round(300 + random.random(), 1), 325 + random.random()
         summary: dict[str, float | str] = {
-            "val_bpb": value, "training_seconds": seconds, "total_seconds": total, "peak_vram_mb": 45060.2,
+            "val_bpb": value, "training_seconds": seconds, "total_seconds": round(total, 1) - 1,
+            "peak_vram_mb": 45060.2,
             "mfu_percent": round(39 + random.random(), 1), "total_tokens_M": round(499 + random.random(), 1),
             "num_steps": float(random.randrange(900, 1000)), "num_params_M": 50.3, "depth": 8.0,
         }  # fmt: skip

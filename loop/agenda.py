@@ -262,17 +262,8 @@ def _wishes(state: RunState, rules: Rules, ended: list[_Ended], seats: int) -> I
         if isinstance(x.found, verdict.Rerun) and not x.stale:
             yield from _rerun(state, x.e, x.found, seats)
     queue = [e for e in state.queue if e.phase == "queued" and not _needs_approval(state, e)]
-    for e in sorted([*(x.e for x in ended if x.must_move), *queue], key=_rank):
+    for e in sorted([*(x.e for x in ended if x.must_move), *queue], key=lambda e: e.rank):
         yield _Wish(e) if is_stale(state, e) else _next_training(e)
-
-
-def _rank(e: Experiment) -> int:
-    """What a human put first comes first, then what has trained already: winners, then repaired crashes."""
-    if e.queued_seq < 0:
-        return 0
-    if e.phase == "judging" or e.moved:
-        return 1
-    return 2 if e.trainings else 3
 
 
 def _next_training(e: Experiment, seed: int = 0, why: str = "") -> _Wish:

@@ -142,6 +142,16 @@ class Experiment(Struct, omit_defaults=True, gc=False):
         return self.phase in ("keep", "discard", "crash")
 
     @property
+    def rank(self) -> int:
+        """Which candidates train sooner: 0 what a human put first, then what has trained already, winners
+        before repaired crashes, then the others."""
+        if self.queued_seq < 0:
+            return 0
+        if self.phase == "judging" or self.moved:
+            return 1
+        return 2 if self.trainings else 3
+
+    @property
     def seeds(self) -> set[int]:
         """The seeds at which its commit has trained, or trains now."""
         return {t.seed for t in self.trainings if t.commit == self.commit}

@@ -32,8 +32,6 @@ FIELDS: dict[type, tuple[str, ...]] = {
 """Fields of what the state keeps, in which values come again."""
 POOL_MOST = 10_000
 """How many values are remembered. What has equal ones mostly follows closely."""
-SAID_TWICE = frozenset(("val_bpb", "training_seconds", "total_seconds", "peak_vram_mb"))
-"""What a trainer prints at its end and `TrainingFinished` has fields for. The journal has it all the same."""
 NOTHING: list[Any] = []
 """The empty list of all events. Events are never changed."""
 
@@ -68,5 +66,5 @@ def _shared(value: Any) -> Any:
         found = _pool.setdefault(value, value)
         return found if type(found) is type(value) else value
     if isinstance(value, dict):
-        return {key: _shared(item) for key, item in value.items() if key not in SAID_TWICE}
+        return {key: _shared(item) for key, item in value.items()}
     return NOTHING if value == [] else value

@@ -163,10 +163,8 @@ class RunState(Struct):
     @property
     def queue(self) -> list[Experiment]:
         """Approved candidates in the order in which they will train, then those that wait for approval."""
-        return sorted(
-            self.in_phase("waiting", "queued"),
-            key=lambda e: (e.phase == "waiting", e.n if e.phase == "waiting" else e.queued_seq),
-        )
+        approved = sorted(self.in_phase("queued"), key=lambda e: (e.rank, e.queued_seq))
+        return approved + self.in_phase("waiting")
 
     @property
     def phase(self) -> Phase:

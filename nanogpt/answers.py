@@ -40,19 +40,34 @@ def claims(model: nn.Module, rows: Tensor, vocab_size: int) -> Tensor:
     """Return the log-probability (B, T) of each token of some rows (B, T + 1) but the first, in float32.
 
     A model may have a method `log_probabilities(tokens, targets)` that gives these (B, T), which is faster
-    than all logits. It is believed no more than they are: logits have to prove what it claims. One that gives
-    anything else is left alone.
+    than all logits. It is believed no more than they are: logits have to prove what it claims. Anything else
+    of that name is left alone.
     """
     tokens, targets = rows[:, :-1], rows[:, 1:]
-    if quick := getattr(model, "log_probabilities", None):
-        said = quick(tokens, targets)
-        if isinstance(said, Tensor) and said.shape == targets.shape:
-            return said.float()
+    said = _quickly(model, tokens, targets)
+    if said is not None:
+        return said.float()
     found = logits(model, tokens, vocab_size)
     # Row by row, because a copy of all logits in float32 may not fit in memory.
     return torch.stack(
         [-F.cross_entropy(z.float(), t, reduction="none") for z, t in zip(found, targets, strict=True)]
     )
+
+
+def _quickly(model: nn.Module, tokens: Tensor, targets: Tensor) -> Tensor | None:
+    """Return what the model's own `log_probabilities` gives (B, T); None where that is something else."""
+    quick = getattr(model, "log_probabilities", None)
+    if not callable(quick):
+        return None
+    try:
+        said = quick(
+            tokens.clone(), targets.clone()
+        )  # copies: another method may write into what it is given
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # it is the candidate's own, made for something else
+        return None
+    return said if isinstance(said, Tensor) and said.shape == targets.shape else None
 
 
 def proofs(model: nn.Module, tokens: Tensor, places: Tensor, vocab_size: int) -> Tensor:

@@ -39,7 +39,13 @@ def _count(low: float, high: float, step: float) -> int:
 
 def _texts(numbers: Sequence[float], step: float) -> list[str]:
     """All with as many digits as the step needs."""
-    if max(map(abs, numbers)) >= LARGE:
-        return [f"{number:.6g}" for number in numbers]
-    digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    return [f"{number:.{digits}f}" for number in numbers]
+    largest = max(map(abs, numbers))
+    digits = max(0, -_exponent(step))
+    if largest < LARGE:
+        return [f"{number:.{digits}f}" for number in numbers]
+    return [f"{number:.{max(6, _exponent(largest) - _exponent(step) + 1)}g}" for number in numbers]
+
+
+def _exponent(number: float) -> int:
+    """The power of ten of its first digit."""
+    return math.floor(math.log10(number) + 1e-9)

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from loop.agents import pricing
 from loop.agents.api import bounded, warm_up
 from loop.agents.api.chat import Chat
 from loop.agents.api.claude import _Messages
 from loop.agents.api.conversation import Dialogue, Turn
 from loop.agents.api.gpt import _Responses
+from loop.agents.base import Emit
 from loop.agents.provider_errors import Fault, explain
 from loop.agents.transcript import Transcript
 from tests.hostile.test_parsers import mangled
@@ -49,7 +51,11 @@ def streams(api: str) -> st.SearchStrategy[bytes]:
     return st.just(b"".join(pieces)) | mixed | changed | mangled([b"".join(pieces)])
 
 
-async def turn(api: str, body: bytes, status: int) -> Turn | Fault:
+def silent(event: object) -> None:
+    pass
+
+
+async def turn(api: str, body: bytes, status: int, emit: Emit = silent) -> Turn | Fault:
     """What a conversation makes of an answer. Raises what is a bug."""
     import anthropic
     import openai
@@ -68,7 +74,7 @@ async def turn(api: str, body: bytes, status: int) -> Turn | Fault:
         else:
             dialogue = _Responses(openai.AsyncOpenAI(**told), "m", warm_up.START, "", "t", set())
         try:
-            return await dialogue.turn(Transcript(1, lambda event: None))
+            return await dialogue.turn(Transcript(1, emit))
         except Exception as error:
             return explain(error, "it", "m", ("k",))
 
@@ -101,3 +107,20 @@ def test_any_stream_may_hold_anything(api: str) -> None:
 def test_an_answer_without_its_events_is_a_fault(api: str, body: bytes) -> None:
     """As a proxy gives one that loses its server behind it."""
     assert isinstance(asyncio.run(turn(api, body, 200)), Fault)
+
+
+@pytest.mark.parametrize("api", EVENTS)
+def test_a_bug_of_ours_is_not_the_providers_fault(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking again for hours would not mend it."""
+    body = "".join(f"event: {e.get('type', '')}\ndata: {json.dumps(e)}\n\n" for e in EVENTS[api])
+    whole = body.replace("event: \n", "").encode()
+
+    def bug(*_: object, **__: object) -> Any:
+        raise AttributeError("ours")
+
+    assert isinstance(asyncio.run(turn(api, whole, 200)), Turn)
+    with pytest.raises(AttributeError, match="ours"):
+        asyncio.run(turn(api, whole, 200, emit=bug))
+    monkeypatch.setattr(pricing, "usage", bug)
+    with pytest.raises(AttributeError, match="ours"):
+        asyncio.run(turn(api, whole, 200))

@@ -113,6 +113,16 @@ def test_a_paused_run_finishes_what_it_began_and_starts_nothing() -> None:
     assert after(*proposed(2), ev.Paused("by hand"), ev.Resumed()) == [Train(2, 1, 1337, 0)]
 
 
+def test_a_repaired_crash_trains_before_a_fresh_candidate_and_stands_before_it_in_the_queue() -> None:
+    crash = [*proposed(3), trained(3, 1.0)[0], ev.TrainingFinished(3, 1, "crashed", "it broke")]
+    repaired = ev.CandidateCommitted(3, "c3+", BASE, "idea 3, mended")
+    found = simulation(rows=100)
+    for event in (*BASELINE, ev.ExperimentStarted(2, BASE), *crash, *proposed(2)[1:], repaired):
+        found.record(event)
+    assert [e.n for e in found.state.queue] == [3, 2]
+    assert [step.n for step in found.agenda() if isinstance(step, Train)] == [3]
+
+
 def test_an_engine_that_is_to_end_judges_a_crash_instead_of_repairing_it() -> None:
     crash = [*proposed(2), trained(2, 1.0)[0], ev.TrainingFinished(2, 1, "crashed", "it broke")]
     assert after(*crash, ev.EngineStopping("by hand")) == [Judge(2)]

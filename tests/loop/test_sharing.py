@@ -30,11 +30,14 @@ def test_equal_values_are_one_object() -> None:
     assert first.summary["depth"] is second.summary["depth"]
 
 
-def test_of_a_summary_stays_what_the_event_has_no_field_for() -> None:
-    printed: dict[str, float | str] = {"val_bpb": 1.5, "num_steps": 900.0, "peak_vram_mb": 45060.2}
-    shared = share(ev.TrainingFinished(1, 1, "finished", value=1.5, memory_gb=44.0, summary=printed))
+def test_a_summary_says_all_that_was_printed_and_shares_the_events_own_numbers() -> None:
+    printed: dict[str, float | str] = {"val_bpb": 1.5, "total_seconds": 310.5, "peak_vram_mb": 45060.2}
+    shared = share(
+        decoded(ev.TrainingFinished(1, 1, "finished", value=1.5, total_seconds=325.5, summary=printed))
+    )
     assert isinstance(shared, ev.TrainingFinished)
-    assert shared.summary == {"num_steps": 900.0}
+    assert shared.summary == printed
+    assert shared.summary["val_bpb"] is shared.value
 
 
 @given(st.lists(st.one_of(st.integers(-3, 3), st.floats(allow_nan=False), st.booleans())), st.text())

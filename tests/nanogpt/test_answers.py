@@ -54,11 +54,60 @@ def test_a_model_may_tell_log_probabilities_without_all_logits() -> None:
     assert torch.equal(found, -(shown[:, :-1] + shown[:, 1:]).float())
 
 
-def test_a_method_of_that_name_that_gives_something_else_is_left_alone() -> None:
+class OfHidden(Small):
+    """Takes something else, as a method of a language model's head may."""
+
+    def log_probabilities(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return torch.nn.functional.linear(hidden, torch.ones(V, 7)).gather(2, targets[:, :, None])[:, :, 0]
+
+
+class Plain(Small):
+    """Takes fewer arguments."""
+
+    def log_probabilities(self, hidden: Tensor) -> Tensor:
+        return hidden
+
+
+class Part(Small):
+    """Has a part of this name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_probabilities = nn.Identity()
+
+
+class Kept(Small):
+    """Has numbers of this name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_probabilities = torch.zeros(4, T)
+
+
+class Writes(Small):
+    """Changes what it is given, and gives something else."""
+
+    def log_probabilities(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        tokens.zero_()
+        return targets.zero_().sum()
+
+
+@pytest.mark.parametrize("model", [Mean, OfHidden, Plain, Part, Kept, Writes])
+def test_something_else_of_that_name_is_left_alone(model: type[Small]) -> None:
     torch.manual_seed(0)
-    model, plain = Mean(), Small()
-    plain.load_state_dict(model.state_dict())
-    assert torch.equal(claims(model, rows(), V), claims(plain, rows(), V))
+    other, plain = model(), Small()
+    plain.load_state_dict(other.state_dict())
+    assert torch.equal(claims(other, rows(), V), claims(plain, rows(), V))
+
+
+class QuickAndTooLarge(Small):
+    def log_probabilities(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError
+
+
+def test_a_method_of_that_name_without_memory_is_asked_for_fewer_rows() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        claims(QuickAndTooLarge(), rows(), V)
 
 
 def test_proofs_are_the_logits_at_one_place_of_each_row() -> None:

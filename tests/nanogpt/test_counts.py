@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +54,37 @@ def test_merged_folds_give_what_all_folds_gave_and_take_less_room() -> None:
     assert merged.untyped_storage().nbytes() == table.untyped_storage().nbytes() / 4
 
 
+def as_an_older_version_saved_it(counts: Counts) -> Counts:
+    """Merged counts as they were before they knew what bigrams sum to, and had places in 64 bits, loaded."""
+    older = copy.copy(counts)
+    older.tables = [
+        (contexts, first.long(), width.long(), *rest) for contexts, first, width, *rest in counts.tables
+    ]
+    older.sums = [(size.clone(), kinds.clone()) for size, kinds in counts.sums]
+    del older.rounded
+    file = io.BytesIO()
+    torch.save(older, file)
+    file.seek(0)
+    loaded: Counts = torch.load(file, weights_only=False)
+    assert "rounded" not in vars(loaded)
+    return loaded
+
+
+def test_counts_that_an_older_version_saved_say_what_they_said() -> None:
+    counts, _, _, table = counted()
+    bigrams = counts.merge_folds(table)
+    older = as_an_older_version_saved_it(counts)
+    weight = torch.rand(16, 1 + 2 + 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(older.spread(bigrams, ROWS, weight), counts.spread(bigrams, ROWS, weight))
+    for target in range(V):
+        targets = torch.full_like(ROWS, target)
+        said, now = (c.shares(bigrams, ROWS, targets, None) for c in (older, counts))
+        assert torch.equal(said.share, now.share)
+        assert torch.equal(said.features, now.features)
+        assert torch.equal(said.mass[:, 1:], now.mass[:, 1:])
+        assert torch.equal(said.mass[:, 0], torch.ones(16))
+
+
 def test_nothing_is_merged_before_counting() -> None:
     counts, table = Counts(V, BOS, 4, 3, DISCOUNT, 0), torch.zeros(1, V)
     assert counts.merge_folds(table) is table
@@ -95,11 +129,13 @@ def test_shares_are_what_counting_by_hand_says_of_the_target(held: int | None, l
     assert torch.allclose(found.mass[:, 0], torch.ones(16))
 
 
-@pytest.mark.parametrize("merged", [False, True])
-def test_what_is_spread_over_all_tokens_is_what_each_target_is_told(merged: bool) -> None:
+@pytest.mark.parametrize("kept", ["folds", "merged", "older"])
+def test_what_is_spread_over_all_tokens_is_what_each_target_is_told(kept: str) -> None:
     counts, _, _, bigrams = counted()
-    if merged:
+    if kept != "folds":
         bigrams = counts.merge_folds(bigrams)
+    if kept == "older":
+        counts = as_an_older_version_saved_it(counts)
     weight = torch.rand(16, 1 + 2 + 3, generator=torch.Generator().manual_seed(0))
     total = counts.spread(bigrams, ROWS, weight)
     masses = torch.zeros(16)
@@ -110,8 +146,8 @@ def test_what_is_spread_over_all_tokens_is_what_each_target_is_told(merged: bool
         share = torch.cat((found.share, hits / many.clamp_min(1)), 1)
         assert torch.allclose(total[:, target], (weight * share).sum(1), atol=1e-5)
         masses = (weight * torch.cat((found.mass, (many > 0).float()), 1)).sum(1)
-    # The table of bigrams is in float16; once there are no folds, it is known what its rows sum to.
-    assert torch.allclose(total.sum(1), masses, atol=1e-5 if merged else 2e-2)
+    # The table of bigrams is in float16; what its rows sum to is known once there are no folds.
+    assert torch.allclose(total.sum(1), masses, atol=1e-5 if kept == "merged" else 2e-2)
 
 
 def test_repeats_stay_in_the_document_and_name_what_followed() -> None:

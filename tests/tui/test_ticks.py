@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui.ticks import ticks
+from tui.ticks import LARGEST, ticks
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,8 @@ from tui.ticks import ticks
         (0.9808, 0.9974, 7, "0.985 0.990 0.995"),
         (2.2, 5.2, 8, "2.5 3.0 3.5 4.0 4.5 5.0"),
         (-3, 3, 4, "-2 0 2"),
+        (-12374440, -12374430, 6, "-12374440 -12374438 -12374436 -12374434 -12374432 -12374430"),
+        (0, 4e6, 5, "0 1e+06 2e+06 3e+06 4e+06"),
     ],
 )
 def test_they_are_round(low: float, high: float, most: int, texts: str) -> None:
@@ -49,7 +51,7 @@ def test_a_range_that_fits_a_step_exactly_has_ticks() -> None:
         assert 1 <= len(ticks(low, high, 2)[0]) <= 2
 
 
-@given(st.floats(-1e4, 1e4), st.floats(1e-4, 1e6), st.integers(2, 12), st.sampled_from([0.0, 1.0]))
+@given(st.floats(-LARGEST, LARGEST), st.floats(1e-4, 1e6), st.integers(2, 12), st.sampled_from([0.0, 1.0]))
 def test_they_are_few_different_and_within(low: float, span: float, most: int, least: float) -> None:
     found, texts = ticks(low, low + span, most, least)
     assert 1 <= len(found) == len(texts) <= most

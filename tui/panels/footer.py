@@ -2,43 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.widgets import Footer
 from textual.widgets._footer import FooterKey
 
-from tui.actions import EVERY_ACTION
+from tui.actions import Action
 
-RANKS = {action.name: action.footer for action in EVERY_ACTION if action.footer}
-"""How soon the key of an action is left out, by the name of its method: the highest number goes first."""
 BESIDE = 3
 """Columns of a key beside its name and its label."""
 
 
 class KeyBar(Footer):
-    """Textual's footer with the keys that fit into the width of the terminal."""
+    """Textual's footer with the keys that fit into the width of the terminal. `actions` are the screen's."""
 
-    def __init__(self) -> None:
+    def __init__(self, actions: Iterable[Action]) -> None:
         super().__init__(show_command_palette=False)
+        self._ranks = {action.name: action.footer for action in actions}
         self._fitted = 0
         """The width for which the keys were chosen."""
 
     def compose(self) -> ComposeResult:
         self._fitted = self.app.size.width
-        yield from fitting([key for key in super().compose() if isinstance(key, FooterKey)], self._fitted)
+        keys = [key for key in super().compose() if isinstance(key, FooterKey)]
+        yield from fitting(keys, self._fitted, self._ranks)
 
     def on_resize(self) -> None:
         if self._fitted not in (0, self.app.size.width):
             self.call_after_refresh(self.recompose)
 
 
-def fitting(keys: Iterable[FooterKey], width: int) -> list[FooterKey]:
-    """The keys that fit into `width` columns, in their order, without the least important ones."""
+def fitting(keys: Iterable[FooterKey], width: int, ranks: Mapping[str, int]) -> list[FooterKey]:
+    """The keys that fit into `width` columns, in their order, without the least important ones.
+
+    `ranks` says how soon an action is left out, by the name of its method: the highest number goes first.
+    """
     chosen = list(keys)
     while sum(map(columns, chosen)) - 1 > width and len(chosen) > 1:  # the last column is a blank
-        least = max(range(len(chosen)), key=lambda i: (RANKS.get(chosen[i].action, 0), i))
+        least = max(range(len(chosen)), key=lambda i: (ranks.get(chosen[i].action, 0), i))
         del chosen[least]
     return chosen
 

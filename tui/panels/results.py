@@ -215,8 +215,8 @@ def why(e: Experiment, state: RunState) -> str:
     if e.phase == "waiting":
         return "you decide"
     if e.phase == "queued":
-        ends = state.stopping is not None or state.stopped is not None
-        return "trains next" if state.queue[0] is e and not ends else "in the queue"
+        # No "trains next": what trains now may have to train again before it.
+        return "first in queue" if state.queue[0] is e else "in the queue"
     if e.phase in ("training", "judging") and len(e.trainings) > 1:
         return f"training {len(e.trainings)}"
     return ""

@@ -1,4 +1,4 @@
-"""The status line: where the run stands, in one row. Its last fields are left out when there is no room."""
+"""The status line: where the run stands, in one row. What needs attention is left out last."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from loop.state import RunState
 from tui.panels.training import Line
 from tui.text import SYMBOLS, gain, metric, plural, safe, short
 
+FENCE = 1
+ALERT = 2
+"""Ranks of the parts that stay longest: how the trainings are fenced in, and what needs attention now."""
+
 
 class Part(NamedTuple):
     """A piece of the line. An empty text is not shown."""
 
     text: str
     style: str = ""
-    stays: bool = False
-    """It is not left out where the line is too narrow."""
+    rank: int = 0
+    """Where the line is too narrow, the parts with the lowest rank are left out first."""
     brief: str = ""
     """What stands in its place there, if anything shorter does."""
 
@@ -105,7 +109,7 @@ def sandbox(state: RunState, now: float) -> Part:
         return Part("")
     kind = state.engine.sandbox.partition(":")[0]
     style = {"full": "$neutral", "partial": "$measure"}.get(kind, "bold $discard")
-    return Part(f"sandbox {state.engine.sandbox}", style, stays=True, brief=f"sandbox {kind}")
+    return Part(f"sandbox {state.engine.sandbox}", style, rank=FENCE, brief=f"sandbox {kind}")
 
 
 FIELDS: dict[str, Callable[[RunState, float], Part]] = {
@@ -156,10 +160,10 @@ def alerts(state: RunState, link: str) -> list[Part]:
     pausing = state.paused is not None and state.phase not in ("paused", "stopped")
     stopping = state.stopping is not None and state.phase != "stopped"
     return [
-        Part(link, "bold $measure"),
-        Part("? the agent asks" if state.live.asked else "", "$measure"),
-        Part("‖ pausing" if pausing else "", "$measure"),
-        Part("■ stopping" if stopping else "", "$measure"),
+        Part(link, "bold $measure", ALERT),
+        Part("? the agent asks" if state.live.asked else "", "$measure", ALERT),
+        Part("‖ pausing" if pausing else "", "$measure", ALERT),
+        Part("■ stopping" if stopping else "", "$measure", ALERT),
     ]
 
 
@@ -185,7 +189,9 @@ def load(t: Telemetry) -> str:
 
 
 def fit(pieces: list[Part], width: int) -> Content:
-    """The pieces in their order. The last ones that do not fit into `width` columns are left out."""
+    """The pieces in their order. Where they do not fit into `width` columns, those of the lowest rank are
+    left out first, and of one rank the last ones; one piece always stays.
+    """
 
     def line(chosen: list[Part]) -> Content:
         return Content("   ").join(Content.styled(part.text, part.style) for part in chosen)
@@ -193,7 +199,6 @@ def fit(pieces: list[Part], width: int) -> Content:
     chosen = list(pieces)
     if line(chosen).cell_length > width - 2:
         chosen = [part._replace(text=part.brief or part.text) for part in chosen]
-    for i in range(len(chosen) - 1, 0, -1):
-        if line(chosen).cell_length > width - 2 and not chosen[i].stays:
-            del chosen[i]
+    while len(chosen) > 1 and line(chosen).cell_length > width - 2:
+        del chosen[min(range(len(chosen)), key=lambda i: (chosen[i].rank, -i))]
     return line(chosen)

@@ -63,7 +63,7 @@ class CompareScreen(RunScreen):
                 yield Diff(self.link.keys, id="diff-of-two", empty=empty)
             with TabPane(name("lineage"), id="tab-lineage"):
                 yield Lines(id="lineage", wrap=False, empty="nothing is kept yet")
-        yield KeyBar()
+        yield KeyBar((*IN_COMPARISON, *ON_EVERY_SCREEN))
 
     def on_mount(self) -> None:
         state = self.link.state

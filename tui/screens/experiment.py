@@ -78,7 +78,7 @@ class ExperimentScreen(RunScreen):
                 yield Curves(id="past-curve")
             with TabPane(name("trainings"), id="tab-trainings"):
                 yield Lines(id="past-trainings", empty="it never trained")
-        yield KeyBar()
+        yield KeyBar((*IN_EXPERIMENT, *ON_EVERY_SCREEN))
 
     def on_mount(self) -> None:
         self.show()

@@ -111,7 +111,7 @@ class MainScreen(RunScreen):
         with Horizontal(id="bottom"):
             yield ResultsPanel(id="results-panel")
             yield Plot(id="plot")
-        yield KeyBar()
+        yield KeyBar(ACTIONS)
 
     @property
     def seat(self) -> int | None:

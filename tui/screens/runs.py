@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,8 +25,8 @@ from tui.text import SYMBOLS, cut, metric, plural, safe
 
 REFRESH_S = 2.0
 """Seconds after which the list is read anew."""
-REPOSITORY = 14
-"""Columns of a repository's name."""
+NAME = 14
+"""Columns of a run's tag, and of the name of its repository."""
 FINISHED = ("stopped", "")
 """Phases in which an engine leaves a run in order; in any other one it was cut off."""
 
@@ -67,8 +68,12 @@ class RunsScreen(Fitted, ModalScreen[RunOverview | None]):
         lines = self.query_one(Lines)
         chosen = self._listed[lines.cursor] if self._listed and lines.cursor is not None else None
         self._listed, now = found, time.time()
-        names = repositories([run.root for run in found])
-        lines.show([Item(row(run, names[run.root], now, here=is_shown(run, self._state))) for run in found])
+        names = repositories(run.root for run in found)
+        tags = told_apart({run.tag: run.tag for run in found})
+        rows = [
+            row(run, tags[run.tag], names[run.root], now, here=is_shown(run, self._state)) for run in found
+        ]
+        lines.show(list(map(Item, rows)))
         keys = [(run.root, run.tag) for run in found]
         wanted = (chosen.root, chosen.tag) if chosen else (self._state.repository, self._state.tag)
         lines.select(keys.index(wanted) if wanted in keys else 0)
@@ -92,13 +97,39 @@ class RunsScreen(Fitted, ModalScreen[RunOverview | None]):
             self.dismiss(self._listed[event.index])
 
 
-def repositories(roots: Sequence[str]) -> dict[str, str]:
-    """A short name for the folder of each repository; with the folder above it where two have one name."""
-    names = Counter(Path(root).name for root in set(roots))
-    return {root: "/".join(Path(root).parts[-1 if names[Path(root).name] == 1 else -2 :]) for root in roots}
+def repositories(roots: Iterable[str]) -> dict[str, str]:
+    """A short name for each repository: its folder, with as many of those above it as tell it from others."""
+    ends = {root: _ends(Path(root).parts) for root in roots}
+    count = Counter(chain.from_iterable(ends.values()))
+    shortest = {root: next((end for end in own if count[end] == 1), (root,)) for root, own in ends.items()}
+    return told_apart({root: str(Path(*end)) for root, end in shortest.items()})
 
 
-def row(run: RunOverview, repository: str, now: float, *, here: bool) -> Content:
+def _ends(parts: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The last part, the last two parts, and so on."""
+    return [parts[i:] for i in reversed(range(len(parts)))]
+
+
+def told_apart(names: Mapping[str, str]) -> dict[str, str]:
+    """The names in at most `NAME` columns, by the same keys.
+
+    All are cut at one place: at the end, the beginning or the middle, where the most of them stay different.
+    """
+
+    def keeping(last: int) -> dict[str, str]:
+        return {key: _cut(safe(name), last) for key, name in names.items()}
+
+    return max(map(keeping, (0, NAME - 1, NAME // 2)), key=lambda found: len(set(found.values())))
+
+
+def _cut(text: str, last: int) -> str:
+    """The text in `NAME` columns; where it is longer, its beginning and its last `last` characters."""
+    if len(text) <= NAME:
+        return text
+    return f"{text[: NAME - 1 - last]}…{text[len(text) - last :]}"
+
+
+def row(run: RunOverview, tag: str, repository: str, now: float, *, here: bool) -> Content:
     """A run as one line, what tells it from others first; `here` marks the one that is shown now."""
     word, symbol, style = condition(run)
     gain = 100 * (run.best / run.baseline - 1) if run.best is not None and run.baseline else 0.0
@@ -110,8 +141,8 @@ def row(run: RunOverview, repository: str, now: float, *, here: bool) -> Content
     return Content.assemble(
         ("▸ " if here else "  ", "bold"),
         (f"{symbol} {word:11} ", style),
-        (f"{cut(safe(run.tag), 14):14} ", "bold"),
-        (f"{cut(safe(repository), REPOSITORY):{REPOSITORY}} ", "$step"),
+        (f"{tag:{NAME}} ", "bold"),
+        (f"{repository:{NAME}} ", "$step"),
         (f"{ago(now - run.seen):>7}  ", "$neutral"),
         (
             f"{cut(safe(wants), 34):34} " if wants else f"{figures:34} ",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from loop.agents import pricing, prompt
 from loop.agents.api import toolbox
 from loop.agents.api.conversation import Answer, Call, Stop, Turn, drop_if_refused, sendable
+from loop.agents.api.reading import count, next_event, reading, text
 from loop.agents.pricing import Tokens
 from loop.agents.provider_errors import Fault
 from loop.agents.transcript import Transcript
@@ -35,15 +36,31 @@ class _Pieces:
         self.usage: Any = None
         self.calls: dict[int, dict[str, str]] = {}
 
-    def add_call(self, piece: Any) -> None:
+    def take(self, chunk: Any) -> tuple[str, str]:
+        """Take in a part of an answer; returns what it adds to the model's thoughts and to what it says."""
+        thought = said = ""
+        self.usage = chunk.usage or self.usage
+        for choice in chunk.choices[:1]:
+            self.finish = choice.finish_reason or self.finish
+            delta = choice.delta
+            # Not standard: `reasoning_content` (vLLM, llama.cpp), `reasoning` (OpenRouter, Ollama).
+            found = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
+            thought = found if isinstance(found, str) else ""
+            said = text(delta.content or "")
+            self.text += said
+            for piece in delta.tool_calls or []:
+                self._add_call(piece)
+        return thought, said
+
+    def _add_call(self, piece: Any) -> None:
         """Add a piece to the tool call that it belongs to."""
         index = piece.index
         if index is None:
             index = max(self.calls, default=-1) + (1 if piece.id or not self.calls else 0)
         call = self.calls.setdefault(index, {"id": "", "name": "", "arguments": ""})
-        call["id"] = call["id"] or piece.id or ""
+        call["id"] = call["id"] or text(piece.id or "")
         if piece.function:
-            call["name"] = call["name"] or piece.function.name or ""
+            call["name"] = call["name"] or text(piece.function.name or "")
             call["arguments"] += piece.function.arguments or ""
 
 
@@ -89,33 +106,20 @@ class Chat:
         )
         got, text_id, thought_id = _Pieces(), transcript.new(), transcript.new()
         async with stream:
-            async for chunk in stream:
-                try:
-                    self._take(chunk, got, transcript, text_id, thought_id)
-                except (AttributeError, TypeError) as error:  # the library passes on whatever JSON it gets
-                    raise Fault("retry", f"{self._who} sent what is no part of an answer") from error
+            chunks = aiter(stream)
+            while (chunk := await next_event(chunks, self._who)) is not None:
+                with reading(self._who):
+                    thought, said = got.take(chunk)
+                transcript.say("thinking", thought, thought_id)
+                transcript.say("text", said, text_id)
         if got.finish is None:
             raise Fault("retry", f"{self._who} ended its answer too early")
         return self._finish(got)
 
-    def _take(self, chunk: Any, got: _Pieces, transcript: Transcript, text_id: str, thought_id: str) -> None:
-        """Take in a part of an answer, and show what it says."""
-        got.usage = chunk.usage or got.usage
-        for choice in chunk.choices[:1]:
-            got.finish = choice.finish_reason or got.finish
-            delta = choice.delta
-            # Not standard: `reasoning_content` (vLLM, llama.cpp), `reasoning` (OpenRouter, Ollama).
-            thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
-            if isinstance(thought, str):
-                transcript.say("thinking", thought, thought_id)
-            if delta.content:
-                got.text += delta.content
-                transcript.say("text", delta.content, text_id)
-            for piece in delta.tool_calls or []:
-                got.add_call(piece)
-
     def _finish(self, got: _Pieces) -> Turn:
         """Add a whole turn to the history, and return it."""
+        with reading(self._who):
+            tokens = _tokens(got.usage)
         calls = [
             Call(call["id"] or f"call_{len(self._history)}_{index}", call["name"], call["arguments"])
             for index, call in sorted(got.calls.items())
@@ -124,20 +128,10 @@ class Chat:
         if stop in ("tools", "end"):
             stop = "tools" if calls else "end"  # some servers say `stop` after tool calls
             self._history.append(_message(got.text, calls))
-        return Turn(calls if stop == "tools" else [], stop, self._usage(got.usage))
-
-    def _usage(self, u: Any) -> Usage:
-        """What a turn has used; nothing when the server does not tell."""
-        if u is None:
-            return Usage()
-        inputs, outputs = u.prompt_tokens_details, u.completion_tokens_details
-        tokens = Tokens(
-            input=u.prompt_tokens or 0,
-            cached=(inputs.cached_tokens if inputs else 0) or 0,
-            output=u.completion_tokens or 0,
-            reasoning=(outputs.reasoning_tokens if outputs else 0) or 0,
+        usage = (
+            pricing.usage(tokens, self._model, provider="openai", url=self._base_url) if tokens else Usage()
         )
-        return pricing.usage(tokens, self._model, provider="openai", url=self._base_url)
+        return Turn(calls if stop == "tools" else [], stop, usage)
 
     def answer(self, answers: list[Answer]) -> None:
         self._history += [{"role": "tool", "tool_call_id": a.id, "content": a.text} for a in answers]
@@ -146,9 +140,22 @@ class Chat:
         self._history.append({"role": "user", "content": text})
 
 
-def _message(text: str, calls: list[Call]) -> dict[str, Any]:
+def _tokens(u: Any) -> Tokens | None:
+    """What a turn has used; None when the server does not tell."""
+    if u is None:
+        return None
+    inputs, outputs = u.prompt_tokens_details, u.completion_tokens_details
+    return Tokens(
+        input=count(u.prompt_tokens),
+        cached=count(inputs.cached_tokens if inputs else 0),
+        output=count(u.completion_tokens),
+        reasoning=count(outputs.reasoning_tokens if outputs else 0),
+    )
+
+
+def _message(said: str, calls: list[Call]) -> dict[str, Any]:
     """The model's turn as it is sent back to the server with the next request."""
-    message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls else "(nothing)")}
+    message: dict[str, Any] = {"role": "assistant", "content": said or (None if calls else "(nothing)")}
     if calls:
         message["tool_calls"] = [
             {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": sendable(c.arguments)}}

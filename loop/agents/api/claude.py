@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from loop.agents import pricing, prompt
 from loop.agents.api import toolbox, warm_up
@@ -20,6 +20,7 @@ from loop.agents.api.conversation import (
     drop_if_refused,
     research,
 )
+from loop.agents.api.reading import count, next_event, reading, text
 from loop.agents.base import Bounds, Emit, Proposal, ResearchContext
 from loop.agents.checks import Tried
 from loop.agents.pricing import Tokens
@@ -39,6 +40,12 @@ REFUSABLE = {"thinking": ("thinking", "reasoning")}
 """Options that some models refuse: older ones, and those of other vendors behind a proxy."""
 LASTING = {"type": "ephemeral", "ttl": "1h"}
 """Caches a part of the prompt for an hour: five minutes, as usual, would not last to the next experiment."""
+# Which field of a piece of an answer has its text.
+PIECES: dict[str, Literal["text", "thinking", "partial_json"]] = {
+    "text_delta": "text",
+    "thinking_delta": "thinking",
+    "input_json_delta": "partial_json",
+}
 # What the API's names for the end of a turn mean.
 STOPS: dict[str, Stop] = {
     "tool_use": "tools",
@@ -136,10 +143,7 @@ class _Messages:
         ]
 
     async def turn(self, transcript: Transcript) -> Turn:
-        try:
-            return await drop_if_refused(REFUSABLE, self._refused, partial(self._turn, transcript))
-        except (AssertionError, AttributeError, LookupError, TypeError) as error:  # from within the library
-            raise Fault("retry", "Anthropic sent what is no part of an answer") from error
+        return await drop_if_refused(REFUSABLE, self._refused, partial(self._turn, transcript))
 
     async def _turn(self, transcript: Transcript) -> Turn:
         options: dict[str, Any] = {}
@@ -156,38 +160,41 @@ class _Messages:
             cache_control={"type": "ephemeral"},
             **options,
         ) as stream:
-            async for event in stream:
-                if event.type != "content_block_delta":
+            events = aiter(stream)
+            while (event := await next_event(events, "Anthropic")) is not None:
+                with reading("Anthropic"):
+                    piece = _piece(event)
+                if piece is None:
                     continue
-                id = ids.setdefault(event.index, transcript.new())
-                if event.delta.type == "text_delta":
-                    transcript.say("text", event.delta.text, id)
-                elif event.delta.type == "thinking_delta":
-                    transcript.say("thinking", event.delta.thinking, id)
-                elif event.delta.type == "input_json_delta":
-                    arguments[event.index] = arguments.get(event.index, "") + event.delta.partial_json
-            message = await stream.get_final_message()
+                index, kind, words = piece
+                id = ids.setdefault(index, transcript.new())
+                if kind == "partial_json":
+                    arguments[index] = arguments.get(index, "") + words
+                else:
+                    transcript.say(kind, words, id)
+            with reading("Anthropic"):
+                message = await stream.get_final_message()
         if message.stop_reason is None:
             raise Fault("retry", "Anthropic ended its answer too early")
         return self._finish(message, arguments)
 
     def _finish(self, message: Message, arguments: dict[int, str]) -> Turn:
         """Add a whole turn to the history, thinking unchanged, and return it."""
-        stop = STOPS.get(str(message.stop_reason), "end")
-        calls: list[Call] = []
-        if stop in ("tools", "end"):
+        with reading("Anthropic"):
+            stop = STOPS.get(str(message.stop_reason), "end")
+            blocks = list(enumerate(message.content)) if stop in ("tools", "end") else []
             calls = [
                 Call(block.id, block.name, arguments.get(index, ""))
-                for index, block in enumerate(message.content)
+                for index, block in blocks
                 if block.type == "tool_use"
             ]
-            content = [
-                _param(block) for block in message.content if block.type != "text" or block.text.strip()
-            ]
-            if content:
-                self._history.append({"role": "assistant", "content": content})
+            content = [_param(block) for _, block in blocks if block.type != "text" or block.text.strip()]
+            tokens = _tokens(message)
+        if content:
+            self._history.append({"role": "assistant", "content": content})
+        if stop in ("tools", "end"):
             stop = "tools" if calls else "end"
-        return Turn(calls, stop, pricing.usage(_tokens(message), self._model, provider="anthropic"))
+        return Turn(calls, stop, pricing.usage(tokens, self._model, provider="anthropic"))
 
     def answer(self, answers: list[Answer]) -> None:
         content = [
@@ -202,6 +209,12 @@ class _Messages:
             self._history[-1]["content"].append(block)
         else:
             self._history.append({"role": "user", "content": [block]})
+
+
+def _piece(event: Any) -> tuple[int, Literal["text", "thinking", "partial_json"], str] | None:
+    """Number of the block, kind and text of a piece of an answer; None when an event is something else."""
+    kind = PIECES.get(event.delta.type) if event.type == "content_block_delta" else None
+    return (event.index, kind, text(getattr(event.delta, kind))) if kind else None
 
 
 def _param(block: Any) -> dict[str, Any]:
@@ -221,10 +234,10 @@ def _tokens(message: Message) -> Tokens:
     hour = u.cache_creation.ephemeral_1h_input_tokens if u.cache_creation else 0
     details = u.output_tokens_details
     return Tokens(
-        input=u.input_tokens + read + written,
+        input=count(u.input_tokens) + read + written,
         cached=read,
         written=written - hour,
         written_1h=hour,
-        output=u.output_tokens,
-        reasoning=getattr(details, "thinking_tokens", 0) or 0,
+        output=count(u.output_tokens),
+        reasoning=count(getattr(details, "thinking_tokens", None)),
     )

@@ -22,6 +22,7 @@ from loop.agents.api.conversation import (
     research,
     sendable,
 )
+from loop.agents.api.reading import count, next_event, reading, text
 from loop.agents.base import AgentStopped, Bounds, Emit, Proposal, ResearchContext
 from loop.agents.checks import Tried
 from loop.agents.pricing import Tokens
@@ -173,10 +174,7 @@ class _Responses:
         ]
 
     async def turn(self, transcript: Transcript) -> Turn:
-        try:
-            return await drop_if_refused(REFUSABLE, self._refused, partial(self._turn, transcript))
-        except (AssertionError, AttributeError, LookupError, TypeError) as error:  # from within the library
-            raise Fault("retry", "OpenAI sent what is no part of an answer") from error
+        return await drop_if_refused(REFUSABLE, self._refused, partial(self._turn, transcript))
 
     async def _turn(self, transcript: Transcript) -> Turn:
         options: dict[str, Any] = {}
@@ -197,43 +195,45 @@ class _Responses:
         ids: dict[tuple[str, int], str] = {}
         whole: Response | None = None
         async with stream:
-            async for event in stream:
-                match event.type:
-                    case "response.output_text.delta" | "response.refusal.delta":
-                        transcript.say(
-                            "text", event.delta, ids.setdefault((event.item_id, 0), transcript.new())
-                        )
-                    case "response.reasoning_summary_text.delta":
-                        place = (event.item_id, event.summary_index)
-                        transcript.say("thinking", event.delta, ids.setdefault(place, transcript.new()))
-                    case "response.completed" | "response.incomplete" | "response.failed":
+            events = aiter(stream)
+            while (event := await next_event(events, "OpenAI")) is not None:
+                with reading("OpenAI"):
+                    if event.type in ("response.completed", "response.incomplete", "response.failed"):
                         whole = event.response
+                    piece = _piece(event)
+                    id = ids.setdefault(piece[0], transcript.new()) if piece else ""
+                if piece:
+                    transcript.say(piece[1], piece[2], id)
         if whole is None:
             raise Fault("retry", "the answer ended too early")
         return self._finish(whole)
 
     def _finish(self, response: Response) -> Turn:
         """Add a whole turn to the history, reasoning included, and return it."""
-        if response.status == "failed":
-            error = response.error
-            raise Fault("retry", f"the answer failed ({error.message if error else 'no reason given'})")
-        calls = [
-            Call(item.call_id, item.name, item.arguments)
-            for item in response.output
-            if item.type == "function_call"
-        ]
-        stop: Stop = "tools" if calls else "end"
-        reason = response.incomplete_details.reason if response.incomplete_details else None
-        if response.status == "incomplete":
-            stop = "refused" if reason == "content_filter" else "cut"
-            calls = []
-        else:
-            items = [item.to_dict(exclude_none=True) for item in response.output]
+        with reading("OpenAI"):
+            if response.status == "failed":
+                error = response.error
+                raise Fault("retry", f"the answer failed ({error.message if error else 'no reason given'})")
+            reason = response.incomplete_details.reason if response.incomplete_details else None
+            output = [] if response.status == "incomplete" else response.output
+            calls = [
+                Call(item.call_id, item.name, item.arguments)
+                for item in output
+                if item.type == "function_call"
+            ]
+            items = [item.to_dict(exclude_none=True) for item in output]
             for item in items:
                 if item.get("type") == "function_call":
                     item["arguments"] = sendable(str(item["arguments"]))
-            self._history += items
-        return Turn(calls, stop, _usage(response, self._model, self._base_url))
+            tokens = _tokens(response)
+        self._history += items
+        stop: Stop = "tools" if calls else "end"
+        if response.status == "incomplete":
+            stop = "refused" if reason == "content_filter" else "cut"
+        usage = Usage()
+        if tokens:
+            usage = pricing.usage(tokens, self._model, provider="openai", url=self._base_url)
+        return Turn(calls, stop, usage)
 
     def answer(self, answers: list[Answer]) -> None:
         self._history += [
@@ -244,16 +244,25 @@ class _Responses:
         self._history.append({"role": "user", "content": [{"type": "input_text", "text": text}]})
 
 
-def _usage(response: Response, model: str, base_url: str) -> Usage:
-    """What a turn has used; nothing when the server does not tell."""
+def _piece(event: Any) -> tuple[tuple[str, int], Literal["text", "thinking"], str] | None:
+    """The message that a piece of an answer belongs to, its kind and its text; None for another event."""
+    match event.type:
+        case "response.output_text.delta" | "response.refusal.delta":
+            return (event.item_id, 0), "text", text(event.delta)
+        case "response.reasoning_summary_text.delta":
+            return (event.item_id, event.summary_index), "thinking", text(event.delta)
+    return None
+
+
+def _tokens(response: Response) -> Tokens | None:
+    """The tokens of an answer; None when the server does not tell."""
     u = response.usage
     if u is None:
-        return Usage()
+        return None
     inputs, outputs = u.input_tokens_details, u.output_tokens_details
-    tokens = Tokens(
-        input=u.input_tokens,
-        cached=(inputs.cached_tokens if inputs else 0) or 0,
-        output=u.output_tokens,
-        reasoning=(outputs.reasoning_tokens if outputs else 0) or 0,
+    return Tokens(
+        input=count(u.input_tokens),
+        cached=count(inputs.cached_tokens if inputs else 0),
+        output=count(u.output_tokens),
+        reasoning=count(outputs.reasoning_tokens if outputs else 0),
     )
-    return pricing.usage(tokens, model, provider="openai", url=base_url)

@@ -31,6 +31,9 @@ def test_a_keep(world: World) -> None:
         "delta": -0.01,
         "memory_gb": 1.5,
         "trainings": 1,
+        "training_seconds": 300.0,
+        "total_seconds": 310.0,
+        "peak_vram_mb": 1536.0,
         "num_steps": 100.0,
     }
     assert "-LR = 0.04  # learning rate\n+LR = 0.05  # learning rate" in run.diff

@@ -55,9 +55,16 @@ class World:
 
     def finish(self, n: int, commit: str, value: float, status: ev.Status = "keep") -> None:
         """End the training, and judge the experiment."""
-        summary: dict[str, float | str] = {"val_bpb": value, "num_steps": 100.0}
+        summary: dict[str, float | str] = {
+            "val_bpb": value, "training_seconds": 300.0, "total_seconds": 310.0, "peak_vram_mb": 1536.0,
+            "num_steps": 100.0,
+        }  # fmt: skip
+        ended = ev.TrainingFinished(
+            n, 1, "finished", value=value, memory_gb=1.5, training_seconds=300.0, total_seconds=325.0,
+            summary=summary,
+        )  # fmt: skip
         self.record(
-            ev.TrainingFinished(n, 1, "finished", value=value, summary=summary, memory_gb=1.5),
+            ended,
             ev.Judged(n, status, commit, value, 1.5, "better than luck", delta=-0.01, evidence="p 99%"),
             ev.Logged(n),
         )

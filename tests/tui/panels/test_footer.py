@@ -9,6 +9,7 @@ from loop import events as ev
 from tests.tui.conftest import Open
 from tests.tui.pilot import settle
 from tests.tui.recorded import Recorded, night
+from tui.actions import ACTIONS
 from tui.app import Cockpit
 from tui.panels.footer import columns, fitting
 
@@ -19,6 +20,7 @@ KEYS = [
     FooterKey("enter", "enter", "Open", "open"),
     FooterKey("q", "q", "Detach", "app.quit"),
 ]
+RANKS = {action.name: action.footer for action in ACTIONS}
 
 
 def labels(app: Cockpit) -> list[str]:
@@ -37,7 +39,7 @@ def labels(app: Cockpit) -> list[str]:
     ],
 )
 def test_the_least_important_key_goes_first_and_whole(width: int, left: str) -> None:
-    found = fitting(KEYS, width)
+    found = fitting(KEYS, width, RANKS)
     assert " ".join(key.description for key in found) == left
     assert sum(map(columns, found)) <= width + 1 or len(found) == 1
 
@@ -63,3 +65,19 @@ async def test_no_key_is_cut_and_help_is_there_when_all_happens_at_once(
         await settle(pilot)
         assert len(labels(app)) > len(narrow)
         assert {"Pause", "Steer", "Approve", "End training"} <= set(labels(app))
+
+
+@pytest.mark.parametrize(
+    ("keys", "left"),
+    [(["enter"], "Back Prev Next"), (["c"], "Back Figures Curves")],
+    ids=["experiment", "comparison"],
+)
+async def test_the_keys_of_one_screen_do_not_change_what_another_one_leaves_out(
+    cockpit: Open, keys: list[str], left: str
+) -> None:
+    app = cockpit(night())
+    async with app.run_test(size=(30, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("3", *keys)
+        await settle(pilot)
+        assert " ".join(labels(app)) == left

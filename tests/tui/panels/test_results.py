@@ -123,13 +123,11 @@ async def test_the_reason_and_what_a_verdict_needs_are_there_at_every_width(cock
             assert len(NEEDED) < strip.size.width - 4
 
 
-def test_what_comes_next_is_said_in_the_queue() -> None:
+def test_the_first_in_the_queue_is_told_from_the_others() -> None:
     state = Script().night(2).propose(3).train(3).propose(4).propose(5).state
-    assert [why(state.experiment(n), state) for n in (3, 4, 5)] == ["", "trains next", "in the queue"]
+    assert [why(state.experiment(n), state) for n in (3, 4, 5)] == ["", "first in queue", "in the queue"]
     state.apply(ev.Record(0, 0.0, ev.Approved(5, first=True)))
-    assert [why(state.experiment(n), state) for n in (4, 5)] == ["in the queue", "trains next"]
-    state.apply(ev.Record(0, 0.0, ev.EngineStopping("stopped by hand")))
-    assert why(state.experiment(5), state) == "in the queue"
+    assert [why(state.experiment(n), state) for n in (4, 5)] == ["in the queue", "first in queue"]
 
 
 @pytest.mark.parametrize(

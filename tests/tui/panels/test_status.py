@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from loop import events as ev
 from tests.tui.conftest import Open
@@ -13,6 +14,8 @@ from tests.tui.pilot import WIDE, settle
 from tests.tui.recorded import Script, night
 from tui.panels.status import FIELDS, Part, Status, choose, fit, load, parts
 from tui.settings import NAME
+
+GONE = "engine gone, waiting for it"
 
 
 def test_the_status_line_drops_its_end() -> None:
@@ -37,6 +40,24 @@ def test_the_fence_of_the_trainings_stays_at_every_width() -> None:
 def test_a_run_without_a_fence_says_so_whatever_the_settings_say() -> None:
     assert words(fenced("off"), fields=["phase"]) == ["● training 25", "sandbox off"]
     assert words(fenced("full"), fields=["phase"]) == ["● training 25"]
+
+
+@pytest.mark.parametrize(
+    ("width", "gone", "all_at_once"),
+    [
+        (
+            80,
+            f"autoresearch/nov23   {GONE}   sandbox full",
+            f"{GONE}   ? the agent asks   ■ stopping   sandbox full",
+        ),
+        (60, f"{GONE}   sandbox full", f"{GONE}   ? the agent asks"),
+        (40, GONE, GONE),
+    ],
+)
+def test_what_needs_attention_stays_longest(width: int, gone: str, all_at_once: str) -> None:
+    assert fit(parts(night().state, GONE, 0.0), width).plain == gone
+    script = night().add(ev.PermissionAsked(26, "1", "ls", "execute"), ev.EngineStopping("stopped by hand"))
+    assert fit(parts(script.state, GONE, 0.0), width).plain == all_at_once
 
 
 def words(script: Script, trouble: str = "", fields: Sequence[str] = tuple(FIELDS)) -> list[str]:

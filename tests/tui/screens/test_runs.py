@@ -63,20 +63,40 @@ async def test_the_cursor_begins_at_this_run_and_stays_on_its_run(tmp_path: Path
 def test_runs_with_the_same_tag_are_told_apart_in_few_columns() -> None:
     roots = ["/home/me/research", "/home/you/research", "/srv/a-very-long-name-of-a-folder"]
     names = repositories([*roots, roots[0]])
-    assert [names[root] for root in roots] == ["me/research", "you/research", "a-very-long-name-of-a-folder"]
-    lines = [
-        row(
-            RunOverview(root, "nov23", "stopped", best=0.98, baseline=1.0, seen=0),
-            names[root],
-            7200,
-            here=False,
-        )
-        for root in roots
-    ]
-    seen = [line.plain[:70] for line in lines]
+    assert [names[root] for root in roots] == ["me/research", "you/research", "a-very-long-n…"]
+    runs = [RunOverview(root, "nov23", "stopped", best=0.98, baseline=1.0, seen=0) for root in roots]
+    seen = [row(run, run.tag, names[run.root], 7200, here=False).plain[:70] for run in runs]
     assert len(set(seen)) == 3
     assert all("2 h" in line and "0.9800  -2.00%" in line for line in seen)
-    assert "a-very-long-n… " in seen[2]
+
+
+@pytest.mark.parametrize(
+    ("roots", "names"),
+    [
+        (["/a/x/r", "/b/x/r", "/b/y/r"], ["a/x/r", "b/x/r", "y/r"]),
+        (["/r", "/a/r"], ["/r", "a/r"]),
+        (["/w/research-of-november-a", "/w/research-of-november-b"], ["…of-november-a", "…of-november-b"]),
+        (
+            ["/alice/work/research", "/bob/work/research", "/w/research-of-may-a", "/w/research-of-may-b"],
+            ["alice/…esearch", "bob/wo…esearch", "resear…f-may-a", "resear…f-may-b"],
+        ),
+        (["/w/r", "/w/r/"], ["/w/r", "/w/r"]),
+        ([], []),
+    ],
+)
+def test_the_name_of_a_repository_tells_it_from_others(roots: list[str], names: list[str]) -> None:
+    assert list(repositories(roots).values()) == names
+
+
+async def test_long_tags_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
+    runs = [RunOverview("/research", f"nov23-learning-rate-{letter}", "stopped") for letter in "ab"]
+    app = open_with(Listed(*runs), tmp_path)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await pilot.press("w")
+        await settle(pilot)
+        lines = app.screen.query_one(Lines)
+        assert ["…arning-rate-" + x in lines.render_line(i).text for i, x in enumerate("ab")] == [True, True]
 
 
 async def test_a_recording_has_no_list(cockpit: Open) -> None:
