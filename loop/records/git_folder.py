@@ -17,7 +17,6 @@ from pathlib import Path
 from dulwich.config import ConfigFile
 
 from loop.errors import UsageError
-from loop.records.shaped_file import read_shaped
 
 NAMES = ("HEAD", "packed-refs", "commondir", "shallow", "index", "info/grafts", "info/exclude")
 """Files that are read whenever a repository is opened."""
@@ -78,7 +77,12 @@ def _odd_below(top: Path, unread: re.Pattern[str] | None = None) -> Iterator[str
     folders = [(str(top), 0)]
     while folders:
         folder, depth = folders.pop()
-        for entry in _entries(folder):
+        try:
+            entries = _entries(folder)
+        except OSError:  # it may be open all the same to whoever knows a name in it
+            yield f"{folder} cannot be listed"
+            return
+        for entry in entries:
             if unread and unread.fullmatch(entry.name):
                 continue
             if _is_folder(entry) and depth < DEEPEST:
@@ -88,8 +92,8 @@ def _odd_below(top: Path, unread: re.Pattern[str] | None = None) -> Iterator[str
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """What lies in a folder; nothing when it is gone, or closed to us."""
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+    """What lies in a folder; nothing when there is none, or none any more. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         return list(entries)
     return []
 
@@ -157,10 +161,14 @@ def _named_in(file: Path, before: bytes) -> Path:
 
 
 def _content(file: Path) -> bytes:
-    """What stands in a small file, or in the one that it is a link to; empty when it is none."""
-    with contextlib.suppress(ValueError):  # a NUL byte in its name
-        return read_shaped(Path(os.path.realpath(file)), SMALL) or b""
+    """What a file begins with, of this size at most; empty when there is none. It waits for no pipe."""
+    with contextlib.suppress(OSError, ValueError), open(file, "rb", opener=_at_once) as opened:
+        return opened.read(SMALL) or b""
     return b""
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def _odd(path: Path | str, most: int = MOST) -> Iterator[str]:

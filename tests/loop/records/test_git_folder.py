@@ -187,6 +187,14 @@ def outer(repository: Path) -> None:
     os.mkfifo(repository / ".git/packed-refs")
 
 
+def far_away(repository: Path) -> None:
+    """A name of a folder, and more ends of lines than anyone expects."""
+    elsewhere = repository.with_name("elsewhere")
+    shutil.copytree(repository / ".git", elsewhere)
+    pipe_instead(elsewhere / "config")
+    (repository / ".git/commondir").write_text(f"{elsewhere}" + "\n" * 2**21)
+
+
 HIDDEN: dict[str, Callable[[Path], object]] = {
     "a pipe for an object": lambda top: pipe_instead(loose(top)),
     "a device for an object": lambda top: link_instead(loose(top)),
@@ -209,6 +217,7 @@ HIDDEN: dict[str, Callable[[Path], object]] = {
     "a folder of objects that names itself": lambda top: (top / ".git/objects/info/alternates").write_text(
         "."
     ),
+    "a common folder with many ends of lines": far_away,
     "a circle of objects": lambda top: circle(top),
     "objects with a name that none can have": (
         lambda top: (top / ".git/objects/info/alternates").write_bytes(b"x\0y\n")
@@ -286,6 +295,20 @@ def test_what_stands_for_another_working_tree_is_not_waited_for(repository: Path
     pipe_instead(folder / name)
     assert found.checked_out("autoresearch/t") in (None, Path("."))
     found.close()
+
+
+def test_a_folder_that_cannot_be_listed_is_refused(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it may be entered all the same, whoever knows a name opens what nobody has looked at."""
+    scandir = os.scandir
+
+    def closed(folder: str) -> object:
+        if folder.endswith("refs/heads"):
+            raise PermissionError(13, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(UsageError, match="refs/heads cannot be listed"):
+        Repository.discover(repository)
 
 
 def test_a_repository_that_says_its_files_are_elsewhere_is_refused(repository: Path, tmp_path: Path) -> None:
