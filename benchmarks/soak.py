@@ -52,6 +52,8 @@ SAMPLES = 100
 class Happened(Struct):
     """What has happened so far. It is written down when an engine dies and read by the next one."""
 
+    lives: int = 0
+    """Engines that were started."""
     kills: int = 0
     full_disks: int = 0
     outages: int = 0
@@ -156,7 +158,7 @@ class Life:
 
     def __init__(self, folder: Path, experiments: int, happened: Happened) -> None:
         self.folder, self.experiments, self.happened = folder, experiments, happened
-        self.chance = random.Random(happened.kills)
+        self.chance = random.Random(happened.lives)
         self.killed = Now(self.chance, 300)
         self.disk_full = Now(self.chance, 400)
         self.clock_jumps = Now(self.chance, 1000)
@@ -276,12 +278,16 @@ def run(folder: Path, experiments: int) -> Report:
     make_repository(folder / "repo", TRAINER)
     happened_in(folder).write_bytes(msgspec.json.encode(Happened()))
     words = [sys.executable, "-m", "benchmarks.soak", "live", str(folder), str(experiments)]
-    ended = -signal.SIGKILL
-    while ended == -signal.SIGKILL:
+    for _ in range(experiments):  # far more than it takes
+        happened = read_happened(folder)
+        happened.lives += 1
+        happened_in(folder).write_bytes(msgspec.json.encode(happened))
         ended = subprocess.run(words, cwd=Path(__file__).parents[1], check=False).returncode
-    if ended:
-        raise RuntimeError(f"an engine ended with code {ended}")
-    return report(folder, read_happened(folder), experiments)
+        if ended == 0:
+            return report(folder, read_happened(folder), experiments)
+        if ended != -signal.SIGKILL:
+            raise RuntimeError(f"an engine ended with code {ended}")
+    raise RuntimeError(f"{experiments} engines have died, and the research is not done")
 
 
 def report(folder: Path, happened: Happened, experiments: int) -> Report:

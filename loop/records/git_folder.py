@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from dulwich.config import ConfigFile
 
-from loop.records.shaped_file import read_shaped
+from loop.errors import UsageError
 
 NAMES = ("HEAD", "packed-refs", "commondir", "shallow", "index", "info/grafts", "info/exclude")
 """Files that are read whenever a repository is opened."""
@@ -32,24 +33,38 @@ NAMED_MOST = 20
 """How many files of settings may be included, and how many other folders of objects be named."""
 DEEPEST = 64
 """Folders in each other below one of these folders: names of branches have a few parts."""
+UNREAD = re.compile(r"tmp_[^.]*")
+"""Names of objects that git has not finished, or that it left when it was killed: nobody reads them."""
 
 
-def odd_file(start: Path) -> Path | None:
-    """The first of these files which is no plain file, in the repository that holds `start`; else None."""
-    for folder in (start, *start.parents):
-        if os.path.lexists(folder / ".git"):
-            return next(_odd_files(folder / ".git"), None)
+def find(start: Path) -> Path | None:
+    """The folder whose repository holds `start`, by dulwich's own rule; None when there is none.
+
+    Raises `UsageError` when the first that is found is bare.
+    """
+    here = Path(os.path.realpath(start))
+    for folder in (here, *here.parents):
+        git = folder / ".git"
+        if os.path.isfile(git) or os.path.isdir(git / "objects"):
+            return folder
+        if os.path.isdir(folder / "objects") and os.path.isdir(folder / "refs"):
+            raise UsageError(f"{folder} is a bare repository: clone it and start there")
     return None
 
 
-def _odd_files(git: Path) -> Iterator[Path]:
+def whats_odd(folder: Path) -> str | None:
+    """A sentence on the first file of a repository that must not be read; None if all may be."""
+    return next(_odd_files(folder / ".git"), None)
+
+
+def _odd_files(git: Path) -> Iterator[str]:
     """What is odd among the files that are read when the repository is opened, or later."""
     if not git.is_dir():
-        if not _is_plain(git, SMALL):
-            yield git
+        yield from _odd(git, SMALL)
         git = _named_in(git, b"gitdir: ")
     for folder in {git, _named_in(git / "commondir", b"")}:
-        yield from (path for name in NAMES if not _is_plain(path := folder / name))
+        for name in NAMES:
+            yield from _odd(folder / name)
         for name in SETTINGS:
             yield from _odd_settings(folder / name)
         for name in FOLDERS:
@@ -57,67 +72,121 @@ def _odd_files(git: Path) -> Iterator[Path]:
         yield from _odd_objects(folder / "objects")
 
 
-def _odd_below(top: Path) -> Iterator[Path]:
+def _odd_below(top: Path, unread: re.Pattern[str] | None = None) -> Iterator[str]:
     """What is no plain file below a folder: a link to a folder is none, nor a folder that lies too deep."""
     folders = [(str(top), 0)]
     while folders:
         folder, depth = folders.pop()
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:  # it may be gone, or closed to us
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False) and depth < DEEPEST:
-                    folders.append((entry.path, depth + 1))
-                elif not _is_plain(entry.path):
-                    yield Path(entry.path)
-
-
-def _odd_objects(objects: Path) -> Iterator[Path]:
-    """What is odd in a folder of objects, and in the others that it says objects are in."""
-    folders = [objects]
-    for folder in folders:  # it grows meanwhile
-        alternates = folder / "info/alternates"
-        if len(folders) > NAMED_MOST or not _is_plain(alternates, SMALL):
-            yield alternates
+        try:
+            entries = _entries(folder)
+        except OSError:  # it may be open all the same to whoever knows a name in it
+            yield f"{folder} cannot be listed"
             return
-        yield from _odd_below(folder)
-        folders += [folder / os.fsdecode(line) for line in _content(alternates).splitlines()]
+        for entry in entries:
+            if unread and unread.fullmatch(entry.name):
+                continue
+            if _is_folder(entry) and depth < DEEPEST:
+                folders.append((entry.path, depth + 1))
+            else:
+                yield from _odd(entry.path)
 
 
-def _odd_settings(file: Path) -> Iterator[Path]:
-    """A file of settings if it is odd, or what is odd among the files that it includes."""
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """What lies in a folder; nothing when there is none, or none any more. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        return list(entries)
+    return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    with contextlib.suppress(OSError):
+        return entry.is_dir(follow_symlinks=False)
+    return False
+
+
+def _odd_objects(objects: Path) -> Iterator[str]:
+    """What is odd in a folder of objects, and in the others that it says objects are in.
+
+    Dulwich looks for ever for an object that is nowhere when these folders name each other in a circle.
+    """
+    folders = [(objects, frozenset[str]())]
+    for folder, before in folders:  # it grows meanwhile
+        alternates = folder / "info/alternates"
+        yield from _odd(alternates, SMALL)
+        yield from _odd_below(folder, UNREAD)
+        through = before | {os.path.realpath(folder)}
+        for line in io.BytesIO(_content(alternates)):
+            if line.startswith(b"#"):
+                continue
+            named = folder / os.fsdecode(line.rstrip(b"\n"))
+            yield from _odd(named / "info/alternates", SMALL)
+            if os.path.realpath(named) in through:
+                yield f"{alternates} names a folder of objects that leads back to itself (remove that line)"
+            if len(folders) > NAMED_MOST:
+                yield f"{alternates} is one of more than {NAMED_MOST} that name folders of objects"
+            folders.append((named, through))
+
+
+def _odd_settings(file: Path) -> Iterator[str]:
+    """A file of settings if it is odd, or what is odd among the files that it includes.
+
+    Whoever reads settings follows what they include until a line that cannot be understood: a file with such
+    a line is not read at all.
+    """
     files = [file]
     for at in files:  # it grows meanwhile
-        if len(files) > NAMED_MOST or not _is_plain(at, SMALL):
-            yield at
+        if len(files) > NAMED_MOST:
+            yield f"{file} includes more than {NAMED_MOST} other files"
+        yield from _odd(at, SMALL)
+        try:
+            named = _included(_content(at))
+        except ValueError as error:
+            yield f"{at} cannot be understood ({error})"
             return
-        with contextlib.suppress(ValueError):  # whoever opens the repository says what is wrong with it
-            settings = ConfigFile.from_file(io.BytesIO(_content(at)), expand_includes=False)
-            for section in settings.sections():
-                if section[0].lower() in (b"include", b"includeif"):
-                    named = map(os.fsdecode, settings.get_multivar(section, b"path"))
-                    paths = [at.parent / os.path.expanduser(path) for path in named]
-                    files += [path for path in paths if path not in files]
+        files += [path for name in named if (path := at.parent / name) not in files]
+
+
+def _included(settings: bytes) -> list[str]:
+    """The files that settings include, on whatever condition. Raises ValueError."""
+    parsed = ConfigFile.from_file(io.BytesIO(settings), expand_includes=False)
+    sections = [section for section in parsed.sections() if section[0].lower() in (b"include", b"includeif")]
+    named = (path for section in sections for path in parsed.get_multivar(section, b"path"))
+    return [os.path.expanduser(path.decode("utf-8", "replace")) for path in named]
 
 
 def _named_in(file: Path, before: bytes) -> Path:
     """The folder that a small file names; the file's own folder when it does not."""
-    words = _content(file).strip()
+    words = _content(file).rstrip(b"\r\n")
     return file.parent / os.fsdecode(words.removeprefix(before)) if words.startswith(before) else file.parent
 
 
 def _content(file: Path) -> bytes:
-    """What stands in a small file, or in the one that it is a link to; empty when it is none."""
-    return read_shaped(Path(os.path.realpath(file)), SMALL) or b""
+    """What a file begins with, of this size at most; empty when there is none. It waits for no pipe."""
+    with contextlib.suppress(OSError, ValueError), open(file, "rb", opener=_at_once) as opened:
+        return opened.read(SMALL) or b""
+    return b""
 
 
-def _is_plain(path: Path | str, most: int = MOST) -> bool:
-    """Whether it can be read like a file, or is not there: git makes and removes locks beside refs.
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+
+
+def _odd(path: Path | str, most: int = MOST) -> Iterator[str]:
+    """A sentence if it cannot be read like a file. It may be missing: git makes and removes locks.
 
     Old versions of git made HEAD a link to a branch.
     """
     name = os.path.basename(path)
     try:
         found = os.stat(path)
-    except (OSError, ValueError):
+    except ValueError:
+        yield f"{path} is no name of a file"
+    except OSError:
         branch_without_commit = name == "HEAD" and os.path.islink(path)
-        return branch_without_commit or not os.path.lexists(path)
-    return stat.S_ISREG(found.st_mode) and (found.st_size <= most or name.endswith(".pack"))
+        if os.path.lexists(path) and not branch_without_commit:
+            yield f"{path} is no plain file"
+    else:
+        if not stat.S_ISREG(found.st_mode):
+            yield f"{path} is no plain file"
+        elif found.st_size > most and not name.endswith(".pack"):
+            yield f"{path} is too large ({found.st_size:,} bytes, at most {most:,})"

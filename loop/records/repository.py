@@ -56,8 +56,12 @@ class Repository:
     Several threads may read files: dulwich moves about in one opened pack, so only one reads at a time.
     """
 
-    def __init__(self, repo: Repo) -> None:
-        self._repo = repo
+    def __init__(self, folder: Path) -> None:
+        """Open the repository whose `.git` lies in `folder`. Raises what dulwich does: use `discover`."""
+        self._folder = folder
+        self._repo = repo = Repo(str(folder))
+        repo.object_store.delta_base_cache_limit = CACHE_MOST
+        repo.object_store.fsync_object_files = True  # the journal is durable: what it names must be too
         self.root = Path(repo.path).resolve()
         self.patience_s = 10.0
         """Seconds that a write waits for a lock of another process. The engine's writer (records/writer.py)
@@ -69,28 +73,31 @@ class Repository:
         """The repository that holds `start`.
 
         Raises `UsageError` when there is none, when it is bare, when something in the place of a file of
-        git's cannot be read like one, and when what HEAD is at cannot be understood.
+        git's cannot be read like one, when what HEAD is at cannot be understood, and when its working tree
+        is elsewhere.
         """
-        if odd := git_folder.odd_file(start):
-            raise UsageError(f"{odd} is no plain file, as git would have it: this is no repository to trust")
+        folder = git_folder.find(start)
+        if folder is None:
+            raise UsageError(f"{start} is not in a git repository: run `git init` and commit first")
+        if odd := git_folder.whats_odd(folder):
+            raise UsageError(one_line(f"{odd}: this is no git repository to trust", 1000))
         try:
-            repo = Repo.discover(str(start))
-            repo.object_store.delta_base_cache_limit = CACHE_MOST
+            found = cls(folder)
             with contextlib.suppress(KeyError):  # before the first commit
-                repo.refs.get_packed_refs()
-                repo[repo.head()]
-        except NotGitRepository as error:
-            raise UsageError(
-                f"{start} is not in a git repository: run `git init` and commit first"
-            ) from error
-        except (UnsupportedVersion, UnsupportedExtension, OSError, *BROKEN) as error:
+                found._repo.refs.get_packed_refs()
+                found._repo[found._repo.head()]
+        except (NotGitRepository, UnsupportedVersion, UnsupportedExtension, OSError, *BROKEN) as error:
             what = one_line(str(error) or type(error).__name__, 200)
             raise UsageError(f"cannot read the git repository of {start}: {what}") from error
-        if repo.bare:
-            repo.close()
-            raise UsageError(f"{repo.path} is a bare repository: clone it and start there")
-        repo.object_store.fsync_object_files = True  # the journal is durable: what it names must be too
-        return cls(repo)
+        if found.root != folder:  # by core.worktree: our files would be written there
+            found.close()
+            said = f"the settings of {folder / '.git'} say that its files are in {found.root}, not beside it"
+            raise UsageError(one_line(said, 1000))
+        return found
+
+    def again(self) -> Repository:
+        """The same repository, opened once more for another thread, without a new look at all its files."""
+        return Repository(self._folder)
 
     @classmethod
     def at(cls, folder: Path) -> Repository:

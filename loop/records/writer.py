@@ -25,7 +25,7 @@ class Writer:
     """Does writes in a thread of its own, with its own handle on the repository."""
 
     def __init__(self, repository: Repository) -> None:
-        self._repository = Repository.discover(repository.root)
+        self._repository = repository.again()
         self._repository.patience_s = 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import random
@@ -23,6 +24,9 @@ from loop.records.shaped_file import read_shaped
 START_PATIENCE_S = 30.0
 """How long an engine may take to start and to answer."""
 
+
+NO_LOCK = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EINVAL)
+"""Errors of opening engine.lock that say that there is none, or something that no engine has made."""
 
 INFO_MOST = 64 * 1024
 """Bytes that engine.json may have."""
@@ -81,14 +85,20 @@ def _take(file: BinaryIO) -> bool:
 
 
 def engine_runs(paths: RunPaths) -> bool:
-    """Whether an engine of this run is alive: it holds engine.lock."""
+    """Whether an engine of this run is alive: it holds engine.lock.
+
+    Raises `ConnectionLost` when the system does not say, as it does where no file can be opened any more.
+    """
     try:
         with open(paths.lock, "rb", opener=owner_only) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # there is no lock, or something that no engine has made
-        return False
+    except OSError as error:
+        if error.errno not in NO_LOCK:
+            raise ConnectionLost(
+                f"cannot tell whether an engine of run {paths.tag} is alive: {describe(error)}"
+            ) from error
     return False
 
 

@@ -16,7 +16,7 @@ import msgspec
 from platformdirs import user_state_path
 
 from loop import events as ev
-from loop.client import Connection, RunOverview
+from loop.client import Connection, ConnectionLost, RunOverview
 from loop.paths import HOME, RunPaths, tags, write_whole
 from loop.records.repository import Repository
 from loop.records.shaped_file import read_shaped
@@ -111,11 +111,10 @@ def _read(paths: RunPaths) -> RunOverview | None:
         if data is None or (paths.root / HOME).is_symlink():
             return None
         run = msgspec.json.decode(data, type=RunOverview)
-    except (OSError, msgspec.MsgspecError):
+        running = attach.engine_runs(paths)
+    except (OSError, msgspec.MsgspecError, ConnectionLost):
         return None
-    return msgspec.structs.replace(
-        run, root=str(paths.root), tag=paths.tag, running=attach.engine_runs(paths)
-    )
+    return msgspec.structs.replace(run, root=str(paths.root), tag=paths.tag, running=running)
 
 
 def _folder() -> Path:

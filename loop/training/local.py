@@ -84,7 +84,7 @@ class LocalExecutor:
         """
         self._settings, self._paths = settings, paths
         # It is read in other threads, so it needs file handles of its own.
-        self._repository = Repository.discover(repository.root)
+        self._repository = repository.again()
         self._capacity = seats or capacity(settings, os.environ)
         # Others have the other seats where a training is leased: they are none of this object's business.
         self._seats = {n: self._new_seat(n) for n in range(0 if leased else self._capacity)}

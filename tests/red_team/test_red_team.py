@@ -1,4 +1,4 @@
-"""More than forty ways to cheat (cheats.py), each trained and judged by the real engine: none is kept.
+"""More than fifty ways to cheat (cheats.py), each trained and judged by the real engine: none is kept.
 
 Each takes five seconds, so `make test` tries every fifth of them and `make test-slow` the others.
 """

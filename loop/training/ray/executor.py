@@ -64,7 +64,7 @@ class RayExecutor:
         Raises `UsageError` when the cluster cannot be used; within some 10 s where it does not answer.
         """
         self._settings, self._paths = settings, paths
-        self._repository = Repository.discover(repository.root)  # it is read in other threads
+        self._repository = repository.again()  # it is read in other threads
         self._most = seats
         self._run = order.run_name(paths)
         self._session = secrets.token_hex(8)

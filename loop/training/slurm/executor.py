@@ -57,7 +57,7 @@ class SlurmExecutor:
         """Raises `UsageError` when Slurm cannot be used from here."""
         queue.check(settings)
         self._settings, self._paths = settings, paths
-        self._repository = Repository.discover(repository.root)  # it is read in other threads
+        self._repository = repository.again()  # it is read in other threads
         self._capacity = seats or max(1, settings.workers)
         self._run = order.run_name(paths)
         self._session = secrets.token_hex(8)

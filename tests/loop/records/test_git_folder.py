@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from loop.errors import UsageError
 from loop.records import git_folder
 from loop.records.repository import Repository
+from loop.records.writer import Writer
 from tests.conftest import git
 
 
@@ -135,6 +137,64 @@ def nested(repository: Path) -> None:
     os.close(folder)
 
 
+def circle(repository: Path) -> None:
+    """Objects that are said to be elsewhere, and back again."""
+    elsewhere = repository.with_name("elsewhere") / "info"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "alternates").write_text(f"{repository}/.git/objects\n")
+    (repository / ".git/objects/info/alternates").write_text(f"{elsewhere.parent}\n")
+
+
+def in_no_folder(repository: Path) -> None:
+    shutil.rmtree(repository / ".git")
+    (repository / ".git").write_bytes(b"gitdir: g\0x\n")
+
+
+def settings_that_break_off(repository: Path) -> None:
+    """Whoever reads them has opened the pipe before the line that nobody understands."""
+    os.mkfifo(repository / ".git/p")
+    (repository / ".git/config").write_text("[include]\n\tpath = p\n[x]\n!! = 1\n")
+
+
+def spaced(repository: Path) -> None:
+    """A folder with a space at its end, beside one without."""
+    elsewhere = repository.with_name("elsewhere")
+    (repository / ".git").rename(elsewhere)
+    shutil.copytree(elsewhere, elsewhere.with_name("elsewhere "))
+    pipe_instead(elsewhere.with_name("elsewhere ") / "HEAD")
+    (repository / ".git").write_text(f"gitdir: {elsewhere} \n")
+
+
+def carriage_return(repository: Path) -> None:
+    """Git takes what ends a line elsewhere for a part of the name."""
+    elsewhere = repository.with_name("elsewhere\r") / "ab"
+    elsewhere.mkdir(parents=True)
+    os.mkfifo(elsewhere / ("c" * 38))
+    (repository / ".git/objects/info/alternates").write_bytes(os.fsencode(elsewhere.parent) + b"\n")
+
+
+def replaced(repository: Path) -> None:
+    """A byte that is no UTF-8 stands for a character of its own when settings are read."""
+    os.mkfifo(repository / ".git/p\ufffd")
+    with (repository / ".git/config").open("ab") as file:
+        file.write(b"[include]\n\tpath = p\xff\n")
+
+
+def outer(repository: Path) -> None:
+    """An empty `.git` on the way to the repository is passed over by git."""
+    (repository / "sub/.git").mkdir(parents=True)
+    (repository / ".git/packed-refs").unlink(missing_ok=True)
+    os.mkfifo(repository / ".git/packed-refs")
+
+
+def far_away(repository: Path) -> None:
+    """A name of a folder, and more ends of lines than anyone expects."""
+    elsewhere = repository.with_name("elsewhere")
+    shutil.copytree(repository / ".git", elsewhere)
+    pipe_instead(elsewhere / "config")
+    (repository / ".git/commondir").write_text(f"{elsewhere}" + "\n" * 2**21)
+
+
 HIDDEN: dict[str, Callable[[Path], object]] = {
     "a pipe for an object": lambda top: pipe_instead(loose(top)),
     "a device for an object": lambda top: link_instead(loose(top)),
@@ -149,6 +209,23 @@ HIDDEN: dict[str, Callable[[Path], object]] = {
     "a link for a folder of refs": lambda top: linked_folder(top, "refs/remotes"),
     "a link for a folder of objects": lambda top: linked_folder(top, "objects/zz"),
     "endless folders": nested,
+    "a pipe before settings that break off": settings_that_break_off,
+    "a space in the name of the folder": spaced,
+    "a carriage return in the name of a folder of objects": carriage_return,
+    "a name of settings that is no text": replaced,
+    "a repository around an empty one": outer,
+    "a folder of objects that names itself": lambda top: (top / ".git/objects/info/alternates").write_text(
+        "."
+    ),
+    "a common folder with many ends of lines": far_away,
+    "a circle of objects": lambda top: circle(top),
+    "objects with a name that none can have": (
+        lambda top: (top / ".git/objects/info/alternates").write_bytes(b"x\0y\n")
+    ),
+    "a common folder with a name that none can have": (
+        lambda top: (top / ".git/commondir").write_bytes(b"x\0y\n")
+    ),
+    "a folder with a name that none can have": in_no_folder,
 }
 
 
@@ -156,8 +233,33 @@ HIDDEN: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("kind", HIDDEN)
 def test_what_is_odd_behind_the_files_that_are_read_at_once_is_refused(repository: Path, kind: str) -> None:
     HIDDEN[kind](repository)
-    with pytest.raises(UsageError, match="is no plain file"):
-        Repository.discover(repository)
+    start = repository / "sub"
+    start.mkdir(exist_ok=True)
+    with pytest.raises(UsageError, match=TRULY.get(kind, "is no plain file")):
+        Repository.discover(start)
+
+
+@pytest.mark.usefixtures("patience")
+@pytest.mark.parametrize("name", ["config", "packed-refs", "HEAD"])
+def test_a_bare_layout_is_refused_before_its_files_are_read(tmp_path: Path, name: str) -> None:
+    git(tmp_path, "init", "-q", "--bare", "bare")
+    (tmp_path / "bare" / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "bare" / name)
+    with pytest.raises(UsageError, match="is a bare repository"):
+        Repository.discover(tmp_path / "bare")
+
+
+TRULY = {
+    "forty gigabytes for an object": "is too large",
+    "forty gigabytes for the list of a pack": "is too large",
+    "a pipe before settings that break off": "config cannot be understood",
+    "a folder of objects that names itself": "leads back to itself",
+    "a circle of objects": "leads back to itself",
+    "objects with a name that none can have": "is no name of a file",
+    "a common folder with a name that none can have": "is no name of a file",
+    "a folder with a name that none can have": "is no name of a file",
+}
+"""What is said of those that are something else than no plain file."""
 
 
 BROKEN: dict[str, Callable[[Path], object]] = {
@@ -195,14 +297,46 @@ def test_what_stands_for_another_working_tree_is_not_waited_for(repository: Path
     found.close()
 
 
+def test_a_folder_that_cannot_be_listed_is_refused(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it may be entered all the same, whoever knows a name opens what nobody has looked at."""
+    scandir = os.scandir
+
+    def closed(folder: str) -> object:
+        if folder.endswith("refs/heads"):
+            raise PermissionError(13, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(UsageError, match="refs/heads cannot be listed"):
+        Repository.discover(repository)
+
+
+def test_a_repository_that_says_its_files_are_elsewhere_is_refused(repository: Path, tmp_path: Path) -> None:
+    """Ours would be written there. A submodule says so too, and is right."""
+    (tmp_path / "home").mkdir()
+    git(repository, "config", "core.worktree", str(repository))
+    Repository.discover(repository).close()
+    git(repository, "config", "core.worktree", str(tmp_path / "home"))
+    with pytest.raises(UsageError, match=f"its files are in {tmp_path}/home, not beside it"):
+        Repository.discover(repository)
+
+
 def test_a_usual_git_folder_has_nothing_odd(repository: Path) -> None:
-    assert git_folder.odd_file(repository) is None
-    assert git_folder.odd_file(repository / "deep/inside") is None
+    assert git_folder.find(repository / "deep/inside") == repository
+    assert git_folder.whats_odd(repository) is None
+    assert git_folder.find(Path("/")) is None
 
 
 def test_a_lock_of_git_that_goes_meanwhile_is_nothing_odd(repository: Path) -> None:
     """`git gc` makes one beside each ref, which is gone before anyone can look what it is."""
-    assert git_folder._is_plain(repository / ".git/refs/heads/main.lock")
+    assert list(git_folder._odd(repository / ".git/refs/heads/main.lock")) == []
+
+
+def test_a_pack_that_git_has_not_finished_may_be_large(repository: Path) -> None:
+    sparse(repository / ".git/objects/pack/tmp_pack_Ab12Cd")
+    assert git_folder.whats_odd(repository) is None
+    sparse(repository / ".git/refs/heads/tmp_pack_Ab12Cd")
+    assert "too large" in (git_folder.whats_odd(repository) or "")
 
 
 def test_settings_that_include_themselves_and_other_objects_are_usual(repository: Path) -> None:
@@ -212,6 +346,18 @@ def test_settings_that_include_themselves_and_other_objects_are_usual(repository
     git(shared, "worktree", "add", "-q", str(repository.with_name("tree")))
     with (shared / ".git/config").open("a") as file:
         file.write("[include]\n\tpath = config\n\tpath = missing\n")
-    assert git_folder.odd_file(shared) is None
-    assert git_folder.odd_file(repository.with_name("tree")) is None
+    assert git_folder.whats_odd(shared) is None
+    assert git_folder.whats_odd(repository.with_name("tree")) is None
     Repository.discover(repository.with_name("tree")).close()
+
+
+def test_who_opens_a_repository_again_does_not_look_at_all_its_files_again(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Repository.discover(repository)
+    monkeypatch.setattr(git_folder, "whats_odd", lambda folder: "it looks again")
+    again = found.again()
+    assert (again.root, again.head()) == (found.root, found.head())
+    Writer(found).close()
+    again.close()
+    found.close()

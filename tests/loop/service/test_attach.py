@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -102,6 +103,20 @@ async def test_an_engine_that_is_still_starting_is_waited_for(repository: Path) 
         await client.close()
     await server.close()
     bench.close()
+
+
+def test_without_a_free_descriptor_nobody_says_that_no_engine_runs(repository: Path) -> None:
+    paths = RunPaths(repository, "t")
+    with attach.lock(paths):
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+        try:
+            with pytest.raises(ConnectionLost, match="cannot tell whether an engine of run t is alive"):
+                attach.engine_runs(paths)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 @pytest.mark.timeout(20)
