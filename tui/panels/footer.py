@@ -10,6 +10,7 @@ from textual.widgets import Footer
 from textual.widgets._footer import FooterKey
 
 from tui.actions import Action
+from tui.narrow import leave_out
 
 BESIDE = 3
 """Columns of a key beside its name and its label."""
@@ -39,11 +40,11 @@ def fitting(keys: Iterable[FooterKey], width: int, ranks: Mapping[str, int]) -> 
 
     `ranks` says how soon an action is left out, by the name of its method: the highest number goes first.
     """
-    chosen = list(keys)
-    while sum(map(columns, chosen)) - 1 > width and len(chosen) > 1:  # the last column is a blank
-        least = max(range(len(chosen)), key=lambda i: (ranks.get(chosen[i].action, 0), i))
-        del chosen[least]
-    return chosen
+
+    def fits(chosen: list[FooterKey]) -> bool:
+        return sum(map(columns, chosen)) - 1 <= width  # the last column is a blank
+
+    return leave_out(keys, fits, lambda key: ranks.get(key.action, 0))
 
 
 def columns(key: FooterKey) -> int:

@@ -10,6 +10,7 @@ from textual.content import Content
 
 from loop.events import Gpu, Telemetry
 from loop.state import RunState
+from tui.narrow import leave_out
 from tui.panels.training import Line
 from tui.text import SYMBOLS, gain, metric, plural, safe, short
 
@@ -196,9 +197,10 @@ def fit(pieces: list[Part], width: int) -> Content:
     def line(chosen: list[Part]) -> Content:
         return Content("   ").join(Content.styled(part.text, part.style) for part in chosen)
 
+    def fits(chosen: list[Part]) -> bool:
+        return line(chosen).cell_length <= width - 2
+
     chosen = list(pieces)
-    if line(chosen).cell_length > width - 2:
+    if not fits(chosen):
         chosen = [part._replace(text=part.brief or part.text) for part in chosen]
-    while len(chosen) > 1 and line(chosen).cell_length > width - 2:
-        del chosen[min(range(len(chosen)), key=lambda i: (chosen[i].rank, -i))]
-    return line(chosen)
+    return line(leave_out(chosen, fits, lambda part: -part.rank))

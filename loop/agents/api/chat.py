@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from loop.agents import pricing, prompt
 from loop.agents.api import toolbox
 from loop.agents.api.conversation import Answer, Call, Stop, Turn, drop_if_refused, sendable
-from loop.agents.api.reading import count, next_event, reading, text
+from loop.agents.api.reading import next_event, openai_tokens, reading, text
 from loop.agents.pricing import Tokens
 from loop.agents.provider_errors import Fault
 from loop.agents.transcript import Transcript
@@ -144,12 +144,8 @@ def _tokens(u: Any) -> Tokens | None:
     """What a turn has used; None when the server does not tell."""
     if u is None:
         return None
-    inputs, outputs = u.prompt_tokens_details, u.completion_tokens_details
-    return Tokens(
-        input=count(u.prompt_tokens),
-        cached=count(inputs.cached_tokens if inputs else 0),
-        output=count(u.completion_tokens),
-        reasoning=count(outputs.reasoning_tokens if outputs else 0),
+    return openai_tokens(
+        u.prompt_tokens, u.prompt_tokens_details, u.completion_tokens, u.completion_tokens_details
     )
 
 

@@ -22,7 +22,7 @@ from loop.agents.api.conversation import (
     research,
     sendable,
 )
-from loop.agents.api.reading import count, next_event, reading, text
+from loop.agents.api.reading import next_event, openai_tokens, reading, text
 from loop.agents.base import AgentStopped, Bounds, Emit, Proposal, ResearchContext
 from loop.agents.checks import Tried
 from loop.agents.pricing import Tokens
@@ -259,10 +259,4 @@ def _tokens(response: Response) -> Tokens | None:
     u = response.usage
     if u is None:
         return None
-    inputs, outputs = u.input_tokens_details, u.output_tokens_details
-    return Tokens(
-        input=count(u.input_tokens),
-        cached=count(inputs.cached_tokens if inputs else 0),
-        output=count(u.output_tokens),
-        reasoning=count(outputs.reasoning_tokens if outputs else 0),
-    )
+    return openai_tokens(u.input_tokens, u.input_tokens_details, u.output_tokens, u.output_tokens_details)

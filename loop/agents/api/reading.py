@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from loop.agents.pricing import Tokens
 from loop.agents.provider_errors import Fault
 
 
@@ -43,3 +44,13 @@ def count(value: object) -> int:
     if not isinstance(value, int):
         raise TypeError(f"{type(value).__name__} in the place of a number of tokens")
     return value
+
+
+def openai_tokens(read: object, read_details: Any, written: object, written_details: Any) -> Tokens:
+    """What a turn has used, from figures that OpenAI's two interfaces tell by different names."""
+    return Tokens(
+        input=count(read),
+        cached=count(read_details.cached_tokens if read_details else 0),
+        output=count(written),
+        reasoning=count(written_details.reasoning_tokens if written_details else 0),
+    )
