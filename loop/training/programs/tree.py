@@ -114,8 +114,10 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def end_all(asked: int = 0) -> tuple[dict[int, int], int]:
+def end_all(asked: int = 0, end_more: Callable[[], set[int]] = set) -> tuple[dict[int, int], int]:
     """End every process below this one; ask the process group `asked` first, and kill the rest after a while.
+
+    `end_more` kills, and tells, what may not be found from here (`group.Group.end`).
 
     As a subreaper, this process is an ancestor of all of them, so they have all ended when it has no children
     any more. Reading /proc alone would not do: it misses a process whose parent dies in that moment.
@@ -136,6 +138,7 @@ def end_all(asked: int = 0) -> tuple[dict[int, int], int]:
             codes[pid] = os.waitstatus_to_exitcode(status)
             continue
         if time.monotonic() > patience:
+            killed |= end_more()
             for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, they cannot make new ones
                 for process in descendants(os.getpid()):
                     with contextlib.suppress(OSError):

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING or __package__:
-    from loop.training.programs import leftovers, tree
+    from loop.training.programs import group, leftovers, tree
 else:  # in a program it is not in its package: its neighbours are found beside it
+    import group
     import leftovers
     import tree
 
@@ -53,13 +54,16 @@ class Held(NamedTuple):
 class Meter:
     """Holds the processes below this one to the limits of a `loop.records.training_folder.Spec`."""
 
-    def __init__(self, limits: dict[str, Any], memory: int | None = None) -> None:
+    def __init__(
+        self, limits: dict[str, Any], memory: int | None = None, own: group.Group | None = None
+    ) -> None:
         """`memory` is the folder of the processes' own shared memory, opened; None where they share it with
-        all other programs (`sandbox.own_memory`). What is there now does not count."""
+        all other programs (`sandbox.own_memory`). What is there now does not count. `own` is the group of
+        this process, where it has one."""
         self.limits = limits
         self.used: dict[tuple[int, int], float] = {}
         """Processor time of each process that was seen (`processor_seconds`)."""
-        self._own = memory
+        self._own, self._group = memory, own
         self._written = on_disk(limits["folders"]).size if limits["disk_gb"] else 0.0
         self._free = free(limits["folders"])
         self._shmem = shmem()
@@ -72,7 +76,8 @@ class Meter:
 
     def excess(self) -> str:
         """The limit that all processes below this one together exceed, in words; empty when there is none."""
-        pids = tree.descendants(os.getpid())
+        below = set(tree.descendants(os.getpid()))
+        pids = sorted(below | self._group.members() if self._group else below)
         self.used |= processor_seconds(pids)
         if len(pids) > self.limits["processes"]:
             return f"started {len(pids)} processes, limit {self.limits['processes']}"
