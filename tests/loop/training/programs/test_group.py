@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from loop.training.programs import group, tree
-from tests.loop.training.programs.supervising import until
+from tests.loop.training.programs.supervising import has_groups, until
 
 PROGRAMS = str(Path(group.__file__).parent)
 STARTS = """
@@ -46,13 +46,7 @@ def lives(pid: str) -> bool:
     return False
 
 
-def may_make() -> bool:
-    found = run(f"{STARTS}\nprint(group.Group()._at is not None)") == ["True"]
-    group.end_abandoned()
-    return found
-
-
-needed = pytest.mark.skipif(not may_make(), reason="this user may not make a control group here")
+needed = pytest.mark.skipif(not has_groups(), reason="this user may not make a control group here")
 
 
 @needed
@@ -166,7 +160,7 @@ os.kill(os.getpid(), 9)
 
 @needed
 def test_processes_that_always_start_the_next_one_and_end_are_ended() -> None:
-    """They are gone before they can be named: whoever kills one by its number comes too late."""
+    """Whoever kills them one by one, by their numbers, may come too late."""
     words = [sys.executable, "-I", "-S", "-c", CHAIN, PROGRAMS]
     found = subprocess.run(words, stdout=subprocess.PIPE, text=True, timeout=30)
     at = Path(found.stdout.strip())

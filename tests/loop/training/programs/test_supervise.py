@@ -17,7 +17,7 @@ import pytest
 from loop.records.training_folder import Exit, Spec, TrainingFolder
 from loop.training.programs import supervise, tree
 from loop.training.supervisor import order
-from tests.loop.training.programs.supervising import PROGRAM, until
+from tests.loop.training.programs.supervising import PROGRAM, has_groups, until
 
 
 class Supervised:
@@ -123,6 +123,27 @@ with contextlib.suppress(ChildProcessError):
     found = start(code).end()
     assert found.outcome == "finished"
     assert found.cpu_seconds > (1.0 if ignored else 2.5)
+
+
+@pytest.mark.skipif(not has_groups(), reason="this user may not make a control group here")
+def test_processor_time_of_processes_that_nobody_has_seen_counts(start: Start) -> None:
+    """They live shorter than it takes to look, and their parent ignores their end."""
+    code = """
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for _ in range(20):
+    if not os.fork():
+        while time.process_time() < 0.05:
+            pass
+        os._exit(0)
+    try:
+        os.wait()
+    except ChildProcessError:
+        pass
+"""
+    found = start(code).end()
+    assert found.outcome == "finished"
+    assert 0.95 < found.cpu_seconds < 3
 
 
 def test_private_folders_are_gone_when_the_trainer_is_and_its_other_files_stay(
