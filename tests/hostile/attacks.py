@@ -2,7 +2,8 @@
 
 `TRAINER` runs each of them in a process of its own and prints what became of it: `refused` when the system
 said no, `done` when nothing stopped it. What an attack names is outside: `VICTIM` is a process of the same
-user, `FILE` a file of the user's that training may read, `OUTSIDE` a folder that it may not enter.
+user, `FILE` a file of the user's that training may read, `OUTSIDE` a folder that it may not enter, `GROUP`
+the control group that it is in.
 """
 
 from __future__ import annotations
@@ -126,6 +127,16 @@ REFUSED = {
     "leaves its cgroup": (
         "import glob; open((glob.glob('/sys/fs/cgroup/**/cgroup.procs') + ['/sys/fs/cgroup/x'])[0], 'w')"
     ),
+    "moves up in the tree of groups": "open(os.path.dirname(GROUP) + '/cgroup.procs', 'w').write('0')",
+    "makes a group in its group": "os.mkdir(GROUP + '/left')",
+    "removes its group": "os.rmdir(GROUP)",
+    "kills its group": "open(GROUP + '/cgroup.kill', 'w').write('1')",
+    "freezes its group": "open(GROUP + '/cgroup.freeze', 'w').write('1')",
+    "makes a namespace of groups": "call('unshare', 0x02000000)",
+    "clones into a namespace of groups": "call('clone', 0x02000000 | 17, 0, 0, 0, 0)",
+    "is born in another group": (
+        "call('clone3', struct.pack('Q' * 11, 0x200000000, 0, 0, 0, 17, 0, 0, 0, 0, 0, 3), 88)"
+    ),
     "opens the memory": "open('/dev/mem', 'rb')",
     "opens the way to user faults": "open('/dev/userfaultfd', 'rb')",
     "opens the way to mounts": "open('/dev/fuse', 'rb')",
@@ -194,6 +205,7 @@ CALLS = {{**{calls.CALLS!r}[platform.machine()], **{calls.EVERYWHERE!r}}}
 CALLS |= {NUMBERS!r}[platform.machine()]
 MACHINES = {MACHINES!r}
 SUPERVISOR = os.getppid()
+GROUP = TOP + (open('/proc/self/cgroup').read().partition('0::')[2].strip() or '/none')
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 def call(name, *words):
@@ -214,6 +226,7 @@ def attack(code):
         return f'{{type(error).__name__}}: {{error}}'
     return 'done'
 
+print('group:', GROUP)
 signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 for name, code in {ATTACKS!r}.items():
     sys.stdout.flush()
