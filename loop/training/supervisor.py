@@ -29,6 +29,8 @@ from loop.training.programs.leftovers import remove
 
 KEY = "AUTORESEARCH_TRAINING"
 """Environment variable of a trainer that holds `Job.key`, so that its processes can be recognised."""
+ENVIRONMENT_MOST = 2**20
+"""Bytes of a process's environment that are looked at: a program can make it seem as large as it likes."""
 KILL_AFTER_S = 4.0
 """A supervisor that has not ended its trainer's process tree after this long is killed together with it."""
 
@@ -204,8 +206,8 @@ def _kill(wanted: Callable[[list[bytes]], bool]) -> int:
 def _processes(wanted: Callable[[list[bytes]], bool]) -> list[int]:
     found = []
     for entry in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if wanted(entry.read_bytes().split(b"\0")):
+        with contextlib.suppress(OSError), entry.open("rb", buffering=0) as file:
+            if wanted(file.read(ENVIRONMENT_MOST).split(b"\0")):
                 found.append(int(entry.parent.name))
     return found
 

@@ -37,6 +37,8 @@ PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
 """Options of prctl(2), from linux/prctl.h."""
 TASKS = 50_000
 """Limits fork bombs; counts all threads of this user, those outside the fence included."""
+SHARED_FILES = 100_000
+"""Files in shared memory: each takes a kilobyte of the kernel's, which nobody counts."""
 CAP_DAC_OVERRIDE = 1
 """The capability to reach files of other users. Root keeps it: training data may belong to someone else."""
 CAPABILITY_VERSION = 0x20080522
@@ -189,8 +191,8 @@ def own_memory(most: int = 0) -> int:
                 file.write(content)
     _checked("mount", b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None)
     flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV)
-    size = f",size={most}" if most else ""
-    _checked("mount", b"tmpfs", b"/dev/shm", b"tmpfs", flags, f"mode=1777{size}".encode())
+    options = f"mode=1777,nr_inodes={SHARED_FILES}" + (f",size={most}" if most else "")
+    _checked("mount", b"tmpfs", b"/dev/shm", b"tmpfs", flags, options.encode())
     return os.open("/dev/shm", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
@@ -245,8 +247,20 @@ def enter(fence: dict[str, Any], channel: socket.socket | None = None) -> None:
     if fence["seccomp"]:
         listener = seccomp(fence["network"], abi, channel is not None)
         passed |= {} if listener is None else {"listener": listener}
+    _pass_on(passed, channel)
+
+
+def _pass_on(passed: dict[str, int], channel: socket.socket | None) -> None:
+    """Send file descriptors through a socket, and close them.
+
+    The kernel refuses that while programs of this user have more of them on their way than the sender may
+    open. So from here on this process may open half as many: no training keeps the next one from its start.
+    """
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if channel and passed:
         socket.send_fds(channel, [" ".join(passed).encode()], list(passed.values()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(now, most // 2), most // 2))
     for descriptor in passed.values():
         os.close(descriptor)
 

@@ -120,7 +120,7 @@ def train(spec: dict[str, Any], log: IO[bytes], stopped: list[int], own: group.G
     seconds = time.monotonic() - clock
     if outcome == "finished" and (code := child.wait()):
         outcome, reason = "crashed", tree.describe(code)
-    codes, killed = tree.end_all(child.pid, own.end)
+    codes, killed = tree.end_all(child.pid, own.end, tree.GRACE_S if ended else tree.LEAVE_S)
     if memory is not None:
         os.close(memory)
     clear(spec, shared)
@@ -253,7 +253,7 @@ def keep(spec: dict[str, Any], answerer: dict[str, Any], questions: int, answers
             stdin=questions, stdout=answers,
         )  # fmt: skip
         child.wait()
-        tree.end_all(child.pid, own.end)
+        tree.end_all(child.pid, own.end, tree.LEAVE_S)
         clear(answerer, shared)
         code = 0
     finally:

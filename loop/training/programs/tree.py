@@ -22,6 +22,9 @@ PR_SET_CHILD_SUBREAPER = 36
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 GRACE_S = 2.0
 """Seconds between asking processes to end (SIGTERM) and killing them (SIGKILL)."""
+LEAVE_S = 0.5
+"""The same for those that a trainer leaves behind when it has ended by itself: in that time they could go on
+training, which nobody counts. Helpers of Python's multiprocessing end a moment after it."""
 
 
 def adopt() -> None:
@@ -114,8 +117,10 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def end_all(asked: int = 0, end_more: Callable[[], set[int]] = set) -> tuple[dict[int, int], int]:
-    """End every process below this one; ask the process group `asked` first, and kill the rest after a while.
+def end_all(
+    asked: int = 0, end_more: Callable[[], set[int]] = set, patience_s: float = GRACE_S
+) -> tuple[dict[int, int], int]:
+    """End every process below this one; ask the process group `asked` first, and kill the rest so much later.
 
     `end_more` kills, and tells, what may not be found from here (`group.Group.end`).
 
@@ -128,7 +133,7 @@ def end_all(asked: int = 0, end_more: Callable[[], set[int]] = set) -> tuple[dic
     if asked:
         with contextlib.suppress(OSError):
             os.killpg(asked, signal.SIGTERM)
-    patience = time.monotonic() + (GRACE_S if asked else 0.0)
+    patience = time.monotonic() + (patience_s if asked else 0.0)
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)

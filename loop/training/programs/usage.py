@@ -24,6 +24,10 @@ MANY_FILES = 200_000
 """A trainer that writes more files than this is ended."""
 DEEP = 200
 """So is one that makes more folders in each other: deeper ones cannot be counted in reasonable time."""
+MANY_THREADS = 15_000
+"""So is one that has more threads: small machines can have 32,768 in all (/proc/sys/kernel/pid_max)."""
+MANY_OPENED = 200_000
+"""So is one that has more files open, counted for each process: that many cannot be measured soon enough."""
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 """Bytes in a page of memory."""
@@ -51,6 +55,10 @@ class Held(NamedTuple):
     disk: float
 
 
+class TooMuch(Exception):
+    """It would take too long to measure what the processes hold; says why."""
+
+
 class Meter:
     """Holds the processes below this one to the limits of a `loop.records.training_folder.Spec`."""
 
@@ -62,7 +70,7 @@ class Meter:
         this process, where it has one."""
         self.limits = limits
         self.used: dict[tuple[int, int], float] = {}
-        """Processor time of each process that was seen (`processor_seconds`)."""
+        """Processor time of each process that was seen (`processors`)."""
         self._own, self._group = memory, own
         self._written = on_disk(limits["folders"]).size if limits["disk_gb"] else 0.0
         self._free = free(limits["folders"])
@@ -78,10 +86,16 @@ class Meter:
         """The limit that all processes below this one together exceed, in words; empty when there is none."""
         below = set(tree.descendants(os.getpid()))
         pids = sorted(below | self._group.members() if self._group else below)
-        self.used |= processor_seconds(pids)
+        used, threads = processors(pids)
+        self.used |= used
         if len(pids) > self.limits["processes"]:
             return f"started {len(pids)} processes, limit {self.limits['processes']}"
-        return self._memory_excess(pids) or self._disk_excess(pids)
+        if threads > MANY_THREADS:
+            return f"started {threads:,} threads, limit {MANY_THREADS:,}"
+        try:
+            return self._memory_excess(pids) or self._disk_excess(pids)
+        except TooMuch as reason:
+            return str(reason)
 
     def _memory_excess(self, pids: list[int]) -> str:
         most = float(self.limits["memory_gb"]) * 2**30
@@ -172,13 +186,21 @@ def proportional(pid: int) -> tuple[float, float]:
 
 
 def held(pids: list[int], counted: int | None = None) -> Held:
-    """What these processes hold of files without a name; files on the device `counted` are left out."""
+    """What these processes hold of files without a name; files on the device `counted` are left out.
+
+    Raises `TooMuch` for more than `MANY_OPENED` open files.
+    """
     sizes: dict[Place, float] = {}
     memory: set[Place] = set()
+    opened_by_all = 0
     for pid in pids:
         with contextlib.suppress(OSError):
             opened_by = f"{tree.folder(pid)}/fd"
-            for descriptor in os.listdir(opened_by):
+            descriptors = os.listdir(opened_by)
+            opened_by_all += len(descriptors)
+            if opened_by_all > MANY_OPENED:
+                raise TooMuch(f"opened more than {MANY_OPENED:,} files at a time")
+            for descriptor in descriptors:
                 with contextlib.suppress(OSError):
                     link = f"{opened_by}/{descriptor}"
                     found = os.stat(link)
@@ -210,17 +232,19 @@ def _mapped(pid: int) -> list[tuple[Place, float, str]]:
     return found
 
 
-def processor_seconds(pids: list[int]) -> dict[tuple[int, int], float]:
-    """Processor time that each of these processes has used, by its pid and start time (`tree.ticks`).
+def processors(pids: list[int]) -> tuple[dict[tuple[int, int], float], int]:
+    """Processor time that each of these processes has used, by its pid and start time (`tree.ticks`), and how
+    many threads they have together.
 
     Without the time of its children, and of those that have ended.
     """
-    found = {}
+    found, threads = {}, 0
     for pid in pids:
         with contextlib.suppress(OSError, IndexError, ValueError):
             said = tree.status(pid)
             found[pid, int(said[19])] = (int(said[11]) + int(said[12])) / TICKS_A_SECOND
-    return found
+            threads += int(said[17])
+    return found, threads
 
 
 def on_disk(folders: list[str], files: int = MANY_FILES, deep: int = DEEP) -> Written:

@@ -181,6 +181,17 @@ async def test_orphans_that_have_wiped_their_environment_are_ended_too(bench: Be
             await asyncio.sleep(0.01)
 
 
+def test_no_more_of_an_environment_is_read_than_a_process_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One can seem to be as large as all memory."""
+    monkeypatch.setattr(supervisor, "ENVIRONMENT_MOST", 1000)
+    process = subprocess.Popen(["sleep", "60"], env={"A": "x" * 2000, supervisor.KEY: "much-1-1-1"})
+    try:
+        assert supervisor.sweep("much", []) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
 def marked(key: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["sleep", "60"], env={"PATH": os.environ["PATH"], supervisor.KEY: key})
 

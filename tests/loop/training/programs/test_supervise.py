@@ -164,6 +164,15 @@ def test_what_the_trainer_leaves_behind_is_ended_and_counted(start: Start) -> No
     assert (found.outcome, found.reason) == ("finished", "ended 1 process that it left behind")
 
 
+def test_what_it_leaves_behind_does_not_train_on(start: Start) -> None:
+    """It had two seconds more, which nobody counted."""
+    trains = "while True: print('step', flush=True); time.sleep(0.02)"
+    stubborn = "import os, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    found = start(f"{stubborn}\nos.fork() or exec({trains!r})\ntime.sleep(0.1)")
+    assert found.end().outcome == "finished"
+    assert found.files.end_of_log().count("step") < 50
+
+
 @pytest.mark.parametrize(
     ("code", "limit", "reason"),
     [

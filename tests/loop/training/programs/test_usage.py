@@ -151,6 +151,23 @@ def test_many_new_threads_are_urgent() -> None:
         assert meter.is_urgent()
 
 
+def test_many_threads_are_too_many_though_they_are_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel counts threads as it counts processes: none are left for anybody else."""
+    monkeypatch.setattr(usage, "MANY_THREADS", 40)
+    meter = usage.Meter(NO_LIMITS)
+    threads = "import threading\nfor i in range(50): threading.Thread(target=time.sleep, args=(60,)).start()"
+    with running(threads):
+        assert meter.excess().endswith(" threads, limit 40")
+
+
+def test_more_open_files_than_can_be_measured_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes can share all they have opened: a few of them held up the supervisor beyond any time-out."""
+    monkeypatch.setattr(usage, "MANY_OPENED", 300)
+    meter = usage.Meter({**NO_LIMITS, "memory_gb": 0.05})
+    with running("x = b'1' * (64 << 20)\nf = [os.dup(0) for _ in range(400)]"):
+        assert meter.excess() == "opened more than 300 files at a time"
+
+
 LEADERLESS = """
 import threading
 def stay():
