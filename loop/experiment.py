@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from msgspec import Struct
+import msgspec
+from msgspec import Struct, structs
 
 from loop import events as ev
 from loop.text import clean
@@ -13,6 +14,11 @@ from loop.text import clean
 ExperimentPhase = Literal[
     "proposing", "waiting", "queued", "training", "judging", "keep", "discard", "crash", "rejected"
 ]
+
+
+NO_NUMBERS: dict[str, float | str] = {}
+"""The summary of all events in the state, which is never changed."""
+_decode_summary = msgspec.json.Decoder(dict[str, float | str]).decode
 
 
 class Message(Struct, frozen=True):
@@ -33,6 +39,21 @@ class Training(Struct, omit_defaults=True, gc=False):
     finished_at: float | None = None
     attempt: int = 1
     """Counts up each time the training is lost with its machine or its supervisor and starts again."""
+    printed: str = ""
+    """The summary of `finished`, which itself has none then, as JSON; empty when it has no numbers.
+
+    As a dictionary it would be a third of the memory that a long run needs: `summary` reads it.
+    """
+
+    def ended(self, event: ev.TrainingFinished, t: float) -> None:
+        """Take in how it ended, at the time `t`."""
+        self.printed = ev.encode(event.summary).decode() if event.summary else ""
+        self.finished, self.finished_at = structs.replace(event, summary=NO_NUMBERS), t
+
+    @property
+    def summary(self) -> dict[str, float | str]:
+        """The numbers that the trainer printed at its end; none while it runs."""
+        return _decode_summary(self.printed) if self.printed else {}
 
     @property
     def number(self) -> int:

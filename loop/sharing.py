@@ -11,15 +11,15 @@ from typing import Any
 from msgspec.structs import force_setattr
 
 from loop import events as ev
-from loop.experiment import Experiment
+from loop.experiment import NO_NUMBERS, Experiment
 
 FIELDS: dict[type, tuple[str, ...]] = {
     ev.ExperimentStarted: ("n", "parent"),
     ev.CandidateCommitted: ("n", "commit", "parent", "findings", "combines"),
     ev.TrainingStarted: ("n", "commit", "seed", "budget_s", "why", "needed"),
     ev.TrainingFinished: (
-        "n", "reason", "value", "memory_gb", "training_seconds", "total_seconds", "summary", "flags", "data",
-        "about", "place",
+        "n", "reason", "value", "memory_gb", "training_seconds", "total_seconds", "flags", "data", "about",
+        "place",
     ),
     ev.Judged: (
         "n", "commit", "value", "memory_gb", "reason", "delta", "evidence", "stderr", "incumbent", "short",
@@ -53,7 +53,7 @@ def share_experiment(e: Experiment) -> Experiment:
     for training in e.trainings:
         share(training.started)
         if training.finished:
-            share(training.finished)
+            force_setattr(share(training.finished), "summary", NO_NUMBERS)
     if e.verdict:
         share(e.verdict)
     return e
@@ -65,6 +65,4 @@ def _shared(value: Any) -> Any:
             _pool.clear()
         found = _pool.setdefault(value, value)
         return found if type(found) is type(value) else value
-    if isinstance(value, dict):
-        return {key: _shared(item) for key, item in value.items()}
     return NOTHING if value == [] else value

@@ -96,8 +96,15 @@ class Repository:
         return found
 
     def again(self) -> Repository:
-        """The same repository, opened once more for another thread, without a new look at all its files."""
-        return Repository(self._folder)
+        """The same repository, opened once more for another thread, without a new look at all its files.
+
+        Raises OSError when it cannot be opened any more.
+        """
+        try:
+            return Repository(self._folder)
+        except (NotGitRepository, UnsupportedVersion, UnsupportedExtension, *BROKEN) as error:
+            what = one_line(str(error) or type(error).__name__, 200)
+            raise OSError(errno.EIO, what, str(self._folder)) from error
 
     @classmethod
     def at(cls, folder: Path) -> Repository:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 from loop.records.repository import Repository
-from loop.records.writer import Writer
+from loop.records.writer import Writer, give_back_memory
 from tests.conftest import git
+
+BLOCK = 4096
+"""Bytes that malloc takes from its heap, not from the system one by one."""
 
 
 @pytest.fixture
@@ -40,6 +45,16 @@ async def test_what_a_write_raises_is_raised_where_it_was_asked_for(writer: Writ
     writer.close()
 
 
+async def test_a_repository_that_broke_meanwhile_is_an_error_of_the_disk(
+    writer: Writer, repository: Path
+) -> None:
+    """The engine tries it again, as with any other: it may be mended."""
+    (repository / ".git" / "config").write_bytes(b"[core\n")
+    with pytest.raises(OSError, match=repository.name):
+        await writer.do(lambda git: git.head())
+    writer.close()
+
+
 async def test_the_event_loop_goes_on_while_a_ref_lock_is_held(writer: Writer, repository: Path) -> None:
     """The lock goes only when the event loop lets it go: a loop that stood still would wait in vain."""
     head = git(repository, "rev-parse", "HEAD")
@@ -55,3 +70,14 @@ async def test_the_event_loop_goes_on_while_a_ref_lock_is_held(writer: Writer, r
     await writing
     assert git(repository, "rev-parse", "refs/autoresearch/t/0001") == head
     writer.close()
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only glibc keeps free memory")
+def test_free_memory_is_given_back() -> None:
+    blocks = [bytes(BLOCK) for _ in range(20_000)]
+    last = blocks[-1]  # lies above all others, so that malloc does not give them back by itself
+    before = psutil.Process().memory_info().rss
+    del blocks
+    give_back_memory()
+    assert before - psutil.Process().memory_info().rss > 10_000 * BLOCK
+    assert last == bytes(BLOCK)
