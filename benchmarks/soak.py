@@ -29,7 +29,7 @@ import msgspec
 import psutil
 from msgspec import Struct, field
 
-from loop import engine
+from loop import engine, memory
 from loop import events as ev
 from loop.agents.base import AgentFailed, AgentStopped, Emit, Proposal, ResearchContext
 from loop.records import results
@@ -263,6 +263,7 @@ def read_happened(folder: Path) -> Happened:
 
 def live(folder: Path, experiments: int) -> None:
     """Be one engine, with a clock that runs as the soak says; nobody waits for a disk."""
+    memory.one_heap()  # as an engine's process does
     life, real = Life(folder, experiments, read_happened(folder)), time.time
     time.time = lambda: real() + life.happened.shift_s
     engine.RETRY_S = 0.01

@@ -26,7 +26,7 @@ from dulwich.file import FileLocked
 from dulwich.notes import Notes
 from dulwich.object_store import commit_tree_changes, iter_tree_contents, tree_lookup_path
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, SubmoduleEncountered, Tree
-from dulwich.refs import Ref, SymrefLoop
+from dulwich.refs import DiskRefsContainer, Ref, SymrefLoop
 from dulwich.repo import Repo, UnsupportedExtension, UnsupportedVersion
 
 from loop.errors import BranchMoved, UsageError
@@ -96,15 +96,13 @@ class Repository:
         return found
 
     def again(self) -> Repository:
-        """The same repository, opened once more for another thread, without a new look at all its files.
+        """The same repository, opened once more for another thread, without a new look at all its files."""
+        return Repository(self._folder)
 
-        Raises OSError when it cannot be opened any more.
-        """
-        try:
-            return Repository(self._folder)
-        except (NotGitRepository, UnsupportedVersion, UnsupportedExtension, *BROKEN) as error:
-            what = one_line(str(error) or type(error).__name__, 200)
-            raise OSError(errno.EIO, what, str(self._folder)) from error
+    def forget(self) -> None:
+        """Drop the names of all packed refs, which dulwich remembers: there is one for each experiment."""
+        if isinstance(self._repo.refs, DiskRefsContainer):
+            self._repo.refs._invalidate_packed_refs_cache()  # dulwich has no public name for it
 
     @classmethod
     def at(cls, folder: Path) -> Repository:

@@ -7,18 +7,14 @@ on results.tsv) is put off and tried again, so it holds up neither the loop nor 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from loop import memory
 from loop.records.repository import Repository
 
 T = TypeVar("T")
-
-_libc = ctypes.CDLL(None)
 
 PATIENCE_S = 10.0
 """How long a write is tried again while another process holds a lock that it needs."""
@@ -27,14 +23,11 @@ WAIT_S = 0.01
 
 
 class Writer:
-    """Does writes in a thread of its own, each with a handle of its own on the repository.
-
-    A handle remembers every ref and keeps every pack open that it has met: after thirty days those are many
-    megabytes. To open one takes half a millisecond.
-    """
+    """Does writes in a thread of its own, with its own handle on the repository."""
 
     def __init__(self, repository: Repository) -> None:
-        self._repository = repository
+        self._repository = repository.again()
+        self._repository.patience_s = 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
 
     async def do(self, write: Callable[[Repository], T]) -> T:
@@ -58,22 +51,11 @@ class Writer:
     def close(self) -> None:
         """Finish the write that has begun and forget those that have not."""
         self._thread.shutdown(wait=True, cancel_futures=True)
+        self._repository.close()
 
     def _now(self, write: Callable[[Repository], T]) -> T:
-        with contextlib.closing(self._repository.again()) as git:
-            git.patience_s = 0.0
-            try:
-                return write(git)
-            finally:
-                give_back_memory()
-
-
-def give_back_memory() -> None:
-    """Let malloc give back what it holds and nobody uses; takes a few milliseconds.
-
-    Reading a long results.tsv or the notes of thousands of commits takes some megabytes for a moment, in
-    several threads. glibc keeps them for each thread, below something small that is still used: after thirty
-    days that was a fifth of an engine's memory. Elsewhere than with glibc nothing happens.
-    """
-    if sys.platform == "linux" and hasattr(_libc, "malloc_trim"):
-        _libc.malloc_trim(0)
+        try:
+            return write(self._repository)
+        finally:
+            self._repository.forget()
+            memory.give_back()

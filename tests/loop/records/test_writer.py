@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import threading
 from pathlib import Path
 
-import psutil
 import pytest
 
 from loop.records.repository import Repository
-from loop.records.writer import Writer, give_back_memory
+from loop.records.writer import Writer
 from tests.conftest import git
-
-BLOCK = 4096
-"""Bytes that malloc takes from its heap, not from the system one by one."""
 
 
 @pytest.fixture
@@ -45,13 +40,12 @@ async def test_what_a_write_raises_is_raised_where_it_was_asked_for(writer: Writ
     writer.close()
 
 
-async def test_a_repository_that_broke_meanwhile_is_an_error_of_the_disk(
-    writer: Writer, repository: Path
-) -> None:
-    """The engine tries it again, as with any other: it may be mended."""
-    (repository / ".git" / "config").write_bytes(b"[core\n")
-    with pytest.raises(OSError, match=repository.name):
-        await writer.do(lambda git: git.head())
+async def test_the_names_of_packed_refs_are_not_kept(writer: Writer, repository: Path) -> None:
+    """There is one for each experiment of each run."""
+    git(repository, "update-ref", "refs/autoresearch/t/0001", "HEAD")
+    git(repository, "pack-refs", "--all")
+    assert await writer.do(lambda git: git.resolve("refs/autoresearch/t/0001")) is not None
+    assert "refs/autoresearch/t/0001" not in str(vars(writer._repository._repo.refs))
     writer.close()
 
 
@@ -70,14 +64,3 @@ async def test_the_event_loop_goes_on_while_a_ref_lock_is_held(writer: Writer, r
     await writing
     assert git(repository, "rev-parse", "refs/autoresearch/t/0001") == head
     writer.close()
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only glibc keeps free memory")
-def test_free_memory_is_given_back() -> None:
-    blocks = [bytes(BLOCK) for _ in range(20_000)]
-    last = blocks[-1]  # lies above all others, so that malloc does not give them back by itself
-    before = psutil.Process().memory_info().rss
-    del blocks
-    give_back_memory()
-    assert before - psutil.Process().memory_info().rss > 10_000 * BLOCK
-    assert last == bytes(BLOCK)
