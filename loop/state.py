@@ -346,6 +346,7 @@ def _training_finished(s: RunState, event: ev.TrainingFinished, t: float) -> Non
     for training in e.trainings:
         if training.number == event.training:
             training.ended(event, t)
+            share(training)
     s.under_way = [x for x in s.under_way if (x.n, x.training) != (event.n, event.training)]
     if view := s.live.seat_of(event.n, event.training):
         view.phase = ""

@@ -53,16 +53,21 @@ class Journal:
             for record in _read(path):
                 take(record)
                 seq = record.seq
-        return cls(path, seq)
+        opened = cls(path, seq)
+        if (
+            path.stat().st_size >= SEAL_AT
+        ):  # an older version left it; nobody waits for an append yet
+            opened._seal()
+        return opened
 
     def append(self, event: ev.DurableEvent) -> ev.Record:
         """Give the event the next number and write it; on return it survives a power cut.
 
         Raises OSError, for example when the disk is full; a line that was written in part is cut off before.
         """
+        if os.fstat(self._fd).st_size >= self._seal_at:
+            self._seal()
         start = os.fstat(self._fd).st_size
-        if start >= self._seal_at:
-            start = self._seal(start)
         record = ev.Record(self.seq + 1, time.time(), event)
         line = ev.encode(record) + b"\n"
         try:
@@ -79,20 +84,17 @@ class Journal:
     def close(self) -> None:
         os.close(self._fd)
 
-    def _seal(self, size: int) -> int:
-        """Seal what is in the journal's own file; returns its size afterwards.
+    def _seal(self) -> None:
+        """Seal what is in the journal's own file. When the disk refuses, that is tried again much later.
 
-        When the disk refuses, it is tried again a good while later. Raises OSError when the file cannot be
-        opened anew: then it must not be written to.
+        Raises OSError when the file cannot be opened anew: then it must not be written to.
         """
         with contextlib.suppress(OSError):
             sealed.seal(self.path)
         fd = self._opened()
         os.close(self._fd)
         self._fd = fd
-        now = os.fstat(fd).st_size
-        self._seal_at = now + SEAL_AT
-        return now
+        self._seal_at = os.fstat(fd).st_size + SEAL_AT
 
     def _opened(self) -> int:
         return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

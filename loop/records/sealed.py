@@ -74,12 +74,12 @@ def seal(journal: Path) -> None:
     Raises OSError; whatever was done by then, no record is lost. Only the engine calls this.
     """
     with open(journal, "rb", opener=plain) as file:
-        content = file.read()
-    first = number(content[: content.find(b"\n") + 1])
-    if first is None:
-        raise OSError(errno.EINVAL, "its first line has no number", str(journal))
-    part = journal.with_name(f"{journal.stem}.{first:09d}{journal.suffix}.gz")
-    write_whole(part, gzip.compress(content, LEVEL), durable=True)
+        first = number(file.readline(LINE_MOST))
+        if first is None:
+            raise OSError(errno.EINVAL, "its first line has no number", str(journal))
+        file.seek(0)
+        part = journal.with_name(f"{journal.stem}.{first:09d}{journal.suffix}.gz")
+        write_whole(part, _packed(file), durable=True)
     try:
         _sync(journal.parent)  # else a power cut could leave the second step without the first
         write_whole(journal, b"", durable=True)
@@ -115,6 +115,14 @@ def plain(path: str, flags: int) -> int:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is something else")
     return descriptor
+
+
+def _packed(file: IO[bytes]) -> Iterator[bytes]:
+    """What is in a file, compressed, in pieces: a journal that an older version left may be long."""
+    packer = zlib.compressobj(LEVEL, wbits=31)  # 31: with the header and the checksum of gzip
+    while piece := file.read(2**20):
+        yield packer.compress(piece)
+    yield packer.flush()
 
 
 def _sync(folder: Path) -> None:
