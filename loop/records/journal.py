@@ -54,9 +54,7 @@ class Journal:
                 take(record)
                 seq = record.seq
         opened = cls(path, seq)
-        if (
-            path.stat().st_size >= SEAL_AT
-        ):  # an older version left it; nobody waits for an append yet
+        if path.stat().st_size >= SEAL_AT:  # an older version left it; nobody waits for an append yet
             opened._seal()
         return opened
 

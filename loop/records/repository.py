@@ -100,9 +100,14 @@ class Repository:
         return Repository(self._folder)
 
     def forget(self) -> None:
-        """Drop the names of all packed refs, which dulwich remembers: there is one for each experiment."""
-        if isinstance(self._repo.refs, DiskRefsContainer):
-            self._repo.refs._invalidate_packed_refs_cache()  # dulwich has no public name for it
+        """Close all packs, and drop the names of all packed refs: both grow with each experiment.
+
+        What is needed again is opened again.
+        """
+        with self._reading:
+            self._repo.object_store.close()
+            if isinstance(self._repo.refs, DiskRefsContainer):
+                self._repo.refs._invalidate_packed_refs_cache()  # dulwich has no public name for it
 
     @classmethod
     def at(cls, folder: Path) -> Repository:
