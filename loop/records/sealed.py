@@ -58,7 +58,7 @@ def lines(journal: Path) -> Iterator[tuple[Path, bytes]]:
                     yield part, line
         except (OSError, EOFError, zlib.error) as error:
             said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise JournalError(f"{part} cannot be read ({said}): it is a part of the journal") from error
+            raise JournalError(f"cannot read {part} ({said}): put it back, or start another --tag") from error
 
 
 def parts(journal: Path) -> list[Path]:
