@@ -350,6 +350,7 @@ class Engine:
         else:
             await models.thin(self.paths, self.state, e.n)
             self.store.record(ev.Logged(e.n, copies))
+            self.repository.forget()
 
     # --- waiting ---
 

@@ -26,7 +26,7 @@ from dulwich.file import FileLocked
 from dulwich.notes import Notes
 from dulwich.object_store import commit_tree_changes, iter_tree_contents, tree_lookup_path
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, SubmoduleEncountered, Tree
-from dulwich.refs import Ref, SymrefLoop
+from dulwich.refs import DiskRefsContainer, Ref, SymrefLoop
 from dulwich.repo import Repo, UnsupportedExtension, UnsupportedVersion
 
 from loop.errors import BranchMoved, UsageError
@@ -98,6 +98,16 @@ class Repository:
     def again(self) -> Repository:
         """The same repository, opened once more for another thread, without a new look at all its files."""
         return Repository(self._folder)
+
+    def forget(self) -> None:
+        """Close all packs, and drop the names of all packed refs: both grow with each experiment.
+
+        What is needed again is opened again.
+        """
+        with self._reading:
+            self._repo.object_store.close()
+            if isinstance(self._repo.refs, DiskRefsContainer):
+                self._repo.refs._invalidate_packed_refs_cache()  # dulwich has no public name for it
 
     @classmethod
     def at(cls, folder: Path) -> Repository:
