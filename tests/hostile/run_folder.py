@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gzip
 import io
 import json
 import os
@@ -33,7 +34,7 @@ from tests.loop.judged import make_judged
 from tests.loop.scripted import Bench, ScriptedAgent
 
 MORE = (
-    "engine.json", "engine.log", "engine.lock", "flags.json", "notes.md", "trust.json", "last",
+    "journal.000000001.jsonl.gz", "engine.json", "engine.log", "engine.lock", "flags.json", "notes.md",
     "experiments/0002/training-1/trained.json", "experiments/0002/training-1/decision.json",
     "experiments/0002/training-1/out", "experiments/0002/training-1/judge", "experiments/0002/training-1",
     "experiments/0002", "experiments", "slots", "slots/0", "slots/0.next", "slots/0-frozen", "compiled",
@@ -43,7 +44,7 @@ MORE = (
 """What a run can have, besides what the one of this program has, in `.autoresearch/t`."""
 SECONDS = 20
 """So long may one reader take: then it hangs."""
-WAITS_S = 3.0
+WAITS_S = 8.0
 """After so long an engine waits for something."""
 
 
@@ -116,6 +117,10 @@ class Run:
             repository.close()
 
 
+SHAPES: dict[str, Callable[[Path], object]] = {
+    **KINDS,
+    "a packed line of 200 MB": lambda path: path.write_bytes(gzip.compress(bytes(200 << 20), 1)),
+}
 COMMANDS = (
     ["status"], ["status", "--json"], ["logs"], ["report"], ["report", "--json"], ["report", "--csv"],
     ["finish"], ["model", "export", "out"],
@@ -149,7 +154,7 @@ def tried(run: Run, name: str, kind: str) -> list[str]:
             path.parent.mkdir(parents=True, exist_ok=True)
             leftovers.remove(path)
             try:
-                KINDS[kind](path)
+                SHAPES[kind](path)
             except PermissionError:
                 return []  # only root may make a device
         signal.alarm(SECONDS)
@@ -175,5 +180,5 @@ if __name__ == "__main__":
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, used + 2**30))
     made.again()
-    both = [(name, kind) for name in made.files() for kind in KINDS]
+    both = [(name, kind) for name in made.files() for kind in SHAPES]
     print(json.dumps([words for pair in both[share::of] for words in tried(made, *pair)]))
