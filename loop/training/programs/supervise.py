@@ -120,12 +120,14 @@ def train(spec: dict[str, Any], log: IO[bytes], stopped: list[int], own: group.G
     seconds = time.monotonic() - clock
     if outcome == "finished" and (code := child.wait()):
         outcome, reason = "crashed", tree.describe(code)
-    codes, killed = tree.end_all(child.pid, own.end, tree.GRACE_S if ended else tree.LEAVE_S)
+    left = tree.end_all(child.pid, own.end, tree.GRACE_S if ended else tree.LEAVE_S)
     if memory is not None:
         os.close(memory)
     clear(spec, shared)
-    if killed and outcome == "finished":
-        reason = f"ended {killed} process{'es' * (killed > 1)} that it left behind"
+    if left.killed and outcome == "finished":
+        reason = f"ended {left.killed} process{'es' * (left.killed > 1)} that it left behind"
+    if left.stuck:
+        reason += f"{'; ' * bool(reason)}process {left.stuck[0]} hangs in the kernel and cannot be killed"
     if printed(log) > spec["log_bytes"]:
         outcome, reason = "crashed", flooded(spec)
         os.ftruncate(log.fileno(), spec["log_bytes"])
@@ -134,7 +136,7 @@ def train(spec: dict[str, Any], log: IO[bytes], stopped: list[int], own: group.G
     return {
         "outcome": outcome,
         "reason": reason,
-        "exit_code": codes.get(child.pid, child.returncode),
+        "exit_code": left.codes.get(child.pid, child.poll() or 0),
         "started": started,
         "ended": started + time.monotonic() - clock,
         "trainer_seconds": seconds,

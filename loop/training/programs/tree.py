@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -25,6 +26,20 @@ GRACE_S = 2.0
 LEAVE_S = 0.5
 """The same for those that a trainer leaves behind when it has ended by itself: in that time they could go on
 training, which nobody counts. Helpers of Python's multiprocessing end a moment after it."""
+GIVE_UP_S = 60.0
+"""A killed process that has not ended after so many seconds hangs in the kernel, as in a driver that waits
+for its GPU. Nobody can end it, and whoever waited for that would wait for ever."""
+
+
+class Ended(NamedTuple):
+    """What became of processes that were to end."""
+
+    codes: dict[int, int]
+    """Exit codes of the children that ended only now, by pid."""
+    killed: int
+    """How many processes were killed."""
+    stuck: list[int]
+    """Those that did not end by that."""
 
 
 def adopt() -> None:
@@ -117,17 +132,14 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def end_all(
-    asked: int = 0, end_more: Callable[[], set[int]] = set, patience_s: float = GRACE_S
-) -> tuple[dict[int, int], int]:
+def end_all(asked: int = 0, end_more: Callable[[], set[int]] = set, patience_s: float = GRACE_S) -> Ended:
     """End every process below this one; ask the process group `asked` first, and kill the rest so much later.
 
     `end_more` kills, and tells, what may not be found from here (`group.Group.end`).
 
     As a subreaper, this process is an ancestor of all of them, so they have all ended when it has no children
-    any more. Reading /proc alone would not do: it misses a process whose parent dies in that moment.
-
-    Returns the exit codes of the children that ended only now, by pid, and how many processes were killed.
+    any more. Reading /proc alone would not do: it misses a process whose parent dies in that moment. After
+    `GIVE_UP_S` it no longer waits.
     """
     codes, killed = dict[int, int](), set[int]()
     if asked:
@@ -138,7 +150,7 @@ def end_all(
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return codes, len(killed)
+            return Ended(codes, len(killed), [])
         if pid:
             codes[pid] = os.waitstatus_to_exitcode(status)
             continue
@@ -149,4 +161,6 @@ def end_all(
                     with contextlib.suppress(OSError):
                         os.kill(process, number)
                         killed.add(process)
+        if time.monotonic() > patience + GIVE_UP_S:
+            return Ended(codes, len(killed), descendants(os.getpid()))
         time.sleep(0.01)
