@@ -19,6 +19,7 @@ import resource
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -46,6 +47,8 @@ SECONDS = 20
 """So long may one reader take: then it hangs."""
 WAITS_S = 8.0
 """After so long an engine waits for something."""
+AFTERWARDS_S = 0.5
+"""So long it is watched after it has said something."""
 
 
 class Run:
@@ -84,12 +87,21 @@ class Run:
         """Let an engine go on. It may wait for a disk, when it says so."""
         bench = self._bench()
 
+        def says_something() -> bool:
+            return bool(bench.events(ev.Notice) or bench.events(ev.Paused))
+
         async def run() -> None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(bench.run(), WAITS_S)
+            going = asyncio.create_task(bench.run())
+            end = time.monotonic() + WAITS_S
+            while not going.done() and not says_something() and time.monotonic() < end:
+                await asyncio.wait({going}, timeout=0.02)
+            await asyncio.wait({going}, timeout=AFTERWARDS_S)
+            if going.done():
+                going.result()
                 return
-            said = [notice.text for notice in bench.events(ev.Notice)]
-            if not said and not bench.events(ev.Paused):
+            going.cancel()
+            await asyncio.gather(going, return_exceptions=True)
+            if not says_something():
                 raise Hangs("the engine waits and does not say why")
 
         asyncio.run(run())

@@ -35,8 +35,9 @@ else:  # in a program it is not in its package: its neighbour is found beside it
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
 """Options of prctl(2), from linux/prctl.h."""
-TASKS = 50_000
-"""Limits fork bombs; counts all threads of this user, those outside the fence included."""
+TASKS, SIGNALS = 50_000, 10_000
+"""At most so many threads, which limits fork bombs, and signals that wait for a process. Both count for all
+programs of this user together, those outside the fence included."""
 SHARED_FILES = 100_000
 """Files in shared memory: each takes a kilobyte of the kernel's, which nobody counts."""
 CAP_DAC_OVERRIDE = 1
@@ -200,14 +201,20 @@ def own_memory(most: int = 0) -> int:
 
 
 def limit(fence: dict[str, Any]) -> None:
-    """Set resource limits: no core dumps, `TASKS` threads, and files of at most `file_bytes`.
+    """Set resource limits: no core dumps, no real-time schedule, and files of at most `file_bytes`.
 
     A core dump that goes to a program, as to systemd's, is kept at a limit of 0 too, but not at 1 (core(5)).
+    Of the threads and the waiting signals that this user's programs may have together, a quarter is left to
+    the others, so that they can go on.
     """
     with contextlib.suppress(ValueError, OSError):  # the limit in force may be 0 and cannot be raised
         resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
-    with contextlib.suppress(ValueError, OSError):  # the limit in force may be lower and cannot be raised
-        resource.setrlimit(resource.RLIMIT_NPROC, (TASKS, TASKS))
+    for kind in (resource.RLIMIT_RTPRIO, resource.RLIMIT_NICE):
+        resource.setrlimit(kind, (0, 0))
+    for kind, limit in ((resource.RLIMIT_NPROC, TASKS), (resource.RLIMIT_SIGPENDING, SIGNALS)):
+        most = resource.getrlimit(kind)[1]
+        share = limit if most == resource.RLIM_INFINITY else min(limit, most * 3 // 4)
+        resource.setrlimit(kind, (share, share))
     if fence["file_bytes"]:
         most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         size = fence["file_bytes"] if most == resource.RLIM_INFINITY else min(most, fence["file_bytes"])

@@ -142,7 +142,7 @@ def train(spec: dict[str, Any], log: IO[bytes], stopped: list[int], own: group.G
         "trainer_seconds": seconds,
         "cpu_seconds": max(
             used.ru_utime + used.ru_stime,
-            sum(meter.used.values()),
+            meter.seconds(),
             own.seconds() - time.process_time() - before,
         ),
         "stalled_seconds": sum(stalled),
@@ -284,6 +284,7 @@ def start(
         This is called in the new process, just before the command starts in it.
         """
         tree.die_with_parent()
+        tree.die_before_others()
         try:
             sandbox.enter(fence, theirs)
         except BaseException as error:

@@ -69,8 +69,10 @@ class Meter:
         all other programs (`sandbox.own_memory`). What is there now does not count. `own` is the group of
         this process, where it has one."""
         self.limits = limits
-        self.used: dict[tuple[int, int], float] = {}
-        """Processor time of each process that was seen (`processors`)."""
+        self._used: dict[tuple[int, int], float] = {}
+        """Processor time of each process that was seen the last time (`processors`)."""
+        self._past = 0.0
+        """That of those that were seen before, and have ended."""
         self._own, self._group = memory, own
         self._written = on_disk(limits["folders"]).size if limits["disk_gb"] else 0.0
         self._free = free(limits["folders"])
@@ -82,12 +84,17 @@ class Meter:
         """So many processes or threads have appeared on this machine that it must not wait to measure."""
         return tasks() - self._tasks > int(self.limits["processes"]) / 2
 
+    def seconds(self) -> float:
+        """Processor time of all processes that it has seen."""
+        return self._past + sum(self._used.values())
+
     def excess(self) -> str:
         """The limit that all processes below this one together exceed, in words; empty when there is none."""
         below = set(tree.descendants(os.getpid()))
         pids = sorted(below | self._group.members() if self._group else below)
         used, threads = processors(pids)
-        self.used |= used
+        self._past += sum(self._used[process] for process in self._used.keys() - used.keys())
+        self._used = used
         if len(pids) > self.limits["processes"]:
             return f"started {len(pids)} processes, limit {self.limits['processes']}"
         if threads > MANY_THREADS:

@@ -173,6 +173,12 @@ def test_what_it_leaves_behind_does_not_train_on(start: Start) -> None:
     assert found.files.end_of_log().count("step") < 50
 
 
+def test_without_memory_the_kernel_ends_it_before_the_engine(start: Start) -> None:
+    found = start("print(open('/proc/self/oom_score_adj').read())")
+    found.end()
+    assert found.files.end_of_log().split() == ["1000"]
+
+
 @pytest.mark.parametrize(
     ("code", "limit", "reason"),
     [

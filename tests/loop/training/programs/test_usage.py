@@ -160,6 +160,16 @@ def test_many_threads_are_too_many_though_they_are_one_process(monkeypatch: pyte
         assert meter.excess().endswith(" threads, limit 40")
 
 
+def test_processes_that_have_ended_cost_no_memory_and_their_time_stays() -> None:
+    meter = usage.Meter(NO_LIMITS)
+    with running("while time.process_time() < 0.3: pass"):
+        meter.excess()
+        seen, kept = meter.seconds(), len(meter._used)
+    meter.excess()
+    assert meter.seconds() >= seen >= 0.2
+    assert len(meter._used) < kept
+
+
 def test_more_open_files_than_can_be_measured_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes can share all they have opened: a few of them held up the supervisor beyond any time-out."""
     monkeypatch.setattr(usage, "MANY_OPENED", 300)
