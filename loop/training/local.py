@@ -284,6 +284,7 @@ class LocalExecutor:
             disk_gb=settings.disk_gb,
             folders=[str(folder) for folder in (seat.slot.folder, job.folder.out, *scratch, *shared)],
             remove=[str(seat.scratch)] if self._support is not None else [],
+            saved=[str(file) for file in job.folder.saved()],
             discard=seat.slot.left(),
             trained=str(job.folder.trained),
             lease=self._leased,

@@ -124,6 +124,7 @@ def train(spec: dict[str, Any], log: IO[bytes], stopped: list[int], own: group.G
     if memory is not None:
         os.close(memory)
     clear(spec, shared)
+    leftovers.leave_only(spec["saved"])
     if left.killed and outcome == "finished":
         reason = f"ended {left.killed} process{'es' * (left.killed > 1)} that it left behind"
     if left.stuck:

@@ -157,6 +157,16 @@ def test_private_folders_are_gone_when_the_trainer_is_and_its_other_files_stay(
     assert (tmp_path / "kept").exists()
 
 
+def test_beside_the_model_nothing_stays(start: Start, tmp_path: Path) -> None:
+    """Each experiment would fill the disk a little more."""
+    out = tmp_path / "out"
+    out.mkdir()
+    leaves = "[open(n, 'w') for n in ('model.pt', 'step-100.pt', '\\n')]; os.makedirs('a/b')"
+    code = f"import os; os.chdir({str(out)!r}); {leaves}; os.mkfifo('meta.json')"
+    assert start(code, saved=[str(out / "model.pt"), str(out / "meta.json")]).end().outcome == "finished"
+    assert [path.name for path in out.iterdir()] == ["model.pt"]
+
+
 def test_what_the_trainer_leaves_behind_is_ended_and_counted(start: Start) -> None:
     stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     leaves = "import os, time; os.fork() or (os.setsid(), time.sleep(600))"
