@@ -207,6 +207,9 @@ HARMLESS = {
     "locks a file that it may read": "fcntl.flock(os.open(FILE, os.O_RDONLY), fcntl.LOCK_EX)",
     "takes off the end of its log": "fcntl.fcntl(1, fcntl.F_SETFL, 0)",
     "stops waiting for its output": "fcntl.fcntl(1, fcntl.F_SETFL, os.O_NONBLOCK | os.O_APPEND)",
+    "becomes a child of its supervisor": (
+        "if LIBC.syscall(CALLS['clone'], 0x8000 | 17, 0, 0, 0, 0) == 0: os._exit(0)"
+    ),
     "says that it is another user": "os.setuid(os.getuid())",
 }
 """Attacks that nothing refuses, and that change nothing. tests/hostile/attacked.py looks."""

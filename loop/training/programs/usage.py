@@ -77,6 +77,7 @@ class Meter:
         self._written = on_disk(limits["folders"]).size if limits["disk_gb"] else 0.0
         self._free = free(limits["folders"])
         self._shmem = shmem()
+        self._in_memory = in_memory(limits["folders"])
         self._shared = leftovers.shared() if memory is None else set()
         self._tasks = tasks()
 
@@ -121,11 +122,12 @@ class Meter:
         return private + max(mapped, min(nameless + self._in_shared_memory(), shmem()))
 
     def _in_shared_memory(self) -> float:
-        """Bytes of files in shared memory: all of its own, or what has appeared in that of all programs."""
+        """Bytes of files in shared memory: all of its own, or what has appeared in that of all programs; and
+        of those in folders that are themselves in memory, as /tmp often is."""
+        size = on_disk(self._in_memory).size
         if self._own is not None:
             found = os.fstatvfs(self._own)
-            return float(found.f_blocks - found.f_bfree) * found.f_frsize
-        size = 0.0
+            return size + float(found.f_blocks - found.f_bfree) * found.f_frsize
         for path, _ in leftovers.shared() - self._shared:
             with contextlib.suppress(OSError):
                 size += os.lstat(path).st_blocks * 512
@@ -171,6 +173,18 @@ def free(folders: list[str]) -> float:
             disk = os.statvfs(folder)
             found[os.stat(folder).st_dev] = float(disk.f_bfree) * disk.f_frsize
     return sum(found.values())
+
+
+def in_memory(folders: list[str]) -> list[str]:
+    """Those of these folders whose files are in memory and on no disk."""
+    devices = set[int]()
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines():
+            mount, _, kind = line.partition(" - ")
+            if kind.startswith(("tmpfs ", "ramfs ")):
+                major, minor = mount.split()[2].split(":")
+                devices.add(os.makedev(int(major), int(minor)))
+    return [folder for folder in folders if os.path.isdir(folder) and os.stat(folder).st_dev in devices]
 
 
 def resident(pids: list[int]) -> float:

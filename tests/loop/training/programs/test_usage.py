@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +85,16 @@ def test_memory_is_counted_wherever_it_is_hidden(what: str) -> None:
     with running(HOARDS[what].replace("SIZE", str(size))) as process:
         assert size <= meter._memory([process.pid]) < 1.6 * size
         assert meter.excess().endswith("GB of memory, limit 0.1 GB")
+
+
+def test_files_in_a_folder_that_is_in_memory_are_memory() -> None:
+    """As /tmp is on many machines: what is written there is freed by no end of a process."""
+    if not usage.in_memory(["/dev/shm"]):
+        pytest.skip("/dev/shm is on a disk here")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        meter = usage.Meter({**NO_LIMITS, "memory_gb": 0.05, "folders": [folder]})
+        with running(f"open({folder + '/big'!r}, 'wb').write(bytes({64 * MB}))"):
+            assert meter.excess().endswith("GB of memory, limit 0.1 GB")
 
 
 def test_a_process_that_cannot_be_looked_into_counts_all_the_same() -> None:
