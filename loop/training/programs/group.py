@@ -48,10 +48,11 @@ def place() -> Place | None:
         inside = next(os.fsdecode(line[3:]) for line in lines if line.startswith(b"0::"))
         for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
             mount, _, kind = line.partition(b" - ")
-            if kind.startswith(b"cgroup2 ") and ".." not in inside.split("/"):
+            if kind.startswith(b"cgroup2 "):
                 root, top = (os.fsdecode(_plain(word)) for word in mount.split()[3:5])
                 below = os.path.relpath(inside, root)
-                if not below.startswith(".."):
+                # Either can be out of this container's sight, where it begins with "/..".
+                if ".." not in f"{inside}/{root}/{below}".split("/"):
                     return Place(Path(top), Path(top, below))
     return None
 

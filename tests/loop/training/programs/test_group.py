@@ -130,6 +130,7 @@ def test_where_there_is_no_tree_of_groups_nothing_is_found_or_ended() -> None:
         ("1:cpu:/x\n0::/", "1 1 0:1 / /sys/fs/cgroup/unified rw - cgroup2 c rw", "/sys/fs/cgroup/unified"),
         ("0::/docker/x", r"1 1 0:1 /docker /m\040t rw - cgroup2 c rw", "/m t/x"),
         ("0::/../other", "1 1 0:1 / /sys/fs/cgroup rw - cgroup2 c rw", None),
+        ("0::/", "1 1 0:1 /../.. /host/sys/fs/cgroup rw - cgroup2 c rw", None),
         ("0::/elsewhere", "1 1 0:1 /docker /sys/fs/cgroup rw - cgroup2 c rw", None),
         ("4:memory:/", "1 1 0:1 / /sys/fs/cgroup rw - cgroup cgroup rw,memory", None),
     ],
