@@ -82,7 +82,8 @@ class Meter:
         self._tasks = tasks()
 
     def is_urgent(self) -> bool:
-        """So many processes or threads have appeared on this machine that it must not wait to measure."""
+        """So many processes or threads have appeared on this machine since it was measured that it must not wait
+        to measure again."""
         return tasks() - self._tasks > int(self.limits["processes"]) / 2
 
     def seconds(self) -> float:
@@ -91,6 +92,7 @@ class Meter:
 
     def excess(self) -> str:
         """The limit that all processes below this one together exceed, in words; empty when there is none."""
+        self._tasks = tasks()
         below = set(tree.descendants(os.getpid()))
         pids = sorted(below | self._group.members() if self._group else below)
         used, threads = processors(pids)
