@@ -24,8 +24,8 @@ MANY_FILES = 200_000
 """A trainer that writes more files than this is ended."""
 DEEP = 200
 """So is one that makes more folders in each other: deeper ones cannot be counted in reasonable time."""
-MANY_THREADS = 15_000
-"""So is one that has more threads: small machines can have 32,768 in all (/proc/sys/kernel/pid_max)."""
+MANY_THREADS = 50_000
+"""So is one that has more threads, or nearly half of those that the machine can have (`most_threads`)."""
 MANY_OPENED = 200_000
 """So is one that has more files open, counted for each process: that many cannot be measured soon enough."""
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
@@ -82,8 +82,8 @@ class Meter:
         self._tasks = tasks()
 
     def is_urgent(self) -> bool:
-        """So many processes or threads have appeared on this machine since it was measured that it must not wait
-        to measure again."""
+        """So many processes or threads have appeared on this machine since it was measured that it must not
+        wait to measure again."""
         return tasks() - self._tasks > int(self.limits["processes"]) / 2
 
     def seconds(self) -> float:
@@ -100,8 +100,8 @@ class Meter:
         self._used = used
         if len(pids) > self.limits["processes"]:
             return f"started {len(pids)} processes, limit {self.limits['processes']}"
-        if threads > MANY_THREADS:
-            return f"started {threads:,} threads, limit {MANY_THREADS:,}"
+        if threads > most_threads():
+            return f"started {threads:,} threads, limit {most_threads():,}"
         try:
             return self._memory_excess(pids) or self._disk_excess(pids)
         except TooMuch as reason:
@@ -157,6 +157,14 @@ def tasks() -> int:
     with contextlib.suppress(OSError, ValueError, IndexError):
         return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
     return 0
+
+
+def most_threads() -> int:
+    """How many threads a training may have. Small machines have numbers for 32,768 processes and threads."""
+    numbers = 32_768
+    with contextlib.suppress(OSError, ValueError):
+        numbers = int(Path("/proc/sys/kernel/pid_max").read_text())
+    return min(MANY_THREADS, numbers * 45 // 100)
 
 
 def shmem() -> float:
