@@ -64,6 +64,13 @@ def test_what_left_its_parent_and_wiped_its_environment_is_found_and_killed_with
 
 
 @needed
+def test_it_is_measured_though_nothing_but_the_group_knows_of_it() -> None:
+    limits = {"processes": 0, "memory_gb": 0, "disk_gb": 0, "folders": []}
+    measures = f"import usage\nprint(usage.Meter({limits}, own=own).excess(), flush=True); own.end()"
+    assert run(LEAVES + measures)[2:] == ["started", "1", "processes,", "limit", "0"]
+
+
+@needed
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_what_a_dead_supervisor_has_left_is_killed_by_the_next(everywhere: bool) -> None:
     at, left = run(LEAVES)
