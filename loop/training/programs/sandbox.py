@@ -209,12 +209,11 @@ def limit(fence: dict[str, Any]) -> None:
     """
     with contextlib.suppress(ValueError, OSError):  # the limit in force may be 0 and cannot be raised
         resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
-    for kind in (resource.RLIMIT_RTPRIO, resource.RLIMIT_NICE):
-        resource.setrlimit(kind, (0, 0))
-    for kind, limit in ((resource.RLIMIT_NPROC, TASKS), (resource.RLIMIT_SIGPENDING, SIGNALS)):
-        most = resource.getrlimit(kind)[1]
-        share = limit if most == resource.RLIM_INFINITY else min(limit, most * 3 // 4)
-        resource.setrlimit(kind, (share, share))
+    for name, limit in (("RTPRIO", 0), ("NICE", 0), ("NPROC", TASKS), ("SIGPENDING", SIGNALS)):
+        if (kind := getattr(resource, f"RLIMIT_{name}", None)) is not None:  # macOS lacks some
+            most = resource.getrlimit(kind)[1]
+            share = limit if most == resource.RLIM_INFINITY else min(limit, most * 3 // 4)
+            resource.setrlimit(kind, (share, share))
     if fence["file_bytes"]:
         most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         size = fence["file_bytes"] if most == resource.RLIM_INFINITY else min(most, fence["file_bytes"])
