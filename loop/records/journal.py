@@ -176,7 +176,7 @@ class Tail:
             if found.st_size < self._offset or (found.st_dev, found.st_ino) != self._file:
                 self._offset, self._file = 0, (found.st_dev, found.st_ino)
             file.seek(self._offset)
-            data = file.read(LINE_MOST)
+            data = file.read(min(LINE_MOST, found.st_size - self._offset))
             whole = data[: data.rfind(b"\n") + 1]
             self._offset += len(whole) or (len(data) if len(data) == LINE_MOST else 0)
             return whole.splitlines()  # JSON has no other ends of lines in it
