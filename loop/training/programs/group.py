@@ -71,18 +71,21 @@ class Group:
         self._at: Path | None = None
         """None where there can be none. Then it has no members, and nothing is ended."""
         found = place()
-        if found is None:
-            return
-        self._above, folder = found.own, found.own / _name()
         with contextlib.suppress(OSError):
-            folder.mkdir()
-            try:
-                if (folder / "cgroup.kill").exists():
-                    _write(folder / "cgroup.procs", "0")
-                    self._at = folder
-            finally:
-                if self._at is None:
-                    folder.rmdir()
+            if found:
+                self._above, folder = found.own, found.own / _name()
+                folder.mkdir()
+                self._enter(folder)
+
+    def _enter(self, folder: Path) -> None:
+        """Move into a new group, or remove it where that fails. Raises OSError."""
+        try:
+            if (folder / "cgroup.kill").exists():
+                _write(folder / "cgroup.procs", "0")
+                self._at = folder
+        finally:
+            if self._at is None:
+                folder.rmdir()
 
     def members(self) -> set[int]:
         """The processes in it and in groups below it, without this one."""
@@ -112,12 +115,13 @@ def end_abandoned(*, everywhere: bool = False) -> int:
     login was in another part of the tree.
     """
     found, killed = place(), 0
-    for folder in _abandoned(found, everywhere) if found else ():
-        with contextlib.suppress(OSError):
-            if living := _members(folder):
-                killed += len(living)
-                _write(folder / "cgroup.kill", "1")
-            _remove(folder)
+    with contextlib.suppress(OSError):
+        for folder in _abandoned(found, everywhere) if found else ():
+            with contextlib.suppress(OSError):
+                if living := _members(folder):
+                    killed += len(living)
+                    _write(folder / "cgroup.kill", "1")
+                _remove(folder)
     return killed
 
 
@@ -135,10 +139,12 @@ def _abandoned(found: Place, everywhere: bool) -> Iterator[Path]:
 
 
 def _lives(pid: int, ticks: str) -> bool:
-    with contextlib.suppress(OSError, IndexError):
+    """Whether a supervisor lives. Raises OSError when that cannot be known: then its group stays."""
+    try:
         found = tree.status(pid)
-        return found[19] == ticks and found[0] not in "ZX"
-    return False
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return found[19] == ticks and found[0] not in "ZX"
 
 
 def _name() -> str:

@@ -99,6 +99,20 @@ def test_what_belongs_to_a_living_supervisor_stays() -> None:
 
 
 @needed
+def test_what_belongs_to_nobody_knows_whom_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that may open no more files takes no living supervisor for a dead one."""
+    at, left = run(LEAVES)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(tree, "status", lambda _: os.open("/", os.O_WRONLY))
+            assert group.end_abandoned() == 0
+        assert lives(left)
+        assert Path(at).exists()
+    finally:
+        group.end_abandoned()
+
+
+@needed
 def test_a_group_of_a_process_in_another_namespace_stays() -> None:
     """There its number means another process, which may live."""
     found = group.place()
