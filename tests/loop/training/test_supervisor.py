@@ -174,8 +174,7 @@ async def test_orphans_that_have_wiped_their_environment_are_ended_too(bench: Be
     hidden = psutil.Process(int(bench.files.end_of_log().split()[1]))
     os.kill(found.pid, signal.SIGKILL)
     await supervisor.ended(found)
-    assert hidden.is_running()
-    assert supervisor.end_orphans(bench.files) >= 1
+    supervisor.end_orphans(bench.files)
     async with asyncio.timeout(10):
         while hidden.is_running() and hidden.status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -14,10 +14,13 @@ from loop.training.programs import group, tree
 from tests.loop.training.programs.supervising import has_groups, until
 
 PROGRAMS = str(Path(group.__file__).parent)
-STARTS = """
+OURS = f"test-{os.getpid()}"
+"""How the names of groups begin in this test: engines of other tests remove what is abandoned."""
+STARTS = f"""
 import os, subprocess, sys, time
 sys.path.append(sys.argv[1])
 import group, tree
+group.PREFIX = "{OURS}"
 """
 MAKES = f"""{STARTS}
 own = group.Group()
@@ -32,6 +35,11 @@ words = [sys.executable, "-I", "-S", "-c", left]
 print(subprocess.run(words, env={{}}, stdout=subprocess.PIPE, text=True).stdout.strip(), flush=True)
 """
 """Leaves a process behind that has another parent, another session and no environment."""
+
+
+@pytest.fixture(autouse=True)
+def ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group, "PREFIX", OURS)
 
 
 def run(code: str) -> list[str]:
