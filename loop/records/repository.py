@@ -30,7 +30,7 @@ from dulwich.refs import DiskRefsContainer, Ref, SymrefLoop
 from dulwich.repo import Repo, UnsupportedExtension, UnsupportedVersion
 
 from loop.errors import BranchMoved, UsageError
-from loop.records import git_folder
+from loop.records import git_folder, refs
 from loop.records.shaped_file import read_shaped
 from loop.text import one_line
 
@@ -62,6 +62,7 @@ class Repository:
         self._repo = repo = Repo(str(folder))
         repo.object_store.delta_base_cache_limit = CACHE_MOST
         repo.object_store.fsync_object_files = True  # the journal is durable: what it names must be too
+        refs.use(repo)
         self.root = Path(repo.path).resolve()
         self.patience_s = 10.0
         """Seconds that a write waits for a lock of another process. The engine's writer (records/writer.py)
@@ -84,7 +85,7 @@ class Repository:
         try:
             found = cls(folder)
             with contextlib.suppress(KeyError):  # before the first commit
-                found._repo.refs.get_packed_refs()
+                DiskRefsContainer(found._repo.commondir()).get_packed_refs()
                 found._repo[found._repo.head()]
         except (NotGitRepository, UnsupportedVersion, UnsupportedExtension, OSError, *BROKEN) as error:
             what = one_line(str(error) or type(error).__name__, 200)
@@ -100,14 +101,9 @@ class Repository:
         return Repository(self._folder)
 
     def forget(self) -> None:
-        """Close all packs, and drop the names of all packed refs: both grow with each experiment.
-
-        What is needed again is opened again.
-        """
+        """Close all packs, which grow with each experiment; one that is needed again is opened again."""
         with self._reading:
             self._repo.object_store.close()
-            if isinstance(self._repo.refs, DiskRefsContainer):
-                self._repo.refs._invalidate_packed_refs_cache()  # dulwich has no public name for it
 
     @classmethod
     def at(cls, folder: Path) -> Repository:

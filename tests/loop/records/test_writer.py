@@ -40,15 +40,6 @@ async def test_what_a_write_raises_is_raised_where_it_was_asked_for(writer: Writ
     writer.close()
 
 
-async def test_the_names_of_packed_refs_are_not_kept(writer: Writer, repository: Path) -> None:
-    """There is one for each experiment of each run."""
-    git(repository, "update-ref", "refs/autoresearch/t/0001", "HEAD")
-    git(repository, "pack-refs", "--all")
-    assert await writer.do(lambda git: git.resolve("refs/autoresearch/t/0001")) is not None
-    assert "refs/autoresearch/t/0001" not in str(vars(writer._repository._repo.refs))
-    writer.close()
-
-
 async def test_the_event_loop_goes_on_while_a_ref_lock_is_held(writer: Writer, repository: Path) -> None:
     """The lock goes only when the event loop lets it go: a loop that stood still would wait in vain."""
     head = git(repository, "rev-parse", "HEAD")
