@@ -154,14 +154,13 @@ class _Run:
         phase: ev.Status = "keep" if kept else "crash" if value is None else "discard"
         delta = None if value is None else value - best
         self.past.sources.append(source)
-        verdict = ev.Judged(n, phase, f"c{n}", value, 1.0, "", delta)
         started = ev.TrainingStarted(n, 1, f"c{n}", seed=1, budget_s=300.0)
         ended = Training(
             started, 300.0 * n, ev.TrainingFinished(n, 1, "finished", value=value), 300.0 * n + 300
         )
         self.rows.append(
             Experiment(
-                n, f"c{self.incumbent}", phase, f"c{n}", value=value, verdict=verdict, trainings=(ended,),
+                n, f"c{self.incumbent}", phase, f"c{n}", value=value, delta=delta, trainings=(ended,),
                 agent=name, reason="" if kept else "no",
             )
         )  # fmt: skip

@@ -29,7 +29,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.best_rule import Best
 from benchmarks.research import MIXTURES, Idea, Ideas, Machine
-from loop import events as ev
 from loop.experiment import ExperimentPhase
 from loop.judging.comparison import History, compare, first_level, successor
 from loop.judging.decision import Weighed, decide
@@ -282,10 +281,10 @@ def cost(experiments: int = 10_000) -> None:
         trainings = [
             training(i, f"c{n}", value + 0.001 * i, n=n, started_at=n + i / 4) for i in range(1, times + 1)
         ]
-        judged = ev.Judged(n, "discard", f"c{n}", value, 0.0, "", value - 1.0, stderr=0.0012)
         phase: ExperimentPhase = "keep" if n == 1 else "discard" if n < experiments else "judging"
-        verdict = judged if phase == "discard" else None
-        e = Experiment(n, "c1", phase, f"c{n}", trainings=tuple(trainings), value=value, verdict=verdict)
+        e = Experiment(n, "c1", phase, f"c{n}", trainings=tuple(trainings), value=value)
+        if phase == "discard":
+            e.delta, e.stderr, e.judged_trainings = value - 1.0, 0.0012, 1
         state.experiments.append(e)
     state.experiments[0].trainings[1].started_at = experiments - 1
     took = []

@@ -107,11 +107,21 @@ class Experiment(Struct, omit_defaults=True, gc=False):
     finished_at: float | None = None
     """When it was judged or rejected."""
     trainings: tuple[Training, ...] = ()
-    verdict: ev.Judged | None = None
-    """The verdict as it was given. `phase`, `value` and `reason` may change later, by hand or by reruns."""
     value: float | None = None
     """The mean of the metric over the trainings that it has had so far; None for a crash."""
     reason: str = ""
+    short: str = ""
+    """Why the verdict is what it is, in a few words; empty without one, and once a human changed it."""
+    memory_gb: float = 0.0
+    """Peak memory as the verdict names it; 0 before there is one."""
+    delta: float | None = None
+    """Its value minus the incumbent's value when it was judged; None without a verdict or incumbent."""
+    stderr: float | None = None
+    """Standard error of `delta`; None when the noise is not known."""
+    evidence: str = ""
+    """`delta` compared with the noise, in words."""
+    judged_trainings: int = 0
+    """How many trainings the verdict is about; 0 before there is one."""
     findings: list[str] = []
     """What the audit says about the candidate's change, a sentence each."""
     combines: list[int] = []
@@ -153,6 +163,14 @@ class Experiment(Struct, omit_defaults=True, gc=False):
         self.agent = event.agent or self.agent
         self.proposed_at = self.proposed_at or t
         self.usage += event.usage
+
+    def take(self, verdict: ev.Judged, t: float) -> None:
+        """Take in the verdict on it, which was given at the time `t`."""
+        self.phase, self.commit, self.value = verdict.status, verdict.commit, verdict.value
+        self.reason, self.short, self.evidence = verdict.reason, verdict.short, verdict.evidence
+        self.delta, self.stderr, self.memory_gb = verdict.delta, verdict.stderr, verdict.memory_gb
+        self.judged_trainings, self.copies, self.finished_at = verdict.trainings, verdict.copies, t
+        self.proposing_seq = self.queued_seq = 0
 
     def row_changes(self) -> None:
         """Remember the row that results.tsv has now: another one is to replace it."""
@@ -196,31 +214,6 @@ class Experiment(Struct, omit_defaults=True, gc=False):
             for t in self.trainings
             if t.commit == self.commit and t.outcome == "finished" and t.value is not None
         ]
-
-    @property
-    def memory_gb(self) -> float:
-        """Peak memory as the verdict names it; 0 before there is one."""
-        return self.verdict.memory_gb if self.verdict else 0.0
-
-    @property
-    def delta(self) -> float | None:
-        """Its value minus the incumbent's value when it was judged; None without a verdict or incumbent."""
-        return self.verdict.delta if self.verdict else None
-
-    @property
-    def stderr(self) -> float | None:
-        """Standard error of `delta`; None when the noise is not known."""
-        return self.verdict.stderr if self.verdict else None
-
-    @property
-    def evidence(self) -> str:
-        """`delta` compared with the noise, in words."""
-        return self.verdict.evidence if self.verdict else ""
-
-    @property
-    def short(self) -> str:
-        """Why the verdict is what it is, in a few words; empty without one, and once a human changed it."""
-        return self.verdict.short if self.verdict and not self.by_hand else ""
 
     @property
     def row(self) -> str:

@@ -30,7 +30,8 @@ FIELDS: dict[type, tuple[str, ...]] = {
     Training: ("started_at", "finished_at", "names", "printed"),
     Experiment: (
         "n", "parent", "commit", "description", "hypothesis", "author", "started_at", "finished_at", "value",
-        "reason", "findings", "combines", "proposing_seq", "queued_seq", "proposed_at", "agent",
+        "reason", "short", "memory_gb", "delta", "stderr", "evidence", "findings", "combines",
+        "proposing_seq", "queued_seq", "proposed_at", "agent",
     ),
 }  # fmt: skip
 """Fields of what the state keeps, in which values come again."""
@@ -56,8 +57,6 @@ def share_experiment(e: Experiment) -> Experiment:
         share(share(training).started)
         if training.finished:
             force_setattr(share(training.finished), "summary", NO_NUMBERS)
-    if e.verdict:
-        share(e.verdict)
     return e
 
 

@@ -372,9 +372,7 @@ def _apply_verdict(s: RunState, event: ev.Judged | ev.Logged | ev.Overridden, t:
     e = s.experiment(event.n)
     match event:
         case ev.Judged():
-            e.verdict, e.phase, e.commit = event, event.status, event.commit
-            e.value, e.reason, e.finished_at, e.copies = event.value, event.reason, t, event.copies
-            e.proposing_seq = e.queued_seq = 0
+            e.take(event, t)
             s.open = [n for n in s.open if n != event.n]
             s.rows_due.append(event.n)
             if event.status == "keep":
@@ -387,7 +385,7 @@ def _apply_verdict(s: RunState, event: ev.Judged | ev.Logged | ev.Overridden, t:
             s.models = s.models_worth_keeping
         case ev.Overridden(status=status, reason=reason):
             _row_changes(s, e)
-            e.phase, e.by_hand = status, True
+            e.phase, e.by_hand, e.short = status, True, ""
             e.reason = f"{status} by hand" + (f": {reason}" if reason else "")
             if status == "keep":
                 s.incumbent = event.n

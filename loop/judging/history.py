@@ -42,7 +42,7 @@ def _together(e: Experiment) -> int:
     """How many trainings an experiment had for its verdict; the later ones were spread over the run."""
     if not e.judged:
         return len(e.trainings)
-    return e.verdict.trainings if e.verdict else 1
+    return e.judged_trainings or 1
 
 
 def scale_of(state: RunState, noise: Noise) -> Scale:
@@ -54,7 +54,7 @@ def kinds_of(state: RunState, scale: Scale) -> tuple[Kind, ...]:
     """What ideas do, learned from the newest ones of this run."""
     measured: list[tuple[float, float]] = []
     for e in reversed(state.experiments):
-        if e.judged and not e.combines and e.verdict and e.delta is not None and e.stderr:
+        if e.judged and not e.combines and e.delta is not None and e.stderr:
             measured.append((scale.of(e.delta), e.stderr / scale.deviation))
             if len(measured) == LEARNED:
                 break
@@ -138,7 +138,7 @@ def history_of(state: RunState, incumbent: Experiment, noise: Noise, clock: Cloc
     scale = scale_of(state, noise)
     kinds = kinds_of(state, scale)
     trainings = trainings_of(incumbent, scale, clock)
-    count = max(1, min(incumbent.verdict.trainings, len(trainings))) if incumbent.verdict else 1
+    count = max(1, min(incumbent.judged_trainings, len(trainings)))
     start = _start(state, incumbent, trainings[:count], scale, kinds)
     ended = [t for t in incumbent.trainings if t.finished and t.commit == incumbent.commit]
     tried = max((clock.at(t.started_at) for t in ended), default=0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from loop import events as ev
 from loop.records import results
 from loop.state import Experiment, RunState
 
@@ -33,14 +32,13 @@ def experiments(rows: list[str]) -> list[Experiment]:
     found = []
     for index, line in enumerate(rows):
         if row := results.parse(line):
-            verdict = ev.Judged(0, row.status, row.commit, row.val_bpb, row.memory_gb or 0.0, reason="")
             found.append(
                 Experiment(
                     n=index - len(rows),
                     parent="",
                     phase=row.status,
                     commit=row.commit,
-                    verdict=verdict,
+                    memory_gb=row.memory_gb or 0.0,
                     value=row.val_bpb,
                     description=row.description,
                     logged=True,

@@ -53,12 +53,13 @@ def test_a_verdict_is_what_gives_it_a_row(phase: str, judged: bool) -> None:
 def test_the_figures_of_a_verdict_are_nothing_before_there_is_one() -> None:
     e = Experiment(2, "p")
     assert (e.memory_gb, e.delta, e.stderr, e.evidence, e.last_training) == (0.0, None, None, "", None)
-    e.verdict = JUDGED
+    e.take(JUDGED, 5.0)
+    assert (e.phase, e.value, e.reason, e.finished_at) == ("keep", 1.5, "better", 5.0)
     assert (e.memory_gb, e.delta, e.stderr, e.evidence) == (0.5, -0.25, 0.08, "3.1 standard errors")
 
 
 def test_the_row_shows_the_value_of_today_and_the_memory_of_the_verdict() -> None:
-    e = Experiment(2, "p", "keep", "c" * 40, "an idea", verdict=JUDGED, value=1.25)
+    e = Experiment(2, "p", "keep", "c" * 40, "an idea", memory_gb=0.5, value=1.25)
     assert e.row == "ccccccc\t1.250000\t0.5\tkeep\tan idea"
 
 

@@ -47,25 +47,21 @@ def test_an_event_says_the_same_as_before(numbers: list[float], text: str) -> No
 
 def test_an_experiment_that_comes_as_a_whole_shares_too() -> None:
     def experiment(n: int) -> Experiment:
-        judged = ev.Judged(n, "keep", "c" * 40, 1.25, 44.0, "better", incumbent="p" * 40)
         started = ev.TrainingStarted(n, 1, "c" * 40, seed=1337, budget_s=300.0)
         finished = ev.TrainingFinished(n, 1, "finished", value=1.25)
         e = Experiment(n, "p" * 40, "keep", "c" * 40, trainings=(Training(started, 1.0, finished),))
-        e.verdict, e.value = judged, 1.25
+        e.value, e.evidence = 1.25, "as sure as it can be"
         return share_experiment(msgspec.json.decode(msgspec.json.encode(e), type=Experiment))
 
     one, other = experiment(1), experiment(2)
     assert one.commit is other.commit is other.trainings[0].started.commit
     assert one.parent is other.parent
-    assert other.verdict
-    assert other.verdict.incumbent is one.parent
+    assert one.evidence is other.evidence
     assert one.value is other.trainings[0].value
     assert one.trainings[0].finished
     assert other.trainings[0].finished
     assert one.trainings[0].finished.summary is other.trainings[0].finished.summary
-    assert msgspec.structs.replace(one, n=2, trainings=(), verdict=None) == msgspec.structs.replace(
-        other, trainings=(), verdict=None
-    )
+    assert msgspec.structs.replace(one, n=2, trainings=()) == msgspec.structs.replace(other, trainings=())
 
 
 def test_what_is_remembered_has_a_bound() -> None:

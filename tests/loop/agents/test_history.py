@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from loop import events as ev
 from loop.agents import history
 from loop.experiment import Experiment
 from tests.conftest import TRAINER
@@ -39,7 +38,8 @@ def test_a_short_run_is_told_whole() -> None:
             value=1.2,
             added=3,
             removed=1,
-            verdict=ev.Judged(2, "discard", "c2", 1.2, 44.04, "", 0.2),
+            memory_gb=44.04,
+            delta=0.2,
         ),
         Experiment(3, "c1", "crash", "c3", "deeper", reason="out of memory"),
         Experiment(4, "c1", "rejected", "c4", "dearer", reason="too dear"),

@@ -37,7 +37,6 @@ def tried(
     phase: ev.Status = "discard",
     agent: str = "",
 ) -> Experiment:
-    verdict = ev.Judged(n, phase, f"c{n}", 1.0, 1.0, "", delta, stderr=error)
     return Experiment(
         n,
         "c1",
@@ -46,7 +45,8 @@ def tried(
         words,
         "it may help",
         value=1.0,
-        verdict=verdict,
+        delta=delta,
+        stderr=error,
         agent=agent,
         reason="NaN loss",
     )

@@ -51,10 +51,9 @@ def long_run(count: int) -> list[Experiment]:
             chance.choice(["raise", "lower", "MATRIX_LR", "depth", "muon", "data"]) for _ in range(30)
         )
         reason = "Traceback " * 40 if phase == "crash" else ""
-        verdict = ev.Judged(n, phase, f"c{n}", value, 44.0, reason)
         run.append(
             Experiment(
-                n, "p", phase, f"c{n}", words, value=value, reason=reason, verdict=verdict, added=3, removed=1
+                n, "p", phase, f"c{n}", words, value=value, reason=reason, memory_gb=44.0, added=3, removed=1
             )
         )
     return run

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from loop import events as ev
 from loop.experiment import ExperimentPhase
 from loop.judging.gains import PRIOR
 from loop.judging.history import (
@@ -42,8 +41,9 @@ def experiment(
     )
 
 
-def judged(n: int, delta: float | None, stderr: float | None = 0.0012, trainings: int = 1) -> ev.Judged:
-    return ev.Judged(n, "discard", f"c{n}", 1.0, 0.0, "", delta, stderr=stderr, trainings=trainings)
+def judged(delta: float | None, stderr: float | None = 0.0012, trainings: int = 1) -> dict[str, Any]:
+    """The figures of a verdict."""
+    return {"delta": delta, "stderr": stderr, "judged_trainings": trainings}
 
 
 def state(*experiments: Experiment, incumbent: int = 1, **fields: Any) -> RunState:
@@ -60,7 +60,7 @@ def test_gains_are_in_deviations_and_larger_is_better() -> None:
 
 def test_the_incumbents_trainings_are_in_order_of_time_and_failed_ones_are_counted() -> None:
     s = state(
-        experiment(1, 0, 1.0, 1.001, phase="keep"), experiment(2, 2, 1.003, verdict=judged(2, 0.0025)),
+        experiment(1, 0, 1.0, 1.001, phase="keep"), experiment(2, 2, 1.003, **judged(0.0025)),
         experiment(3, 3, 0.999, phase="judging"),
     )  # fmt: skip
     s.experiment(1).trainings += (training(3, "c1", None, started_at=4),)
@@ -73,7 +73,7 @@ def test_the_incumbents_trainings_are_in_order_of_time_and_failed_ones_are_count
 
 
 def test_a_kept_candidate_starts_below_its_lucky_number() -> None:
-    kept = experiment(2, 2, 0.9965, phase="keep", verdict=judged(2, -0.004))
+    kept = experiment(2, 2, 0.9965, phase="keep", **judged(-0.004))
     s = state(experiment(1, 0, 1.0, 1.001, phase="keep"), kept, incumbent=2)
     noise = noise_of(s)
     found = history_of(s, kept, noise, Clock(s, kept))
@@ -84,8 +84,8 @@ def test_a_kept_candidate_starts_below_its_lucky_number() -> None:
 
 def test_a_verdict_by_hand_on_what_was_never_compared_is_taken_as_it_is() -> None:
     for by_hand in (
-        experiment(2, 2, 0.9, verdict=judged(2, None)),
-        experiment(2, 2, None, verdict=judged(2, None)),
+        experiment(2, 2, 0.9, **judged(None)),
+        experiment(2, 2, None, **judged(None)),
     ):
         s = state(experiment(1, 0, 1.0, 1.001, phase="keep"), by_hand, incumbent=2)
         noise = noise_of(s)
@@ -95,8 +95,8 @@ def test_a_verdict_by_hand_on_what_was_never_compared_is_taken_as_it_is() -> Non
 
 
 def test_kinds_are_learned_from_single_ideas_that_were_compared() -> None:
-    harm = [experiment(n, n, 1.02, verdict=judged(n, 0.02)) for n in range(3, 40)]
-    unclear = experiment(2, 2, 0.9, verdict=judged(2, None))
+    harm = [experiment(n, n, 1.02, **judged(0.02)) for n in range(3, 40)]
+    unclear = experiment(2, 2, 0.9, **judged(None))
     s = state(experiment(1, 0, 1.0, 1.001, phase="keep"), unclear, *harm)
     scale = scale_of(s, noise_of(s))
     assert kinds_of(s, scale)[3].share > PRIOR[3].share
@@ -108,8 +108,8 @@ def test_kinds_are_learned_from_single_ideas_that_were_compared() -> None:
 
 
 def test_a_drift_between_an_incumbents_trainings_is_not_taken_for_noise() -> None:
-    steady = state(experiment(1, 0, 1.0, 1.001, phase="keep", verdict=judged(1, None)))
-    drifted = state(experiment(1, 0, 1.0, 1.001, 0.99, 0.991, phase="keep", verdict=judged(1, None)))
+    steady = state(experiment(1, 0, 1.0, 1.001, phase="keep", **judged(None)))
+    drifted = state(experiment(1, 0, 1.0, 1.001, 0.99, 0.991, phase="keep", **judged(None)))
     assert noise_of(drifted).deviation == pytest.approx(noise_of(steady).deviation, rel=0.3)
 
 
@@ -127,7 +127,7 @@ def test_trainings_that_ran_at_the_same_time_are_of_one_round() -> None:
 
 def test_a_stale_experiment_is_compared_with_its_own_parent() -> None:
     """Experiment 3 changes the baseline; meanwhile 2 was kept, which is far better."""
-    kept = experiment(2, 2, 0.9, phase="keep", verdict=judged(2, -0.1))
+    kept = experiment(2, 2, 0.9, phase="keep", **judged(-0.1))
     late = experiment(3, 3, 1.001, phase="judging")
     s = state(experiment(1, 0, 1.0, 1.001, phase="keep"), kept, late, incumbent=2)
     assert (is_stale(s, late), reference(s, late).n) == (True, 1)

@@ -248,8 +248,7 @@ def test_a_run_without_a_number_is_a_crash(outcome: ev.Outcome) -> None:
 
 
 def discarded(n: int, delta: float, stderr: float = 0.0012) -> Experiment:
-    given = ev.Judged(n, "discard", f"c{n}", 1.0 + delta, 0.0, "", delta, stderr=stderr)
-    return experiment(n, 1.0 + delta, phase="discard", verdict=given)
+    return experiment(n, 1.0 + delta, phase="discard", delta=delta, stderr=stderr, judged_trainings=1)
 
 
 def test_near_misses_are_offered_once_they_promise_enough_and_once_only() -> None:

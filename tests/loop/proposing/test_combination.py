@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from loop import events as ev
 from loop.experiment import Experiment
 from loop.proposing.combination import combine
 
@@ -18,8 +17,7 @@ SOURCES = {
 
 
 def miss(n: int, commit: str, delta: float) -> Experiment:
-    verdict = ev.Judged(n, "discard", commit, 1.0 + delta, 0.0, "within noise", delta, stderr=0.1)
-    return Experiment(n, "base", "discard", commit, f"idea {n}", verdict=verdict)
+    return Experiment(n, "base", "discard", commit, f"idea {n}", delta=delta, stderr=0.1)
 
 
 def test_changes_that_fit_become_one_proposal() -> None:

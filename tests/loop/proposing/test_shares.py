@@ -17,9 +17,8 @@ def judged(n: int, agent: str, delta: float = 0.01, hours: float = 0.1, error: f
     phase: ev.Status = "keep" if delta < 0 else "discard"
     started = ev.TrainingStarted(n, 1, f"c{n}", seed=1, budget_s=300.0)
     ended = ev.TrainingFinished(n, 1, "finished", value=1.0)
-    verdict = ev.Judged(n, phase, f"c{n}", 1.0, 1.0, "", delta, stderr=error)
     return Experiment(
-        n, "c1", phase, f"c{n}", agent=agent, verdict=verdict,
+        n, "c1", phase, f"c{n}", agent=agent, delta=delta, stderr=error,
         trainings=(Training(started, 0.0, ended, 3600 * hours),),
     )  # fmt: skip
 
