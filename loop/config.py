@@ -7,6 +7,7 @@ the fence, open in the fence, read or send counts only if the caller says that i
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 import sys
@@ -29,7 +30,7 @@ from loop.setting import about as _about
 CONFIG = "autoresearch.toml"
 METRIC_MOST = 80
 """Characters that the metric's name may have: it stands in headings."""
-OUR_TRAINER = "nanogpt/train.py"
+OUR_TRAINER = foreign_files.TRAINER
 PYTHON = "{python}"
 """Stands in a command for the interpreter that runs the engine."""
 READABLE = (
@@ -306,7 +307,7 @@ def _fill(repository: Repository, commit: str, settings: Settings, trusted: Coll
     if not train:
         train = _train_command(repository, commit, editable[0], "train_command" in trusted)
     prepare = settings.prepare_command
-    ours = foreign_files.is_our_trainer(repository, commit)
+    ours = foreign_files.is_our_trainer(repository, commit, editable[0])
     if not prepare and not settings.train_command:
         if "nanogpt/prepare.py" in has and (ours or "prepare_command" in trusted):
             prepare = [PYTHON, "nanogpt/prepare.py"]
@@ -352,6 +353,10 @@ def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
         raise UsageError(f"{settings.path} is not committed in {repository.root}: commit it first")
     if bool(settings.judge_command) != bool(settings.answers_command):
         raise UsageError("`judge_command` and `answers_command` belong together: set both or none")
+    if _runs_unfenced(settings):
+        raise UsageError(
+            f"`editable` {settings.path} runs outside the fence, where agents change nothing: name another file"
+        )
     if not settings.metric or len(settings.metric) > METRIC_MOST:
         raise UsageError(f"`metric` must be a name of 1 to {METRIC_MOST} characters")
     for name in settings.track:
@@ -365,6 +370,15 @@ def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
     if settings.timeout_s and not settings.budget_s <= settings.timeout_s < math.inf:
         raise UsageError("the time-out must be at least the budget (0: twice the budget)")
     return settings
+
+
+def _runs_unfenced(settings: Settings) -> bool:
+    """Whether the file that agents edit prepares the data or measures, or is a part of this project's own
+    judge: neither is behind the fence around candidates."""
+    commands = (settings.prepare_command, settings.judge_command, settings.answers_command)
+    words = {os.path.normpath(word) for command in commands for word in command}
+    beside = JUDGE in words and settings.path.startswith("nanogpt/") and settings.path != OUR_TRAINER
+    return beside or settings.path in words
 
 
 def _is_address(url: str) -> bool:

@@ -30,7 +30,7 @@ from dulwich.refs import Ref, SymrefLoop
 from dulwich.repo import Repo, UnsupportedExtension, UnsupportedVersion
 
 from loop.errors import BranchMoved, UsageError
-from loop.records import git_folder
+from loop.records import git_folder, git_tree
 from loop.records.shaped_file import read_shaped
 from loop.text import one_line
 
@@ -121,9 +121,12 @@ class Repository:
             raise UsageError(f"{self.root} has no commit yet: commit train.py first") from error
 
     def read(self, commit: str, path: str) -> str | None:
-        """The text of `path` at `commit`, None when it is not there, or the commit is not there any more."""
+        """The text of `path` at `commit`, None when it is not there, or the commit is not there any more.
+
+        Raises `UsageError` when git's objects cannot be read.
+        """
         try:
-            with self._reading:
+            with self._reading, _understood(commit):
                 tree = self._commit(commit).tree
                 mode, sha = tree_lookup_path(self._repo.__getitem__, tree, path.encode())
                 blob = self._repo[sha]
@@ -139,19 +142,20 @@ class Repository:
         return False
 
     def files(self, commit: str) -> list[tuple[str, int, bytes]]:
-        """Path, mode and blob id of every file of a commit; submodules are left out."""
-        with self._reading:
-            return [
-                (entry.path.decode("utf-8", "surrogateescape"), entry.mode, entry.sha)
-                for entry in iter_tree_contents(self._repo.object_store, self._commit(commit).tree)
-                if entry.path and entry.mode and entry.sha and stat.S_IFMT(entry.mode) != 0o160000
-            ]
+        """Path, mode and blob id of every file of a commit; submodules are left out.
+
+        Raises `UsageError` when they cannot be read, or not be written to a folder without leaving it.
+        """
+        with self._reading, _understood(commit, KeyError):
+            tree, store = self._commit(commit).tree, self._repo.object_store
+            return git_tree.files(iter_tree_contents(store, tree, include_trees=True))
 
     def blob(self, sha: bytes) -> bytes:
-        with self._reading:
+        """The content of a file. Raises `UsageError` when it cannot be read."""
+        with self._reading, _understood(sha.decode(), KeyError):
             blob = self._repo[ObjectID(sha)]
         if not isinstance(blob, Blob):
-            raise ValueError(f"{sha.decode()} is not a file")
+            raise UsageError(f"{sha.decode()} is not a file")
         return blob.data
 
     def packed(self, commit: str) -> bytes:
@@ -348,6 +352,16 @@ class Repository:
         if not isinstance(found, Commit):
             raise ValueError(f"{commit} is not a commit")
         return found
+
+
+@contextlib.contextmanager
+def _understood(name: str, *missing: type[KeyError]) -> Iterator[None]:
+    """A `UsageError` for what dulwich raises where an object is not as it should be, or where it is missing."""
+    try:
+        yield
+    except (*BROKEN, *missing) as error:
+        what = one_line(str(error) or type(error).__name__, 200)
+        raise UsageError(f"git's objects of {name[:12]} cannot be read: {what}") from error
 
 
 def candidate_ref(tag: str, n: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from loop import stranger
+from loop import config, stranger
 from loop.cli import new_repository
 from loop.errors import UsageError
 from loop.records.repository import Repository
@@ -78,6 +78,20 @@ def test_a_prepare_py_that_is_not_ours_is_asked_about(
         "judge_command runs `{python} nanogpt/judge.py` outside the fence after each training",
         "answers_command runs `{python} nanogpt/answers.py` with each saved model",
     ]
+
+
+@pytest.mark.parametrize("name", ["judge.py", "proofs.py", "prepare.py"])
+def test_what_runs_outside_the_fence_is_not_what_agents_edit(tmp_path: Path, memory: Path, name: str) -> None:
+    """The judge runs from the candidate's commit: a candidate that may change it is behind no fence."""
+    new_repository.create(tmp_path / "new")
+    with (tmp_path / "new/autoresearch.toml").open("a") as file:
+        file.write(f'\neditable = ["nanogpt/{name}"]\n')
+    with pytest.raises(UsageError, match=f"`editable` nanogpt/{name} runs outside the fence"):
+        wishes(tmp_path / "new", memory)
+    repository = Repository.discover(tmp_path / "new")
+    settings = config.load(repository, repository.head(), {"editable": ["nanogpt/evaluation.py"]}, {})
+    repository.close()
+    assert (settings.prepare_command, settings.judge_command) == ([], [])
 
 
 def test_what_is_agreed_to_is_not_asked_again_and_what_is_new_is(repository: Path, memory: Path) -> None:

@@ -34,7 +34,7 @@ def test_what_is_no_plain_file_is_refused_as_settings_and_empty_as_instructions(
     tmp_path: Path, make: Callable[[Path], None]
 ) -> None:
     make(tmp_path / "file")
-    with pytest.raises(UsageError, match="is no plain file of at most 1 MB"):
+    with pytest.raises(UsageError, match="is no plain file of at most 64 KB"):
         foreign_files.toml(tmp_path / "file")
     assert foreign_files.program(tmp_path, "file") == ""
 
@@ -50,6 +50,19 @@ def test_what_is_not_toml_is_said_in_one_line(tmp_path: Path, text: str) -> None
     with pytest.raises(UsageError) as caught:
         foreign_files.toml(tmp_path / "file")
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("part", ["a", '"a"', "'a'"])
+@pytest.mark.parametrize("line", ["{} = 1", "a = {{{} = 1}}", "[{}]"])
+def test_a_key_of_many_parts_is_refused_before_it_takes_minutes(tmp_path: Path, part: str, line: str) -> None:
+    (tmp_path / "file").write_text(line.format(".".join([part] * 15_000)))
+    with pytest.raises(UsageError, match="more than 100 dots"):
+        foreign_files.toml(tmp_path / "file")
+
+
+def test_dots_in_texts_and_comments_are_none_of_a_key(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text(f'# {"." * 200}\na = ["{"b." * 200}\\".", \'{"." * 200}\']\n')
+    assert len(foreign_files.toml(tmp_path / "file")["a"]) == 2
 
 
 def test_every_text_is_cleaned_keys_included(tmp_path: Path) -> None:
