@@ -355,7 +355,7 @@ def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
         raise UsageError("`judge_command` and `answers_command` belong together: set both or none")
     if _runs_unfenced(settings):
         raise UsageError(
-            f"`editable` {settings.path} runs outside the fence, where agents change nothing: name another file"
+            f"`editable` {settings.path} runs outside the fence, no agent may change it: name another file"
         )
     if not settings.metric or len(settings.metric) > METRIC_MOST:
         raise UsageError(f"`metric` must be a name of 1 to {METRIC_MOST} characters")

@@ -22,8 +22,8 @@ from loop.text import one_line
 SETTINGS_MOST = 2**16
 """Bytes that autoresearch.toml may have."""
 DOTS_MOST = 100
-"""Dots outside texts that a line of it may have: a key such as `a.a.a` with fifty thousand parts takes a minute
-to read, and one with twice as many takes four."""
+"""Dots outside texts that a line of it may have: a key such as `a.a.a` with fifty thousand parts takes
+a minute to read, and one with twice as many takes four."""
 _TEXT = re.compile(r'"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#[^\n]*')
 TEXT_MOST = 2**20
 """Bytes that program.md and a file of the trainer may have."""

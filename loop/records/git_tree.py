@@ -33,9 +33,7 @@ def files(entries: Iterable[TreeEntry]) -> list[tuple[str, int, bytes]]:
     """Path, mode and object id of each file; submodules are left out.
 
     `entries` are the files and folders of a commit, a folder before what is in it.
-
-    Raises `UsageError` when they cannot be written to a
-    folder, or one of them would lead out of it.
+    Raises `UsageError` when they cannot be written to a folder, or one of them would lead out of it.
     """
     found, folders, links = list[tuple[str, int, bytes]](), {b""}, set[str]()
     for count, entry in enumerate(entries):

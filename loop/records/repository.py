@@ -146,13 +146,13 @@ class Repository:
 
         Raises `UsageError` when they cannot be read, or not be written to a folder without leaving it.
         """
-        with self._reading, _understood(commit, KeyError):
+        with self._reading, _understood(commit, (KeyError,)):
             tree, store = self._commit(commit).tree, self._repo.object_store
             return git_tree.files(iter_tree_contents(store, tree, include_trees=True))
 
     def blob(self, sha: bytes) -> bytes:
         """The content of a file. Raises `UsageError` when it cannot be read."""
-        with self._reading, _understood(sha.decode(), KeyError):
+        with self._reading, _understood(sha.decode(), (KeyError,)):
             blob = self._repo[ObjectID(sha)]
         if not isinstance(blob, Blob):
             raise UsageError(f"{sha.decode()} is not a file")
@@ -355,11 +355,11 @@ class Repository:
 
 
 @contextlib.contextmanager
-def _understood(name: str, *missing: type[KeyError]) -> Iterator[None]:
-    """A `UsageError` for what dulwich raises where an object is not as it should be, or where it is missing."""
+def _understood(name: str, missing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """A `UsageError` for what dulwich raises where an object is not as it should be, and for `missing`."""
     try:
         yield
-    except (*BROKEN, *missing) as error:
+    except BROKEN + missing as error:
         what = one_line(str(error) or type(error).__name__, 200)
         raise UsageError(f"git's objects of {name[:12]} cannot be read: {what}") from error
 
