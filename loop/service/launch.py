@@ -163,8 +163,9 @@ def run_engine(
 ) -> int:
     """Run the engine in this process until it stops; returns the exit code.
 
-    `headless`: a limit ends the engine instead of pausing it. `say` gets every record. Raises `UsageError`
-    when another engine of this run is alive or the run's branch cannot be moved.
+    `headless`: what would pause the engine ends it, a limit with exit code 0, all else with 1. `say` gets
+    every record. Raises `UsageError` when another engine of this run is alive or the run's branch cannot be
+    moved.
     """
     return asyncio.run(_with_lock(settings, paths, repository, headless, say))
 
@@ -213,7 +214,9 @@ async def _run(
     store.listen(runs.Overviews(paths, store.state).take)
     store.listen(lambda record: notifier.tell(record.event, store.state))
     executor = make_executor(settings, paths, repository)
-    engine = Engine(settings, paths, repository, store, agent, executor, stop_at_limit=headless)
+    engine = Engine(
+        settings, paths, repository, store, agent, executor, stop_at_limit=headless, unattended=headless
+    )
     _on_signals(lambda: engine.stop("stopped by a signal", now=True))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if not store.state.tag:
@@ -236,7 +239,7 @@ async def _run(
             tracking.hurry()
         telemetry.cancel()
         await server.close()
-    return 1 if headless and reason.startswith("the baseline") else 0
+    return int(headless and (engine.failed or reason.startswith("the baseline")))
 
 
 def _on_signals(act: Callable[[], None]) -> None:

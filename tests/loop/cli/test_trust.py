@@ -111,6 +111,15 @@ def test_a_trusted_headless_run_prepares(hostile: Path) -> None:
     assert (hostile / "owned").exists()
 
 
+def test_a_headless_run_whose_data_cannot_be_prepared_ends_and_says_so(
+    hostile: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (hostile / "autoresearch.toml").write_text('prepare_command = ["sh", "-c", "echo no disk; exit 3"]\n')
+    words = ["run", "--headless", "--tag", "t", "--agent", "search", "--max-experiments", "1"]
+    assert main([*words, "--baseline-runs", "1", "--trust"]) == 1
+    assert "preparing the data failed (exit code 3): no disk" in capsys.readouterr().out.splitlines()[-1]
+
+
 class Ears(BaseHTTPRequestHandler):
     heard: list[str] = []  # noqa: RUF012 - one server, one test
 
