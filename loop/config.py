@@ -100,7 +100,7 @@ class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fiel
     readonly: Annotated[list[str], _about("files that agents may read besides")] = []
     program: Annotated[str, _about(
         "the file with your instructions to the agent", risk="gives {} to the agent",
-        harmless=_is_judged_by_where_it_leads)] = "program.md"
+        harmless=_is_judged_by_where_it_leads)] = foreign_files.PROGRAM
     metric: Annotated[str, _about("the number that a training prints and that is judged")] = "val_bpb"
     direction: Annotated[Literal["min", "max"], _about("which end of the metric is the better one")] = "min"
     budget_s: Annotated[float, _about(
@@ -318,7 +318,8 @@ def _fill(repository: Repository, commit: str, settings: Settings, trusted: Coll
     if is_there and not judge and not settings.train_command:
         judge, answers = [PYTHON, JUDGE], [PYTHON, ANSWERS]
     mild = foreign_files.is_mild_program(
-        repository.root,
+        repository,
+        commit,
         settings.program,
         has_commands=not _have_our_toolbox_only(settings.agents or [settings.agent]),
     )

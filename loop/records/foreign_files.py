@@ -31,6 +31,8 @@ OWN = Path(__file__).parents[2] / "nanogpt"
 """The trainer that came with this program."""
 TRAINER = "nanogpt/train.py"
 """Its one file that agents edit."""
+PROGRAM = "program.md"
+"""Where the human's instructions usually are, committed or not."""
 OWN_PROGRAMS = (OWN / "program.md", OWN.parent / "program.md")
 """Where the instructions that came with this program are: in a wheel, and in a clone."""
 
@@ -71,13 +73,18 @@ def program(root: Path, name: str) -> str:
     return (content or b"").decode("utf-8", "replace")
 
 
-def is_mild_program(root: Path, name: str, *, has_commands: bool) -> bool:
+def is_mild_program(repository: Repository, commit: str, name: str, *, has_commands: bool) -> bool:
     """Whether a stranger's program.md may go to the agent.
 
-    It must not lead out of the repository. An agent that runs commands (`has_commands`) may obey it, so it
-    gets only the text that came with this program.
+    It must not lead out of the repository, nor to a file in it that is not committed: git's own settings with a
+    token, a file of keys. An agent that runs commands (`has_commands`) may obey it, so it gets only the text
+    that came with this program.
     """
+    root = repository.root
     if not leads_inside(root / name, root):
+        return False
+    path = os.path.relpath(os.path.realpath(root / name), root)
+    if path != PROGRAM and os.path.lexists(root / name) and repository.read(commit, path) is None:
         return False
     text = program(root, name)
     return not has_commands or not text or text in (program(own.parent, own.name) for own in OWN_PROGRAMS)

@@ -71,15 +71,28 @@ def test_a_runs_folder_is_for_its_user_alone(tmp_path: Path) -> None:
     assert (tmp_path / ".autoresearch/.gitignore").read_text() == "*\n"
 
 
-@pytest.mark.parametrize("link", [".autoresearch", ".autoresearch/t"])
+@pytest.mark.parametrize(
+    "link",
+    [
+        ".autoresearch",
+        *(f".autoresearch/t{name}" for name in ("", "/slots", "/slots/0", "/experiments", "/venv")),
+    ],
+)
 def test_a_folder_that_leads_elsewhere_is_refused(tmp_path: Path, link: str) -> None:
     """A repository of somebody else may hold such a link."""
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / link).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UsageError, match="leads elsewhere"):
         RunPaths(tmp_path, "t").create()
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_no_file_is_written_where_a_link_leads(tmp_path: Path) -> None:
+    (tmp_path / ".autoresearch").mkdir()
+    (tmp_path / ".autoresearch/.gitignore").symlink_to(tmp_path / "mine")
+    RunPaths(tmp_path, "t").create()
+    assert not (tmp_path / "mine").exists()
 
 
 @pytest.mark.parametrize("durable", [False, True])

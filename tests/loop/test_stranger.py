@@ -166,6 +166,20 @@ def test_a_program_that_leads_out_of_the_repository_is_asked_about(
     assert wishes(repository, memory).every == []
 
 
+@pytest.mark.parametrize("name", [".git/config", ".env", "link.md"])
+def test_a_file_that_did_not_come_with_the_repository_goes_to_no_agent_unasked(
+    repository: Path, memory: Path, name: str
+) -> None:
+    (repository / ".env").write_text("KEY=mine")
+    (repository / "link.md").symlink_to(".git/config")
+    git(repository, "add", "link.md")
+    git(repository, "commit", "-qm", "a link")
+    asks(repository, f'program = "{name}"')
+    assert [wish.name for wish in wishes(repository, memory).open] == ["program"]
+    asks(repository, 'program = "train.py"')
+    assert wishes(repository, memory).every == []
+
+
 @pytest.mark.parametrize(("agent", "asked"), [("claude", []), ("search", []), ("acp", ["program"])])
 def test_a_cli_agent_obeys_the_program_of_a_stranger_only_once_it_is_trusted(
     repository: Path, memory: Path, agent: str, asked: list[str]
