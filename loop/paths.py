@@ -101,7 +101,7 @@ class RunPaths:
         """
         runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
         folder = runtime / "autoresearch-tui"
-        if not os.access(runtime, os.W_OK) or not runtime.is_absolute() or len(str(folder)) > 80:
+        if not runtime.is_absolute() or not _is_own(runtime) or len(str(folder)) > 80:
             folder = Path(tempfile.gettempdir()) / f"autoresearch-tui-{os.getuid()}"
         return _private(folder) / f"{self.identity}.sock"
 
@@ -122,12 +122,25 @@ class RunPaths:
 
 def _private(folder: Path) -> Path:
     """Make a folder that only this user can look into. Raises `UsageError` when somebody else owns it."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise UsageError(f"{folder} belongs to someone else: set XDG_RUNTIME_DIR and TMPDIR to private ones")
-    folder.chmod(0o700)
+    try:
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700, parents=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise UsageError(
+                f"{folder} is not a folder of yours: set XDG_RUNTIME_DIR and TMPDIR to private ones"
+            )
+        folder.chmod(0o700)
+    except OSError as error:
+        raise UsageError(f"cannot make {folder}: {error.strerror}") from error
     return folder
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether it is a folder of this user: who owns a folder can replace what others have put there."""
+    with contextlib.suppress(OSError):
+        return folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK)
+    return False
 
 
 def owner_only(path: str, flags: int) -> int:

@@ -76,9 +76,9 @@ def program(root: Path, name: str) -> str:
 def is_mild_program(repository: Repository, commit: str, name: str, *, has_commands: bool) -> bool:
     """Whether a stranger's program.md may go to the agent.
 
-    It must not lead out of the repository, nor to a file in it that is not committed: git's own settings with a
-    token, a file of keys. An agent that runs commands (`has_commands`) may obey it, so it gets only the text
-    that came with this program.
+    It must not lead out of the repository, nor to a file in it that is not committed: git's own settings with
+    a token, a file of keys. An agent that runs commands (`has_commands`) may obey it, so it gets only the
+    text that came with this program.
     """
     root = repository.root
     if not leads_inside(root / name, root):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -37,13 +38,36 @@ def test_the_socket_is_private_and_its_path_short(tmp_path: Path, monkeypatch: p
     assert RunPaths(deep, "t").socket() != RunPaths(deep, "u").socket()
 
 
-def test_a_socket_folder_that_is_a_link_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        Path.touch,
+        os.mkfifo,
+        lambda path: path.symlink_to("elsewhere"),
+        lambda path: path.symlink_to("nowhere"),
+    ],
+)
+def test_what_somebody_made_in_the_place_of_the_private_folder_is_refused(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
+) -> None:
+    """Its name in the folder for temporary files can be guessed by every user."""
     with tempfile.TemporaryDirectory() as short:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", short)
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", "")
         Path(short, "elsewhere").mkdir()
-        Path(short, "autoresearch-tui").symlink_to("elsewhere")
-        with pytest.raises(UsageError, match="belongs to someone else"):
-            RunPaths(Path(short), "t").socket()
+        make(Path(short, f"autoresearch-tui-{os.getuid()}"))
+        for use in (RunPaths.socket, lambda paths: paths.scratch(0)):
+            with pytest.raises(UsageError, match="is not a folder of yours"):
+                use(RunPaths(Path(short), "t"))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+def test_a_runtime_folder_of_another_user_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as theirs:
+        os.chmod(theirs, 0o777)
+        os.chown(theirs, 65534, 65534)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", theirs)
+        assert not RunPaths(Path("/r"), "t").socket().is_relative_to(theirs)
 
 
 @pytest.mark.parametrize("tag", ["", "-x", "a/b", "a b", "..", "x" * 65, "a.lock", "é"])
