@@ -1,9 +1,9 @@
 """Finds the program behind `npx PACKAGE`, so that the agent itself starts without npx.
 
 npx would ask the registry at each start. Its folder is also not the agent's to change: what lies there is
-run again, by others and without a fence. And it obeys the project that it is started in, or below: an `.npmrc`
-may name a program that npx runs, a registry, and variables that are sent there; a package beside it is run in
-the place of the one asked for. So it is started in an empty project of its own.
+run again, by others and without a fence. And it obeys the project that it is started in, or below: an
+`.npmrc` may name a program that npx runs, a registry, and variables that are sent there; a package beside it
+is run in the place of the one asked for. So it is started in an empty project of its own.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ async def program(command: Sequence[str], environ: Mapping[str, str], *, offline
 async def _output(
     command: Sequence[str], folder: str, environ: Mapping[str, str], package: str
 ) -> tuple[int | None, bytes, bytes]:
-    """Exit code and output of npx. Raises `AgentFailed` when it takes too long, `AgentStopped` if there is none."""
+    """Exit code and output of npx. Raises `AgentFailed` when it is slow, `AgentStopped` without npx."""
     try:
         child = await asyncio.create_subprocess_exec(
             *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, cwd=folder, env=dict(environ),
