@@ -59,10 +59,12 @@ def whats_odd(folder: Path) -> str | None:
 
 def _odd_files(git: Path) -> Iterator[str]:
     """What is odd among the files that are read when the repository is opened, or later."""
+    start = git
     if not git.is_dir():
         yield from _odd(git, SMALL)
         git = _named_in(git, b"gitdir: ")
-    for folder in {git, _named_in(git / "commondir", b"")}:
+    common = _named_in(git / "commondir", b"")
+    for folder in {git, common}:
         for name in NAMES:
             yield from _odd(folder / name)
         for name in SETTINGS:
@@ -70,6 +72,29 @@ def _odd_files(git: Path) -> Iterator[str]:
         for name in FOLDERS:
             yield from _odd_below(folder / name)
         yield from _odd_objects(folder / "objects")
+    yield from _of_another(start, Path(os.path.realpath(git)), Path(os.path.realpath(common)))
+
+
+def _of_another(start: Path, git: Path, common: Path) -> Iterator[str]:
+    """Whether this would be another repository of the user's, in which we would then write.
+
+    `start`, the `.git` of this folder, or a link may lead there. In a true worktree the folder of git's names
+    the worktree in return, and a submodule's says where its files are: `Repository.discover` looks at that.
+    """
+    own = os.path.realpath(start.parent)
+    if git != Path(own, ".git"):
+        back = git / "gitdir"
+        if back.exists():
+            named = git / os.fsdecode(_content(back).rstrip(b"\r\n"))
+            if os.path.realpath(named.parent) != own:
+                yield f"{git} is of {named.parent} (`git worktree repair` mends a worktree that was moved)"
+        elif git.name == ".git":
+            yield f"{start} leads to the repository of {git.parent}"
+    if common != git and (git.parent.name != "worktrees" or common != git.parent.parent):
+        yield f"{git}/commondir leads to {common}"
+    for name in ("objects", *FOLDERS):
+        if os.path.islink(common / name):
+            yield f"{common / name} is a link"
 
 
 def _odd_below(top: Path, unread: re.Pattern[str] | None = None) -> Iterator[str]:
