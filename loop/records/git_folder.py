@@ -17,6 +17,7 @@ from pathlib import Path
 from dulwich.config import ConfigFile
 
 from loop.errors import UsageError
+from loop.text import is_text, one_line
 
 NAMES = ("HEAD", "packed-refs", "commondir", "shallow", "index", "info/grafts", "info/exclude")
 """Files that are read whenever a repository is opened."""
@@ -40,12 +41,14 @@ UNREAD = re.compile(r"tmp_[^.]*")
 def find(start: Path) -> Path | None:
     """The folder whose repository holds `start`, by dulwich's own rule; None when there is none.
 
-    Raises `UsageError` when the first that is found is bare.
+    Raises `UsageError` when the first that is found is bare, or when the path to it is no text.
     """
     here = Path(os.path.realpath(start))
     for folder in (here, *here.parents):
         git = folder / ".git"
         if os.path.isfile(git) or os.path.isdir(git / "objects"):
+            if not is_text(str(folder)):
+                raise UsageError(f"{one_line(str(folder), 1000)} is not UTF-8: give the folder another name")
             return folder
         if os.path.isdir(folder / "objects") and os.path.isdir(folder / "refs"):
             raise UsageError(f"{folder} is a bare repository: clone it and start there")

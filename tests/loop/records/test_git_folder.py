@@ -414,3 +414,11 @@ def test_a_worktree_a_submodule_and_a_git_folder_elsewhere_are_worked_in(
     git(repository, "init", "-q", str(outer))
     git(outer, *words)
     Repository.discover(outer / "sub").close()
+
+
+def test_a_folder_whose_name_is_no_text_is_refused_in_one_line(repository: Path, tmp_path: Path) -> None:
+    """Its name could be written neither to the journal nor to the memory of what is trusted."""
+    odd = tmp_path / os.fsdecode(b"odd\xff")
+    repository.rename(odd)
+    with pytest.raises(UsageError, match="odd is not UTF-8"):
+        Repository.discover(odd)
