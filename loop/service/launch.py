@@ -203,6 +203,7 @@ async def _run(
     say: Callable[[ev.Record], None],
     afterwards: contextlib.AsyncExitStack,
 ) -> int:
+    _check_journal(paths, store.state)
     _check_judge(settings, repository, store.state)
     settings, budget_why = budget.settled(settings, store.state, has_gpu=gpu.has_driver())
     agent = make_agent(settings, os.environ)
@@ -282,6 +283,14 @@ def _started(settings: Settings, budget_why: str, agent: Agent, executor: Execut
         seats=executor.capacity(),
         gpu=", ".join(dict.fromkeys(m.gpu for m in machines if m.gpu)),
     )
+
+
+def _check_journal(paths: RunPaths, state: RunState) -> None:
+    """Raise `UsageError` when the journal is not this run's own: a stranger's may have any file edited."""
+    editable = state.editable
+    is_inside = os.path.normpath(editable) == editable and not editable.startswith(("/", "../"))
+    if state.tag and not (state.tag == paths.tag and is_inside):
+        raise UsageError(f"{paths.journal} is not of run {paths.tag}: move its folder away")
 
 
 def _check_judge(settings: Settings, repository: Repository, state: RunState) -> None:
