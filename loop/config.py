@@ -350,8 +350,11 @@ def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
     """What the type of a single setting cannot say. Raises `UsageError`."""
     if len(settings.editable) != 1:
         raise UsageError(f"`editable` must name one file, not {len(settings.editable)}")
-    if repository.read(commit, settings.path) is None:
+    source = repository.read(commit, settings.path)
+    if source is None:
         raise UsageError(f"{settings.path} is not committed in {repository.root}: commit it first")
+    if len(source) > foreign_files.TEXT_MOST:
+        raise UsageError(f"{settings.path} has {len(source):,} characters: agents edit no file of that size")
     if bool(settings.judge_command) != bool(settings.answers_command):
         raise UsageError("`judge_command` and `answers_command` belong together: set both or none")
     if _runs_unfenced(settings):

@@ -18,12 +18,23 @@ from hypothesis import strategies as st
 
 from loop import client, text
 from loop import events as ev
-from loop.agents import edits, hyperparameters, program, quote
+from loop.agents import edits, hyperparameters, program, provider_errors, quote
+from loop.agents.acp import npx
 from loop.agents.acp.calls import Call, result
 from loop.agents.acp.meter import Meter
+from loop.agents.api import conversation
+from loop.agents.api.toolbox import ToolError
 from loop.errors import UNREADABLE, UsageError
-from loop.judging import audit
-from loop.records import foreign_files, foreign_results, journal, other_rows, results, training_folder
+from loop.judging import audit, goal
+from loop.records import (
+    foreign_files,
+    foreign_results,
+    journal,
+    named_files,
+    other_rows,
+    results,
+    training_folder,
+)
 from loop.service import server
 from loop.state import RunState
 from loop.training import progress
@@ -80,6 +91,11 @@ def _metered(content: bytes) -> object:
     return meter.usage, meter.guess(), meter.mean
 
 
+def _arguments_of_a_call(arguments: str) -> object:
+    call = conversation.Call("id", "view", arguments)
+    return conversation.sendable(arguments), conversation._arguments(call)
+
+
 def _changed(source: str) -> object:
     found = hyperparameters.find(source)
     return found and hyperparameters.change(source, {h.name: h.at(0.5) for h in found}, found)
@@ -94,6 +110,11 @@ BYTES: dict[str, tuple[Callable[[bytes], object], list[bytes], tuple[type[Except
     "judged": (
         lambda b: msgspec.json.decode(b, type=training_folder.Judged),
         [b'{"val_bpb":1}'],
+        UNREADABLE,
+    ),
+    "overview": (
+        lambda b: msgspec.json.decode(b, type=client.RunOverview),
+        [b'{"root":"/r","tag":"t"}'],
         UNREADABLE,
     ),
     "tool calls": (_told, [START, DONE], (ValueError,)),
@@ -114,6 +135,19 @@ TEXTS: dict[str, tuple[Callable[[str], object], list[str], tuple[type[Exception]
     "edit": (lambda t: edits.replace(TRAINER, t[:40], "x"), [TRAINER], (edits.NoMatch,)),
     "audit": (lambda t: audit.refusal(audit.audit(TRAINER, t)), [TRAINER], ()),
     "fingerprint": (program.fingerprint, [TRAINER], ()),
+    "arguments of a tool": (_arguments_of_a_call, ['{"text": "x"}'], (ToolError,)),
+    "seconds to wait": (
+        lambda t: provider_errors.retry_after({"retry-after": t, "retry-after-ms": t}),
+        ["120", "Wed, 21 Oct 2015 07:28:00 GMT"],
+        (),
+    ),
+    "words of npm": (npx.why, ["npm error code E404\nnpm error 404 Not Found"], ()),
+    "limits": (
+        lambda t: goal.parse(t, "val_bpb", "min"),
+        ["experiments 9, until val_bpb < 1"],
+        (ValueError,),
+    ),
+    "files of a command": (lambda t: sorted(named_files._words([t, "uv"])), ["sh -c 'sh ./get.sh'"], ()),
     "hyperparameters": (_changed, [TRAINER], ()),
 }
 """Parsers of text."""

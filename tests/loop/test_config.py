@@ -276,3 +276,13 @@ def test_texts_of_the_file_cannot_steer_a_terminal(repository: Path) -> None:
 def test_a_tracker_that_nobody_knows_is_refused(repository: Path) -> None:
     with pytest.raises(UsageError, match="--track 'excel' must be wandb, trackio, mlflow or tensorboard"):
         load(repository, track=["wandb", "excel"])
+
+
+def test_a_source_that_no_agent_could_edit_is_refused_before_it_is_parsed(repository: Path) -> None:
+    """A megabyte of git's may unfold to hundreds, and to parse it takes gigabytes."""
+    (repository / "train.py").write_text("x=1\n" * 300_000)
+    git(repository, "commit", "-qam", "long")
+    opened = Repository.discover(repository)
+    with pytest.raises(UsageError, match=r"train\.py has 1,200,000 characters"):
+        config.load(opened, opened.head(), {}, {})
+    opened.close()
