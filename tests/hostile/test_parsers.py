@@ -5,6 +5,7 @@ A few examples in the fast suite, many in the slow one. Files are read in test_r
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Callable
@@ -12,7 +13,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from acp.schema import AgentMessageChunk, PromptResponse, ToolCallProgress, ToolCallStart
+from acp.schema import (
+    AgentMessageChunk,
+    PromptResponse,
+    SessionInfoUpdate,
+    ToolCallProgress,
+    ToolCallStart,
+    UsageUpdate,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,9 +29,12 @@ from loop import events as ev
 from loop.agents import edits, hyperparameters, program, provider_errors, quote
 from loop.agents.acp import npx
 from loop.agents.acp.calls import Call, result
+from loop.agents.acp.client import AcpClient
 from loop.agents.acp.meter import Meter
 from loop.agents.api import conversation
 from loop.agents.api.toolbox import ToolError
+from loop.agents.base import by_policy
+from loop.agents.transcript import Transcript
 from loop.errors import UNREADABLE, UsageError
 from loop.judging import audit, goal
 from loop.records import (
@@ -61,6 +72,20 @@ DONE = (
     b'{"sessionUpdate":"tool_call_update","toolCallId":"t","status":"completed",'
     b'"content":[{"type":"content","content":{"type":"text","text":"{\\"path\\": \\"/a\\"}"}}]}'
 )
+CHUNK = b'{"sessionUpdate":"agent_message_chunk","content":{"type":"text","text":"x"},"_meta":{"usage":{}}}'
+USED = (
+    b'{"sessionUpdate":"usage_update","used":1,"size":2,"cost":{"amount":1.5,"currency":"USD"},'
+    b'"_meta":{"_claude/model":"m"}}'
+)
+TROUBLE = (
+    b'{"sessionUpdate":"session_info_update","_meta":{"codex":{"error":{"message":"m",'
+    b'"additionalDetails":"d"},"threadStatus":{"type":"systemError"}}}}'
+)
+ODD_NEWS = [
+    b'{"sessionUpdate":"session_info_update","_meta":{"codex":%s}}' % odd
+    for odd in (b'"x"', b"1", b'{"error":"x"}', b'{"error":[1]}', b'{"threadStatus":"x"}')
+] + [CHUNK.replace(b"{}", odd) for odd in (b'"x"', b"[1]", b"1e999")]
+"""Any of these may come, but a change at random hardly makes one of them."""
 PROMPT = (
     b'{"stopReason":"end_turn","_meta":{"quota":{"model_usage":[{"model":"m","token_count":{"input":5}}]}}}'
 )
@@ -79,6 +104,17 @@ def _told(content: bytes) -> object:
             result(told, foreign_files.OWN)
     AgentMessageChunk.model_validate_json(content) if b"chunk" in content else None
     return call.line(foreign_files.OWN)
+
+
+def _heard(content: bytes) -> object:
+    """What becomes of a piece of news of a CLI agent, whichever kind it may be."""
+    deltas = list[ev.AgentDelta | ev.CandidateEdited]()
+    client = AcpClient(Transcript(1, deltas.append), foreign_files.OWN, by_policy, Meter("m"))
+    for kind in (AgentMessageChunk, ToolCallStart, ToolCallProgress, UsageUpdate, SessionInfoUpdate):
+        with contextlib.suppress(ValueError):
+            update = kind.model_validate_json(content)
+            asyncio.run(client.session_update("s", update))
+    return [ev.encode(delta) for delta in deltas]
 
 
 def _metered(content: bytes) -> object:
@@ -117,6 +153,7 @@ BYTES: dict[str, tuple[Callable[[bytes], object], list[bytes], tuple[type[Except
         [b'{"root":"/r","tag":"t"}'],
         UNREADABLE,
     ),
+    "news of an agent": (_heard, [START, DONE, CHUNK, USED, TROUBLE, *ODD_NEWS], ()),
     "tool calls": (_told, [START, DONE], (ValueError,)),
     "usage": (_metered, [PROMPT], (ValueError, RecursionError)),
 }
@@ -196,6 +233,11 @@ def fuzz(name: str, examples: int) -> None:
 @pytest.mark.parametrize("name", [*BYTES, *TEXTS])
 def test_anything_is_understood_or_refused(name: str) -> None:
     fuzz(name, 25)
+
+
+@pytest.mark.parametrize("content", ODD_NEWS)
+def test_news_of_an_agent_may_have_any_form(content: bytes) -> None:
+    _heard(content)
 
 
 @pytest.mark.slow
