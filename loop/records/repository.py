@@ -260,6 +260,8 @@ class Repository:
     def set_ref(self, ref: str, commit: str) -> None:
         """Point `ref` at `commit`, wherever it pointed before; for refs that nobody else moves."""
 
+        self._check_own(ref)
+
         def write() -> None:
             if self.resolve(ref) != commit:
                 self._repo.refs[Ref(ref.encode())] = ObjectID(commit.encode())
@@ -281,6 +283,7 @@ class Repository:
         Raises `BranchMoved` when it is anywhere else.
         """
         ref = Ref(b"refs/heads/" + branch.encode())
+        self._check_own(ref.decode())
 
         def write() -> bool:
             if old is None:
@@ -297,6 +300,7 @@ class Repository:
 
     def note(self, commit: str, text: str) -> None:
         """Attach a git note to a commit (`git log --notes=autoresearch`)."""
+        self._check_own(NOTES.decode())
 
         def write() -> None:
             Notes(self._repo.object_store, self._repo.refs).set_note(
@@ -323,6 +327,11 @@ class Repository:
             if _unlock(lock):
                 gone.append(lock)
         return gone
+
+    def _check_own(self, ref: str) -> None:
+        """Raise `UsageError` where one of our refs only names another one: that would be written."""
+        if (self._repo.refs.read_loose_ref(Ref(ref.encode())) or b"").startswith(b"ref:"):
+            raise UsageError(f"{ref} leads to another ref: remove it with `git symbolic-ref -d {ref}`")
 
     def _retry(self, action: Callable[[], T]) -> T:
         """Run `action` again while another git process (gc, the user's commit) holds a lock.
