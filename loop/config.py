@@ -24,7 +24,7 @@ from loop.judging import goal
 from loop.judging.rules import Rules
 from loop.records import foreign_files
 from loop.records.repository import Repository
-from loop.setting import FINITE, Setting
+from loop.setting import FINITE, LARGEST, Setting
 from loop.setting import about as _about
 
 CONFIG = "autoresearch.toml"
@@ -192,9 +192,10 @@ class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fiel
         "what is kept (docs/verdicts.md): any better number, or one that is better by more than luck",
         flag="--rule")] = "confirmed"
     baseline_runs: Annotated[int, _about(
-        "trainings of the unchanged code: they measure the noise", flag="--baseline-runs", ge=1)] = 2
+        "trainings of the unchanged code: they measure the noise", flag="--baseline-runs", ge=1, le=1000)] = 2
     max_runs: Annotated[int, _about(
-        "trainings of one candidate at most, where rule `confirmed` asks for more than one", ge=1)] = 3
+        "trainings of one candidate at most, where rule `confirmed` asks for more than one",
+        ge=1, le=1000)] = 3
     combine: Annotated[int, _about(
         "near misses that the engine tries together, at most (rule `confirmed`); 0: never")] = 14
     line_price: Annotated[float, _about(
@@ -279,6 +280,9 @@ def _convert(values: Mapping[str, Any]) -> Settings:
         settings = msgspec.convert({**values, **numbers}, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise UsageError(_sentence(str(error), values)) from error
+    for name, number in msgspec.structs.asdict(settings).items():
+        if isinstance(number, int) and number > LARGEST:
+            raise UsageError(f"{described()[name].called} must be at most {LARGEST:,}")
     if settings.base_url and not _is_address(settings.base_url):
         raise UsageError(
             f"--base-url {settings.base_url!r} must be an address such as http://127.0.0.1:8000/v1"
