@@ -29,10 +29,10 @@ import msgspec
 import psutil
 from msgspec import Struct, field
 
-from loop import engine
+from loop import engine, memory
 from loop import events as ev
 from loop.agents.base import AgentFailed, AgentStopped, Emit, Proposal, ResearchContext
-from loop.records import results
+from loop.records import results, sealed
 from loop.records.training_folder import Exit, Spec
 from loop.service.server import Server
 from loop.store import Store
@@ -77,6 +77,7 @@ class Report(Struct):
     """Memory of the engine's process at half of the time, and just before the end."""
     end_mb: float
     journal_bytes: int
+    """With its sealed part."""
     start_s: float
     """How long the state takes to be rebuilt at the end."""
 
@@ -263,6 +264,7 @@ def read_happened(folder: Path) -> Happened:
 
 def live(folder: Path, experiments: int) -> None:
     """Be one engine, with a clock that runs as the soak says; nobody waits for a disk."""
+    memory.one_heap()  # as an engine's process does
     life, real = Life(folder, experiments, read_happened(folder)), time.time
     time.time = lambda: real() + life.happened.shift_s
     engine.RETRY_S = 0.01
@@ -301,8 +303,8 @@ def report(folder: Path, happened: Happened, experiments: int) -> Report:
     half_mb = next(mb for rows, mb in happened.memory if rows >= experiments / 2)
     return Report(
         state.rows, len(lines), len(set(lines) ^ set(due)) + len(lines) - len(set(lines)), happened.kills,
-        happened.full_disks, happened.outages, half_mb, happened.memory[-1][1], journal.stat().st_size,
-        time.perf_counter() - began,
+        happened.full_disks, happened.outages, half_mb, happened.memory[-1][1],
+        sum(file.stat().st_size for file in (journal, *sealed.parts(journal))), time.perf_counter() - began,
     )  # fmt: skip
 
 

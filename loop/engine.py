@@ -32,7 +32,7 @@ from loop.proposing import shares
 from loop.proposing.candidates import Candidates
 from loop.proposing.conversation import Conversations
 from loop.proposing.proposer import Proposer
-from loop.records import models
+from loop.records import models, results
 from loop.records.repository import Repository
 from loop.records.training_folder import TrainingFolder
 from loop.records.verdict_log import VerdictLog
@@ -328,7 +328,7 @@ class Engine:
         return Comparison(s.metric, s.uses_budget, curve, forecast)
 
     async def _judge(self, e: Experiment) -> None:
-        lines = await self._verdict_log.lines()
+        text = await self._verdict_log.text()
         judged = verdict.judge(self.state, e, self.rules.judging)
         if agenda.Judge(e.n) not in self._next() or isinstance(judged, verdict.Rerun):
             return  # while results.tsv was read, the state changed: the agenda says what is next now
@@ -347,7 +347,7 @@ class Engine:
                 trainings=judged.trainings,
                 incumbent=reference(self.state, e).commit if self.state.incumbent else "",
                 short=short_reason(self.state, e, judged),
-                copies=lines.count(row),  # one more of them after a kill means that ours was written
+                copies=results.count(text, row),  # one more of them after a kill means that ours was written
             )
         )
 
@@ -365,6 +365,7 @@ class Engine:
         else:
             await models.thin(self.paths, self.state, e.n)
             self.store.record(ev.Logged(e.n, copies))
+            self.repository.forget()
 
     # --- waiting ---
 

@@ -44,6 +44,8 @@ class Usage(Struct, frozen=True, gc=False):
     seconds: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:
+        if other == NO_USAGE:
+            return self  # such as every proposal of `search`: a long run keeps many of them
         known = [d for d in (self.dollars, other.dollars) if d is not None]
         return Usage(
             self.input_tokens + other.input_tokens,
@@ -53,6 +55,9 @@ class Usage(Struct, frozen=True, gc=False):
             sum(known) if known else None,
             self.seconds + other.seconds,
         )
+
+
+NO_USAGE = Usage()
 
 
 class Limits(Struct, frozen=True):

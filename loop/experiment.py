@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from msgspec import Struct
+import msgspec
+from msgspec import Struct, structs
 
 from loop import events as ev
 from loop.text import clean
@@ -13,6 +14,12 @@ from loop.text import clean
 ExperimentPhase = Literal[
     "proposing", "waiting", "queued", "training", "judging", "keep", "discard", "crash", "rejected"
 ]
+
+
+NO_NUMBERS: dict[str, float | str] = {}
+"""The summary of all events in the state, which is never changed."""
+_names = msgspec.json.Decoder(list[str]).decode
+_numbers = msgspec.json.Decoder(list[float | str]).decode
 
 
 class Message(Struct, frozen=True):
@@ -33,6 +40,22 @@ class Training(Struct, omit_defaults=True, gc=False):
     finished_at: float | None = None
     attempt: int = 1
     """Counts up each time the training is lost with its machine or its supervisor and starts again."""
+    names: str = "[]"
+    """The names in the summary of `finished`, which itself has none then, as a list in JSON."""
+    printed: str = "[]"
+    """The numbers of these names. As a dictionary they would be a quarter of the memory that a long run
+    needs: `summary` reads them."""
+
+    def ended(self, event: ev.TrainingFinished, t: float) -> None:
+        """Take in how it ended, at the time `t`."""
+        self.names = ev.encode(list(event.summary)).decode()
+        self.printed = ev.encode(list(event.summary.values())).decode()
+        self.finished, self.finished_at = structs.replace(event, summary=NO_NUMBERS), t
+
+    @property
+    def summary(self) -> dict[str, float | str]:
+        """The numbers that the trainer printed at its end; none while it runs."""
+        return dict(zip(_names(self.names), _numbers(self.printed), strict=True))
 
     @property
     def number(self) -> int:

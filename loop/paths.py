@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -155,14 +155,14 @@ def owner_only(path: str, flags: int) -> int:
     return descriptor
 
 
-def write_whole(file: Path, content: bytes, *, durable: bool = False) -> None:
+def write_whole(file: Path, content: bytes | Iterable[bytes], *, durable: bool = False) -> None:
     """Write a file for this user alone; whoever reads it finds all of it, or what was there before.
 
-    `durable`: also after the machine has lost power. Raises OSError.
+    `content` may come in pieces. `durable`: also after the machine has lost power. Raises OSError.
     """
     with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as draft:  # has mode 0600
         try:
-            draft.write(content)
+            draft.writelines([content] if isinstance(content, bytes) else content)
             draft.flush()
             if durable:
                 os.fsync(draft.fileno())

@@ -6,24 +6,28 @@ every training. Decoded one by one each of them would be an object of its own.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
+from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from loop import events as ev
-from loop.experiment import Experiment
+from loop.experiment import NO_NUMBERS, Experiment, Training
+
+T = TypeVar("T", bound=Struct)
 
 FIELDS: dict[type, tuple[str, ...]] = {
     ev.ExperimentStarted: ("n", "parent"),
     ev.CandidateCommitted: ("n", "commit", "parent", "findings", "combines"),
     ev.TrainingStarted: ("n", "commit", "seed", "budget_s", "why", "needed"),
     ev.TrainingFinished: (
-        "n", "reason", "value", "memory_gb", "training_seconds", "total_seconds", "summary", "flags", "data",
-        "about", "place",
+        "n", "reason", "value", "memory_gb", "training_seconds", "total_seconds", "flags", "data", "about",
+        "place",
     ),
     ev.Judged: (
         "n", "commit", "value", "memory_gb", "reason", "delta", "evidence", "stderr", "incumbent", "short",
     ),
+    Training: ("started_at", "finished_at", "names", "printed"),
     Experiment: (
         "n", "parent", "commit", "description", "hypothesis", "author", "started_at", "finished_at", "value",
         "reason", "findings", "combines", "proposing_seq", "queued_seq", "proposed_at", "agent",
@@ -38,22 +42,20 @@ NOTHING: list[Any] = []
 _pool: dict[float | str, float | str] = {}
 
 
-def share(event: ev.AnyEvent) -> ev.AnyEvent:
-    """The same event; values that came before are the same objects as then."""
-    for name in FIELDS.get(type(event), ()):
-        value = getattr(event, name)
-        force_setattr(event, name, _shared(value))
-    return event
+def share(thing: T) -> T:
+    """The same event, training or experiment; values that came before are the same objects as then."""
+    for name in FIELDS.get(type(thing), ()):
+        force_setattr(thing, name, _shared(getattr(thing, name)))
+    return thing
 
 
 def share_experiment(e: Experiment) -> Experiment:
     """The same experiment, which was decoded as a whole and has no events before it."""
-    for name in FIELDS[Experiment]:
-        setattr(e, name, _shared(getattr(e, name)))
+    share(e)
     for training in e.trainings:
-        share(training.started)
+        share(share(training).started)
         if training.finished:
-            share(training.finished)
+            force_setattr(share(training.finished), "summary", NO_NUMBERS)
     if e.verdict:
         share(e.verdict)
     return e
@@ -65,6 +67,4 @@ def _shared(value: Any) -> Any:
             _pool.clear()
         found = _pool.setdefault(value, value)
         return found if type(found) is type(value) else value
-    if isinstance(value, dict):
-        return {key: _shared(item) for key, item in value.items()}
     return NOTHING if value == [] else value

@@ -345,7 +345,8 @@ def _training_finished(s: RunState, event: ev.TrainingFinished, t: float) -> Non
     e = s.experiment(event.n)
     for training in e.trainings:
         if training.number == event.training:
-            training.finished, training.finished_at = event, t
+            training.ended(event, t)
+            share(training)
     s.under_way = [x for x in s.under_way if (x.n, x.training) != (event.n, event.training)]
     if view := s.live.seat_of(event.n, event.training):
         view.phase = ""

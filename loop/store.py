@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from loop import events as ev
+from loop import memory
 from loop.records.journal import Journal
 from loop.state import RunState
 
@@ -35,7 +36,9 @@ class Store:
         Raises `JournalError` when the journal cannot be continued.
         """
         state = RunState()
-        return cls(Journal.open(path, state.apply), state)
+        journal = Journal.open(path, state.apply)
+        memory.give_back()  # each line was decoded, and only a part of it is kept
+        return cls(journal, state)
 
     def close(self) -> None:
         """Close the journal."""

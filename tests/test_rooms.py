@@ -22,7 +22,7 @@ DOORS = {"loop.client", "loop.events", "loop.state"}
 FLOORS = (
     ("loop.training.programs", "loop.training.ray.worker", "loop.setting"),
     ("loop.errors", "loop.text", "loop.merge", "loop.events", "loop.cluster_settings"),
-    ("loop.processes", "loop.live", "loop.experiment", "loop.paths"),
+    ("loop.processes", "loop.memory", "loop.live", "loop.experiment", "loop.paths"),
     ("loop.sharing",),
     ("loop.state",),
     ("loop.judging",),

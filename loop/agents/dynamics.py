@@ -9,8 +9,8 @@ from __future__ import annotations
 from statistics import median
 
 from loop.agents.base import ResearchContext
-from loop.events import Progress, TrainingFinished
-from loop.experiment import Experiment
+from loop.events import Progress
+from loop.experiment import Experiment, Training
 
 SHARES = 10
 """The loss is told at so many equal shares of the budget."""
@@ -32,8 +32,9 @@ def report(context: ResearchContext, e: Experiment) -> str:
 
 def tokens_per_s(e: Experiment) -> float | None:
     """Tokens a second of its last finished training, from the summary that the trainer printed."""
-    end = _end(e)
-    tokens = end.summary.get("total_tokens_M") if end else None
+    training = _ended(e)
+    tokens = training.summary.get("total_tokens_M") if training else None
+    end = training.finished if training else None
     if end is None or not isinstance(tokens, float) or end.training_seconds <= 0:
         return None
     return 1e6 * tokens / end.training_seconds
@@ -47,13 +48,15 @@ def short(count: float) -> str:
     return f"{count:.3g}"
 
 
-def _end(e: Experiment) -> TrainingFinished | None:
-    return next((t.finished for t in reversed(e.trainings) if t.finished), None)
+def _ended(e: Experiment) -> Training | None:
+    """Its last training that has ended."""
+    return next((t for t in reversed(e.trainings) if t.finished), None)
 
 
 def _time(e: Experiment) -> str:
     """Seconds and memory of the last training that has ended."""
-    end = _end(e)
+    training = _ended(e)
+    end = training.finished if training else None
     if end is None:
         return ""
     rest = end.total_seconds - end.training_seconds - end.judge_seconds

@@ -9,7 +9,7 @@ from typing import TextIO
 from loop.cli.status import Lines
 from loop.errors import UNREADABLE
 from loop.paths import RunPaths
-from loop.records.journal import decode
+from loop.records.journal import Follow, decode
 
 EVERY_S = 0.3
 """How often to look for new records."""
@@ -17,18 +17,14 @@ EVERY_S = 0.3
 
 def show(paths: RunPaths, stream: TextIO, follow: bool, engine_runs: Callable[[RunPaths], bool]) -> None:
     """Print all steps so far; with `follow` also those to come, until `engine_runs` says that none can."""
-    lines, rest = Lines(stream), b""
-    with paths.journal.open("rb") as journal:
-        while True:
-            more = follow and engine_runs(
-                paths
-            )  # asked before reading: else its last records could be missed
-            *whole, rest = (rest + journal.read()).split(b"\n")
-            for line in whole:
-                try:
-                    lines.say(decode(line))
-                except UNREADABLE:
-                    print("(a record of another version)", file=stream)
-            if not more:
-                return
-            time.sleep(EVERY_S)
+    said, journal = Lines(stream), Follow(paths.journal)
+    while True:
+        more = follow and engine_runs(paths)  # asked before reading: else its last records could be missed
+        for line in journal.lines():
+            try:
+                said.say(decode(line))
+            except UNREADABLE:
+                print("(a record of another version)", file=stream)
+        if not more:
+            return
+        time.sleep(EVERY_S)

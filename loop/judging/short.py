@@ -80,5 +80,5 @@ def _fewer_steps(state: RunState, e: Experiment) -> str:
 
 def _steps(training: Training | None) -> float:
     """The steps that a training made, as it printed them; 0 where it did not."""
-    steps = training.finished.summary.get("num_steps") if training and training.finished else None
+    steps = training.summary.get("num_steps") if training else None
     return steps if isinstance(steps, float) else 0.0

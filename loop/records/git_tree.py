@@ -7,13 +7,18 @@ folders, each of them ten times the same one, and so on, are a few objects and a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import struct
 import unicodedata
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
 
+from dulwich.errors import ChecksumMismatch, FileFormatException
 from dulwich.index import validate_path
 from dulwich.objects import TreeEntry
+from dulwich.refs import SymrefLoop
 
 from loop.errors import UsageError
 from loop.text import one_line
@@ -27,6 +32,11 @@ PATH_MOST = 2000
 NAME_MOST = 255
 """Bytes of a name in it."""
 SUBMODULE = 0o160000
+BROKEN = (
+    ChecksumMismatch, FileFormatException, SymrefLoop, AssertionError, EOFError, ValueError, struct.error,
+    zlib.error,
+)  # fmt: skip
+"""What dulwich raises where a file of git's holds something else than it should."""
 
 
 def files(entries: Iterable[TreeEntry]) -> list[tuple[str, int, bytes]]:
@@ -66,3 +76,13 @@ def _can_be_written(path: bytes) -> bool:
 def _folded(path: bytes) -> str:
     """What is equal for names that are one file where the system does not tell capital letters apart."""
     return unicodedata.normalize("NFD", os.fsdecode(path)).casefold()
+
+
+@contextlib.contextmanager
+def understood(name: str, missing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """A `UsageError` for what dulwich raises where an object is not as it should be, and for `missing`."""
+    try:
+        yield
+    except BROKEN + missing as error:
+        what = one_line(str(error) or type(error).__name__, 200)
+        raise UsageError(f"git's objects of {name[:12]} cannot be read: {what}") from error

@@ -1,4 +1,4 @@
-"""The journal of a run: a file of durable events, one JSON object a line.
+"""The journal of a run: a file of durable events, one JSON object a line; older ones are sealed (sealed.py).
 
 Each event is on disk before its side effect begins, so that a restart can go on from the step under way.
 """
@@ -8,23 +8,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import itertools
 import os
-import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from loop import events as ev
 from loop.errors import UNREADABLE, JournalError
-from loop.records import older_format
+from loop.records import older_format, sealed
+from loop.records.sealed import LINE_MOST, bounded, plain
 
 T = TypeVar("T")
 
-LINE_MOST = 2**26
-"""Bytes that a line may have: a candidate's source and a training's log have far less."""
+SEAL_AT = 2**20
+"""Bytes from which the records of the journal's own file are sealed: about two days of research. It takes
+hundredths of a second."""
 
 
 class Journal:
@@ -34,7 +36,8 @@ class Journal:
         self.path = path
         self.seq = seq
         """Number of the last record."""
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._fd = self._opened()
+        self._seal_at = SEAL_AT
 
     @classmethod
     def open(cls, path: Path, take: Callable[[ev.Record], object] = lambda record: None) -> Journal:
@@ -44,21 +47,27 @@ class Journal:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         repair(path)
+        sealed.undo(path)
         seq = 0
         with _no_collection():
             for record in _read(path):
                 take(record)
                 seq = record.seq
-        return cls(path, seq)
+        opened = cls(path, seq)
+        if path.stat().st_size >= SEAL_AT:  # an older version left it; nobody waits for an append yet
+            opened._seal()
+        return opened
 
     def append(self, event: ev.DurableEvent) -> ev.Record:
         """Give the event the next number and write it; on return it survives a power cut.
 
         Raises OSError, for example when the disk is full; a line that was written in part is cut off before.
         """
+        if os.fstat(self._fd).st_size >= self._seal_at:
+            self._seal()
+        start = os.fstat(self._fd).st_size
         record = ev.Record(self.seq + 1, time.time(), event)
         line = ev.encode(record) + b"\n"
-        start = os.fstat(self._fd).st_size
         try:
             written = os.write(self._fd, line)
             if written != len(line):
@@ -73,6 +82,21 @@ class Journal:
     def close(self) -> None:
         os.close(self._fd)
 
+    def _seal(self) -> None:
+        """Seal what is in the journal's own file. When the disk refuses, that is tried again much later.
+
+        Raises OSError when the file cannot be opened anew: then it must not be written to.
+        """
+        with contextlib.suppress(OSError):
+            sealed.seal(self.path)
+        fd = self._opened()
+        os.close(self._fd)
+        self._fd = fd
+        self._seal_at = os.fstat(fd).st_size + SEAL_AT
+
+    def _opened(self) -> int:
+        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
 
 def repair(path: Path) -> int:
     """Cut off a last line without a newline: its writer was killed. Returns how many bytes were cut off.
@@ -82,7 +106,7 @@ def repair(path: Path) -> int:
     if not os.path.lexists(path):
         return 0
     try:
-        file = open(path, "r+b", opener=_plain)  # noqa: SIM115 - closed just below
+        file = open(path, "r+b", opener=plain)  # noqa: SIM115 - closed just below
     except OSError as error:
         raise JournalError(f"{path} is no plain file that can be read ({error.strerror})") from error
     with file:
@@ -128,8 +152,8 @@ def stream(path: Path, kind: type[T]) -> Iterator[T]:
 
     Lines that do not decode, such as a torn last one, are left out; a missing file has no objects.
     """
-    with contextlib.suppress(OSError), open(path, "rb", opener=_plain) as file:
-        for line in _lines(file):
+    with contextlib.suppress(OSError), open(path, "rb", opener=plain) as file:
+        for line in bounded(file):
             with contextlib.suppress(*UNREADABLE):
                 yield msgspec.json.decode(line, type=kind)
 
@@ -138,23 +162,49 @@ class Tail:
     """Reads a file of JSON lines while another process writes it."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._offset = path, 0
+        self._path, self._offset, self._file = path, 0, (0, 0)
 
     def lines(self) -> list[bytes]:
         """The lines completed since the last call, of at most `LINE_MOST` bytes together; none while
         there is no file.
 
-        A file that has become shorter is read from its beginning; what is longer than any line is left out.
+        A file that has become shorter, or that is another one, is read from its beginning; what is longer
+        than any line is left out.
         """
-        with contextlib.suppress(OSError), open(self._path, "rb", opener=_plain) as file:
-            if file.seek(0, os.SEEK_END) < self._offset:
-                self._offset = 0
+        with contextlib.suppress(OSError), open(self._path, "rb", opener=plain) as file:
+            found = os.fstat(file.fileno())
+            if found.st_size < self._offset or (found.st_dev, found.st_ino) != self._file:
+                self._offset, self._file = 0, (found.st_dev, found.st_ino)
             file.seek(self._offset)
-            data = file.read(LINE_MOST)
+            data = file.read(min(LINE_MOST, found.st_size - self._offset))
             whole = data[: data.rfind(b"\n") + 1]
             self._offset += len(whole) or (len(data) if len(data) == LINE_MOST else 0)
             return whole.splitlines()  # JSON has no other ends of lines in it
         return []
+
+
+class Follow:
+    """Reads a journal while the engine writes it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._tail, self._parts, self._last = path, Tail(path), list[Path](), 0
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines completed since the last call, also those that were sealed meanwhile. Take all of them.
+
+        Raises `JournalError` when what was sealed cannot be read.
+        """
+        newest = self._tail.lines()  # before the parts: what is sealed in between is met twice, never missed
+        found = sealed.parts(self._path)
+        if found != self._parts:
+            self._parts = found
+            for _, line in itertools.islice(sealed.lines(self._path), self._last, None):
+                self._last += 1
+                yield line.rstrip(b"\n")
+        first = (newest and sealed.number(newest[0])) or self._last + 1
+        fresh = newest[max(0, self._last + 1 - first) :]
+        self._last += len(fresh)
+        yield from fresh
 
 
 @contextlib.contextmanager
@@ -174,49 +224,45 @@ def _no_collection() -> Iterator[None]:
 
 def _read(path: Path) -> Iterator[ev.Record]:
     """The records of a journal one by one. Raises `JournalError` where one cannot be understood."""
-    if os.path.lexists(path):
-        try:
-            file = open(path, "rb", opener=_plain)  # noqa: SIM115 - closed just below
-        except OSError as error:
-            raise JournalError(f"{path} is no plain file that can be read ({error.strerror})") from error
-        with file:
-            yield from _checked(path, _lines(file))
+    with contextlib.ExitStack() as stack:
+        newest: Iterable[tuple[Path, bytes]] = ()
+        if os.path.lexists(
+            path
+        ):  # opened first: what is sealed meanwhile is met twice then, and never missed
+            try:
+                file = stack.enter_context(open(path, "rb", opener=plain))
+            except OSError as error:
+                raise JournalError(f"{path} is no plain file that can be read ({error.strerror})") from error
+            newest = ((path, line) for line in bounded(file))
+        last = 0
+        for record in _checked(sealed.lines(path), 0):
+            yield record
+            last = record.seq
+        yield from _checked(newest, last)
 
 
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file; one that is longer than any record ends it, cut off."""
-    while line := file.readline(LINE_MOST):
-        yield line
-        if len(line) == LINE_MOST:
-            return
-
-
-def _plain(path: str, flags: int) -> int:
-    """An `opener` that opens plain files alone, and waits for no pipe. Raises OSError."""
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is something else")
-    return descriptor
-
-
-def _checked(path: Path, lines: Iterable[bytes]) -> Iterator[ev.Record]:
-    for number, line in enumerate(lines, 1):
+def _checked(lines: Iterable[tuple[Path, bytes]], known: int) -> Iterator[ev.Record]:
+    """The records in lines of the files beside them. Those up to number `known` were met before: they may
+    come first, and are left out."""
+    last, row, at = known, 0, None
+    for path, line in lines:
+        row, at = row + 1 if path == at else 1, path
         if not line.endswith(b"\n"):
             return
         try:
             record = decode(line)
         except UNREADABLE as error:
             raise JournalError(
-                f"{path}, line {number} is not a journal record ({error}); "
+                f"{path}, line {row} is not a journal record ({error}); "
                 "it was written by another version or edited: move it away or start another --tag"
             ) from error
         if isinstance(record.event, ev.RunCreated) and record.event.format > ev.FORMAT:
             raise JournalError(
                 f"{path} has format {record.event.format}: update autoresearch-tui to continue it"
             )
-        if record.seq != number:
-            raise JournalError(
-                f"{path}, line {number} has number {record.seq}: records are missing before it"
-            )
+        if 0 < record.seq <= known == last:
+            continue
+        if record.seq != last + 1:
+            raise JournalError(f"{path}, line {row} has number {record.seq}: records are missing before it")
+        last = record.seq
         yield record

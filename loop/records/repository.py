@@ -11,7 +11,6 @@ import contextlib
 import errno
 import os
 import stat
-import struct
 import threading
 import time
 import zlib
@@ -21,16 +20,16 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-from dulwich.errors import ChecksumMismatch, FileFormatException, NotGitRepository, NotTreeError
+from dulwich.errors import NotGitRepository, NotTreeError
 from dulwich.file import FileLocked
 from dulwich.notes import Notes
 from dulwich.object_store import commit_tree_changes, iter_tree_contents, tree_lookup_path
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, SubmoduleEncountered, Tree
-from dulwich.refs import Ref, SymrefLoop
+from dulwich.refs import DiskRefsContainer, Ref
 from dulwich.repo import Repo, UnsupportedExtension, UnsupportedVersion
 
 from loop.errors import BranchMoved, UsageError
-from loop.records import git_folder, git_tree
+from loop.records import git_folder, git_tree, refs
 from loop.records.shaped_file import read_shaped
 from loop.text import one_line
 
@@ -41,12 +40,6 @@ STALE_S = 3.0
 
 CACHE_MOST = 2**20
 """Bytes of objects that are remembered of each opened pack: the usual 96 MB are not for months."""
-BROKEN = (
-    ChecksumMismatch, FileFormatException, SymrefLoop, AssertionError, EOFError, ValueError, struct.error,
-    zlib.error,
-)  # fmt: skip
-"""What dulwich raises where a file of git's holds something else than it should."""
-
 T = TypeVar("T")
 
 
@@ -62,6 +55,7 @@ class Repository:
         self._repo = repo = Repo(str(folder))
         repo.object_store.delta_base_cache_limit = CACHE_MOST
         repo.object_store.fsync_object_files = True  # the journal is durable: what it names must be too
+        refs.use(repo)
         self.root = Path(repo.path).resolve()
         self.patience_s = 10.0
         """Seconds that a write waits for a lock of another process. The engine's writer (records/writer.py)
@@ -84,9 +78,15 @@ class Repository:
         try:
             found = cls(folder)
             with contextlib.suppress(KeyError):  # before the first commit
-                found._repo.refs.get_packed_refs()
+                DiskRefsContainer(found._repo.commondir()).get_packed_refs()
                 found._repo[found._repo.head()]
-        except (NotGitRepository, UnsupportedVersion, UnsupportedExtension, OSError, *BROKEN) as error:
+        except (
+            NotGitRepository,
+            UnsupportedVersion,
+            UnsupportedExtension,
+            OSError,
+            *git_tree.BROKEN,
+        ) as error:
             what = one_line(str(error) or type(error).__name__, 200)
             raise UsageError(f"cannot read the git repository of {start}: {what}") from error
         if found.root != folder:  # by core.worktree: our files would be written there
@@ -98,6 +98,11 @@ class Repository:
     def again(self) -> Repository:
         """The same repository, opened once more for another thread, without a new look at all its files."""
         return Repository(self._folder)
+
+    def forget(self) -> None:
+        """Close all packs, which grow with each experiment; one that is needed again is opened again."""
+        with self._reading:
+            self._repo.object_store.close()
 
     @classmethod
     def at(cls, folder: Path) -> Repository:
@@ -126,7 +131,7 @@ class Repository:
         Raises `UsageError` when git's objects cannot be read.
         """
         try:
-            with self._reading, _understood(commit):
+            with self._reading, git_tree.understood(commit):
                 tree = self._commit(commit).tree
                 mode, sha = tree_lookup_path(self._repo.__getitem__, tree, path.encode())
                 blob = self._repo[sha]
@@ -146,13 +151,13 @@ class Repository:
 
         Raises `UsageError` when they cannot be read, or not be written to a folder without leaving it.
         """
-        with self._reading, _understood(commit, (KeyError,)):
+        with self._reading, git_tree.understood(commit, (KeyError,)):
             tree, store = self._commit(commit).tree, self._repo.object_store
             return git_tree.files(iter_tree_contents(store, tree, include_trees=True))
 
     def blob(self, sha: bytes) -> bytes:
         """The content of a file. Raises `UsageError` when it cannot be read."""
-        with self._reading, _understood(sha.decode(), (KeyError,)):
+        with self._reading, git_tree.understood(sha.decode(), (KeyError,)):
             blob = self._repo[ObjectID(sha)]
         if not isinstance(blob, Blob):
             raise UsageError(f"{sha.decode()} is not a file")
@@ -361,16 +366,6 @@ class Repository:
         if not isinstance(found, Commit):
             raise ValueError(f"{commit} is not a commit")
         return found
-
-
-@contextlib.contextmanager
-def _understood(name: str, missing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """A `UsageError` for what dulwich raises where an object is not as it should be, and for `missing`."""
-    try:
-        yield
-    except BROKEN + missing as error:
-        what = one_line(str(error) or type(error).__name__, 200)
-        raise UsageError(f"git's objects of {name[:12]} cannot be read: {what}") from error
 
 
 def candidate_ref(tag: str, n: int) -> str:

@@ -13,6 +13,7 @@ import errno
 import fcntl
 import math
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,12 +74,26 @@ def lines(path: Path) -> list[str]:
     Bytes that are not UTF-8 become lone surrogates, so that `append` and `change` can write them back. Raises
     OSError when it is no plain file of this repository that can be read.
     """
+    found = text(path)
+    return found.removesuffix("\n").split("\n") if found is not None else []
+
+
+def count(text: str | None, row: str) -> int:
+    """How many lines of the file's `text` are equal to `row`.
+
+    A list of all lines would be megabytes in small pieces, after each training of a long run.
+    """
+    return sum(1 for _ in re.finditer(f"^{re.escape(row)}$", text or "", re.MULTILINE))
+
+
+def text(path: Path) -> str | None:
+    """What is in the file, as in `lines`; None when there is none. Raises OSError like `lines`."""
     if not os.path.lexists(path):
-        return []
+        return None
     content = read_shaped(_real(path), MOST)
     if content is None:
         raise OSError(errno.EINVAL, f"no plain file of at most {MOST >> 20} MB that can be read", str(path))
-    return content.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
+    return content.decode("utf-8", "surrogateescape")
 
 
 def _real(path: Path) -> Path:
@@ -111,16 +126,15 @@ def read(path: Path) -> pl.DataFrame:
 def append(path: Path, row: str, copies: int) -> bool:
     """Add the line `row`, unless more than `copies` lines like it are there; True when it was added.
 
-    `copies` is `lines(path).count(row)`, counted before the verdict was journaled. So a row is written once,
-    even if the writer is killed after it has replaced the file and before that is journaled.
+    `copies` is their `count` before the verdict was journaled. So a row is written once, even if the writer
+    is killed after it has replaced the file and before that is journaled.
     """
     with _locked(path) as folder:
-        present = lines(path)
-        if present.count(row) > copies:
+        present = text(path) or ""
+        if count(present, row) > copies:
             return False
-        if not any(present):
-            present = [HEADER]
-        _replace(path, "\n".join([*present, row]) + "\n", folder)
+        above = present.removesuffix("\n") if present.strip("\n") else HEADER
+        _replace(path, f"{above}\n{row}\n", folder)
         return True
 
 
@@ -160,8 +174,8 @@ def _locked(path: Path) -> Iterator[Path]:
         yield folder if folder.stat().st_dev == beside.stat().st_dev else beside
 
 
-def _replace(path: Path, text: str, folder: Path) -> None:
-    """Write `text` to a temporary file in `folder`, and replace the file by it in one step.
+def _replace(path: Path, content: str, folder: Path) -> None:
+    """Write `content` to a temporary file in `folder`, and replace the file by it in one step.
 
     Its mode stays as it was.
     """
@@ -172,7 +186,7 @@ def _replace(path: Path, text: str, folder: Path) -> None:
         with draft.open("xb") as file:
             if path.exists():
                 os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
-            file.write(text.encode("utf-8", "surrogateescape"))
+            file.write(content.encode("utf-8", "surrogateescape"))
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)

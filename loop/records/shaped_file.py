@@ -20,8 +20,13 @@ from typing import BinaryIO
 def read_shaped(path: Path, most: int) -> bytes | None:
     """The content of a regular file of at most `most` bytes; None for everything else."""
     with contextlib.suppress(OSError), _opened(path, most) as file:
-        content = file.read(most + 1) if file else None
-        return content if content is not None and len(content) <= most else None  # it may have grown
+        if file is None:
+            return None
+        size = os.fstat(file.fileno()).st_size  # Python makes room for all that is asked for before it reads
+        content = file.read(size + 1)
+        if len(content) > size:  # it grows just now
+            content += file.read(most + 1 - len(content))
+        return content if len(content) <= most else None
     return None
 
 

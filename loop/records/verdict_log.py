@@ -22,9 +22,9 @@ class VerdictLog:
     def __init__(self, writer: Writer, paths: RunPaths, state: RunState) -> None:
         self._writer, self._results, self._state = writer, paths.results, state
 
-    async def lines(self) -> list[str]:
-        """The lines that results.tsv has now."""
-        return await asyncio.to_thread(results.lines, self._results)
+    async def text(self) -> str | None:
+        """What is in results.tsv now; None when there is none."""
+        return await asyncio.to_thread(results.text, self._results)
 
     async def write(self, e: Experiment) -> int:
         """Put branch, note and row of a judged experiment in place; returns how many other lines of
@@ -40,10 +40,9 @@ class VerdictLog:
         def write(git: Repository) -> int:
             # Not before: a write that is put off may come after that of a later verdict.
             if s.incumbent is not None:
-                incumbent = s.incumbent_commit
-                ours = {x.commit for x in s.experiments if x.value is not None} | {s.base}
-                now = git.resolve(f"refs/heads/{branch}")
-                git.advance(branch, now if now in ours else None, incumbent)
+                now, incumbent = git.resolve(f"refs/heads/{branch}"), s.incumbent_commit
+                ours = now == s.base or any(x.commit == now and x.value is not None for x in s.experiments)
+                git.advance(branch, now if ours else None, incumbent)
             git.keep_candidate(tag, n, commit)  # in case the disk refused it when the candidate was made
             git.note(commit, note)
             if replaced:

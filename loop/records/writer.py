@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from loop import memory
 from loop.records.repository import Repository
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ class Writer:
         deadline, wait = loop.time() + PATIENCE_S, WAIT_S
         while True:
             try:
-                return await loop.run_in_executor(self._thread, write, self._repository)
+                return await loop.run_in_executor(self._thread, self._now, write)
             except (BlockingIOError, FileNotFoundError):
                 if loop.time() > deadline:
                     raise
@@ -51,3 +52,10 @@ class Writer:
         """Finish the write that has begun and forget those that have not."""
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._repository.close()
+
+    def _now(self, write: Callable[[Repository], T]) -> T:
+        try:
+            return write(self._repository)
+        finally:
+            self._repository.forget()
+            memory.give_back()

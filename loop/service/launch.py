@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from loop import __version__, budget
+from loop import __version__, budget, memory
 from loop import events as ev
 from loop.agents.base import Agent
 from loop.agents.choose import make_agent
@@ -167,6 +167,7 @@ def run_engine(
     every record. Raises `UsageError` when another engine of this run is alive or the run's branch cannot be
     moved.
     """
+    memory.one_heap()
     return asyncio.run(_with_lock(settings, paths, repository, headless, say))
 
 

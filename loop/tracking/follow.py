@@ -56,7 +56,7 @@ class Follower:
 
     def _begin(self) -> None:
         """Know nothing yet: the next `read` begins with the first record."""
-        self._tail = journal.Tail(self._paths.journal)
+        self._journal = journal.Follow(self._paths.journal)
         self.state = RunState()
         self._archive = KeptArchive(self._repository, self._paths, self.state)
         self._due: set[int] = set()
@@ -67,10 +67,11 @@ class Follower:
     def read(self) -> None:
         """Take in what has happened since the last call.
 
-        Raises an error of `UNREADABLE`; the next call begins again, so that no record is passed over.
+        Raises `JournalError` or an error of `UNREADABLE`; the next call begins again, so that no record is
+        passed over.
         """
         try:
-            for line in self._tail.lines():
+            for line in self._journal.lines():
                 record = journal.decode(line)
                 self.state.apply(record)
                 n = getattr(record.event, "n", None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from loop import events as ev
 from loop.experiment import Experiment, Model, Training, format_row, lineage, worth_keeping
@@ -141,3 +143,15 @@ def test_the_lineage_follows_the_parents_of_keeps() -> None:
     assert lineage(others, "c2") == []
     circle = [Experiment(1, "c2", "keep", "c1"), Experiment(2, "c1", "keep", "c2")]
     assert [e.n for e in lineage(circle, "c1")] == [2, 1]
+
+
+def test_a_training_keeps_its_summary_as_text() -> None:
+    """Thirty days of dictionaries would be a third of the engine's memory."""
+    said: dict[str, float | str] = {"val_bpb": 1.25, "num_steps": 953.0, "device": "cpu"}
+    event = ev.TrainingFinished(1, 1, "finished", value=1.25, summary=said)
+    running = Training(ev.TrainingStarted(1, 1, "c1", 1337, 300.0), started_at=5.0)
+    assert running.summary == {}
+    running.ended(event, 330.0)
+    assert running.summary == said == event.summary
+    assert running.finished == structs.replace(event, summary={})
+    assert msgspec.json.decode(msgspec.json.encode(running), type=Training) == running

@@ -24,20 +24,10 @@ def test_equal_values_are_one_object() -> None:
     assert isinstance(judged, ev.Judged)
     assert started.commit is judged.commit is judged.incumbent
     assert started.n is judged.n
-    finished = [share(decoded(ev.TrainingFinished(1, 1, "finished", summary={"depth": 8.5}))) for _ in "ab"]
+    finished = [share(decoded(ev.TrainingFinished(1, 1, "finished", total_seconds=325.5))) for _ in "ab"]
     first, second = (f for f in finished if isinstance(f, ev.TrainingFinished))
     assert first.flags is second.flags
-    assert first.summary["depth"] is second.summary["depth"]
-
-
-def test_a_summary_says_all_that_was_printed_and_shares_the_events_own_numbers() -> None:
-    printed: dict[str, float | str] = {"val_bpb": 1.5, "total_seconds": 310.5, "peak_vram_mb": 45060.2}
-    shared = share(
-        decoded(ev.TrainingFinished(1, 1, "finished", value=1.5, total_seconds=325.5, summary=printed))
-    )
-    assert isinstance(shared, ev.TrainingFinished)
-    assert shared.summary == printed
-    assert shared.summary["val_bpb"] is shared.value
+    assert first.total_seconds is second.total_seconds
 
 
 @given(st.lists(st.one_of(st.integers(-3, 3), st.floats(allow_nan=False), st.booleans())), st.text())
@@ -70,6 +60,9 @@ def test_an_experiment_that_comes_as_a_whole_shares_too() -> None:
     assert other.verdict
     assert other.verdict.incumbent is one.parent
     assert one.value is other.trainings[0].value
+    assert one.trainings[0].finished
+    assert other.trainings[0].finished
+    assert one.trainings[0].finished.summary is other.trainings[0].finished.summary
     assert msgspec.structs.replace(one, n=2, trainings=(), verdict=None) == msgspec.structs.replace(
         other, trainings=(), verdict=None
     )

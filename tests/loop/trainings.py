@@ -28,4 +28,6 @@ def training(
     started = ev.TrainingStarted(n, number, commit, 1336 + number if seed is None else seed, budget_s, seat)
     finished.setdefault("outcome", "crashed" if value is None else "finished")
     ended = ev.TrainingFinished(n, number, value=value, **finished)
-    return Training(started, started_at, ended, started_at + budget_s if finished_at is None else finished_at)
+    found = Training(started, started_at)
+    found.ended(ended, started_at + budget_s if finished_at is None else finished_at)
+    return found

@@ -245,7 +245,7 @@ def trainings(e: Experiment, state: RunState) -> list[Item]:
             found.append(Item(Content.styled(f"  {safe(ended.reason)}", "$discard")))
         found += [
             Item(Content.styled(f"  {safe(key)}: {safe(str(value))}", "$neutral"))
-            for key, value in ended.summary.items()
+            for key, value in training.summary.items()
         ]
     if e.trainings:
         found.append(Item(Content.styled(plural(len(e.trainings), "training"), "$neutral")))

@@ -24,7 +24,9 @@ def trained(n: int, parent: str, tokens_m: float = 6.0) -> Experiment:
         n, 1, "finished", value=1.0, memory_gb=2.0, training_seconds=300.0, total_seconds=330.5,
         judge_seconds=12.0, summary={"total_tokens_M": tokens_m},
     )  # fmt: skip
-    return Experiment(n, parent, "discard", f"c{n}", "words", trainings=(Training(started, 0.0, end, 330.5),))
+    training = Training(started, 0.0)
+    training.ended(end, 330.5)
+    return Experiment(n, parent, "discard", f"c{n}", "words", trainings=(training,))
 
 
 def test_a_training_is_told_beside_the_version_that_it_changed() -> None:

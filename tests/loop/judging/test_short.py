@@ -19,10 +19,7 @@ def run_with(theirs: float = 0.0, ours: float = 0.0, **fields: Any) -> tuple[Run
     """A baseline and a candidate whose trainings made so many steps (0: it is not known)."""
     found = []
     for n, steps in ((1, theirs), (2, ours)):
-        t = training(1, f"c{n}", 1.0, n=n)
-        assert t.finished is not None
-        if steps:
-            t.finished.summary["num_steps"] = steps
+        t = training(1, f"c{n}", 1.0, n=n, summary={"num_steps": steps} if steps else {})
         found.append(Experiment(n, "c1", "keep" if n == 1 else "judging", f"c{n}", trainings=(t,), value=1.0))
     return RunState(base="c1", experiments=found, incumbent=1, **fields), found[1]
 

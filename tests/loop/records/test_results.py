@@ -180,3 +180,13 @@ def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path: Path) -> No
     os.mkfifo(tmp_path / ".autoresearch/results.lock")
     with pytest.raises(OSError, match="results"):
         results.append(tmp_path / "results.tsv", "a row", 0)
+
+
+ROWS = st.lists(st.text("ab.*\t\r\u2028 ", max_size=3), max_size=8)
+
+
+@given(ROWS, st.text("ab.*\t\r\u2028 ", min_size=1, max_size=3))
+def test_rows_are_counted_as_whole_lines(rows: list[str], row: str) -> None:
+    assert results.count("\n".join(rows) + "\n", row) == rows.count(row)
+    assert results.count("\n".join(rows), row) == rows.count(row)
+    assert results.count(None, row) == 0

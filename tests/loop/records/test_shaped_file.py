@@ -75,3 +75,21 @@ def test_a_folder_that_became_a_link_is_not_followed(tmp_path: Path) -> None:
     assert not copy_shaped(tmp_path / "out/result.json", 1000, tmp_path / "copy")
     remove_shaped(tmp_path / "out/result.json")
     assert (tmp_path / "elsewhere/result.json").read_text() == "{}"
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, real = tmp_path / "log", os.fstat
+    file.write_bytes(b"one ")
+
+    def grows(descriptor: int) -> os.stat_result:
+        found = real(descriptor)
+        if found.st_size == 4:
+            file.write_bytes(b"one two")
+        return found
+
+    monkeypatch.setattr(os, "fstat", grows)
+    assert read_shaped(file, 100) == b"one two"
+    file.write_bytes(b"one ")
+    assert read_shaped(file, 6) is None
