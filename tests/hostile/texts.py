@@ -79,5 +79,6 @@ def poisoned(event: ev.AnyEvent, text: str, kept: Collection[str] = KEPT) -> ev.
         elif kind == list[str]:
             changes[name] = [text]
         elif isinstance(value, dict):
-            changes[name] = {text: text}
+            whole = text.replace("\ud800", "")  # numbers of a training are kept as JSON
+            changes[name] = {whole: whole}
     return msgspec.structs.replace(event, **changes) if changes else event
