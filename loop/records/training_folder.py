@@ -144,6 +144,8 @@ class Spec(msgspec.Struct, frozen=True):
     """Folders whose files count against `disk_gb`."""
     remove: list[str] = []
     """Folders that are removed when the trainer and all that it started are dead."""
+    saved: list[str] = []
+    """Files that the trainer may leave: all else in their folder is removed then."""
     discard: list[str] = []
     """Folders of earlier trainings, which are removed while this one runs."""
     trained: str = ""
@@ -240,6 +242,10 @@ class TrainingFolder:
         self.judge_log = folder / "judge.log"
         self.decision = folder / "decision.json"
         self.exit = folder / "exit.json"
+
+    def saved(self) -> list[Path]:
+        """What a trainer may leave in `out`."""
+        return [self.model, *(self.out / name for name in BESIDE_MODEL)]
 
     def reset(self, *, keep_trained: bool = False) -> None:
         """Make the folder, or empty it: a training that starts again finds nothing of its last attempt.

@@ -14,13 +14,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from pathlib import Path
 
 import msgspec
 
 from loop.config import Settings
 from loop.paths import RunPaths
-from loop.records.shaped_file import copy_shaped
+from loop.records.shaped_file import copy_shaped, read_shaped
 from loop.records.training_folder import Spec, TrainingFolder
 from loop.training import supervisor
 from loop.training.programs.leftovers import remove
@@ -59,8 +60,8 @@ def private(scratch: Path) -> Path:
 
 def give(paths: RunPaths, commit: str, scratch: Path) -> None:
     """Copy the commit's cache, or else the first commit's, to where a training will look for it."""
-    for source in (paths.compiled / commit, paths.compiled / _first(paths)):
-        if source.is_dir():
+    for name in filter(None, (commit, _first(paths))):
+        if (source := paths.compiled / name).is_dir():
             with contextlib.suppress(OSError):  # without it the training compiles anew
                 _copy(source, private(scratch))
             return
@@ -150,9 +151,9 @@ def _copy(source: Path, target: Path) -> bool:
 
 
 def _first(paths: RunPaths) -> str:
-    with contextlib.suppress(OSError):
-        return (paths.compiled / FIRST).read_text()
-    return ""
+    """The first commit. Candidates could write to the folder if this run had no judge before."""
+    found = (read_shaped(paths.compiled / FIRST, 100) or b"").decode("utf-8", "replace")
+    return found if re.fullmatch("[0-9a-f]{40}", found) else ""
 
 
 def _thin(paths: RunPaths, newest: int) -> None:

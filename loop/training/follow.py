@@ -53,7 +53,7 @@ class Follower:
 
     def read(self) -> None:
         """Show what has been printed since the last call; of more than `BURST` bytes only the end."""
-        with contextlib.suppress(OSError), self._job.folder.log.open("rb") as file:
+        with contextlib.suppress(OSError), open(self._job.folder.log, "rb", opener=owner_only) as file:
             size = os.fstat(file.fileno()).st_size
             if size - self._offset > BURST:
                 self._offset, self._rest = size - BURST, ""

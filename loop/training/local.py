@@ -22,7 +22,7 @@ from loop.records.repository import Repository
 from loop.records.training_folder import Fence, Spec
 from loop.training import compile_cache, evaluation, fence, prepare, selftest, slot, supervisor
 from loop.training.executor import Ended, Job, Lost, Machine, Show
-from loop.training.programs import leftovers
+from loop.training.programs import group, leftovers
 from loop.training.seats import MEMORY_SHARE, Seat, capacity, share, warning
 from loop.training.supervisor import KEY, Standby, Supervisor
 
@@ -258,6 +258,7 @@ class LocalExecutor:
                 for folder in (seat.scratch, *seat.answerers, *map(Path, seat.slot.left())):
                     with contextlib.suppress(OSError):
                         await _in_thread(leftovers.remove, folder)
+        await _in_thread(group.end_abandoned)  # those of the last supervisors
         self._repository.close()
 
     # --- what a training is given ---
@@ -283,6 +284,7 @@ class LocalExecutor:
             disk_gb=settings.disk_gb,
             folders=[str(folder) for folder in (seat.slot.folder, job.folder.out, *scratch, *shared)],
             remove=[str(seat.scratch)] if self._support is not None else [],
+            saved=[str(file) for file in job.folder.saved()],
             discard=seat.slot.left(),
             trained=str(job.folder.trained),
             lease=self._leased,

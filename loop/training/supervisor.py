@@ -24,11 +24,13 @@ from loop.errors import UNREADABLE
 from loop.paths import owner_only
 from loop.records.shaped_file import read_shaped
 from loop.records.training_folder import NOTE_MOST, Spec, TrainingFolder
-from loop.training.programs import supervise, tree
+from loop.training.programs import group, supervise, tree
 from loop.training.programs.leftovers import remove
 
 KEY = "AUTORESEARCH_TRAINING"
 """Environment variable of a trainer that holds `Job.key`, so that its processes can be recognised."""
+ENVIRONMENT_MOST = 2**20
+"""Bytes of a process's environment that are looked at: a program can make it seem as large as it likes."""
 KILL_AFTER_S = 4.0
 """A supervisor that has not ended its trainer's process tree after this long is killed together with it."""
 
@@ -162,19 +164,21 @@ def is_free(lock: Path) -> bool:
 def end_orphans(files: TrainingFolder) -> int:
     """Kill the processes of a training whose supervisor was itself killed; returns how many there were.
 
-    Nothing tells whose children they were, but the environment of each holds the key of its training.
+    Nothing tells whose children they were, but the environment of each holds the key of its training. Who has
+    wiped that is still in the supervisor's group, where it had one.
     """
     spec = files.read_spec()
     if spec is None or not spec.key:
         return 0
     entry = f"{KEY}={spec.key}".encode()
-    return _kill(lambda environment: entry in environment)
+    return _kill(lambda environment: entry in environment) + group.end_abandoned(everywhere=True)
 
 
 def sweep(identity: str, known: Collection[str]) -> int:
     """Kill the trainers of one run except those with a known key; returns how many processes there were.
 
-    `identity` names the run: the key of each of its trainings begins with it.
+    `identity` names the run: the key of each of its trainings begins with it. Of any run that has been here,
+    also what a supervisor that was itself killed has left in its group.
     """
     ours = f"{KEY}={identity}-".encode()
     kept = {f"{KEY}={key}".encode() for key in known}
@@ -182,7 +186,7 @@ def sweep(identity: str, known: Collection[str]) -> int:
     def left_behind(environment: list[bytes]) -> bool:
         return any(entry.startswith(ours) and entry not in kept for entry in environment)
 
-    return _kill(left_behind)
+    return _kill(left_behind) + group.end_abandoned(everywhere=True)
 
 
 def _kill(wanted: Callable[[list[bytes]], bool]) -> int:
@@ -202,8 +206,8 @@ def _kill(wanted: Callable[[list[bytes]], bool]) -> int:
 def _processes(wanted: Callable[[list[bytes]], bool]) -> list[int]:
     found = []
     for entry in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if wanted(entry.read_bytes().split(b"\0")):
+        with contextlib.suppress(OSError), entry.open("rb", buffering=0) as file:
+            if wanted(file.read(ENVIRONMENT_MOST).split(b"\0")):
                 found.append(int(entry.parent.name))
     return found
 

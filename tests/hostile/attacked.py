@@ -18,6 +18,7 @@ from pathlib import Path
 
 from loop.records.training_folder import Spec, TrainingFolder
 from loop.training import fence, supervisor
+from loop.training.programs import group
 from tests.hostile.attacks import TRAINER
 
 VICTIM = """
@@ -41,7 +42,15 @@ def run(folder: Path) -> dict[str, str]:
     assert victim.stdout is not None
     victim.stdout.readline()
     cores = os.sched_getaffinity(victim.pid)
-    names = {"VICTIM": victim.pid, "FILE": str(file), "OUTSIDE": str(outside), "ABSTRACT": abstract}
+    groups = group.place()
+    top = str(groups.top) if groups else "/sys/fs/cgroup"
+    names = {
+        "VICTIM": victim.pid,
+        "TOP": top,
+        "FILE": str(file),
+        "OUTSIDE": str(outside),
+        "ABSTRACT": abstract,
+    }
     with socket.socket(socket.AF_UNIX) as hidden, socket.socket(socket.AF_UNIX) as listening:
         hidden.bind(abstract)
         listening.bind(f"{outside}/socket")

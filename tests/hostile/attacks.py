@@ -2,7 +2,8 @@
 
 `TRAINER` runs each of them in a process of its own and prints what became of it: `refused` when the system
 said no, `done` when nothing stopped it. What an attack names is outside: `VICTIM` is a process of the same
-user, `FILE` a file of the user's that training may read, `OUTSIDE` a folder that it may not enter.
+user, `FILE` a file of the user's that training may read, `OUTSIDE` a folder that it may not enter, `GROUP`
+the control group that it is in.
 """
 
 from __future__ import annotations
@@ -53,6 +54,22 @@ REFUSED = {
         "call('get_robust_list', VICTIM, ctypes.create_string_buffer(8), ctypes.create_string_buffer(8))"
     ),
     "moves another's pages": "call('move_pages', VICTIM, 1, b'0' * 8, 0, b'0' * 4, 0)",
+    # its own place among the others
+    "takes a real-time schedule": "os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))",
+    "takes a schedule with deadlines": (
+        "call('sched_setattr', 0, struct.pack('IIQiIQQQ', 48, 6, 0, 0, 0, 10**6, 10**7, 10**7), 0)"
+    ),
+    "goes before all others": "os.setpriority(os.PRIO_PROCESS, 0, -20)",
+    "takes the disk first": "call('ioprio_set', 1, 0, 1 << 13)",
+    "saves itself from the OOM killer": (
+        "os.write(os.open('/proc/self/oom_score_adj', os.O_WRONLY), b'-1000')"
+    ),
+    "makes its environment endless": "call('prctl', 35, 14, bytes(104), 104, 0)",
+    "joins other groups": "os.setgroups([1000])",
+    "raises its limits": (
+        "most = resource.getrlimit(resource.RLIMIT_NOFILE)[1] + 1\n"
+        "call('prlimit64', 0, int(resource.RLIMIT_NOFILE), struct.pack('QQ', most, most), 0)"
+    ),
     # the kernel
     "reads the kernel's log by its call": "call('syslog', 3, ctypes.create_string_buffer(64), 64)",
     "clones into a namespace by the newer call": (
@@ -118,6 +135,8 @@ REFUSED = {
     ),
     "writes through a link": "os.symlink(FILE, 'to'); open('to', 'a').write('x')",
     "writes through its root": "open(f'/proc/self/root{FILE}', 'a').write('x')",
+    "opens its log anew": "open('/proc/self/fd/1', 'r+b')",
+    "opens the console": "open('/dev/console', 'r+b')",
     "lists a folder through its own process": "os.listdir(f'/proc/self/root{OUTSIDE}')",
     "makes a file without a name outside": "os.open(OUTSIDE, os.O_TMPFILE | os.O_WRONLY)",
     "writes into the interpreter's packages": "open(os.path.dirname(os.__file__) + '/sitecustomize.py', 'a')",
@@ -125,6 +144,16 @@ REFUSED = {
     "presses a magic key": "open('/proc/sysrq-trigger', 'w').write('h')",
     "leaves its cgroup": (
         "import glob; open((glob.glob('/sys/fs/cgroup/**/cgroup.procs') + ['/sys/fs/cgroup/x'])[0], 'w')"
+    ),
+    "moves up in the tree of groups": "open(os.path.dirname(GROUP) + '/cgroup.procs', 'w').write('0')",
+    "makes a group in its group": "os.mkdir(GROUP + '/left')",
+    "removes its group": "os.rmdir(GROUP)",
+    "kills its group": "open(GROUP + '/cgroup.kill', 'w').write('1')",
+    "freezes its group": "open(GROUP + '/cgroup.freeze', 'w').write('1')",
+    "makes a namespace of groups": "call('unshare', 0x02000000)",
+    "clones into a namespace of groups": "call('clone', 0x02000000 | 17, 0, 0, 0, 0)",
+    "is born in another group": (
+        "call('clone3', struct.pack('Q' * 11, 0x200000000, 0, 0, 0, 17, 0, 0, 0, 0, 0, 3), 88)"
     ),
     "opens the memory": "open('/dev/mem', 'rb')",
     "opens the way to user faults": "open('/dev/userfaultfd', 'rb')",
@@ -174,6 +203,13 @@ HARMLESS = {
     "renames itself to no text": "call('prctl', 15, b'\\xff) R 1', 0, 0, 0)",
     "becomes a parent of orphans": "call('prctl', 36, 1, 0, 0, 0)",
     "lets nobody end it with its parent": "call('prctl', 1, 0, 0, 0, 0)",
+    "leaves a mark of a removed file": "open('w', 'w').close(); call('renameat2', -100, b'w', -100, b'v', 4)",
+    "locks a file that it may read": "fcntl.flock(os.open(FILE, os.O_RDONLY), fcntl.LOCK_EX)",
+    "takes off the end of its log": "fcntl.fcntl(1, fcntl.F_SETFL, 0)",
+    "stops waiting for its output": "fcntl.fcntl(1, fcntl.F_SETFL, os.O_NONBLOCK | os.O_APPEND)",
+    "becomes a child of its supervisor": (
+        "if LIBC.syscall(CALLS['clone'], 0x8000 | 17, 0, 0, 0, 0) == 0: os._exit(0)"
+    ),
     "says that it is another user": "os.setuid(os.getuid())",
 }
 """Attacks that nothing refuses, and that change nothing. tests/hostile/attacked.py looks."""
@@ -183,8 +219,8 @@ MACHINES = ("open('/proc/sys", "open('/dev/")
 ATTACKS = {**REFUSED, **HARMLESS}
 
 NUMBERS = {
-    "x86_64": {"rt_sigqueueinfo": 129, "get_robust_list": 274, "clone3": 435},
-    "aarch64": {"rt_sigqueueinfo": 138, "get_robust_list": 100, "clone3": 435},
+    "x86_64": {"renameat2": 316, "rt_sigqueueinfo": 129, "get_robust_list": 274, "clone3": 435},
+    "aarch64": {"renameat2": 276, "rt_sigqueueinfo": 138, "get_robust_list": 100, "clone3": 435},
 }
 """Numbers of system calls that the filter has no name for."""
 
@@ -194,6 +230,7 @@ CALLS = {{**{calls.CALLS!r}[platform.machine()], **{calls.EVERYWHERE!r}}}
 CALLS |= {NUMBERS!r}[platform.machine()]
 MACHINES = {MACHINES!r}
 SUPERVISOR = os.getppid()
+GROUP = TOP + (open('/proc/self/cgroup').read().partition('0::')[2].strip() or '/none')
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 def call(name, *words):
@@ -214,6 +251,7 @@ def attack(code):
         return f'{{type(error).__name__}}: {{error}}'
     return 'done'
 
+print('group:', GROUP)
 signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 for name, code in {ATTACKS!r}.items():
     sys.stdout.flush()

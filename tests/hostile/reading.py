@@ -79,6 +79,7 @@ READERS: dict[str, Reader] = {
     "sent-wandb.json": read_note,
     "theirs.tsv": foreign_results.read,
     "tags": lambda path: _newest(path),
+    "first": lambda path: _first(path),
 }
 """Readers of outside files, by the name of the file that they read."""
 
@@ -93,6 +94,12 @@ def _info(path: Path) -> object:
     paths = RunPaths(path.parent, "t")
     paths.info = path
     return attach.info(paths)
+
+
+def _first(path: Path) -> object:
+    paths = RunPaths(path.parent, "t")
+    paths.compiled = path.parent
+    return compile_cache._first(paths)
 
 
 def _newest(path: Path) -> object:

@@ -116,4 +116,8 @@ def _taken(pid: int, fd: int) -> socket.socket:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     finally:
         os.close(handle)
-    return socket.socket(fileno=ours)
+    try:
+        return socket.socket(fileno=ours)
+    except OSError:  # it is no socket: kept open, such files would use up all that this process may open
+        os.close(ours)
+        raise

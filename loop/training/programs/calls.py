@@ -89,8 +89,9 @@ F_SETLEASE, F_NOTIFY = 1024, 1026
 tells of every change in a folder."""
 PUNCH_HOLE = 3
 """Mode of fallocate() that frees space. Other modes than this and 0 take space that the file's size hides."""
-PR_SET_DUMPABLE = 4
-"""A process that is not dumpable cannot be measured by a supervisor without root's rights."""
+PRCTLS = (4, 35)
+"""Options of prctl() that are refused. PR_SET_DUMPABLE: a process that is not dumpable cannot be measured by
+a supervisor without root's rights. PR_SET_MM: an environment in /proc grows beyond any reader's memory."""
 ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 """By which number a filter is told the kind of machine (linux/audit.h)."""
 NAMESPACES = 0x7E020000
@@ -160,7 +161,7 @@ def _restricted() -> dict[str, Code]:
         _refuse(errno.EOPNOTSUPP),
     ]
     cases["personality"] = [_argument(0), (EQUAL, 2, 0, 0), (EQUAL, 1, 0, 0xFFFFFFFF), refuse]
-    cases["prctl"] = [_argument(0), (EQUAL, 0, 1, PR_SET_DUMPABLE), refuse]
+    cases["prctl"] = [_argument(0), *_any_of(PRCTLS, refuse)]
     return cases
 
 

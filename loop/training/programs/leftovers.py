@@ -41,6 +41,19 @@ def remove(folder: Path) -> None:
     folder.rmdir()
 
 
+def leave_only(files: list[str]) -> None:
+    """Remove all that lies beside these files, and them too where they are no plain ones.
+
+    What a candidate leaves beside its model would stay for ever, and fill the disk in a night.
+    """
+    for folder in {os.path.dirname(file) for file in files}:
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in list(entries):
+                if entry.path not in files or not entry.is_file(follow_symlinks=False):
+                    with contextlib.suppress(OSError):
+                        remove(Path(entry.path))
+
+
 def discard(folders: list[str]) -> None:
     """Remove these folders in the background, with what is left of this machine's time.
 

@@ -35,8 +35,11 @@ else:  # in a program it is not in its package: its neighbour is found beside it
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
 """Options of prctl(2), from linux/prctl.h."""
-TASKS = 50_000
-"""Limits fork bombs; counts all threads of this user, those outside the fence included."""
+TASKS, SIGNALS = 50_000, 10_000
+"""At most so many threads, which limits fork bombs, and signals that wait for a process. Both count for all
+programs of this user together, those outside the fence included."""
+SHARED_FILES = 100_000
+"""Files in shared memory: each takes a kilobyte of the kernel's, which nobody counts."""
 CAP_DAC_OVERRIDE = 1
 """The capability to reach files of other users. Root keeps it: training data may belong to someone else."""
 CAPABILITY_VERSION = 0x20080522
@@ -189,8 +192,8 @@ def own_memory(most: int = 0) -> int:
                 file.write(content)
     _checked("mount", b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None)
     flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV)
-    size = f",size={most}" if most else ""
-    _checked("mount", b"tmpfs", b"/dev/shm", b"tmpfs", flags, f"mode=1777{size}".encode())
+    options = f"mode=1777,nr_inodes={SHARED_FILES}" + (f",size={most}" if most else "")
+    _checked("mount", b"tmpfs", b"/dev/shm", b"tmpfs", flags, options.encode())
     return os.open("/dev/shm", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
@@ -198,14 +201,19 @@ def own_memory(most: int = 0) -> int:
 
 
 def limit(fence: dict[str, Any]) -> None:
-    """Set resource limits: no core dumps, `TASKS` threads, and files of at most `file_bytes`.
+    """Set resource limits: no core dumps, no real-time schedule, and files of at most `file_bytes`.
 
     A core dump that goes to a program, as to systemd's, is kept at a limit of 0 too, but not at 1 (core(5)).
+    Of the threads and the waiting signals that this user's programs may have together, a quarter is left to
+    the others, so that they can go on.
     """
     with contextlib.suppress(ValueError, OSError):  # the limit in force may be 0 and cannot be raised
         resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
-    with contextlib.suppress(ValueError, OSError):  # the limit in force may be lower and cannot be raised
-        resource.setrlimit(resource.RLIMIT_NPROC, (TASKS, TASKS))
+    for name, limit in (("RTPRIO", 0), ("NICE", 0), ("NPROC", TASKS), ("SIGPENDING", SIGNALS)):
+        if (kind := getattr(resource, f"RLIMIT_{name}", None)) is not None:  # macOS lacks some
+            most = resource.getrlimit(kind)[1]
+            share = limit if most == resource.RLIM_INFINITY else min(limit, most * 3 // 4)
+            resource.setrlimit(kind, (share, share))
     if fence["file_bytes"]:
         most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         size = fence["file_bytes"] if most == resource.RLIM_INFINITY else min(most, fence["file_bytes"])
@@ -245,8 +253,20 @@ def enter(fence: dict[str, Any], channel: socket.socket | None = None) -> None:
     if fence["seccomp"]:
         listener = seccomp(fence["network"], abi, channel is not None)
         passed |= {} if listener is None else {"listener": listener}
+    _pass_on(passed, channel)
+
+
+def _pass_on(passed: dict[str, int], channel: socket.socket | None) -> None:
+    """Send file descriptors through a socket, and close them.
+
+    The kernel refuses that while programs of this user have more of them on their way than the sender may
+    open. So from here on this process may open half as many: no training keeps the next one from its start.
+    """
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if channel and passed:
         socket.send_fds(channel, [" ".join(passed).encode()], list(passed.values()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(now, most // 2), most // 2))
     for descriptor in passed.values():
         os.close(descriptor)
 

@@ -36,10 +36,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __name__ != "__main__":
-    from loop.training.programs import broker, leftovers, sandbox, tree, usage
+    from loop.training.programs import broker, group, leftovers, sandbox, tree, usage
 else:  # as a program it is not in its package: its neighbours are found beside it
     sys.path.append(str(Path(__file__).parent))
     import broker
+    import group
     import leftovers
     import sandbox
     import tree
@@ -59,13 +60,18 @@ Verdict = tuple[str, str]
 def main() -> None:
     """Read a line from standard input and run the training that it describes."""
     os.umask(0o077)
+    group.end_abandoned()
+    own = group.Group()
     line = sys.stdin.buffer.readline()
     if line.endswith(b"\n"):  # else the engine that started this process is gone
-        run(json.loads(line))
+        run(json.loads(line), own)
 
 
-def run(spec: dict[str, Any]) -> None:
-    """Run one training, from its first process to the end of its last one, and write exit.json."""
+def run(spec: dict[str, Any], own: group.Group) -> None:
+    """Run one training, from its first process to the end of its last one, and write exit.json.
+
+    `own` is the group of this process.
+    """
     write(Path(spec["supervisor"]), {"pid": os.getpid(), "ticks": tree.ticks(os.getpid())}, durable=False)
     tree.adopt()
     stopped: list[int] = []
@@ -73,10 +79,10 @@ def run(spec: dict[str, Any]) -> None:
         signal.signal(number, lambda n, _frame: stopped.append(n))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with open(spec["log"], "ab", buffering=0) as log:
-        report = earlier(spec) or train(spec, log, stopped)
+        report = earlier(spec) or train(spec, log, stopped, own)
         if spec["judge"] and report["outcome"] == "finished":
             write(Path(spec["trained"]), report, durable=True)
-            report |= judge(spec, log, stopped)
+            report |= judge(spec, log, stopped, own)
             report["ended"] += report["judge_seconds"]
     write(Path(spec["exit"]), report, durable=True)
 
@@ -89,7 +95,7 @@ def earlier(spec: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def train(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> dict[str, Any]:
+def train(spec: dict[str, Any], log: IO[bytes], stopped: list[int], own: group.Group) -> dict[str, Any]:
     """Run the trainer and end all that it started; returns what exit.json says of it.
 
     Times are computed with the monotonic clock, so that setting the machine's clock does not change them.
@@ -97,6 +103,7 @@ def train(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> dict[str,
     started, clock = time.time(), time.monotonic()
     report = {"started": started, "ended": started, "exit_code": 127, "trainer_seconds": 0.0}
     shared = leftovers.shared()
+    before = own.seconds() - time.process_time()
     try:
         child, memory = start(
             spec, spec["command"], spec["env"], spec["fence"], log.fileno(), stdout=log.fileno()
@@ -104,7 +111,7 @@ def train(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> dict[str,
     except OSError as error:
         reason = f"cannot start {spec['command'][0]}: {error.strerror}"
         return {**report, "outcome": "crashed", "reason": reason}
-    limit_s, meter, stalled = float(spec["timeout_s"]), usage.Meter(spec, memory), list[float]()
+    limit_s, meter, stalled = float(spec["timeout_s"]), usage.Meter(spec, memory, own), list[float]()
     leftovers.discard(spec["discard"])
     ended = watch(tree.end_of(child.pid), meter, [log], stopped, clock + limit_s, stalled)
     outcome, reason = ended or ("finished", "")
@@ -113,25 +120,32 @@ def train(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> dict[str,
     seconds = time.monotonic() - clock
     if outcome == "finished" and (code := child.wait()):
         outcome, reason = "crashed", tree.describe(code)
-    codes, killed = tree.end_all(child.pid)
+    left = tree.end_all(child.pid, own.end, tree.GRACE_S if ended else tree.LEAVE_S)
     if memory is not None:
         os.close(memory)
     clear(spec, shared)
-    if killed and outcome == "finished":
-        reason = f"ended {killed} process{'es' * (killed > 1)} that it left behind"
+    leftovers.leave_only(spec["saved"])
+    if left.killed and outcome == "finished":
+        reason = f"ended {left.killed} process{'es' * (left.killed > 1)} that it left behind"
+    if left.stuck:
+        reason += f"{'; ' * bool(reason)}process {left.stuck[0]} hangs in the kernel and cannot be killed"
     if printed(log) > spec["log_bytes"]:
         outcome, reason = "crashed", flooded(spec)
         os.ftruncate(log.fileno(), spec["log_bytes"])
-    # The kernel does not count processes whose parent ignores their end: only `watch` has seen those.
+    # Here the kernel does not count processes whose parent ignores their end: only `watch` and the group do.
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "outcome": outcome,
         "reason": reason,
-        "exit_code": codes.get(child.pid, child.returncode),
+        "exit_code": left.codes.get(child.pid, child.poll() or 0),
         "started": started,
         "ended": started + time.monotonic() - clock,
         "trainer_seconds": seconds,
-        "cpu_seconds": max(used.ru_utime + used.ru_stime, sum(meter.used.values())),
+        "cpu_seconds": max(
+            used.ru_utime + used.ru_stime,
+            meter.seconds(),
+            own.seconds() - time.process_time() - before,
+        ),
         "stalled_seconds": sum(stalled),
     }
 
@@ -148,7 +162,7 @@ def clear(owner: dict[str, Any], shared: set[tuple[str, int]]) -> None:
         leftovers.forget(shared)
 
 
-def judge(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> dict[str, Any]:
+def judge(spec: dict[str, Any], log: IO[bytes], stopped: list[int], own: group.Group) -> dict[str, Any]:
     """Let the saved model be judged; returns what that changes in exit.json.
 
     `judge_failed` says that our own judge did not do its work. Then nothing is known of the model, and it can
@@ -156,10 +170,10 @@ def judge(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> dict[str,
     """
     clock = time.monotonic()
     log.write(b"phase: evaluating\n")
-    outcome, reason = evaluate(spec, log, stopped)
+    outcome, reason = evaluate(spec, log, stopped, own)
     if outcome == "timeout":
         reason = f"measuring its model took longer than {float(spec['judge']['timeout_s']):g} s"
-    tree.end_all()
+    tree.end_all(end_more=own.end)
     failed = outcome == "failed"
     found = {"outcome": "crashed" if failed else outcome, "judge_failed": failed}
     if outcome != "finished":
@@ -167,7 +181,7 @@ def judge(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> dict[str,
     return {**found, "judge_seconds": time.monotonic() - clock}
 
 
-def evaluate(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> Verdict:
+def evaluate(spec: dict[str, Any], log: IO[bytes], stopped: list[int], own: group.Group) -> Verdict:
     """Start the judge, and for it the claimant and then the witness (`loop.records.training_folder.Judge`).
 
     The judge asks both through pipes. The witness starts once the claimant and all that it started are dead,
@@ -195,7 +209,7 @@ def evaluate(spec: dict[str, Any], log: IO[bytes], stopped: list[int]) -> Verdic
     finally:
         for end in ends:
             os.close(int(end))
-    meter = usage.Meter(spec)
+    meter = usage.Meter(spec, own=own)
     with open(rules["log"], "ab", buffering=0) as private:
         for answerer, (questions, answers) in zip(rules["answerers"], pairs, strict=True):
             keeper = keep(spec, answerer, questions[0], answers[1], private.fileno())
@@ -235,13 +249,14 @@ def keep(spec: dict[str, Any], answerer: dict[str, Any], questions: int, answers
     try:
         tree.die_with_parent()
         tree.adopt()
+        own = group.Group()
         rules, shared = spec["judge"], leftovers.shared()
         child, _ = start(
             {**spec, "cwd": rules["cwd"]}, rules["answers"], answerer["env"], answerer["fence"], log,
             stdin=questions, stdout=answers,
         )  # fmt: skip
         child.wait()
-        tree.end_all(child.pid)
+        tree.end_all(child.pid, own.end, tree.LEAVE_S)
         clear(answerer, shared)
         code = 0
     finally:
@@ -270,6 +285,7 @@ def start(
         This is called in the new process, just before the command starts in it.
         """
         tree.die_with_parent()
+        tree.die_before_others()
         try:
             sandbox.enter(fence, theirs)
         except BaseException as error:

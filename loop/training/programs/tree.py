@@ -16,12 +16,30 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 GRACE_S = 2.0
 """Seconds between asking processes to end (SIGTERM) and killing them (SIGKILL)."""
+LEAVE_S = 0.5
+"""The same for those that a trainer leaves behind when it has ended by itself: in that time they could go on
+training, which nobody counts. Helpers of Python's multiprocessing end a moment after it."""
+GIVE_UP_S = 60.0
+"""A killed process that has not ended after so many seconds hangs in the kernel, as in a driver that waits
+for its GPU. Nobody can end it, and whoever waited for that would wait for ever."""
+
+
+class Ended(NamedTuple):
+    """What became of processes that were to end."""
+
+    codes: dict[int, int]
+    """Exit codes of the children that ended only now, by pid."""
+    killed: int
+    """How many processes were killed."""
+    stuck: list[int]
+    """Those that did not end by that."""
 
 
 def adopt() -> None:
@@ -34,6 +52,12 @@ def die_with_parent() -> None:
     """Let the kernel kill this process when its parent dies. A program that it becomes later keeps that."""
     if LIBC:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def die_before_others() -> None:
+    """Let the kernel end this process, and what it starts, before any other when there is no memory left."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def ticks(pid: int) -> int:
@@ -114,31 +138,35 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def end_all(asked: int = 0) -> tuple[dict[int, int], int]:
-    """End every process below this one; ask the process group `asked` first, and kill the rest after a while.
+def end_all(asked: int = 0, end_more: Callable[[], set[int]] = set, patience_s: float = GRACE_S) -> Ended:
+    """End every process below this one; ask the process group `asked` first, and kill the rest so much later.
+
+    `end_more` kills, and tells, what may not be found from here (`group.Group.end`).
 
     As a subreaper, this process is an ancestor of all of them, so they have all ended when it has no children
-    any more. Reading /proc alone would not do: it misses a process whose parent dies in that moment.
-
-    Returns the exit codes of the children that ended only now, by pid, and how many processes were killed.
+    any more. Reading /proc alone would not do: it misses a process whose parent dies in that moment. After
+    `GIVE_UP_S` it no longer waits.
     """
     codes, killed = dict[int, int](), set[int]()
     if asked:
         with contextlib.suppress(OSError):
             os.killpg(asked, signal.SIGTERM)
-    patience = time.monotonic() + (GRACE_S if asked else 0.0)
+    patience = time.monotonic() + (patience_s if asked else 0.0)
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return codes, len(killed)
+            return Ended(codes, len(killed), [])
         if pid:
             codes[pid] = os.waitstatus_to_exitcode(status)
             continue
         if time.monotonic() > patience:
+            killed |= end_more()
             for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, they cannot make new ones
                 for process in descendants(os.getpid()):
                     with contextlib.suppress(OSError):
                         os.kill(process, number)
                         killed.add(process)
+        if time.monotonic() > patience + GIVE_UP_S:
+            return Ended(codes, len(killed), descendants(os.getpid()))
         time.sleep(0.01)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING or __package__:
-    from loop.training.programs import leftovers, tree
+    from loop.training.programs import group, leftovers, tree
 else:  # in a program it is not in its package: its neighbours are found beside it
+    import group
     import leftovers
     import tree
 
@@ -23,6 +24,10 @@ MANY_FILES = 200_000
 """A trainer that writes more files than this is ended."""
 DEEP = 200
 """So is one that makes more folders in each other: deeper ones cannot be counted in reasonable time."""
+MANY_THREADS = 50_000
+"""So is one that has more threads, or nearly half of those that the machine can have (`most_threads`)."""
+MANY_OPENED = 200_000
+"""So is one that has more files open, counted for each process: that many cannot be measured soon enough."""
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 """Bytes in a page of memory."""
@@ -50,33 +55,57 @@ class Held(NamedTuple):
     disk: float
 
 
+class TooMuch(Exception):
+    """It would take too long to measure what the processes hold; says why."""
+
+
 class Meter:
     """Holds the processes below this one to the limits of a `loop.records.training_folder.Spec`."""
 
-    def __init__(self, limits: dict[str, Any], memory: int | None = None) -> None:
+    def __init__(
+        self, limits: dict[str, Any], memory: int | None = None, own: group.Group | None = None
+    ) -> None:
         """`memory` is the folder of the processes' own shared memory, opened; None where they share it with
-        all other programs (`sandbox.own_memory`). What is there now does not count."""
+        all other programs (`sandbox.own_memory`). What is there now does not count. `own` is the group of
+        this process, where it has one."""
         self.limits = limits
-        self.used: dict[tuple[int, int], float] = {}
-        """Processor time of each process that was seen (`processor_seconds`)."""
-        self._own = memory
+        self._used: dict[tuple[int, int], float] = {}
+        """Processor time of each process that was seen the last time (`processors`)."""
+        self._past = 0.0
+        """That of those that were seen before, and have ended."""
+        self._own, self._group = memory, own
         self._written = on_disk(limits["folders"]).size if limits["disk_gb"] else 0.0
         self._free = free(limits["folders"])
         self._shmem = shmem()
+        self._in_memory = in_memory(limits["folders"])
         self._shared = leftovers.shared() if memory is None else set()
         self._tasks = tasks()
 
     def is_urgent(self) -> bool:
-        """So many processes or threads have appeared on this machine that it must not wait to measure."""
+        """So many processes or threads have appeared on this machine since it was measured that it must not
+        wait to measure again."""
         return tasks() - self._tasks > int(self.limits["processes"]) / 2
+
+    def seconds(self) -> float:
+        """Processor time of all processes that it has seen."""
+        return self._past + sum(self._used.values())
 
     def excess(self) -> str:
         """The limit that all processes below this one together exceed, in words; empty when there is none."""
-        pids = tree.descendants(os.getpid())
-        self.used |= processor_seconds(pids)
+        self._tasks = tasks()
+        below = set(tree.descendants(os.getpid()))
+        pids = sorted(below | self._group.members() if self._group else below)
+        used, threads = processors(pids)
+        self._past += sum(self._used[process] for process in self._used.keys() - used.keys())
+        self._used = used
         if len(pids) > self.limits["processes"]:
             return f"started {len(pids)} processes, limit {self.limits['processes']}"
-        return self._memory_excess(pids) or self._disk_excess(pids)
+        if threads > most_threads():
+            return f"started {threads:,} threads, limit {most_threads():,}"
+        try:
+            return self._memory_excess(pids) or self._disk_excess(pids)
+        except TooMuch as reason:
+            return str(reason)
 
     def _memory_excess(self, pids: list[int]) -> str:
         most = float(self.limits["memory_gb"]) * 2**30
@@ -95,11 +124,12 @@ class Meter:
         return private + max(mapped, min(nameless + self._in_shared_memory(), shmem()))
 
     def _in_shared_memory(self) -> float:
-        """Bytes of files in shared memory: all of its own, or what has appeared in that of all programs."""
+        """Bytes of files in shared memory: all of its own, or what has appeared in that of all programs; and
+        of those in folders that are themselves in memory, as /tmp often is."""
+        size = on_disk(self._in_memory).size
         if self._own is not None:
             found = os.fstatvfs(self._own)
-            return float(found.f_blocks - found.f_bfree) * found.f_frsize
-        size = 0.0
+            return size + float(found.f_blocks - found.f_bfree) * found.f_frsize
         for path, _ in leftovers.shared() - self._shared:
             with contextlib.suppress(OSError):
                 size += os.lstat(path).st_blocks * 512
@@ -129,6 +159,14 @@ def tasks() -> int:
     return 0
 
 
+def most_threads() -> int:
+    """How many threads a training may have. Small machines have numbers for 32,768 processes and threads."""
+    numbers = 32_768
+    with contextlib.suppress(OSError, ValueError):
+        numbers = int(Path("/proc/sys/kernel/pid_max").read_text())
+    return min(MANY_THREADS, numbers * 45 // 100)
+
+
 def shmem() -> float:
     """Bytes of this machine's memory that hold files: memfd, /dev/shm and shared mappings."""
     with contextlib.suppress(OSError, ValueError, StopIteration):
@@ -145,6 +183,18 @@ def free(folders: list[str]) -> float:
             disk = os.statvfs(folder)
             found[os.stat(folder).st_dev] = float(disk.f_bfree) * disk.f_frsize
     return sum(found.values())
+
+
+def in_memory(folders: list[str]) -> list[str]:
+    """Those of these folders whose files are in memory and on no disk."""
+    devices = set[int]()
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines():
+            mount, _, kind = line.partition(" - ")
+            if kind.startswith(("tmpfs ", "ramfs ")):
+                major, minor = mount.split()[2].split(":")
+                devices.add(os.makedev(int(major), int(minor)))
+    return [folder for folder in folders if os.path.isdir(folder) and os.stat(folder).st_dev in devices]
 
 
 def resident(pids: list[int]) -> float:
@@ -167,13 +217,21 @@ def proportional(pid: int) -> tuple[float, float]:
 
 
 def held(pids: list[int], counted: int | None = None) -> Held:
-    """What these processes hold of files without a name; files on the device `counted` are left out."""
+    """What these processes hold of files without a name; files on the device `counted` are left out.
+
+    Raises `TooMuch` for more than `MANY_OPENED` open files.
+    """
     sizes: dict[Place, float] = {}
     memory: set[Place] = set()
+    opened_by_all = 0
     for pid in pids:
         with contextlib.suppress(OSError):
             opened_by = f"{tree.folder(pid)}/fd"
-            for descriptor in os.listdir(opened_by):
+            descriptors = os.listdir(opened_by)
+            opened_by_all += len(descriptors)
+            if opened_by_all > MANY_OPENED:
+                raise TooMuch(f"opened more than {MANY_OPENED:,} files at a time")
+            for descriptor in descriptors:
                 with contextlib.suppress(OSError):
                     link = f"{opened_by}/{descriptor}"
                     found = os.stat(link)
@@ -205,17 +263,19 @@ def _mapped(pid: int) -> list[tuple[Place, float, str]]:
     return found
 
 
-def processor_seconds(pids: list[int]) -> dict[tuple[int, int], float]:
-    """Processor time that each of these processes has used, by its pid and start time (`tree.ticks`).
+def processors(pids: list[int]) -> tuple[dict[tuple[int, int], float], int]:
+    """Processor time that each of these processes has used, by its pid and start time (`tree.ticks`), and how
+    many threads they have together.
 
     Without the time of its children, and of those that have ended.
     """
-    found = {}
+    found, threads = {}, 0
     for pid in pids:
         with contextlib.suppress(OSError, IndexError, ValueError):
             said = tree.status(pid)
             found[pid, int(said[19])] = (int(said[11]) + int(said[12])) / TICKS_A_SECOND
-    return found
+            threads += int(said[17])
+    return found, threads
 
 
 def on_disk(folders: list[str], files: int = MANY_FILES, deep: int = DEEP) -> Written:

@@ -151,6 +151,19 @@ def test_only_where_a_judge_measures_and_a_gpu_compiles(
     assert not compile_cache.needs_dry_run(off, paths, "c")
 
 
+@pytest.mark.parametrize("first", ["", "../secret", "a" * 41])
+def test_only_the_cache_of_a_commit_is_given(tmp_path: Path, first: str) -> None:
+    """A candidate that trained while the run had no judge could name any folder as the first commit's."""
+    paths = RunPaths(tmp_path, "t")
+    (paths.folder / "secret").mkdir(parents=True)
+    (paths.folder / "secret/key").touch()
+    (paths.compiled / "inductor").mkdir(parents=True)
+    (paths.compiled / "inductor/poison").touch()
+    (paths.compiled / compile_cache.FIRST).write_text(first)
+    compile_cache.give(paths, "c", tmp_path / "scratch")
+    assert not (tmp_path / "scratch").exists()
+
+
 SHAPES = """
 import os
 kept = os.environ["TORCHINDUCTOR_CACHE_DIR"]

@@ -16,6 +16,7 @@ import pytest
 from loop.records import training_folder
 from loop.records.training_folder import Spec, TrainingFolder
 from loop.training import fence, supervisor
+from tests.loop.training.programs.supervising import has_groups
 
 DAEMON = """
 import os, signal, time
@@ -151,6 +152,43 @@ async def test_orphans_of_a_killed_supervisor_are_ended(bench: Bench) -> None:
         while bench.left():  # noqa: ASYNC110 - processes take a moment to die
             await asyncio.sleep(0.01)
     assert supervisor.end_orphans(bench.files) == 0
+
+
+WIPED = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print(f"up {os.getpid()}", flush=True)
+        os.execve("/bin/sleep", ["sleep", "600"], {})
+    os._exit(0)
+time.sleep(600)
+"""
+"""A trainer that leaves a program behind in whose environment there is nothing."""
+
+
+@pytest.mark.skipif(not has_groups(), reason="this user may not make a control group here")
+async def test_orphans_that_have_wiped_their_environment_are_ended_too(bench: Bench) -> None:
+    found = bench.start(WIPED)
+    await bench.printed("up")
+    hidden = psutil.Process(int(bench.files.end_of_log().split()[1]))
+    os.kill(found.pid, signal.SIGKILL)
+    await supervisor.ended(found)
+    supervisor.end_orphans(bench.files)
+    async with asyncio.timeout(10):
+        while hidden.is_running() and hidden.status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def test_no_more_of_an_environment_is_read_than_a_process_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One can seem to be as large as all memory."""
+    monkeypatch.setattr(supervisor, "ENVIRONMENT_MOST", 1000)
+    process = subprocess.Popen(["sleep", "60"], env={"A": "x" * 2000, supervisor.KEY: "much-1-1-1"})
+    try:
+        assert supervisor.sweep("much", []) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def marked(key: str) -> subprocess.Popen[bytes]:

@@ -98,6 +98,15 @@ def test_nobody_outside_was_connected_to(said: dict[str, str]) -> None:
     assert said["heard"] == "no"
 
 
+def test_what_is_no_socket_is_not_kept_open(tmp_path: Path) -> None:
+    """A trainer could have the supervisor open as many files as it may, so that it saw nothing any more."""
+    with (tmp_path / "file").open("w") as file:
+        opened = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(OSError, match="Socket operation on non-socket"):
+            broker._taken(os.getpid(), file.fileno())
+        assert len(os.listdir("/proc/self/fd")) == opened
+
+
 def test_a_socket_of_another_process_can_be_connected_here() -> None:
     """`_taken` duplicates a socket: what is done to the copy is done to the original."""
     ours, theirs = socket.socketpair()

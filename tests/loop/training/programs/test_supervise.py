@@ -17,7 +17,7 @@ import pytest
 from loop.records.training_folder import Exit, Spec, TrainingFolder
 from loop.training.programs import supervise, tree
 from loop.training.supervisor import order
-from tests.loop.training.programs.supervising import PROGRAM, until
+from tests.loop.training.programs.supervising import PROGRAM, has_groups, until
 
 
 class Supervised:
@@ -125,6 +125,27 @@ with contextlib.suppress(ChildProcessError):
     assert found.cpu_seconds > (1.0 if ignored else 2.5)
 
 
+@pytest.mark.skipif(not has_groups(), reason="this user may not make a control group here")
+def test_processor_time_of_processes_that_nobody_has_seen_counts(start: Start) -> None:
+    """They live shorter than it takes to look, and their parent ignores their end."""
+    code = """
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for _ in range(20):
+    if not os.fork():
+        while time.process_time() < 0.05:
+            pass
+        os._exit(0)
+    try:
+        os.wait()
+    except ChildProcessError:
+        pass
+"""
+    found = start(code).end()
+    assert found.outcome == "finished"
+    assert 0.95 < found.cpu_seconds < 3
+
+
 def test_private_folders_are_gone_when_the_trainer_is_and_its_other_files_stay(
     start: Start, tmp_path: Path
 ) -> None:
@@ -136,11 +157,36 @@ def test_private_folders_are_gone_when_the_trainer_is_and_its_other_files_stay(
     assert (tmp_path / "kept").exists()
 
 
+def test_beside_the_model_nothing_stays(start: Start, tmp_path: Path) -> None:
+    """Each experiment would fill the disk a little more."""
+    out = tmp_path / "out"
+    out.mkdir()
+    leaves = "[open(n, 'w') for n in ('model.pt', 'step-100.pt', '\\n')]; os.makedirs('a/b')"
+    code = f"import os; os.chdir({str(out)!r}); {leaves}; os.mkfifo('meta.json')"
+    assert start(code, saved=[str(out / "model.pt"), str(out / "meta.json")]).end().outcome == "finished"
+    assert [path.name for path in out.iterdir()] == ["model.pt"]
+
+
 def test_what_the_trainer_leaves_behind_is_ended_and_counted(start: Start) -> None:
     stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     leaves = "import os, time; os.fork() or (os.setsid(), time.sleep(600))"
     found = start(f"{stubborn}\n{leaves}").end()
     assert (found.outcome, found.reason) == ("finished", "ended 1 process that it left behind")
+
+
+def test_what_it_leaves_behind_does_not_train_on(start: Start) -> None:
+    """It had two seconds more, which nobody counted."""
+    trains = "while True: print('step', flush=True); time.sleep(0.02)"
+    stubborn = "import os, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    found = start(f"{stubborn}\nos.fork() or exec({trains!r})\ntime.sleep(0.1)")
+    assert found.end().outcome == "finished"
+    assert found.files.end_of_log().count("step") < 50
+
+
+def test_without_memory_the_kernel_ends_it_before_the_engine(start: Start) -> None:
+    found = start("print(open('/proc/self/oom_score_adj').read())")
+    found.end()
+    assert found.files.end_of_log().split() == ["1000"]
 
 
 @pytest.mark.parametrize(

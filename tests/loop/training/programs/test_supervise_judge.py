@@ -15,9 +15,10 @@ import psutil
 import pytest
 
 from loop.records.training_folder import Answerer, Exit, Fence, Judge, Spec, TrainingFolder
+from loop.training.programs import group
 from loop.training.supervisor import order
 from tests.loop.judged import ANSWERS, JUDGE, TRAINER
-from tests.loop.training.programs.supervising import PROGRAM, until
+from tests.loop.training.programs.supervising import PROGRAM, has_groups, until
 
 STAYS = """
 import os, signal, sys, time
@@ -205,3 +206,14 @@ def test_when_the_supervisor_is_killed_meanwhile_the_next_one_judges_without_tra
     assert found.run().outcome == "finished"
     assert found.files.read_judged()
     assert (tmp_path / "trained").read_text() == "x"
+
+
+@pytest.mark.skipif(not has_groups(), reason="this user may not make a control group here")
+def test_trainer_claimant_and_witness_are_in_groups_of_their_own(make: Make, tmp_path: Path) -> None:
+    writes = "import os; open({}, 'w').write(open('/proc/self/cgroup').read())\n".format
+    says = writes("os.environ['SEEN'] + os.environ['ROLE']")
+    trains = writes(repr(str(tmp_path / "seen-trainer")))
+    assert make(trainer=trains + TRAINER, answers=says + ANSWERS).run().outcome == "finished"
+    groups = [(tmp_path / f"seen-{role}").read_text() for role in ("trainer", "claimant", "witness")]
+    assert len(set(groups)) == 3
+    assert all(f"/{group.PREFIX}." in found for found in groups)

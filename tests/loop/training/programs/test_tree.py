@@ -8,7 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from loop.training.programs import tree
+from tests.loop.training.programs.supervising import until
 
 
 def test_exit_codes_are_told_in_words() -> None:
@@ -51,8 +54,8 @@ tree.adopt()
 quick = subprocess.Popen(["true"])
 subprocess.Popen(["sh", "-c", "setsid sleep 600 & setsid sleep 600 & exit 0"])
 time.sleep(0.3)
-codes, killed = tree.end_all()
-print(codes[quick.pid], killed, tree.descendants(os.getpid()))
+found = tree.end_all()
+print(found.codes[quick.pid], found.killed, tree.descendants(os.getpid()))
 """
 
 
@@ -62,6 +65,36 @@ def test_all_are_ended_also_those_that_left_their_parent() -> None:
         [sys.executable, "-I", "-S", "-c", ENDS_ALL, folder], capture_output=True, text=True, check=True
     )
     assert found.stdout.split() == ["0", "2", "[]"]
+
+
+FREEZER = Path("/sys/fs/cgroup/freezer")
+HANGS = """
+import os, subprocess, sys
+sys.path.append(sys.argv[1])
+import tree
+tree.GIVE_UP_S = 0.2
+tree.adopt()
+frozen = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+open(f"{sys.argv[2]}/tasks", "w").write(str(frozen.pid))
+open(f"{sys.argv[2]}/freezer.state", "w").write("FROZEN")
+found = tree.end_all()
+print(found.stuck == [frozen.pid], found.killed)
+"""
+
+
+@pytest.mark.skipif(not os.access(FREEZER / "tasks", os.W_OK), reason="nothing can be frozen here")
+def test_one_that_hangs_in_the_kernel_is_not_waited_for() -> None:
+    """A frozen process does not end when it is killed, like one in a driver that waits for its GPU."""
+    group = FREEZER / f"test-{os.getpid()}"
+    group.mkdir()
+    try:
+        words = [sys.executable, "-I", "-S", "-c", HANGS, str(Path(tree.__file__).parent), str(group)]
+        found = subprocess.run(words, capture_output=True, text=True, check=True, timeout=20)
+        assert found.stdout.split() == ["True", "1"]
+    finally:
+        (group / "freezer.state").write_text("THAWED")
+        until(lambda: not (group / "tasks").read_text())
+        group.rmdir()
 
 
 def test_a_process_whose_name_is_no_text_is_known_and_ended() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +87,16 @@ def test_memory_is_counted_wherever_it_is_hidden(what: str) -> None:
         assert meter.excess().endswith("GB of memory, limit 0.1 GB")
 
 
+def test_files_in_a_folder_that_is_in_memory_are_memory() -> None:
+    """As /tmp is on many machines: what is written there is freed by no end of a process."""
+    if not usage.in_memory(["/dev/shm"]):
+        pytest.skip("/dev/shm is on a disk here")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        meter = usage.Meter({**NO_LIMITS, "memory_gb": 0.05, "folders": [folder]})
+        with running(f"open({folder + '/big'!r}, 'wb').write(bytes({64 * MB}))"):
+            assert meter.excess().endswith("GB of memory, limit 0.1 GB")
+
+
 def test_a_process_that_cannot_be_looked_into_counts_all_the_same() -> None:
     code = "x = b'1' * (64 << 20)\nctypes.CDLL(None).prctl(4, 0, 0, 0, 0)"
     with running(code) as process:
@@ -149,6 +160,35 @@ def test_many_new_threads_are_urgent() -> None:
     threads = "import threading\nfor i in range(150): threading.Thread(target=time.sleep, args=(60,)).start()"
     with running(threads):
         assert meter.is_urgent()
+        meter.excess()
+        assert not meter.is_urgent()  # a large machine has that many all the time
+
+
+def test_many_threads_are_too_many_though_they_are_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel counts threads as it counts processes: none are left for anybody else."""
+    monkeypatch.setattr(usage, "MANY_THREADS", 40)
+    meter = usage.Meter(NO_LIMITS)
+    threads = "import threading\nfor i in range(50): threading.Thread(target=time.sleep, args=(60,)).start()"
+    with running(threads):
+        assert meter.excess().endswith(" threads, limit 40")
+
+
+def test_processes_that_have_ended_cost_no_memory_and_their_time_stays() -> None:
+    meter = usage.Meter(NO_LIMITS)
+    with running("while time.process_time() < 0.3: pass"):
+        meter.excess()
+        seen, kept = meter.seconds(), len(meter._used)
+    meter.excess()
+    assert meter.seconds() >= seen >= 0.2
+    assert len(meter._used) < kept
+
+
+def test_more_open_files_than_can_be_measured_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes can share all they have opened: a few of them held up the supervisor beyond any time-out."""
+    monkeypatch.setattr(usage, "MANY_OPENED", 300)
+    meter = usage.Meter({**NO_LIMITS, "memory_gb": 0.05})
+    with running("x = b'1' * (64 << 20)\nf = [os.dup(0) for _ in range(400)]"):
+        assert meter.excess() == "opened more than 300 files at a time"
 
 
 LEADERLESS = """
