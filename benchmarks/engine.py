@@ -289,7 +289,7 @@ def events(count: int = 100_000) -> None:
             for i in range(count):
                 bench.store.show(ev.Progress(1, 1, i, i / count, 2.5, 1.0, 300.0, 1e6, 39.8, 1.0, 10.0))
                 if i % 200 == 0:
-                    while max(c._bytes for c in server._clients) > 2**20:  # noqa: ASYNC110
+                    while max(c.backlog for c in server._clients) > 2**20:  # noqa: ASYNC110
                         await asyncio.sleep(0.001)
             for c in server._clients:
                 c.put(ev.encode(ev.Record(0, 0.0, ev.Notice("info", "over"))) + b"\n", live=False)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket as sockets
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -171,6 +174,9 @@ class Client:
         Raises OSError when nobody listens, `ConnectionLost` when it is not an engine or does not answer.
         """
         reader, writer = await asyncio.open_unix_connection(str(socket), limit=LINE_LIMIT)
+        if not is_own(writer):
+            writer.close()
+            raise ConnectionLost(f"{socket} belongs to another user")
         try:
             async with asyncio.timeout(timeout_s):
                 hello = await _read(reader)
@@ -252,6 +258,22 @@ class Client:
             for future in self._replies.values():
                 if not future.done():
                     future.set_exception(ConnectionLost("the engine is gone"))
+
+
+def peer(writer: asyncio.StreamWriter) -> tuple[int, int] | None:
+    """Process and user at the other end of a Unix socket; None where the system does not say."""
+    if not hasattr(sockets, "SO_PEERCRED"):
+        return None
+    size = struct.calcsize("3i")
+    found = writer.get_extra_info("socket").getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, size)
+    pid, uid, _ = struct.unpack("3i", found)
+    return pid, uid
+
+
+def is_own(writer: asyncio.StreamWriter) -> bool:
+    """Whether this user, or root, is at the other end."""
+    found = peer(writer)
+    return found is None or found[1] in (os.getuid(), 0)
 
 
 async def _read(reader: asyncio.StreamReader) -> ServerMessage:

@@ -7,6 +7,7 @@ the fence, open in the fence, read or send counts only if the caller says that i
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 import sys
@@ -23,13 +24,13 @@ from loop.judging import goal
 from loop.judging.rules import Rules
 from loop.records import foreign_files
 from loop.records.repository import Repository
-from loop.setting import FINITE, Setting
+from loop.setting import FINITE, LARGEST, Setting
 from loop.setting import about as _about
 
 CONFIG = "autoresearch.toml"
 METRIC_MOST = 80
 """Characters that the metric's name may have: it stands in headings."""
-OUR_TRAINER = "nanogpt/train.py"
+OUR_TRAINER = foreign_files.TRAINER
 PYTHON = "{python}"
 """Stands in a command for the interpreter that runs the engine."""
 READABLE = (
@@ -99,7 +100,7 @@ class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fiel
     readonly: Annotated[list[str], _about("files that agents may read besides")] = []
     program: Annotated[str, _about(
         "the file with your instructions to the agent", risk="gives {} to the agent",
-        harmless=_is_judged_by_where_it_leads)] = "program.md"
+        harmless=_is_judged_by_where_it_leads)] = foreign_files.PROGRAM
     metric: Annotated[str, _about("the number that a training prints and that is judged")] = "val_bpb"
     direction: Annotated[Literal["min", "max"], _about("which end of the metric is the better one")] = "min"
     budget_s: Annotated[float, _about(
@@ -191,9 +192,10 @@ class Settings(ClusterSettings, msgspec.Struct, frozen=True, forbid_unknown_fiel
         "what is kept (docs/verdicts.md): any better number, or one that is better by more than luck",
         flag="--rule")] = "confirmed"
     baseline_runs: Annotated[int, _about(
-        "trainings of the unchanged code: they measure the noise", flag="--baseline-runs", ge=1)] = 2
+        "trainings of the unchanged code: they measure the noise", flag="--baseline-runs", ge=1, le=1000)] = 2
     max_runs: Annotated[int, _about(
-        "trainings of one candidate at most, where rule `confirmed` asks for more than one", ge=1)] = 3
+        "trainings of one candidate at most, where rule `confirmed` asks for more than one",
+        ge=1, le=1000)] = 3
     combine: Annotated[int, _about(
         "near misses that the engine tries together, at most (rule `confirmed`); 0: never")] = 14
     line_price: Annotated[float, _about(
@@ -278,6 +280,9 @@ def _convert(values: Mapping[str, Any]) -> Settings:
         settings = msgspec.convert({**values, **numbers}, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise UsageError(_sentence(str(error), values)) from error
+    for name, number in msgspec.structs.asdict(settings).items():
+        if isinstance(number, int) and number > LARGEST:
+            raise UsageError(f"{described()[name].called} must be at most {LARGEST:,}")
     if settings.base_url and not _is_address(settings.base_url):
         raise UsageError(
             f"--base-url {settings.base_url!r} must be an address such as http://127.0.0.1:8000/v1"
@@ -306,7 +311,7 @@ def _fill(repository: Repository, commit: str, settings: Settings, trusted: Coll
     if not train:
         train = _train_command(repository, commit, editable[0], "train_command" in trusted)
     prepare = settings.prepare_command
-    ours = foreign_files.is_our_trainer(repository, commit)
+    ours = foreign_files.is_our_trainer(repository, commit, editable[0])
     if not prepare and not settings.train_command:
         if "nanogpt/prepare.py" in has and (ours or "prepare_command" in trusted):
             prepare = [PYTHON, "nanogpt/prepare.py"]
@@ -317,7 +322,8 @@ def _fill(repository: Repository, commit: str, settings: Settings, trusted: Coll
     if is_there and not judge and not settings.train_command:
         judge, answers = [PYTHON, JUDGE], [PYTHON, ANSWERS]
     mild = foreign_files.is_mild_program(
-        repository.root,
+        repository,
+        commit,
         settings.program,
         has_commands=not _have_our_toolbox_only(settings.agents or [settings.agent]),
     )
@@ -348,10 +354,17 @@ def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
     """What the type of a single setting cannot say. Raises `UsageError`."""
     if len(settings.editable) != 1:
         raise UsageError(f"`editable` must name one file, not {len(settings.editable)}")
-    if repository.read(commit, settings.path) is None:
+    source = repository.read(commit, settings.path)
+    if source is None:
         raise UsageError(f"{settings.path} is not committed in {repository.root}: commit it first")
+    if len(source) > foreign_files.TEXT_MOST:
+        raise UsageError(f"{settings.path} has {len(source):,} characters: agents edit no file of that size")
     if bool(settings.judge_command) != bool(settings.answers_command):
         raise UsageError("`judge_command` and `answers_command` belong together: set both or none")
+    if _runs_unfenced(settings):
+        raise UsageError(
+            f"`editable` {settings.path} runs outside the fence, no agent may change it: name another file"
+        )
     if not settings.metric or len(settings.metric) > METRIC_MOST:
         raise UsageError(f"`metric` must be a name of 1 to {METRIC_MOST} characters")
     for name in settings.track:
@@ -365,6 +378,15 @@ def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
     if settings.timeout_s and not settings.budget_s <= settings.timeout_s < math.inf:
         raise UsageError("the time-out must be at least the budget (0: twice the budget)")
     return settings
+
+
+def _runs_unfenced(settings: Settings) -> bool:
+    """Whether the file that agents edit prepares the data or measures, or is a part of this project's own
+    judge: neither is behind the fence around candidates."""
+    commands = (settings.prepare_command, settings.judge_command, settings.answers_command)
+    words = {os.path.normpath(word) for command in commands for word in command}
+    beside = JUDGE in words and settings.path.startswith("nanogpt/") and settings.path != OUR_TRAINER
+    return beside or settings.path in words
 
 
 def _is_address(url: str) -> bool:

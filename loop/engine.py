@@ -65,7 +65,9 @@ class Engine:
         executor: Executor,
         *,
         stop_at_limit: bool = False,
+        unattended: bool = False,
     ) -> None:
+        """`unattended`: where the run would pause because something has failed, it ends."""
         self.settings, self.paths, self.repository = settings, paths, repository
         self.store, self.state = store, store.state
         self.agent, self.executor = agent, executor
@@ -85,7 +87,7 @@ class Engine:
         self.answers = conversations.answers
         """Whether questions get an answer, or are a message to the agent like any other."""
         self.archive, self.permissions = conversations.archive, conversations.permissions
-        self.proposer = Proposer(conversations, self._candidates, store, self._out_of_money)
+        self.proposer = Proposer(conversations, self._candidates, store, self._halt)
         self.trainings = Trainings(executor, store.show, stop_early=settings.stop_doomed)
         self._verdict_log = VerdictLog(self._writer, paths, store.state)
         self._tasks: dict[Key, asyncio.Task[None]] = {}
@@ -93,8 +95,11 @@ class Engine:
         """Tasks that wait for a human, the disk or another step. An engine that is to end cancels them."""
         self._unrecorded: dict[str, Result] = {}
         """How trainings went whose end the disk refused to record: they are not trained again for that."""
+        self._unattended = unattended
         self._stop_now = False
         self._reason = ""
+        self.failed = False
+        """It ended because of something that a human has to mend."""
 
     # --- the loop ---
 
@@ -134,12 +139,22 @@ class Engine:
             self._stop_now = True
         self.store.wake()
 
-    def _out_of_money(self, reason: str) -> None:
-        """The spending limit is as good as reached: the same as with any other limit follows."""
-        if self.rules.stop_at_limit:
+    def _halt(self, reason: str, *, failed: bool = True) -> None:
+        """Start nothing new: something has failed, and a human has to mend it; or else the money is spent.
+
+        The run pauses. An engine that nobody looks at ends instead: it would wait for ever.
+        """
+        if self._unattended if failed else self.rules.stop_at_limit:
+            self.failed = self.failed or failed
             self.stop(reason, now=False)
         else:
-            self.proposer.pause(reason)
+            self._pause(reason)
+
+    def _pause(self, reason: str) -> None:
+        """Start nothing new until the human says so, and tell why."""
+        if self.state.paused is None:
+            self.store.record(ev.Paused(reason, "engine"))
+        self.store.show(ev.Notice("warning", reason))
 
     def _next(self) -> list[agenda.Step]:
         return agenda.agenda(self.state, self.rules, self.executor.capacity(), time.time())
@@ -226,7 +241,7 @@ class Engine:
                 await self._write_row(self.state.experiment(n))
             # limits
             case agenda.Pause(reason=reason):
-                self.proposer.pause(reason)
+                self._pause(reason)
             case agenda.Stop(reason=reason):
                 self.stop(reason, now=False)
 
@@ -249,14 +264,14 @@ class Engine:
             self._warn(e, result.event.reason)  # such as processes that it left behind
         if result.changed_data:
             what = f"training changed the data ({result.changed_data})"
-            self.proposer.pause(f"{what}: prepare it again, then resume")
+            self._halt(f"{what}: prepare it again, then resume")
 
     async def _start(self, step: agenda.Train, e: Experiment) -> bool:
         """Record the start of a new training once its data is there; False when it is not next any more."""
         try:
             await self.executor.prepare(e.commit, self.store.show)
         except PrepareFailed as error:
-            self.proposer.pause(str(error))
+            self._halt(str(error))
             return False
         if step not in self._next():
             return False
@@ -344,9 +359,9 @@ class Engine:
         try:
             copies = await self._verdict_log.write(e)
         except BranchMoved as error:
-            self.proposer.pause(str(error))
+            self._halt(str(error))
             with self._may_be_interrupted():
-                await self.store.until(lambda s: s.paused is None)
+                await self.store.until(lambda s: s.paused is None and s.stopping is None)
         else:
             await models.thin(self.paths, self.state, e.n)
             self.store.record(ev.Logged(e.n, copies))

@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -44,10 +44,20 @@ class RunPaths:
         for path in (self.root / HOME, self.folder):
             if path.is_symlink():
                 raise UsageError(f"{path} leads elsewhere (it is a link): remove it, runs belong there")
-        if not leads_inside(self.results, self.root):
-            raise UsageError(f"{self.results} is a link that leads out of the repository: remove it")
+        for path in self._links():
+            raise UsageError(f"{path} leads elsewhere (it is a link): remove it, files of a run belong there")
+        if not table(self.results):
+            raise UsageError(
+                f"{self.results} is a link that leads to no .tsv file of the repository: remove it"
+            )
         if self.results.exists() and not self.results.is_file():
             raise UsageError(f"{self.results} is no plain file: move it away")
+
+    def _links(self) -> Iterator[Path]:
+        """Links in the place of this run's own files and folders: none of ours is one."""
+        for folder in (self.folder, self.folder / "slots"):
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                yield from (Path(entry.path) for entry in entries if entry.is_symlink())
 
     def create(self) -> None:
         """Make the folder, for this user alone, and invisible to git without touching the user's ignore file.
@@ -59,9 +69,8 @@ class RunPaths:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             home.chmod(0o700)  # transcripts and logs are nobody else's business
-            ignore = home / ".gitignore"
-            if not ignore.exists():
-                ignore.write_text("*\n")
+            with contextlib.suppress(FileExistsError), (home / ".gitignore").open("x") as ignore:
+                ignore.write("*\n")
         except OSError as error:
             raise UsageError(f"cannot write {self.folder}: {error.strerror}") from error
 
@@ -92,7 +101,7 @@ class RunPaths:
         """
         runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
         folder = runtime / "autoresearch-tui"
-        if not os.access(runtime, os.W_OK) or not runtime.is_absolute() or len(str(folder)) > 80:
+        if not runtime.is_absolute() or not _is_own(runtime) or len(str(folder)) > 80:
             folder = Path(tempfile.gettempdir()) / f"autoresearch-tui-{os.getuid()}"
         return _private(folder) / f"{self.identity}.sock"
 
@@ -113,12 +122,25 @@ class RunPaths:
 
 def _private(folder: Path) -> Path:
     """Make a folder that only this user can look into. Raises `UsageError` when somebody else owns it."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise UsageError(f"{folder} belongs to someone else: set XDG_RUNTIME_DIR and TMPDIR to private ones")
-    folder.chmod(0o700)
+    try:
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700, parents=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise UsageError(
+                f"{folder} is not a folder of yours: set XDG_RUNTIME_DIR and TMPDIR to private ones"
+            )
+        folder.chmod(0o700)
+    except OSError as error:
+        raise UsageError(f"cannot make {folder}: {error.strerror}") from error
     return folder
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether it is a folder of this user: who owns a folder can replace what others have put there."""
+    with contextlib.suppress(OSError):
+        return folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK)
+    return False
 
 
 def owner_only(path: str, flags: int) -> int:
@@ -153,6 +175,13 @@ def write_whole(file: Path, content: bytes | Iterable[bytes], *, durable: bool =
 def leads_inside(path: Path, root: Path) -> bool:
     """Whether a path, once all links are followed, lies in the folder `root`."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
+def table(path: Path) -> Path | None:
+    """Where results.tsv lies, which may be a link to another .tsv file of the repository; None where it leads
+    elsewhere."""
+    real = Path(os.path.realpath(path))
+    return real if real.suffix == path.suffix and leads_inside(real, path.parent) else None
 
 
 def tags(root: Path) -> list[str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-FINITE = sys.float_info.max
-"""As an upper bound it refuses infinity and nothing else."""
+FINITE = 1e9
+"""As an upper bound it refuses infinity, and what nobody means: so many seconds are thirty years."""
+LARGEST = 1_000_000
+"""Whole numbers may be no larger: they count experiments, trainings, turns, crashes."""
 
 
 def about(
@@ -49,6 +50,11 @@ class Setting(msgspec.Struct, frozen=True):
         return str((self.meta.extra or {})["flag"])
 
     @property
+    def called(self) -> str:
+        """Its name in an error message."""
+        return self.meta.title or self.flag or f"`{self.name}`"
+
+    @property
     def unit(self) -> str:
         """What its number counts, such as `seconds`; empty for a plain number."""
         return str((self.meta.extra or {})["unit"])
@@ -65,10 +71,12 @@ class Setting(msgspec.Struct, frozen=True):
 
     def requirement(self, value: object) -> str:
         """The sentence that refuses a value and says which ones are allowed."""
-        name, least, most = self.meta.title or self.flag or f"`{self.name}`", self.meta.ge, self.meta.le
+        name, least, most = self.called, self.meta.ge, self.meta.le
         if get_origin(self.type) is Literal:
             *choices, last = get_args(self.type)
             return f"{name} {value!r} must be {', '.join(choices)} or {last}"
+        if most == FINITE and isinstance(value, int | float) and value > FINITE:
+            return f"{name} must be at most {FINITE:,.0f}"
         if self.meta.gt is not None:
             return f"{name} must be more than {self.meta.gt} {self.unit}".rstrip()
         return (

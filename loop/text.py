@@ -43,6 +43,15 @@ def one_line(text: str, most: int = 300) -> str:
     return " ".join(clean(text).split())[:most]
 
 
+def is_text(text: str) -> bool:
+    """Whether it can be written as UTF-8: a file's name may hold any bytes, and JSON halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def counted(count: int, thing: str) -> str:
     """`1 training`, `2 trainings`, `3 crashes`."""
     return f"{count:,} {thing}{'' if count == 1 else 'es' if thing.endswith('sh') else 's'}"

@@ -25,6 +25,7 @@ from tui.keys import Keys, key_name
 from tui.link import Connect, Link
 from tui.panels.status import choose
 from tui.screens.main import MainScreen
+from tui.text import safe
 from tui.theme import THEMES
 
 TROUBLE_S = 20.0
@@ -159,8 +160,9 @@ class Cockpit(App[int]):
         """Leave the cockpit and say how to come back; the engine goes on."""
         state = self.link.state
         if state.tag and state.stopped is None:
+            tag = safe(state.tag)
             self.last_words = (
-                f"the engine goes on: `autoresearch-tui attach --tag {state.tag}` shows it again, "
-                f"`autoresearch-tui stop --tag {state.tag}` ends it"
+                f"the engine goes on: `autoresearch-tui attach --tag {tag}` shows it again, "
+                f"`autoresearch-tui stop --tag {tag}` ends it"
             )
         self.exit(0)

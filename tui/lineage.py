@@ -44,7 +44,7 @@ def graph(state: RunState) -> list[Content]:
                 (f"{metric(e.value)}  ", "$measure"),
                 (best, "$keep"),
                 title(e),
-                (f"   {e.commit[:7]}", "$neutral"),
+                (f"   {safe(e.commit)[:7]}", "$neutral"),
             )
         )
         if e.combines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from difflib import unified_diff
 from pathlib import Path
 
@@ -23,7 +24,12 @@ def patch(detail: ExperimentDetail) -> str:
 
 
 def save(text: str, state: RunState, n: int) -> Path:
-    """Write the patch into the run's folder, which git ignores, and return where it is. Raises OSError."""
+    """Write the patch into the run's folder, which git ignores, and return where it is. Raises OSError.
+
+    The journal of a stranger may name any folder.
+    """
+    if Path(state.tag).name != state.tag:
+        raise OSError(errno.EINVAL, "the run's tag is no name of a folder", state.tag)
     path = Path(state.repository) / ".autoresearch" / state.tag / f"{n:04d}.patch"
     path.write_text(text, "utf-8")
     return path

@@ -6,7 +6,7 @@ import secrets
 import shlex
 import sys
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import web
 from textual_serve.server import Server
@@ -40,7 +40,6 @@ class Guarded(Server):
     async def _make_app(self) -> web.Application:
         app = web.Application(middlewares=[self._guard])
         app.add_subapp(f"/{self._token}", await super()._make_app())
-        app.router.add_route("*", "/{path:.*}", self._refuse)
         return app
 
     async def _refuse(self, request: web.Request) -> web.StreamResponse:
@@ -48,11 +47,13 @@ class Guarded(Server):
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        name = urlsplit(f"//{request.host}").hostname
-        if self.host in LOCAL and name not in LOCAL:
-            raise web.HTTPForbidden(text=f"this server is for {' and '.join(LOCAL)}, not for {name}")
+        secret = request.path.split("/")[1]
+        if not secrets.compare_digest(secret.encode(), self._token.encode()):  # the time tells nothing of it
+            return await self._refuse(request)
+        if self.host in LOCAL and _parts(f"//{request.host}").hostname not in LOCAL:
+            raise web.HTTPForbidden(text=f"this server is for {' and '.join(LOCAL)} only")
         origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc != request.host:
+        if origin is not None and _parts(origin).netloc != request.host:
             raise web.HTTPForbidden(text="another page must not drive this one")
         return await handler(request)
 
@@ -63,6 +64,14 @@ class Guarded(Server):
         answer.headers.update(HEADERS)
         answer.headers["Content-Security-Policy"] = POLICY.format(host=request.host)
         return answer
+
+
+def _parts(address: str) -> SplitResult:
+    """The parts of an address; none where it is no address."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
 
 
 def serve(tag: str, host: str, port: int) -> int:

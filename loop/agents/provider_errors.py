@@ -81,6 +81,9 @@ def meaning(
         return Fault("stop", f"{who} refuses the key ({said}): start the engine again with a valid one")
     if status == 403:
         return Fault("stop", f"{who} does not allow this ({said}): mend that, then resume")
+    if status in range(300, 400):
+        words = f"{who} leads to another address ({status}), where nothing is sent"
+        return Fault("stop", f"{words}: start the engine again with the right one")
     if status == 404 or _NO_MODEL.search(code):
         return Fault("stop", f"{who} does not know model {model} ({said}): choose another with --model")
     if status in (400, 413, 422) and _TOO_LONG.search(code):

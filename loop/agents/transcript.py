@@ -6,7 +6,7 @@ import time
 
 from loop.agents.base import Emit
 from loop.events import AgentDelta, DeltaKind, Usage
-from loop.text import clean
+from loop.text import clean, one_line
 
 
 class Transcript:
@@ -25,7 +25,7 @@ class Transcript:
     def say(self, kind: DeltaKind, text: str, id: str = "", tool: str = "") -> None:
         """Add a piece of text to message `id`, or a message of its own when there is no `id`."""
         if text := clean(text):
-            self.emit(AgentDelta(self._n, kind, text, id or self.new(), tool, time.time()))
+            self.emit(AgentDelta(self._n, kind, text, id or self.new(), one_line(tool), time.time()))
 
 
 def cost_line(usage: Usage, model: str) -> str:

@@ -39,8 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
     repository = Repository.discover(Path.cwd())
     try:
         paths = which_run.to_start(arguments.tag, repository)
+        alone = arguments.headless
         settings = trust.settings(
-            repository, repository.head(), given(arguments), trust=arguments.trust, ask=not arguments.headless
+            repository, repository.head(), given(arguments), trust=arguments.trust, ask=not alone, must=alone
         )
         lines = status.Lines(sys.stdout)
         return launch.run_engine(settings, paths, repository, headless=arguments.headless, say=lines.say)

@@ -7,9 +7,11 @@ import importlib.metadata
 import importlib.util
 import json
 import platform
+import queue
 import shutil
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -165,11 +167,10 @@ def _answers(name: str, url: str) -> Finding:
     """Whether anything answers at a server's address, whatever it says."""
     where = _plain(url)
     try:
-        with urllib.request.urlopen(where, timeout=ANSWER_S):
-            pass
+        _fetch(urllib.request.Request(where))
     except urllib.error.HTTPError:
         pass
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         return Finding(name, "wrong", f"{where} cannot be reached ({reason})")
     return Finding(name, "ok", where)
@@ -194,8 +195,7 @@ def _server(url: str, key: str) -> Finding:
         request = urllib.request.Request(
             f"{where.rstrip('/')}/models", headers={"Authorization": f"Bearer {key or 'none'}"}
         )
-        with urllib.request.build_opener(_NoRedirection).open(request, timeout=ANSWER_S) as answer:
-            models = [str(served["id"]) for served in json.loads(answer.read(ANSWER_MOST))["data"]]
+        models = [str(served["id"]) for served in json.loads(_fetch(request))["data"]]
     except urllib.error.HTTPError as error:
         return Finding("base URL", "wrong", f"{where} answers {error.code} when asked for its models")
     except (OSError, ValueError, KeyError, TypeError, RecursionError, HTTPException) as error:
@@ -203,6 +203,30 @@ def _server(url: str, key: str) -> Finding:
         return Finding("base URL", "wrong", f"{where} cannot be reached ({reason})")
     more = f" and {len(models) - 3} more" if len(models) > 3 else ""
     return Finding("base URL", "ok", f"{where} serves {', '.join(models[:3]) or 'no model'}{more}")
+
+
+def _fetch(request: urllib.request.Request) -> bytes:
+    """The beginning of a server's answer. Raises what urllib does.
+
+    A server that sends a byte now and then never falls silent: it is waited for in a thread that may be left.
+    """
+    found = queue.SimpleQueue[bytes | Exception]()
+
+    def ask() -> None:
+        try:
+            with urllib.request.build_opener(_NoRedirection).open(request, timeout=ANSWER_S) as answer:
+                found.put(answer.read(ANSWER_MOST))
+        except Exception as error:
+            found.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        said = found.get(timeout=2 * ANSWER_S)
+    except queue.Empty:
+        raise TimeoutError(f"no whole answer in {2 * ANSWER_S:.0f} s") from None
+    if isinstance(said, Exception):
+        raise said
+    return said
 
 
 class _NoRedirection(urllib.request.HTTPRedirectHandler):

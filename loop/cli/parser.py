@@ -90,7 +90,8 @@ def _add_trust(parser: argparse.ArgumentParser) -> None:
 def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
     run = _command(commands, "run", actions.run, "the engine in the foreground, a line per step")
     _add_run_flags(run)
-    run.add_argument("--headless", action="store_true", help="end with exit code 0 when a limit is reached")
+    text = "end instead of pausing: with exit code 0 at a limit, with 1 where it cannot go on"
+    run.add_argument("--headless", action="store_true", help=text)
     run.add_argument("--flags-from", type=Path, help=argparse.SUPPRESS)  # how `start_detached` passes them on
 
 

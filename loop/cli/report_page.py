@@ -165,8 +165,8 @@ def table(state: RunState) -> list[dict[str, Any]]:
             "value": e.value,
             "delta": e.delta,
             "memory_gb": e.memory_gb,
-            "commit": e.commit,
-            "parent": e.parent,
+            "commit": clean(e.commit),
+            "parent": clean(e.parent),
             "runs": len(e.trainings),
             "seconds": sum(t.finished.training_seconds for t in e.trainings if t.finished),
             "input_tokens": e.usage.input_tokens,
@@ -184,8 +184,8 @@ def table(state: RunState) -> list[dict[str, Any]]:
     ]
 
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a formula begins with in a spreadsheet."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""What a formula begins with in a spreadsheet; the last four where East Asian languages are written."""
 
 
 def as_csv(state: RunState) -> str:

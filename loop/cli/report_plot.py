@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -27,7 +29,8 @@ def hidden(e: Experiment) -> float | None:
 
 def progress(state: RunState) -> bytes:
     """A point for each experiment with a value, a line for the best so far, words for the last keeps."""
-    from matplotlib.figure import Figure  # it takes half a second to import
+    with contextlib.chdir(Path(__file__).parent):  # it obeys a matplotlibrc of the folder it is loaded in
+        from matplotlib.figure import Figure  # it takes half a second to import
 
     figure = Figure(figsize=(11, 5.5), dpi=130)
     axes = figure.subplots()

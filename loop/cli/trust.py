@@ -21,15 +21,21 @@ def settings(
     *,
     trust: bool = False,
     ask: bool = False,
+    must: bool = False,
 ) -> config.Settings:
     """The settings that count here; a line on standard error says which ones do not.
 
     With `trust` the user has said yes already (--trust). With `ask` whoever is at the terminal may say so.
+    With `must` a repository that the user has trusted gets all that it asks for, or `UsageError` is raised: a
+    night without what has changed in it would be lost.
     """
     found = stranger.wishes(repository, commit, flags, os.environ)
     if found.open and (trust or (ask and is_terminal() and _agreed(found))):
         found = found.accepted()
         _remember(found, must=not trust)
+    if found.open and must and found.asked_before:
+        names = ", ".join(wish.name for wish in found.open)
+        raise UsageError(f"changed since you agreed: {names} (of {found.root}); look, and start with --trust")
     if found.open:
         print(f"autoresearch-tui: {one_line(found.ignored(), 2000)}", file=sys.stderr, flush=True)
     return config.load(repository, commit, flags, os.environ, found.names)

@@ -193,7 +193,7 @@ class Conversations:
             proposal,
             description=description or "no description",
             hypothesis=clean(without(proposal.hypothesis, secrets)),
-            source=without(proposal.source, secrets).encode("utf-8", "replace").decode(),
+            source=_as_utf8(without(proposal.source, secrets)),
             notes=None if proposal.notes is None else without(proposal.notes, secrets),
         )
 
@@ -245,7 +245,7 @@ class _Edits:
 
     def show(self, event: ev.CandidateEdited) -> None:
         """Show this version as soon as it is audited."""
-        self._newest = msgspec.structs.replace(event, after=without(event.after, self._secrets))
+        self._newest = msgspec.structs.replace(event, after=_as_utf8(without(event.after, self._secrets)))
         if self._showing is None or self._showing.done():
             self._showing = asyncio.create_task(self._show())
 
@@ -264,6 +264,11 @@ class _Edits:
         """Show nothing more."""
         if self._showing:
             self._showing.cancel()
+
+
+def _as_utf8(text: str) -> str:
+    """A text that can be written: JSON can hold halves of characters, and a model can send them."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def joined(before: str, now: str, after: str) -> str:

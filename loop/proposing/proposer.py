@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from typing import Protocol
 
 from loop import events as ev
 from loop.agents.base import AgentFailed, AgentStopped, Failure, NoProposal, OutOfMoney, Proposal
@@ -21,6 +21,12 @@ AGENT_PATIENCE = 3
 pauses and a human has to look."""
 
 
+class Halt(Protocol):
+    """Has the run start nothing new. `failed`: there is something that a human has to mend."""
+
+    def __call__(self, reason: str, *, failed: bool = True) -> None: ...
+
+
 class Proposer:
     """Turns ideas into candidates."""
 
@@ -29,10 +35,10 @@ class Proposer:
         conversations: Conversations,
         candidates: Candidates,
         store: Store,
-        out_of_money: Callable[[str], None],
+        halt: Halt,
     ) -> None:
-        """`out_of_money` is called with the reason when what is left cannot pay for a proposal."""
-        self._out_of_money = out_of_money
+        """`halt` is called with the reason when agents cannot go on."""
+        self._halt = halt
         self._conversations, self._candidates = conversations, candidates
         self._store, self._state = store, store.state
         self._failed_in_a_row = 0
@@ -171,13 +177,7 @@ class Proposer:
         return True
 
     def _stopped(self, error: AgentStopped) -> None:
-        (self._out_of_money if isinstance(error, OutOfMoney) else self.pause)(str(error))
-
-    def pause(self, reason: str) -> None:
-        """Start nothing new until the human says so, and tell why."""
-        if self._state.paused is None:
-            self._store.record(ev.Paused(reason, "engine"))
-        self._store.show(ev.Notice("warning", reason))
+        self._halt(str(error), failed=not isinstance(error, OutOfMoney))
 
     def _give_up(self, e: Experiment, reason: str) -> None:
         if e.phase == "judging":
@@ -189,7 +189,7 @@ class Proposer:
         patience = AGENT_PATIENCE * self._conversations.at_once()
         if self._failed_in_a_row >= patience:
             self._failed_in_a_row = 0
-            self.pause(f"the agent gave no proposal {patience} times in a row: {reason}")
+            self._halt(f"the agent gave no proposal {patience} times in a row: {reason}")
 
     def _spent(self, n: int, error: NoProposal) -> None:
         """Count what an attempt cost that led nowhere, and say why it did."""

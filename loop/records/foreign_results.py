@@ -25,6 +25,8 @@ from loop.text import clean, one_line
 
 MOST = 64 * 2**20
 """Bytes that such a file may have."""
+ROWS_MOST, COLUMNS_MOST = 100_000, 200
+"""Lines and columns that are read: a header with a million columns asks for as many cells in each line."""
 KEEPS = ("keep", "kept", "baseline", "accept", "accepted", "adopt", "adopted", "best", "improved")
 DISCARDS = ("discard", "discarded", "reject", "rejected", "revert", "reverted", "worse")
 CRASHES = ("crash", "crashed", "fail", "failed", "error", "timeout", "oom")
@@ -91,6 +93,8 @@ def read(path: Path) -> Table:
 def parse(text: str) -> Table:
     """The table in a text. Raises `UsageError`, whose message begins behind the file's name."""
     lines = [(number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if len(lines) > ROWS_MOST:
+        raise UsageError(f" has more than {ROWS_MOST:,} lines: import a part of it")
     if not lines:
         raise UsageError(" is empty: there is nothing to import")
     names = _names(lines[0][1])
@@ -132,6 +136,8 @@ def _without_zero(row: Row) -> Row:
 
 def _names(line: str) -> list[str]:
     """The columns that a header names; empty when the line is no header. Raises `UsageError`."""
+    if line.count("\t") >= COLUMNS_MOST:
+        raise UsageError(f", line 1: there are more than {COLUMNS_MOST} columns: leave some out")
     names = [one_line(cell, 80).lower() for cell in line.split("\t")]
     if len(names) == 1:
         hint = "commas" if "," in line else "no tabs"

@@ -17,6 +17,7 @@ from pathlib import Path
 from dulwich.config import ConfigFile
 
 from loop.errors import UsageError
+from loop.text import is_text, one_line
 
 NAMES = ("HEAD", "packed-refs", "commondir", "shallow", "index", "info/grafts", "info/exclude")
 """Files that are read whenever a repository is opened."""
@@ -40,12 +41,14 @@ UNREAD = re.compile(r"tmp_[^.]*")
 def find(start: Path) -> Path | None:
     """The folder whose repository holds `start`, by dulwich's own rule; None when there is none.
 
-    Raises `UsageError` when the first that is found is bare.
+    Raises `UsageError` when the first that is found is bare, or when the path to it is no text.
     """
     here = Path(os.path.realpath(start))
     for folder in (here, *here.parents):
         git = folder / ".git"
         if os.path.isfile(git) or os.path.isdir(git / "objects"):
+            if not is_text(str(folder)):
+                raise UsageError(f"{one_line(str(folder), 1000)} is not UTF-8: give the folder another name")
             return folder
         if os.path.isdir(folder / "objects") and os.path.isdir(folder / "refs"):
             raise UsageError(f"{folder} is a bare repository: clone it and start there")
@@ -59,10 +62,12 @@ def whats_odd(folder: Path) -> str | None:
 
 def _odd_files(git: Path) -> Iterator[str]:
     """What is odd among the files that are read when the repository is opened, or later."""
+    start = git
     if not git.is_dir():
         yield from _odd(git, SMALL)
         git = _named_in(git, b"gitdir: ")
-    for folder in {git, _named_in(git / "commondir", b"")}:
+    common = _named_in(git / "commondir", b"")
+    for folder in {git, common}:
         for name in NAMES:
             yield from _odd(folder / name)
         for name in SETTINGS:
@@ -70,6 +75,29 @@ def _odd_files(git: Path) -> Iterator[str]:
         for name in FOLDERS:
             yield from _odd_below(folder / name)
         yield from _odd_objects(folder / "objects")
+    yield from _of_another(start, Path(os.path.realpath(git)), Path(os.path.realpath(common)))
+
+
+def _of_another(start: Path, git: Path, common: Path) -> Iterator[str]:
+    """Whether this would be another repository of the user's, in which we would then write.
+
+    `start`, the `.git` of this folder, or a link may lead there. In a true worktree the folder of git's names
+    the worktree in return, and a submodule's says where its files are: `Repository.discover` looks at that.
+    """
+    own = os.path.realpath(start.parent)
+    if git != Path(own, ".git"):
+        back = git / "gitdir"
+        if back.exists():
+            named = git / os.fsdecode(_content(back).rstrip(b"\r\n"))
+            if os.path.realpath(named.parent) != own:
+                yield f"{git} is of {named.parent} (`git worktree repair` mends a worktree that was moved)"
+        elif git.name == ".git":
+            yield f"{start} leads to the repository of {git.parent}"
+    if common != git and (git.parent.name != "worktrees" or common != git.parent.parent):
+        yield f"{git}/commondir leads to {common}"
+    for name in ("objects", *FOLDERS):
+        if os.path.islink(common / name):
+            yield f"{common / name} is a link"
 
 
 def _odd_below(top: Path, unread: re.Pattern[str] | None = None) -> Iterator[str]:

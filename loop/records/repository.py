@@ -11,7 +11,6 @@ import contextlib
 import errno
 import os
 import stat
-import struct
 import threading
 import time
 import zlib
@@ -21,16 +20,16 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-from dulwich.errors import ChecksumMismatch, FileFormatException, NotGitRepository, NotTreeError
+from dulwich.errors import NotGitRepository, NotTreeError
 from dulwich.file import FileLocked
 from dulwich.notes import Notes
 from dulwich.object_store import commit_tree_changes, iter_tree_contents, tree_lookup_path
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, SubmoduleEncountered, Tree
-from dulwich.refs import DiskRefsContainer, Ref, SymrefLoop
+from dulwich.refs import DiskRefsContainer, Ref
 from dulwich.repo import Repo, UnsupportedExtension, UnsupportedVersion
 
 from loop.errors import BranchMoved, UsageError
-from loop.records import git_folder, refs
+from loop.records import git_folder, git_tree, refs
 from loop.records.shaped_file import read_shaped
 from loop.text import one_line
 
@@ -41,12 +40,6 @@ STALE_S = 3.0
 
 CACHE_MOST = 2**20
 """Bytes of objects that are remembered of each opened pack: the usual 96 MB are not for months."""
-BROKEN = (
-    ChecksumMismatch, FileFormatException, SymrefLoop, AssertionError, EOFError, ValueError, struct.error,
-    zlib.error,
-)  # fmt: skip
-"""What dulwich raises where a file of git's holds something else than it should."""
-
 T = TypeVar("T")
 
 
@@ -87,7 +80,13 @@ class Repository:
             with contextlib.suppress(KeyError):  # before the first commit
                 DiskRefsContainer(found._repo.commondir()).get_packed_refs()
                 found._repo[found._repo.head()]
-        except (NotGitRepository, UnsupportedVersion, UnsupportedExtension, OSError, *BROKEN) as error:
+        except (
+            NotGitRepository,
+            UnsupportedVersion,
+            UnsupportedExtension,
+            OSError,
+            *git_tree.BROKEN,
+        ) as error:
             what = one_line(str(error) or type(error).__name__, 200)
             raise UsageError(f"cannot read the git repository of {start}: {what}") from error
         if found.root != folder:  # by core.worktree: our files would be written there
@@ -127,9 +126,12 @@ class Repository:
             raise UsageError(f"{self.root} has no commit yet: commit train.py first") from error
 
     def read(self, commit: str, path: str) -> str | None:
-        """The text of `path` at `commit`, None when it is not there, or the commit is not there any more."""
+        """The text of `path` at `commit`, None when it is not there, or the commit is not there any more.
+
+        Raises `UsageError` when git's objects cannot be read.
+        """
         try:
-            with self._reading:
+            with self._reading, git_tree.understood(commit):
                 tree = self._commit(commit).tree
                 mode, sha = tree_lookup_path(self._repo.__getitem__, tree, path.encode())
                 blob = self._repo[sha]
@@ -145,19 +147,20 @@ class Repository:
         return False
 
     def files(self, commit: str) -> list[tuple[str, int, bytes]]:
-        """Path, mode and blob id of every file of a commit; submodules are left out."""
-        with self._reading:
-            return [
-                (entry.path.decode("utf-8", "surrogateescape"), entry.mode, entry.sha)
-                for entry in iter_tree_contents(self._repo.object_store, self._commit(commit).tree)
-                if entry.path and entry.mode and entry.sha and stat.S_IFMT(entry.mode) != 0o160000
-            ]
+        """Path, mode and blob id of every file of a commit; submodules are left out.
+
+        Raises `UsageError` when they cannot be read, or not be written to a folder without leaving it.
+        """
+        with self._reading, git_tree.understood(commit, (KeyError,)):
+            tree, store = self._commit(commit).tree, self._repo.object_store
+            return git_tree.files(iter_tree_contents(store, tree, include_trees=True))
 
     def blob(self, sha: bytes) -> bytes:
-        with self._reading:
+        """The content of a file. Raises `UsageError` when it cannot be read."""
+        with self._reading, git_tree.understood(sha.decode(), (KeyError,)):
             blob = self._repo[ObjectID(sha)]
         if not isinstance(blob, Blob):
-            raise ValueError(f"{sha.decode()} is not a file")
+            raise UsageError(f"{sha.decode()} is not a file")
         return blob.data
 
     def packed(self, commit: str) -> bytes:
@@ -262,6 +265,8 @@ class Repository:
     def set_ref(self, ref: str, commit: str) -> None:
         """Point `ref` at `commit`, wherever it pointed before; for refs that nobody else moves."""
 
+        self._check_own(ref)
+
         def write() -> None:
             if self.resolve(ref) != commit:
                 self._repo.refs[Ref(ref.encode())] = ObjectID(commit.encode())
@@ -283,6 +288,7 @@ class Repository:
         Raises `BranchMoved` when it is anywhere else.
         """
         ref = Ref(b"refs/heads/" + branch.encode())
+        self._check_own(ref.decode())
 
         def write() -> bool:
             if old is None:
@@ -299,6 +305,7 @@ class Repository:
 
     def note(self, commit: str, text: str) -> None:
         """Attach a git note to a commit (`git log --notes=autoresearch`)."""
+        self._check_own(NOTES.decode())
 
         def write() -> None:
             Notes(self._repo.object_store, self._repo.refs).set_note(
@@ -325,6 +332,11 @@ class Repository:
             if _unlock(lock):
                 gone.append(lock)
         return gone
+
+    def _check_own(self, ref: str) -> None:
+        """Raise `UsageError` where one of our refs only names another one: that would be written."""
+        if (self._repo.refs.read_loose_ref(Ref(ref.encode())) or b"").startswith(b"ref:"):
+            raise UsageError(f"{ref} leads to another ref: remove it with `git symbolic-ref -d {ref}`")
 
     def _retry(self, action: Callable[[], T]) -> T:
         """Run `action` again while another git process (gc, the user's commit) holds a lock.

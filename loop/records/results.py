@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from loop import events as ev
-from loop.paths import HOME, leads_inside, owner_only
+from loop.paths import HOME, owner_only, table
 from loop.records.shaped_file import read_shaped
 from loop.text import clean
 
@@ -97,13 +97,10 @@ def text(path: Path) -> str | None:
 
 
 def _real(path: Path) -> Path:
-    """Where the file lies; the user may keep it in another folder of the repository, behind a link.
-
-    Raises OSError when it lies outside.
-    """
-    if not leads_inside(path, path.parent):
-        raise OSError(errno.ELOOP, "it is a link that leads out of the repository", str(path))
-    return Path(os.path.realpath(path))
+    """Where the file lies. Raises OSError when it is a link that leads elsewhere."""
+    if real := table(path):
+        return real
+    raise OSError(errno.ELOOP, "it is a link that leads to no .tsv file of the repository", str(path))
 
 
 def readable(line: str) -> str:

@@ -163,8 +163,9 @@ def run_engine(
 ) -> int:
     """Run the engine in this process until it stops; returns the exit code.
 
-    `headless`: a limit ends the engine instead of pausing it. `say` gets every record. Raises `UsageError`
-    when another engine of this run is alive or the run's branch cannot be moved.
+    `headless`: what would pause the engine ends it, a limit with exit code 0, all else with 1. `say` gets
+    every record. Raises `UsageError` when another engine of this run is alive or the run's branch cannot be
+    moved.
     """
     memory.one_heap()
     return asyncio.run(_with_lock(settings, paths, repository, headless, say))
@@ -203,6 +204,7 @@ async def _run(
     say: Callable[[ev.Record], None],
     afterwards: contextlib.AsyncExitStack,
 ) -> int:
+    _check_journal(paths, store.state)
     _check_judge(settings, repository, store.state)
     settings, budget_why = budget.settled(settings, store.state, has_gpu=gpu.has_driver())
     agent = make_agent(settings, os.environ)
@@ -214,7 +216,9 @@ async def _run(
     store.listen(runs.Overviews(paths, store.state).take)
     store.listen(lambda record: notifier.tell(record.event, store.state))
     executor = make_executor(settings, paths, repository)
-    engine = Engine(settings, paths, repository, store, agent, executor, stop_at_limit=headless)
+    engine = Engine(
+        settings, paths, repository, store, agent, executor, stop_at_limit=headless, unattended=headless
+    )
     _on_signals(lambda: engine.stop("stopped by a signal", now=True))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if not store.state.tag:
@@ -237,7 +241,7 @@ async def _run(
             tracking.hurry()
         telemetry.cancel()
         await server.close()
-    return 1 if headless and reason.startswith("the baseline") else 0
+    return int(headless and (engine.failed or reason.startswith("the baseline")))
 
 
 def _on_signals(act: Callable[[], None]) -> None:
@@ -280,6 +284,14 @@ def _started(settings: Settings, budget_why: str, agent: Agent, executor: Execut
         seats=executor.capacity(),
         gpu=", ".join(dict.fromkeys(m.gpu for m in machines if m.gpu)),
     )
+
+
+def _check_journal(paths: RunPaths, state: RunState) -> None:
+    """Raise `UsageError` when the journal is not this run's own: a stranger's may have any file edited."""
+    editable = state.editable
+    is_inside = os.path.normpath(editable) == editable and not editable.startswith(("/", "../"))
+    if state.tag and not (state.tag == paths.tag and is_inside):
+        raise UsageError(f"{paths.journal} is not of run {paths.tag}: move its folder away")
 
 
 def _check_judge(settings: Settings, repository: Repository, state: RunState) -> None:

@@ -82,7 +82,8 @@ class Notifier:
         task.add_done_callback(self._tasks.discard)
 
     async def _send(self, title: str, text: str) -> None:
-        if not await asyncio.to_thread(self._service.notify, body=text, title=title):
+        # As plain text: a mail would show as HTML what an agent wrote.
+        if not await asyncio.to_thread(self._service.notify, body=text, title=title, body_format="text"):
             self._complain(ev.Notice("warning", "a notification could not be delivered"))
 
     async def close(self, patience_s: float = 5.0) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
-import struct
 from collections import deque
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import psutil
 
 from loop import __version__
 from loop import events as ev
-from loop.client import Past, Refused, Snapshot
+from loop.client import Past, Refused, Snapshot, is_own, peer
 from loop.engine import Engine
 from loop.errors import UNREADABLE, describe
 from loop.service import commands
@@ -25,7 +23,9 @@ PART = 100
 REQUEST_MOST = 64 * 2**20
 """Bytes that a request may have: the longest is a file that a human has edited."""
 LIVE_BACKLOG = 8 * 2**20
-"""Bytes a slow client may lag behind before live records are dropped for it; durable ones never are."""
+"""Bytes a slow client may lag behind before live records are dropped for it and its requests have to wait."""
+BACKLOG_MOST = 256 * 2**20
+"""Bytes it may lag behind with durable records. Then it is dropped; when it is back, it gets the state."""
 
 
 class Server:
@@ -76,6 +76,8 @@ class Server:
             await self._introduce(client)
             while line := await reader.readline():
                 client.put(ev.encode(await self._answer(line)) + b"\n", live=False)
+                if client.backlog > LIVE_BACKLOG:  # it asks and does not read the answers
+                    await client.flushed()
         except (OSError, ValueError):
             pass  # the client is gone, or sent a line no client of ours sends
         finally:
@@ -139,7 +141,8 @@ class _Outbox:
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self.writer = writer
         self._lines: deque[bytes] = deque()
-        self._bytes = 0
+        self.backlog = 0
+        """Bytes that still have to be sent."""
         self._more = asyncio.Event()
         self._empty = asyncio.Event()
         self.introduced = False
@@ -147,9 +150,11 @@ class _Outbox:
         self.changed = set[int]()
 
     def put(self, line: bytes, *, live: bool) -> None:
-        if not live or self._bytes < LIVE_BACKLOG:
+        if self.backlog > BACKLOG_MOST:
+            self.writer.transport.abort()
+        elif not live or self.backlog < LIVE_BACKLOG:
             self._lines.append(line)
-            self._bytes += len(line)
+            self.backlog += len(line)
             self._empty.clear()
             self._more.set()
 
@@ -166,7 +171,7 @@ class _Outbox:
                     while self._lines:
                         self.writer.write(self._lines[0])
                         await self.writer.drain()
-                        self._bytes -= len(self._lines.popleft())
+                        self.backlog -= len(self._lines.popleft())
                     self._empty.set()
                     self._more.clear()
                     await self._more.wait()
@@ -181,15 +186,11 @@ def _welcome(writer: asyncio.StreamWriter, trainers: list[int]) -> bool:
     trainers off; they are known by their supervisors, which are among their ancestors: `trainers` holds the
     process ids of these supervisors.
     """
-    peer = writer.get_extra_info("socket")
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True
-    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid, uid, _ = struct.unpack("3i", credentials)
-    if uid not in (os.getuid(), 0):
-        return False
-    if not pid or not trainers:  # pid 0: another pid namespace, so not our child
+    found = peer(writer)
+    if found is None or not is_own(writer):
+        return found is None
+    if not found[0] or not trainers:  # process 0: another pid namespace, so not our child
         return True
     with contextlib.suppress(psutil.Error):
-        return not {parent.pid for parent in psutil.Process(pid).parents()} & set(trainers)
+        return not {parent.pid for parent in psutil.Process(found[0]).parents()} & set(trainers)
     return False

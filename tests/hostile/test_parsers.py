@@ -5,6 +5,7 @@ A few examples in the fast suite, many in the slow one. Files are read in test_r
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Callable
@@ -12,18 +13,39 @@ from typing import Any
 
 import msgspec
 import pytest
-from acp.schema import AgentMessageChunk, PromptResponse, ToolCallProgress, ToolCallStart
+from acp.schema import (
+    AgentMessageChunk,
+    PromptResponse,
+    SessionInfoUpdate,
+    ToolCallProgress,
+    ToolCallStart,
+    UsageUpdate,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loop import client, text
 from loop import events as ev
-from loop.agents import edits, hyperparameters, program, quote
+from loop.agents import edits, hyperparameters, program, provider_errors, quote
+from loop.agents.acp import npx
 from loop.agents.acp.calls import Call, result
+from loop.agents.acp.client import AcpClient
 from loop.agents.acp.meter import Meter
+from loop.agents.api import conversation
+from loop.agents.api.toolbox import ToolError
+from loop.agents.base import by_policy
+from loop.agents.transcript import Transcript
 from loop.errors import UNREADABLE, UsageError
-from loop.judging import audit
-from loop.records import foreign_files, foreign_results, journal, other_rows, results, training_folder
+from loop.judging import audit, goal
+from loop.records import (
+    foreign_files,
+    foreign_results,
+    journal,
+    named_files,
+    other_rows,
+    results,
+    training_folder,
+)
 from loop.service import server
 from loop.state import RunState
 from loop.training import progress
@@ -50,6 +72,20 @@ DONE = (
     b'{"sessionUpdate":"tool_call_update","toolCallId":"t","status":"completed",'
     b'"content":[{"type":"content","content":{"type":"text","text":"{\\"path\\": \\"/a\\"}"}}]}'
 )
+CHUNK = b'{"sessionUpdate":"agent_message_chunk","content":{"type":"text","text":"x"},"_meta":{"usage":{}}}'
+USED = (
+    b'{"sessionUpdate":"usage_update","used":1,"size":2,"cost":{"amount":1.5,"currency":"USD"},'
+    b'"_meta":{"_claude/model":"m"}}'
+)
+TROUBLE = (
+    b'{"sessionUpdate":"session_info_update","_meta":{"codex":{"error":{"message":"m",'
+    b'"additionalDetails":"d"},"threadStatus":{"type":"systemError"}}}}'
+)
+ODD_NEWS = [
+    b'{"sessionUpdate":"session_info_update","_meta":{"codex":%s}}' % odd
+    for odd in (b'"x"', b"1", b'{"error":"x"}', b'{"error":[1]}', b'{"threadStatus":"x"}')
+] + [CHUNK.replace(b"{}", odd) for odd in (b'"x"', b"[1]", b"1e999")]
+"""Any of these may come, but a change at random hardly makes one of them."""
 PROMPT = (
     b'{"stopReason":"end_turn","_meta":{"quota":{"model_usage":[{"model":"m","token_count":{"input":5}}]}}}'
 )
@@ -70,6 +106,17 @@ def _told(content: bytes) -> object:
     return call.line(foreign_files.OWN)
 
 
+def _heard(content: bytes) -> object:
+    """What becomes of a piece of news of a CLI agent, whichever kind it may be."""
+    deltas = list[ev.AgentDelta | ev.CandidateEdited]()
+    client = AcpClient(Transcript(1, deltas.append), foreign_files.OWN, by_policy, Meter("m"))
+    for kind in (AgentMessageChunk, ToolCallStart, ToolCallProgress, UsageUpdate, SessionInfoUpdate):
+        with contextlib.suppress(ValueError):
+            update = kind.model_validate_json(content)
+            asyncio.run(client.session_update("s", update))
+    return [ev.encode(delta) for delta in deltas]
+
+
 def _metered(content: bytes) -> object:
     meter = Meter("m")
     meter.begin()
@@ -78,6 +125,11 @@ def _metered(content: bytes) -> object:
         meter.answer(told)
     meter.end(PromptResponse.model_validate_json(content))
     return meter.usage, meter.guess(), meter.mean
+
+
+def _arguments_of_a_call(arguments: str) -> object:
+    call = conversation.Call("id", "view", arguments)
+    return conversation.sendable(arguments), conversation._arguments(call)
 
 
 def _changed(source: str) -> object:
@@ -96,6 +148,12 @@ BYTES: dict[str, tuple[Callable[[bytes], object], list[bytes], tuple[type[Except
         [b'{"val_bpb":1}'],
         UNREADABLE,
     ),
+    "overview": (
+        lambda b: msgspec.json.decode(b, type=client.RunOverview),
+        [b'{"root":"/r","tag":"t"}'],
+        UNREADABLE,
+    ),
+    "news of an agent": (_heard, [START, DONE, CHUNK, USED, TROUBLE, *ODD_NEWS], ()),
     "tool calls": (_told, [START, DONE], (ValueError,)),
     "usage": (_metered, [PROMPT], (ValueError, RecursionError)),
 }
@@ -114,6 +172,19 @@ TEXTS: dict[str, tuple[Callable[[str], object], list[str], tuple[type[Exception]
     "edit": (lambda t: edits.replace(TRAINER, t[:40], "x"), [TRAINER], (edits.NoMatch,)),
     "audit": (lambda t: audit.refusal(audit.audit(TRAINER, t)), [TRAINER], ()),
     "fingerprint": (program.fingerprint, [TRAINER], ()),
+    "arguments of a tool": (_arguments_of_a_call, ['{"text": "x"}'], (ToolError,)),
+    "seconds to wait": (
+        lambda t: provider_errors.retry_after({"retry-after": t, "retry-after-ms": t}),
+        ["120", "Wed, 21 Oct 2015 07:28:00 GMT"],
+        (),
+    ),
+    "words of npm": (npx.why, ["npm error code E404\nnpm error 404 Not Found"], ()),
+    "limits": (
+        lambda t: goal.parse(t, "val_bpb", "min"),
+        ["experiments 9, until val_bpb < 1"],
+        (ValueError,),
+    ),
+    "files of a command": (lambda t: sorted(named_files._words([t, "uv"])), ["sh -c 'sh ./get.sh'"], ()),
     "hyperparameters": (_changed, [TRAINER], ()),
 }
 """Parsers of text."""
@@ -162,6 +233,11 @@ def fuzz(name: str, examples: int) -> None:
 @pytest.mark.parametrize("name", [*BYTES, *TEXTS])
 def test_anything_is_understood_or_refused(name: str) -> None:
     fuzz(name, 25)
+
+
+@pytest.mark.parametrize("content", ODD_NEWS)
+def test_news_of_an_agent_may_have_any_form(content: bytes) -> None:
+    _heard(content)
 
 
 @pytest.mark.slow

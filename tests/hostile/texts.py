@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Collection
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -27,6 +28,7 @@ TEXTS = {
     "surrogate": "v\ud800w",
     "dollar": "v$\\frac{$ %s {0} %(a)s",
     "brackets": "[" * 200,
+    "html": "</script></pre><script>alert(1)</script><img src=x onerror=alert(1)>\"'><b>",
     "nothing": "",
 }
 
@@ -59,22 +61,24 @@ def longest_stack(text: str) -> int:
 
 
 KEPT = {"tag", "repository", "commit", "parent", "base", "incumbent", "path"}
-"""Fields whose text is no foreign one, or by which something is looked up."""
+"""Fields whose text is no foreign one, or by which something is looked up. Only in a journal that a stranger
+has written there may be anything in them."""
 
 
-def poisoned(event: ev.AnyEvent, text: str) -> ev.AnyEvent:
+def poisoned(event: ev.AnyEvent, text: str, kept: Collection[str] = KEPT) -> ev.AnyEvent:
     """The same event with `text` in the place of each free text in it."""
     kinds = get_type_hints(type(event))
     changes: dict[str, Any] = {}
     for name, kind in kinds.items():
         value = getattr(event, name, None)
         origins = [get_origin(kind), *(get_origin(part) for part in get_args(kind))]
-        if name in KEPT or Literal in origins:
+        if name in kept or Literal in origins:
             continue
         if isinstance(value, str) and kind is str and name != "id":
             changes[name] = text
         elif kind == list[str]:
             changes[name] = [text]
         elif isinstance(value, dict):
-            changes[name] = {text: text}
+            whole = text.replace("\ud800", "")  # numbers of a training are kept as JSON
+            changes[name] = {whole: whole}
     return msgspec.structs.replace(event, **changes) if changes else event

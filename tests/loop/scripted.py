@@ -55,7 +55,14 @@ class Bench:
     """One engine on one repository; `records` is everything it published."""
 
     def __init__(
-        self, root: Path, agent: Agent, tag: str = "t", *, make: Make = LocalExecutor, **flags: object
+        self,
+        root: Path,
+        agent: Agent,
+        tag: str = "t",
+        *,
+        make: Make = LocalExecutor,
+        unattended: bool = False,
+        **flags: object,
     ) -> None:
         self.repository = Repository.discover(root)
         self.paths = RunPaths(root, tag)
@@ -73,6 +80,7 @@ class Bench:
             agent,
             make(settings, self.paths, self.repository),
             stop_at_limit=True,
+            unattended=unattended,
         )
         if not self.engine.state.tag:
             base = self.repository.head()

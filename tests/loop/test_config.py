@@ -45,7 +45,7 @@ def test_each_source_overrides_the_one_before(repository: Path) -> None:
     [
         ("budget_s = -1", "the budget (not set: 0) must be 0 or more"),
         ("budget_s = nan", "the budget (not set: 0) must be 0 or more"),
-        ("budget_s = inf", "the budget (not set: 0) must be 0 or more"),
+        ("budget_s = inf", "the budget (not set: 0) must be at most 1,000,000,000"),
         ('budget_s = "soon"', "Expected `float`, got `str` - at `$.budget_s`"),
         ("budgets = 3", "unknown field `budgets`"),
         ("timeout_s = -1", "time-out must be at least the budget"),
@@ -57,13 +57,16 @@ def test_each_source_overrides_the_one_before(repository: Path) -> None:
         ("max_hours = -1", "--max-hours must be more than 0"),
         ("max_cost = nan", "--max-cost must be more than 0"),
         ("disk_gb = -1", "`disk_gb` must be 0 or more"),
-        ("memory_gb = inf", "`memory_gb` must be 0 or more"),
+        ("memory_gb = inf", "`memory_gb` must be at most 1,000,000,000"),
+        ("max_crashes = 9223372036854775808", "--max-crashes must be at most 1,000,000"),
+        ("baseline_runs = 1001", "--baseline-runs must be 1 to 1000"),
+        ("slurm_time = 1000001", "--slurm-time must be at most 1,000,000"),
         ("timeout_s = nan", "time-out must be at least the budget"),
         ("timeout_s = inf", "time-out must be at least the budget"),
         ("ahead = 0", "`ahead` must be 1 to 20"),
         ("ahead = 21", "`ahead` must be 1 to 20"),
-        ("baseline_runs = 0", "--baseline-runs must be 1 or more"),
-        ("max_runs = 0", "`max_runs` must be 1 or more"),
+        ("baseline_runs = 0", "--baseline-runs must be 1 to 1000"),
+        ("max_runs = 0", "`max_runs` must be 1 to 1000"),
         ("ahead = 1.5", "Expected `int`, got `float` - at `$.ahead`"),
         ('api = "soap"', "--api 'soap' must be auto, responses or chat"),
         ('base_url = "http://["', "must be an address such as http://"),
@@ -276,3 +279,13 @@ def test_texts_of_the_file_cannot_steer_a_terminal(repository: Path) -> None:
 def test_a_tracker_that_nobody_knows_is_refused(repository: Path) -> None:
     with pytest.raises(UsageError, match="--track 'excel' must be wandb, trackio, mlflow or tensorboard"):
         load(repository, track=["wandb", "excel"])
+
+
+def test_a_source_that_no_agent_could_edit_is_refused_before_it_is_parsed(repository: Path) -> None:
+    """A megabyte of git's may unfold to hundreds, and to parse it takes gigabytes."""
+    (repository / "train.py").write_text("x=1\n" * 300_000)
+    git(repository, "commit", "-qam", "long")
+    opened = Repository.discover(repository)
+    with pytest.raises(UsageError, match=r"train\.py has 1,200,000 characters"):
+        config.load(opened, opened.head(), {}, {})
+    opened.close()

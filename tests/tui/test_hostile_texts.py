@@ -57,7 +57,7 @@ def recording(text: str) -> Hostile:
         *(ev.AgentDelta(5, kind, "x", id=kind, tool="t") for kind in KINDS),
     )
     made = Hostile([ev.Record(r.seq, r.t, poisoned(r.event, text)) for r in script.records])
-    made.state.metric = text  # what a journal of an older version may hold
+    made.state.metric = made.state.tag = made.state.repository = text  # as a stranger's journal may hold it
     made.text = text
     return made
 

@@ -44,7 +44,7 @@ class Status(Line):
 
 def run(state: RunState, now: float) -> Part:
     """The run's tag."""
-    return Part(f"autoresearch/{state.tag}" if state.tag else "autoresearch", "bold")
+    return Part(f"autoresearch/{safe(state.tag)}" if state.tag else "autoresearch", "bold")
 
 
 def phase(state: RunState, now: float) -> Part:

@@ -180,15 +180,15 @@ def summary(e: Experiment, state: RunState) -> Content:
     """About an experiment: verdict and figures, description, reason of the verdict, hypothesis."""
     symbol, style = SYMBOLS[e.phase]
     figures = [
-        (f"{state.tag} #{e.n} ", "bold"),
+        (f"{safe(state.tag)} #{e.n} ", "bold"),
         (f"{symbol} {e.phase}", f"bold {style}"),
         (f"   {safe(state.metric)} {metric(e.value)}", "$measure"),
         (compared(e, state), "$keep" if e.phase == "keep" else "$neutral"),
         ("   model kept" if any(n == e.n for n, _ in state.models) else "", "$keep"),
     ]
     details = [
-        (f"commit {e.commit[:7]}" if e.commit else "", "$neutral"),
-        (f"parent {e.parent[:7]}", "$neutral"),
+        (f"commit {safe(e.commit)[:7]}" if e.commit else "", "$neutral"),
+        (f"parent {safe(e.parent)[:7]}", "$neutral"),
         (f"+{e.added} -{e.removed}", "$neutral"),
         (f"by {e.author}" if e.author != "agent" else "", "$agent"),
         (f"{short(e.usage.output_tokens)} tok out" if e.usage.output_tokens else "", "$neutral"),
@@ -223,7 +223,7 @@ def trainings(e: Experiment, state: RunState) -> list[Item]:
     """For each training of the experiment: its seed, how it ended, what it measured, and its model."""
     found: list[Item] = []
     for training in e.trainings:
-        head = f"training {training.number}   seed {training.seed}   commit {training.commit[:7]}"
+        head = f"training {training.number}   seed {training.seed}   commit {safe(training.commit)[:7]}"
         head += f"   seat {training.started.seat}" if state.engine and state.engine.seats > 1 else ""
         if where := place(e, training, state):
             head += f"   on {safe(where)}"

@@ -15,6 +15,8 @@ from msgspec import Struct, field
 Told = ToolCallStart | ToolCallProgress | ToolCallUpdate
 PATHS = ("file_path", "filePath", "path", "abs_path", "absolute_path")
 """Names of the argument of a tool that is a file."""
+PATHS_MOST = 1000
+"""Files that a call may name. One that names more is treated as if it named them all."""
 _STREAMED = re.compile(rf'"(?:{"|".join(PATHS)})"\s*:\s*("(?:[^"\\]|\\.)*")')
 _KINDS = {
     "read": "read", "readfile": "read", "grep": "search", "glob": "search", "write": "edit",
@@ -37,7 +39,9 @@ class Call(Struct):
         """Take over what a message tells of the call."""
         self.title = told.title or self.title
         self.kind = str(told.kind or self.kind or _kind(self.title))
-        self.paths += [path for path in _paths(told) if path not in self.paths]
+        self.paths = list(dict.fromkeys([*self.paths, *_paths(told)]))
+        if len(self.paths) > PATHS_MOST:
+            self.paths = [*self.paths[:PATHS_MOST], "/"]
 
     def line(self, folder: Path) -> str:
         """The call in one line, with paths as they are seen from the folder."""

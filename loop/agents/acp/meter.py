@@ -7,6 +7,7 @@ of one: the mean of the turns before, or what the tokens in the model's context 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -76,11 +77,12 @@ class Meter:
 
     def context(self, tokens: int, model: str = "") -> None:
         """The agent tells how many tokens its model now has in its context."""
-        self._context, self.model = tokens, model or self.model
+        self._context, self.model = min(max(0, tokens), MOST), model or self.model
 
     def cost(self, dollars: float) -> None:
-        """The agent tells what the session has cost so far."""
-        self._told, self._cost_told = dollars, True
+        """The agent tells what the session has cost so far: a number that does not fall."""
+        if 0 <= dollars < math.inf:
+            self._told, self._cost_told = max(dollars, self._told or 0.0), True
 
     def answer(self, told: Mapping[str, Any]) -> None:
         """The agent tells what a single request has used."""

@@ -1,7 +1,9 @@
 """Finds the program behind `npx PACKAGE`, so that the agent itself starts without npx.
 
-npx would ask the registry at each start. Its folder is also not the agent's to change: what lies there is run
-again, by others and without a fence.
+npx would ask the registry at each start. Its folder is also not the agent's to change: what lies there is
+run again, by others and without a fence. And it obeys the project that it is started in, or below: an
+`.npmrc` may name a program that npx runs, a registry, and variables that are sent there; a package beside it
+is run in the place of the one asked for. So it is started in an empty project of its own.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import tempfile
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,10 +51,24 @@ async def program(command: Sequence[str], environ: Mapping[str, str], *, offline
     package, arguments = found
     network = "--offline" if offline else "--prefer-offline"  # 3 s instead of 73 s
     asked = [command[0], "-y", network, "-p", package, "-c", "echo $PATH"]
+    with tempfile.TemporaryDirectory(prefix="autoresearch-npx-") as project:
+        Path(project, "package.json").write_text("{}")  # else the projects of the folders above count
+        code, out, said = await _output(asked, project, environ, package)
+    if code:
+        raise AgentFailed(f"npx cannot get {package}: {why(said.decode('utf-8', 'replace'))}")
+    modules = Path(out.decode().strip().split(":")[0]).parent  # .../node_modules/.bin comes first
+    return [str(_binary(modules, package)), *arguments]
+
+
+async def _output(
+    command: Sequence[str], folder: str, environ: Mapping[str, str], package: str
+) -> tuple[int | None, bytes, bytes]:
+    """Exit code and output of npx. Raises `AgentFailed` when it is slow, `AgentStopped` without npx."""
     try:
         child = await asyncio.create_subprocess_exec(
-            *asked, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=dict(environ), start_new_session=True
-        )
+            *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, cwd=folder, env=dict(environ),
+            start_new_session=True,
+        )  # fmt: skip
     except OSError as error:
         raise AgentStopped(f"cannot start {command[0]} ({error.strerror}): install Node.js") from error
     try:
@@ -63,10 +80,7 @@ async def program(command: Sequence[str], environ: Mapping[str, str], *, offline
         if child.returncode is None:
             child.kill()
             await child.wait()
-    if child.returncode:
-        raise AgentFailed(f"npx cannot get {package}: {why(said.decode('utf-8', 'replace'))}")
-    modules = Path(out.decode().strip().split(":")[0]).parent  # .../node_modules/.bin comes first
-    return [str(_binary(modules, package)), *arguments]
+    return child.returncode, out, said
 
 
 async def old_node(environ: Mapping[str, str]) -> str:

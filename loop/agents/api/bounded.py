@@ -1,4 +1,4 @@
-"""Bounds what a provider's answer may take, whatever a provider or a proxy sends.
+"""Bounds what a provider's answer may take, and where it may lead, whatever a provider or a proxy sends.
 
 The libraries of the providers read an answer to its end, and a line of it too: one that never ends would fill
 the engine's memory. A few packed bytes can unfold to as much, so answers are asked for, and taken, unpacked.
@@ -7,6 +7,7 @@ the engine's memory. A few packed bytes can unfold to as much, so answers are as
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx2
 
@@ -42,3 +43,8 @@ async def bound(response: httpx2.Response) -> None:
         raise httpx2.RemoteProtocolError("the answer is packed, which was not asked for")
     assert isinstance(response.stream, httpx2.AsyncByteStream), "an asynchronous client got it"
     response.stream = _Bounded(response.stream)
+
+
+CLIENT: dict[str, Any] = {"event_hooks": {"response": [bound]}, "follow_redirects": False}
+"""Settings of each HTTP client. An answer that leads elsewhere is a fault: the code, the transcript and, on
+some ways, the key would go to an address that nobody has chosen."""

@@ -116,7 +116,7 @@ class ClaudeAgent:
             max_retries=0,  # the conversation itself asks again for whole turns, and shows the wait
             timeout=httpx2.Timeout(self._silence_s, connect=20.0),
             default_headers=bounded.UNPACKED,
-            http_client=DefaultAsyncHttpxClient(event_hooks={"response": [bounded.bound]}),
+            http_client=DefaultAsyncHttpxClient(**bounded.CLIENT),
         )
 
     async def close(self) -> None:

@@ -330,7 +330,7 @@ def _arguments(call: Call) -> object:
     """The arguments of a call, decoded from JSON. Raises `ToolError` when they are not JSON."""
     try:
         return json.loads(call.arguments or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the second where lists lie in each other a thousand times
         raise ToolError(f"{call.name}: the arguments are not JSON ({error}). Call it again.") from error
 
 
@@ -339,7 +339,7 @@ def sendable(arguments: str) -> str:
     arguments are not JSON: then it is an empty object."""
     try:
         json.loads(arguments)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "{}"
     return arguments
 

@@ -118,7 +118,7 @@ class GptAgent:
             max_retries=0,  # the conversation itself asks again for whole turns, and shows the wait
             timeout=httpx2.Timeout(self._silence_s, connect=20.0),
             default_headers=bounded.UNPACKED,
-            http_client=DefaultAsyncHttpxClient(event_hooks={"response": [bounded.bound]}),
+            http_client=DefaultAsyncHttpxClient(**bounded.CLIENT),
         )
 
     async def _served(self, client: AsyncOpenAI) -> str:

@@ -19,12 +19,14 @@ from loop.agents.base import NOTES_MOST, Emit, Proposal, ResearchContext
 from loop.agents.expected import Expected, Unknown
 from loop.agents.quote import quoted
 from loop.events import AgentDelta, CandidateEdited
-from loop.text import clean, tail
+from loop.text import clean, one_line, tail
 
 LINES_MOST = 600
 """Lines that one `view` or `read_log` shows at most."""
 ANSWER_MOST = 40_000
 """Characters that one answer has at most."""
+NAME_MOST = 80
+"""Characters of a tool's name that are shown: a model may ask for one that there is not."""
 
 
 class ToolError(Exception):
@@ -169,12 +171,13 @@ class Toolbox:
         if tool is None:
             names = ", ".join(tool.name for tool in TOOLS)
             self._say(id, name, "unknown tool")
-            raise ToolError(f"there is no tool {name!r}; there is {names}.")
+            raise ToolError(f"there is no tool {one_line(name, NAME_MOST)!r}; there is {names}.")
         try:
             given = msgspec.convert(arguments, tool)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:  # half a character in a field's name
             self._say(id, name, "input that does not fit")
-            raise ToolError(f"{name}: {error}. Call it again with input that fits its schema.") from error
+            wrong = one_line(str(error))
+            raise ToolError(f"{name}: {wrong}. Call it again with input that fits its schema.") from error
         if self.reading and isinstance(given, StrReplace | Write | Note | Submit):
             self._say(id, name, "not for a question")
             raise ToolError(f"{name}: this is a question, not an experiment. Answer it in words.")
@@ -192,23 +195,26 @@ class Toolbox:
                 self._say(id, name, ", ".join(f"{key} {value:g}" for key, value in asked.items()))
                 return await asyncio.to_thread(self._expect, given)
             case Note():
-                self._say(id, name, clean(given.text))
+                self._say(id, name, given.text)
                 return self._note(given)
             case Submit():
-                self._say(id, name, f"{clean(given.description)}\n{clean(given.hypothesis)}".rstrip())
+                self._say(id, name, f"{given.description}\n{given.hypothesis}".rstrip())
                 return await self._submit(given)
         raise AssertionError("every tool has its case")
 
     def _say(self, id: str, tool: str, text: str) -> None:
         """Tell the call in the transcript."""
-        self._emit(AgentDelta(self._context.n, "tool", text, id, tool, time.time()))
+        shown = clean(text), id, one_line(tool, NAME_MOST)
+        self._emit(AgentDelta(self._context.n, "tool", *shown, time.time()))
 
     def _view(self, given: View) -> str:
         """Lines of a file with their numbers."""
         files = {**self._context.readonly, self._context.path: self.source}
         path = given.path or self._context.path
         if path not in files:
-            raise ToolError(f"view: there is no {path!r} here; there is {', '.join(sorted(files))}.")
+            raise ToolError(
+                f"view: there is no {one_line(path)!r} here; there is {', '.join(sorted(files))}."
+            )
         lines = clean(files[path]).splitlines()
         last = min(given.last or len(lines), len(lines), given.first + LINES_MOST - 1)
         shown = "\n".join(f"{i:5d}  {lines[i - 1]}" for i in range(given.first, last + 1))

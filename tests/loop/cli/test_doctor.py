@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -59,6 +61,50 @@ async def test_a_server_is_asked_for_its_models(repository: Path) -> None:
     assert refused["base URL"] == Finding(
         "base URL", "wrong", f"{peer.url} answers 401 when asked for its models"
     )
+
+
+@pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 X\r\n\r\n", b"HTTP/1.1 200 X\r\nx: "])
+@pytest.mark.parametrize(
+    "ask", [lambda url: doctor._server(url, "key"), lambda url: doctor._answers("x", url)]
+)
+async def test_a_server_that_never_ends_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, begin: bytes, ask: Callable[[str], Finding]
+) -> None:
+    monkeypatch.setattr(doctor, "ANSWER_S", 0.1)
+
+    over = asyncio.Event()
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            writer.write(begin)
+            while not over.is_set():
+                writer.write(b"H")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        writer.close()
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as served:
+        url = f"http://127.0.0.1:{served.sockets[0].getsockname()[1]}"
+        found = await asyncio.wait_for(asyncio.to_thread(ask, url), 5)
+        over.set()
+    assert found.state == "wrong"
+    assert "no whole answer" in found.text
+
+
+@pytest.mark.parametrize(
+    "said", [b"garbage\r\n\r\n", b"HTTP/1.1 200 X\r\n" + b"a: b\r\n" * 500 + b"\r\n", b""]
+)
+async def test_a_server_that_speaks_something_else_is_one_line(said: bytes) -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        writer.close()
+
+    async with await asyncio.start_server(speak, "127.0.0.1", 0) as served:
+        url = f"http://127.0.0.1:{served.sockets[0].getsockname()[1]}"
+        for ask in (lambda: doctor._server(url, "key"), lambda: doctor._answers("x", url)):
+            found = await asyncio.to_thread(ask)
+            assert (found.state, "cannot be reached" in found.text) == ("wrong", True)
 
 
 def test_all_that_an_agent_may_need_is_looked_at(repository: Path) -> None:

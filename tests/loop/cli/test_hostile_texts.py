@@ -21,7 +21,7 @@ from loop.records.journal import Journal
 from loop.records.repository import Repository
 from loop.service import attach
 from tests.conftest import make_repository
-from tests.hostile.texts import TEXTS, longest_stack, poisoned, unsafe
+from tests.hostile.texts import TEXTS, TOGETHER, longest_stack, poisoned, unsafe
 from tests.tui.recorded import Script
 
 COMMANDS = (
@@ -72,9 +72,33 @@ def test_no_command_prints_what_a_terminal_obeys(
     page = (repository / ".autoresearch/t/report/report.html").read_text()
     assert unsafe(page.replace("\t", " ")) == []
     assert "<a" not in page
+    assert "<script" not in page
+    assert page.count("<img") == 1
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "plain", "-"])
+@pytest.mark.parametrize("name", TOGETHER)
+def test_a_journal_that_a_stranger_has_written_steers_no_terminal(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Not even by its tag, or what stands in the place of a commit."""
+    monkeypatch.chdir(repository)
+    paths = RunPaths(repository, "t")
+    paths.create()
+    journal = Journal.open(paths.journal)
+    text = TOGETHER[name].replace("\ud800", "")  # which is no JSON
+    for record in Script().night(3).propose(4).records:
+        event = poisoned(record.event, text, kept=())
+        if not isinstance(event, ev.Live):
+            journal.append(event)
+    journal.close()
+    again = ["run", "--headless", "--tag", "t", "--agent", "search", "--max-experiments", "1"]
+    for words in (["status"], ["status", "--json"], ["logs"], ["report", "--csv"], ["finish"], again):
+        assert main(words) == (2 if words[0] in ("finish", "run") else 0), words
+        printed = "".join(capsys.readouterr())
+        assert unsafe(printed.replace("\t", " ")) == [], words
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "＝1", "plain", "-"])
 def test_no_cell_of_the_csv_begins_a_formula(cell: str) -> None:
     script = Script().begin()
     for event in Script().night(2).records[3:]:
@@ -83,7 +107,7 @@ def test_no_cell_of_the_csv_begins_a_formula(cell: str) -> None:
     assert rows
     for row in rows:
         for name in ("description", "hypothesis", "reason", "evidence"):
-            assert row[name] == "" or row[name][0] not in "=+-@\t\r"
+            assert row[name] == "" or row[name][0] not in "=+-@\t\r＝"
         assert all(float(row[name]) is not None for name in ("value", "delta", "seconds") if row[name])
     assert "'" not in "".join(rows[-1][name] for name in ("value", "delta", "n"))
 

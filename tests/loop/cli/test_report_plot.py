@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,3 +65,19 @@ def test_what_the_font_has_not_got_is_a_box_and_no_warning() -> None:
 def test_the_audit_split_counts_where_it_was_measured() -> None:
     assert report_plot.hidden(state(1.0, hidden=1.5).experiment(1)) == 1.5
     assert report_plot.hidden(state(1.0).experiment(1)) is None
+
+
+def test_settings_of_matplotlib_in_the_repository_do_not_count(tmp_path: Path) -> None:
+    """They can have it run TeX, which reads any file, and choose a module that it loads."""
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nno key\x1b]0;x\x07\n")
+    program = (
+        "from loop.cli import report_plot; from loop.state import RunState; report_plot.progress(RunState())"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        f"{program}; import matplotlib; print(matplotlib.rcParams['text.usetex'])",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path(report_plot.__file__).parents[2])}
+    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert (found.stdout, found.stderr) == ("False\n", "")

@@ -111,6 +111,26 @@ def test_a_trusted_headless_run_prepares(hostile: Path) -> None:
     assert (hostile / "owned").exists()
 
 
+def test_a_headless_run_of_a_trusted_repository_does_not_leave_out_what_has_changed(
+    hostile: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load(hostile, trust=True)
+    with (hostile / "autoresearch.toml").open("a") as file:
+        file.write("network = true\n")
+    assert main(["run", "--headless", "--tag", "t", "--agent", "search"]) == 2
+    assert "changed since you agreed: network (of" in capsys.readouterr().err
+    assert not (hostile / ".autoresearch/t").exists()
+
+
+def test_a_headless_run_whose_data_cannot_be_prepared_ends_and_says_so(
+    hostile: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (hostile / "autoresearch.toml").write_text('prepare_command = ["sh", "-c", "echo no disk; exit 3"]\n')
+    words = ["run", "--headless", "--tag", "t", "--agent", "search", "--max-experiments", "1"]
+    assert main([*words, "--baseline-runs", "1", "--trust"]) == 1
+    assert "preparing the data failed (exit code 3): no disk" in capsys.readouterr().out.splitlines()[-1]
+
+
 class Ears(BaseHTTPRequestHandler):
     heard: list[str] = []  # noqa: RUF012 - one server, one test
 

@@ -1,16 +1,34 @@
-"""Notes of conversations that overlap: nothing new is lost, and they stay short."""
+"""What one conversation shows and keeps: notes of several that overlap stay whole, and short."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loop import events as ev
 from loop.agents.base import NOTES_MOST
+from loop.proposing import conversation
 from loop.proposing.conversation import joined
+from loop.store import Store
 
 notes = st.lists(st.sampled_from("abcdefgh"), max_size=6, unique=True).map(
     lambda x: "".join(f"{c}\n" for c in x)
 )
+
+
+async def test_half_a_character_in_an_edit_can_be_shown() -> None:
+    """JSON can hold one, so a model can send it; it can be written nowhere."""
+    shown = list[ev.LiveEvent]()
+    edits = conversation._Edits(cast(Store, SimpleNamespace(show=shown.append)), ())
+    edits.show(ev.CandidateEdited(1, "train.py", "X = 1\n", "X = 1  # \ud800\n"))
+    await edits.shown()
+    (edited,) = shown
+    ev.encode(edited)
+    assert isinstance(edited, ev.CandidateEdited)
+    assert edited.after == "X = 1  # ?\n"
 
 
 def test_both_conversations_keep_their_new_lines() -> None:

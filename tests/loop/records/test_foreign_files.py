@@ -10,6 +10,8 @@ import pytest
 
 from loop.errors import UsageError
 from loop.records import foreign_files
+from loop.records.repository import Repository
+from tests.conftest import git
 
 
 def fifo(path: Path) -> None:
@@ -34,7 +36,7 @@ def test_what_is_no_plain_file_is_refused_as_settings_and_empty_as_instructions(
     tmp_path: Path, make: Callable[[Path], None]
 ) -> None:
     make(tmp_path / "file")
-    with pytest.raises(UsageError, match="is no plain file of at most 1 MB"):
+    with pytest.raises(UsageError, match="is no plain file of at most 64 KB"):
         foreign_files.toml(tmp_path / "file")
     assert foreign_files.program(tmp_path, "file") == ""
 
@@ -52,21 +54,45 @@ def test_what_is_not_toml_is_said_in_one_line(tmp_path: Path, text: str) -> None
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("part", ["a", '"a"', "'a'"])
+@pytest.mark.parametrize("line", ["{} = 1", "a = {{{} = 1}}", "[{}]"])
+def test_a_key_of_many_parts_is_refused_before_it_takes_minutes(tmp_path: Path, part: str, line: str) -> None:
+    (tmp_path / "file").write_text(line.format(".".join([part] * 15_000)))
+    with pytest.raises(UsageError, match="more than 100 dots"):
+        foreign_files.toml(tmp_path / "file")
+
+
+def test_dots_in_texts_and_comments_are_none_of_a_key(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text(f'# {"." * 200}\na = ["{"b." * 200}\\".", \'{"." * 200}\']\n')
+    assert len(foreign_files.toml(tmp_path / "file")["a"]) == 2
+
+
 def test_every_text_is_cleaned_keys_included(tmp_path: Path) -> None:
     (tmp_path / "file").write_text(r'"k\u001b[2J" = ["a\u0007\nb", {c = "\u202ed"}]' + "\nn = 3\n")
     assert foreign_files.toml(tmp_path / "file") == {"k": ["a b", {"c": "d"}], "n": 3}
 
 
-def test_a_program_behind_a_link_inside_the_repository_is_read(tmp_path: Path) -> None:
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs/me.md").write_text("be bold")
-    (tmp_path / "program.md").symlink_to("docs/me.md")
-    assert foreign_files.program(tmp_path, "program.md") == "be bold"
-    assert foreign_files.is_mild_program(tmp_path, "program.md", has_commands=False)
-    assert not foreign_files.is_mild_program(tmp_path, "program.md", has_commands=True)
+def is_mild(root: Path, *, has_commands: bool) -> bool:
+    opened = Repository.discover(root)
+    try:
+        head = opened.head()
+        return foreign_files.is_mild_program(opened, head, "program.md", has_commands=has_commands)
+    finally:
+        opened.close()
 
 
-def test_our_own_program_is_mild_for_every_agent(tmp_path: Path) -> None:
+def test_a_program_behind_a_link_inside_the_repository_is_read(repository: Path) -> None:
+    (repository / "docs").mkdir()
+    (repository / "docs/me.md").write_text("be bold")
+    (repository / "program.md").symlink_to("docs/me.md")
+    git(repository, "add", "docs")
+    git(repository, "commit", "-qm", "instructions")
+    assert foreign_files.program(repository, "program.md") == "be bold"
+    assert is_mild(repository, has_commands=False)
+    assert not is_mild(repository, has_commands=True)
+
+
+def test_our_own_program_is_mild_for_every_agent(repository: Path) -> None:
     own = next(path for path in foreign_files.OWN_PROGRAMS if path.is_file())
-    (tmp_path / "program.md").write_bytes(own.read_bytes())
-    assert foreign_files.is_mild_program(tmp_path, "program.md", has_commands=True)
+    (repository / "program.md").write_bytes(own.read_bytes())
+    assert is_mild(repository, has_commands=True)

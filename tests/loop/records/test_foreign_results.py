@@ -129,6 +129,11 @@ def test_only_a_newline_ends_a_row(odd: str) -> None:
         ("\n\n", " is empty: there is nothing to import"),
         (ORIGINAL.split("\n")[0], " has a header and no rows: there is nothing to import"),
         (ORIGINAL.replace("\t", ","), ", line 1: columns must have tabs between them, and here are commas"),
+        (
+            ORIGINAL.replace("\n", "\ta" * 1_000_000 + "\n", 1),
+            ", line 1: there are more than 200 columns: leave some out",
+        ),
+        (ORIGINAL + "x\n" * 100_000, " has more than 100,000 lines: import a part of it"),
         ("hello", ", line 1: columns must have tabs between them, and here are no tabs"),
         ("commit\tval_bpb\tstatus\nabcd\t1\tkeep", ", line 1: there is no column description"),
         ("commit\tval_bpb\tdescription\nabcd\t1\tx", ", line 1: there is no column status"),

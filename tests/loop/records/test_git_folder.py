@@ -361,3 +361,64 @@ def test_who_opens_a_repository_again_does_not_look_at_all_its_files_again(
     Writer(found).close()
     again.close()
     found.close()
+
+
+def make_another(repository: Path, mine: Path, how: str) -> None:
+    """Make a folder `mine` whose git folder is, or leads to, that of a repository elsewhere."""
+    theirs = repository / ".git"
+    if how == "a git file":
+        mine.mkdir()
+        (mine / ".git").write_text(f"gitdir: {theirs}\n")
+    elif how == "a git file to a worktree":
+        git(repository, "worktree", "add", "-q", str(repository.parent / "tree"))
+        mine.mkdir()
+        (mine / ".git").write_text(f"gitdir: {theirs}/worktrees/tree\n")
+    elif how == "a link":
+        mine.mkdir()
+        (mine / ".git").symlink_to(theirs)
+    else:
+        shutil.copytree(repository, mine)
+        if how == "commondir":
+            (mine / ".git/commondir").write_text(f"{theirs}\n")
+        else:
+            shutil.rmtree(mine / ".git" / how)
+            (mine / ".git" / how).symlink_to(theirs / how)
+
+
+@pytest.mark.parametrize(
+    "how", ["a git file", "a git file to a worktree", "a link", "commondir", "refs", "objects"]
+)
+def test_another_repository_of_the_user_is_not_worked_in(repository: Path, tmp_path: Path, how: str) -> None:
+    make_another(repository, tmp_path / "mine", how)
+    with pytest.raises(UsageError, match="this is no git repository to trust"):
+        Repository.discover(tmp_path / "mine")
+    Repository.discover(repository).close()
+
+
+def test_a_worktree_a_submodule_and_a_git_folder_elsewhere_are_worked_in(
+    repository: Path, tmp_path: Path
+) -> None:
+    git(repository, "worktree", "add", "-q", str(tmp_path / "tree"))
+    Repository.discover(tmp_path / "tree").close()
+    inside = repository / ".git/worktrees/tree"  # as newer versions of git write both
+    (inside / "gitdir").write_text("../../../../tree/.git\n")
+    (tmp_path / "tree/.git").write_text(f"gitdir: ../{repository.name}/.git/worktrees/tree\n")
+    Repository.discover(tmp_path / "tree").close()
+    (tmp_path / "tree").rename(tmp_path / "moved")
+    with pytest.raises(UsageError, match="git worktree repair"):
+        Repository.discover(tmp_path / "moved")
+    git(repository, "init", "-q", f"--separate-git-dir={tmp_path / 'apart'}", str(tmp_path / "new"))
+    Repository.discover(tmp_path / "new").close()
+    words = ("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(repository), "sub")
+    outer = tmp_path / "outer"
+    git(repository, "init", "-q", str(outer))
+    git(outer, *words)
+    Repository.discover(outer / "sub").close()
+
+
+def test_a_folder_whose_name_is_no_text_is_refused_in_one_line(repository: Path, tmp_path: Path) -> None:
+    """Its name could be written neither to the journal nor to the memory of what is trusted."""
+    odd = tmp_path / os.fsdecode(b"odd\xff")
+    repository.rename(odd)
+    with pytest.raises(UsageError, match="odd is not UTF-8"):
+        Repository.discover(odd)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -205,3 +205,23 @@ def test_objects_are_on_disk_before_the_journal_names_them(opened: Repository) -
     with Repo(str(opened.root)) as other:
         assert not other.object_store.fsync_object_files
     assert opened._repo.object_store.fsync_object_files
+
+
+WRITES: dict[str, Callable[[Repository, str], object]] = {
+    "refs/notes/autoresearch": lambda opened, commit: opened.note(commit, "text"),
+    "refs/heads/autoresearch/t": lambda opened, commit: opened.advance("autoresearch/t", None, commit),
+    "refs/autoresearch/t/0001": lambda opened, commit: opened.keep_candidate("t", 1, commit),
+}
+
+
+@pytest.mark.parametrize("ref", WRITES)
+def test_a_ref_that_leads_to_the_users_branch_is_not_written_through(repository: Path, ref: str) -> None:
+    """A repository that came as an archive may hold such a ref."""
+    branch, before = git(repository, "symbolic-ref", "HEAD").strip(), git(repository, "rev-parse", "HEAD")
+    git(repository, "symbolic-ref", ref, branch)
+    opened = Repository.discover(repository)
+    commit = opened.commit(opened.head(), "train.py", "X = 1\n", "changed")
+    with pytest.raises(UsageError, match=f"{ref} leads to another ref"):
+        WRITES[ref](opened, commit)
+    opened.close()
+    assert git(repository, "rev-parse", "HEAD") == before

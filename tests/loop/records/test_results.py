@@ -110,11 +110,21 @@ def test_a_file_that_leads_out_of_the_repository_is_neither_read_nor_written(tmp
     (tmp_path / "mine").write_text(OTHERS)
     path = tmp_path / "repository/results.tsv"
     path.symlink_to(tmp_path / "mine")
-    with pytest.raises(OSError, match="leads out of the repository"):
+    with pytest.raises(OSError, match=r"leads to no \.tsv file"):
         results.lines(path)
-    with pytest.raises(OSError, match="leads out of the repository"):
+    with pytest.raises(OSError, match=r"leads to no \.tsv file"):
         results.append(path, "abc1234\t0.980000\t1.0\tkeep\tours", copies=0)
     assert (tmp_path / "mine").read_text() == OTHERS
+
+
+@pytest.mark.parametrize("victim", ["train.py", ".git/config", ".git/hooks/post-commit"])
+def test_a_table_is_written_to_no_other_file_of_the_repository(repository: Path, victim: str) -> None:
+    file = repository / victim
+    before = file.read_bytes() if file.exists() else None
+    (repository / "results.tsv").symlink_to(victim)
+    with pytest.raises(OSError, match=r"leads to no \.tsv file"):
+        results.append(repository / "results.tsv", "abc1234\t0.980000\t1.0\tkeep\tours", copies=0)
+    assert (file.read_bytes() if file.exists() else None) == before
 
 
 def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:

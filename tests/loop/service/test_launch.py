@@ -212,7 +212,21 @@ def test_a_system_that_kills_at_log_out_is_warned_of(
     assert found is None or "loginctl enable-linger" in found
 
 
-# --- a run that was begun without a judge ---
+# --- a run that is not our own, or was begun without a judge ---
+
+
+@pytest.mark.parametrize(
+    ("tag", "editable"), [("u", "train.py"), ("t", "../x"), ("t", "/x"), ("t", "a/../../x"), ("t", "")]
+)
+def test_a_journal_that_somebody_else_has_written_is_not_gone_on_with(
+    tmp_path: Path, tag: str, editable: str
+) -> None:
+    """A CLI agent gets a copy of the file that it may edit: it would be written wherever that name leads."""
+    mine = RunPaths(tmp_path, "t")
+    launch._check_journal(mine, RunState())
+    launch._check_journal(mine, RunState(tag="t", editable="nanogpt/train.py"))
+    with pytest.raises(UsageError, match="is not of run t"):
+        launch._check_journal(mine, RunState(tag=tag, editable=editable))
 
 
 def test_a_run_goes_on_only_with_the_judge_that_measured_it_before(tmp_path: Path) -> None:

@@ -91,6 +91,17 @@ async def test_the_service_gets_it(service: tuple[str, list[dict[str, str]]]) ->
     assert complaints == []
 
 
+async def test_what_an_agent_wrote_is_no_html_where_messages_are(
+    service: tuple[str, list[dict[str, str]]],
+) -> None:
+    """As in a mail."""
+    url, got = service
+    notifier = Notifier({VARIABLE: f"{url}?format=html"}, lambda notice: None)
+    notifier.tell(ev.Paused("<img src='http://evil/'>", "engine"), state(False))
+    await notifier.close(patience_s=30)
+    assert "&lt;img" in got[0]["message"]
+
+
 async def test_a_service_that_fails_is_a_warning_and_no_more(
     service: tuple[str, list[dict[str, str]]],
 ) -> None:

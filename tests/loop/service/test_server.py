@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from loop import client as client_module
 from loop import events as ev
 from loop.client import Client, ConnectionLost, Refused
 from loop.service import server
@@ -165,6 +166,36 @@ async def test_a_client_that_does_not_read_loses_live_records_but_no_durable_one
     writer.close()
 
 
+async def test_a_client_that_asks_and_does_not_read_waits_and_fills_no_memory(
+    bench: tuple[Bench, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "LIVE_BACKLOG", 100_000)
+    reader, writer = await asyncio.open_unix_connection(str(bench[1].path), limit=1 << 16)
+    writer.write(b"x\n" * 30_000)
+    await until(lambda: bench[1]._clients)
+    (client,) = bench[1]._clients
+    await asyncio.sleep(0.3)  # the engine answers as many as it will: all of them are three megabytes
+    assert 0 < client.backlog < server.LIVE_BACKLOG + 1000
+    for _ in range(30_002):  # a greeting, the state, and all the answers
+        await reader.readuntil(b"\n")
+    writer.close()
+
+
+async def test_a_client_that_never_reads_is_dropped_at_last(
+    bench: tuple[Bench, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "BACKLOG_MOST", 100_000)
+    _, writer = await asyncio.open_unix_connection(str(bench[1].path), limit=1 << 16)
+    await until(lambda: bench[1]._clients)
+    (client,) = bench[1]._clients
+    for i in range(500):
+        bench[0].engine.store.record(ev.Steered(f"{i:01000}"))
+        await asyncio.sleep(0)
+    assert client.backlog < server.BACKLOG_MOST + 2000
+    await until(lambda: not bench[1]._clients)
+    writer.close()
+
+
 async def test_nonsense_from_a_client_harms_no_one(bench: tuple[Bench, Server]) -> None:
     good = await Client.connect(bench[1].path)
     reader, writer = await asyncio.open_unix_connection(str(bench[1].path))
@@ -246,3 +277,12 @@ async def test_another_user_is_sent_nothing_even_where_the_folder_of_the_socket_
     finally:
         for above, mode in modes.items():
             above.chmod(mode)
+
+
+async def test_an_engine_of_another_user_is_not_obeyed(
+    bench: tuple[Bench, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who owns a folder above the socket can put another one in its place."""
+    monkeypatch.setattr(client_module, "peer", lambda writer: (1, os.getuid() + 1))
+    with pytest.raises(ConnectionLost, match="belongs to another user"):
+        await Client.connect(bench[1].path)

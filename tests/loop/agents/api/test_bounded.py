@@ -24,13 +24,13 @@ THE_QUICK_FIRST = [pytest.param(api, marks=[] if api == "chat" else pytest.mark.
 
 
 @contextlib.asynccontextmanager
-async def server(head: str, body: bytes, times: int) -> AsyncIterator[str]:
+async def server(head: str, body: bytes, times: int, status: str = "200 X") -> AsyncIterator[str]:
     """The address of a server that answers everything with this, so many times over."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             await reader.readuntil(b"\r\n\r\n")
-            writer.write(f"HTTP/1.1 200 X\r\nconnection: close\r\n{head}\r\n\r\n".encode())
+            writer.write(f"HTTP/1.1 {status}\r\nconnection: close\r\n{head}\r\n\r\n".encode())
             for _ in range(times):
                 writer.write(body)
                 await writer.drain()
@@ -82,3 +82,20 @@ async def test_a_packed_answer_is_not_unfolded(api: str) -> None:
     packed = gzip.compress(bytes(2**24))
     async with server("content-type: text/event-stream\r\ncontent-encoding: gzip", packed, 1) as url:
         assert "packed" in await fault(api, url)
+
+
+@pytest.mark.parametrize("status", ["302 X", "307 X", "308 X"])
+async def test_nothing_follows_where_an_answer_leads(status: str) -> None:
+    """Neither the key nor the code goes to an address that nobody has chosen."""
+    asked = list[bytes]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.close()
+
+    elsewhere = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with elsewhere:
+        url = f"http://localhost:{elsewhere.sockets[0].getsockname()[1]}/stolen"
+        async with server(f"location: {url}", b"", 0, status) as front:
+            assert (await fault("chat", front)).startswith("stop")
+    assert asked == []

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from loop import events as ev
-from loop.agents.api.conversation import sendable
+from loop.agents.api.conversation import Call, _arguments, sendable
+from loop.agents.api.toolbox import ToolError
 from loop.agents.base import Answering
 from loop.experiment import Experiment
 from loop.service import commands
@@ -251,9 +252,20 @@ async def test_a_model_that_reads_without_end_is_told_to_submit() -> None:
     assert sum(len(text) for text in answers if text != enough) < 300_000
 
 
-@pytest.mark.parametrize(("arguments", "sent"), [('{"a": 1}', '{"a": 1}'), ('{"a": ', "{}"), ("", "{}")])
+NESTED = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sent"), [('{"a": 1}', '{"a": 1}'), ('{"a": ', "{}"), ("", "{}"), (NESTED, "{}")]
+)
 def test_only_json_is_sent_back(arguments: str, sent: str) -> None:
     assert sendable(arguments) == sent
+
+
+@pytest.mark.parametrize("arguments", [NESTED, "{", '{"a": ' + "9" * 5000 + "}"])
+def test_arguments_that_cannot_be_read_are_the_models_mistake(arguments: str) -> None:
+    with pytest.raises(ToolError, match="the arguments are not JSON"):
+        _arguments(Call("id", "view", arguments))
 
 
 @pytest.mark.parametrize("api", APIS)

@@ -17,6 +17,7 @@ from loop.agents.api.toolbox import Toolbox, ToolError
 from loop.agents.base import Failure, ResearchContext
 from loop.experiment import Experiment
 from tests.conftest import TRAINER
+from tests.hostile.texts import TEXTS, unsafe
 from tests.loop.agents.test_expected import world
 from tests.loop.agents.world import Heard, Past, baseline, context
 
@@ -83,6 +84,25 @@ async def test_mistakes_are_answered_with_what_to_do(name: str, arguments: Any, 
     assert said in str(error.value)
     assert tools.source == TRAINER
     assert tools.proposal is None
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+async def test_what_a_model_calls_cannot_steer_a_terminal(text: str) -> None:
+    """Half a character, as JSON can hold one, cannot even be written."""
+    heard = Heard()
+    tools = box(heard=heard)
+    calls: list[tuple[str, dict[str, object]]] = [
+        (text, {}), ("view", {"path": text}), ("str_replace", {"old": "X", "new": text}),
+        ("note", {"text": text}), ("predict", {"changes": {text: 1}}), ("write", {text: text}),
+        ("submit", {"description": text, "hypothesis": text}),
+    ]  # fmt: skip
+    for name, arguments in calls:
+        with contextlib.suppress(ToolError):
+            await tools.call(name, arguments, "id")
+    for delta in heard.deltas:
+        ev.encode(delta)
+        assert not unsafe(delta.text.replace("\t", "")), delta
+        assert not unsafe(delta.tool), delta
 
 
 async def test_a_file_that_does_not_parse_is_told_at_once_and_not_submitted() -> None:

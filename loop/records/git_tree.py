@@ -1,0 +1,88 @@
+"""Lists the files of a commit, which a stranger may have made.
+
+Git itself never makes a folder with the name `..`, or a file beside a folder of the same name, but an object
+with such names can be made and fetched. Whoever writes its files to disk writes wherever they lead. And ten
+folders, each of them ten times the same one, and so on, are a few objects and a billion files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import struct
+import unicodedata
+import zlib
+from collections.abc import Iterable, Iterator
+
+from dulwich.errors import ChecksumMismatch, FileFormatException
+from dulwich.index import validate_path
+from dulwich.objects import TreeEntry
+from dulwich.refs import SymrefLoop
+
+from loop.errors import UsageError
+from loop.text import one_line
+
+FILES_MOST = 200_000
+"""Files and folders that a commit may have: the fence lets a training have as many files."""
+FOLDERS_MOST = 20_000
+"""Folders among them. To read one takes a while."""
+PATH_MOST = 2000
+"""Bytes of a path. The slot's own folder stands in front of it, and the system takes 4,096 together."""
+NAME_MOST = 255
+"""Bytes of a name in it."""
+SUBMODULE = 0o160000
+BROKEN = (
+    ChecksumMismatch, FileFormatException, SymrefLoop, AssertionError, EOFError, ValueError, struct.error,
+    zlib.error,
+)  # fmt: skip
+"""What dulwich raises where a file of git's holds something else than it should."""
+
+
+def files(entries: Iterable[TreeEntry]) -> list[tuple[str, int, bytes]]:
+    """Path, mode and object id of each file; submodules are left out.
+
+    `entries` are the files and folders of a commit, a folder before what is in it.
+    Raises `UsageError` when they cannot be written to a folder, or one of them would lead out of it.
+    """
+    found, folders, links = list[tuple[str, int, bytes]](), {b""}, set[str]()
+    for count, entry in enumerate(entries):
+        path, mode = entry.path or b"", entry.mode or 0
+        if count > FILES_MOST or len(folders) > FOLDERS_MOST:
+            raise UsageError(f"this commit has more than {FILES_MOST:,} files or {FOLDERS_MOST:,} folders")
+        if path and not (_can_be_written(path) and path.rpartition(b"/")[0] in folders):
+            shown = one_line(path.decode("utf-8", "replace"), 100)
+            raise UsageError(f"this commit holds {shown!r}, and nothing in a folder can have that path")
+        if stat.S_ISDIR(mode):
+            folders.add(path)
+        elif stat.S_IFMT(mode) != SUBMODULE and entry.sha:
+            found.append((os.fsdecode(path), mode, entry.sha))
+            if stat.S_ISLNK(mode):
+                links.add(_folded(path))
+    if links and (both := links & set(map(_folded, folders))):
+        raise UsageError(f"this commit holds {one_line(min(both), 100)!r} as a link and as a folder")
+    return found
+
+
+def _can_be_written(path: bytes) -> bool:
+    """Whether it leads to a file in the folder, and not into a folder of git's."""
+    return (
+        len(path) <= PATH_MOST
+        and all(len(name) <= NAME_MOST for name in path.split(b"/"))
+        and validate_path(path)
+    )
+
+
+def _folded(path: bytes) -> str:
+    """What is equal for names that are one file where the system does not tell capital letters apart."""
+    return unicodedata.normalize("NFD", os.fsdecode(path)).casefold()
+
+
+@contextlib.contextmanager
+def understood(name: str, missing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """A `UsageError` for what dulwich raises where an object is not as it should be, and for `missing`."""
+    try:
+        yield
+    except BROKEN + missing as error:
+        what = one_line(str(error) or type(error).__name__, 200)
+        raise UsageError(f"git's objects of {name[:12]} cannot be read: {what}") from error
