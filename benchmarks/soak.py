@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from statistics import median
 
 import msgspec
 import psutil
@@ -45,8 +46,10 @@ MONTH = 8640
 TRAINING_S = 300.0
 KILLS_END = 0.3
 """After this share of the experiments no engine is killed any more: at half of them the last one is warm."""
-SAMPLES = 100
+SAMPLES = 400
 """How often memory is measured, about."""
+WINDOW = 0.05
+"""The share of the experiments over which memory is compared."""
 
 
 class Happened(Struct):
@@ -74,7 +77,8 @@ class Report(Struct):
     full_disks: int
     outages: int
     half_mb: float
-    """Memory of the engine's process at half of the time, and just before the end."""
+    """Memory of the engine's process around half of the time, and just before the end: the median of a
+    twentieth of the time, as each verdict takes some megabytes for a moment."""
     end_mb: float
     journal_bytes: int
     """With its sealed part."""
@@ -243,7 +247,8 @@ class Life:
         """Note the memory of this process."""
         megabytes = psutil.Process().memory_info().rss / 2**20
         self.happened.memory.append((rows, megabytes))
-        print(f"{time.strftime('%H:%M:%S')} {rows:,} verdicts, {megabytes:.1f} MB", flush=True)
+        if len(self.happened.memory) % 10 == 0:
+            print(f"{time.strftime('%H:%M:%S')} {rows:,} verdicts, {megabytes:.1f} MB", flush=True)
 
 
 async def look_in(socket: Path) -> None:
@@ -300,11 +305,14 @@ def report(folder: Path, happened: Happened, experiments: int) -> Report:
     bench.close()
     began = time.perf_counter()
     Store.open(journal).close()
-    half_mb = next(mb for rows, mb in happened.memory if rows >= experiments / 2)
+    start_s = time.perf_counter() - began
+    half, window = experiments / 2, WINDOW * experiments
+    half_mb = median(mb for rows, mb in happened.memory if half - window / 2 <= rows <= half + window / 2)
+    end_mb = median(mb for rows, mb in happened.memory if rows >= experiments - window)
     return Report(
         state.rows, len(lines), len(set(lines) ^ set(due)) + len(lines) - len(set(lines)), happened.kills,
-        happened.full_disks, happened.outages, half_mb, happened.memory[-1][1],
-        sum(file.stat().st_size for file in (journal, *sealed.parts(journal))), time.perf_counter() - began,
+        happened.full_disks, happened.outages, half_mb, end_mb,
+        sum(file.stat().st_size for file in (journal, *sealed.parts(journal))), start_s,
     )  # fmt: skip
 
 
