@@ -21,7 +21,10 @@ _is_glibc = sys.platform == "linux" and hasattr(_libc, "malloc_trim")
 
 
 def one_heap() -> None:
-    """From now on threads share one heap, and large blocks are none of it. Call it before there are any."""
+    """Let all threads share one heap, and take large blocks from the system, not from it.
+
+    Call it before there are threads: one that has a heap of its own keeps it.
+    """
     if _is_glibc:
         for setting, value in ((M_ARENA_MAX, 1), (M_MMAP_THRESHOLD, LARGE), (M_TRIM_THRESHOLD, LARGE)):
             _libc.mallopt(setting, value)

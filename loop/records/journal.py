@@ -19,8 +19,9 @@ import msgspec
 
 from loop import events as ev
 from loop.errors import UNREADABLE, JournalError
+from loop.paths import owner_only
 from loop.records import older_format, sealed
-from loop.records.sealed import LINE_MOST, bounded, plain
+from loop.records.sealed import LINE_MOST, bounded
 
 T = TypeVar("T")
 
@@ -95,7 +96,7 @@ class Journal:
         self._seal_at = os.fstat(fd).st_size + SEAL_AT
 
     def _opened(self) -> int:
-        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return owner_only(str(self.path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 
 def repair(path: Path) -> int:
@@ -106,7 +107,7 @@ def repair(path: Path) -> int:
     if not os.path.lexists(path):
         return 0
     try:
-        file = open(path, "r+b", opener=plain)  # noqa: SIM115 - closed just below
+        file = open(path, "r+b", opener=owner_only)  # noqa: SIM115 - closed just below
     except OSError as error:
         raise JournalError(f"{path} is no plain file that can be read ({error.strerror})") from error
     with file:
@@ -152,7 +153,7 @@ def stream(path: Path, kind: type[T]) -> Iterator[T]:
 
     Lines that do not decode, such as a torn last one, are left out; a missing file has no objects.
     """
-    with contextlib.suppress(OSError), open(path, "rb", opener=plain) as file:
+    with contextlib.suppress(OSError), open(path, "rb", opener=owner_only) as file:
         for line in bounded(file):
             with contextlib.suppress(*UNREADABLE):
                 yield msgspec.json.decode(line, type=kind)
@@ -171,7 +172,7 @@ class Tail:
         A file that has become shorter, or that is another one, is read from its beginning; what is longer
         than any line is left out.
         """
-        with contextlib.suppress(OSError), open(self._path, "rb", opener=plain) as file:
+        with contextlib.suppress(OSError), open(self._path, "rb", opener=owner_only) as file:
             found = os.fstat(file.fileno())
             if found.st_size < self._offset or (found.st_dev, found.st_ino) != self._file:
                 self._offset, self._file = 0, (found.st_dev, found.st_ino)
@@ -197,14 +198,15 @@ class Follow:
         newest = self._tail.lines()  # before the parts: what is sealed in between is met twice, never missed
         found = sealed.parts(self._path)
         if found != self._parts:
-            self._parts = found
             for _, line in itertools.islice(sealed.lines(self._path), self._last, None):
                 self._last += 1
                 yield line.rstrip(b"\n")
-        first = (newest and sealed.number(newest[0])) or self._last + 1
-        fresh = newest[max(0, self._last + 1 - first) :]
-        self._last += len(fresh)
-        yield from fresh
+            self._parts = found
+        first = sealed.number(newest[0]) if newest else None
+        if first is not None and first <= self._last:  # these were sealed just now
+            newest = newest[self._last + 1 - first :]
+        self._last += len(newest)
+        yield from newest
 
 
 @contextlib.contextmanager
@@ -230,7 +232,7 @@ def _read(path: Path) -> Iterator[ev.Record]:
             path
         ):  # opened first: what is sealed meanwhile is met twice then, and never missed
             try:
-                file = stack.enter_context(open(path, "rb", opener=plain))
+                file = stack.enter_context(open(path, "rb", opener=owner_only))
             except OSError as error:
                 raise JournalError(f"{path} is no plain file that can be read ({error.strerror})") from error
             newest = ((path, line) for line in bounded(file))

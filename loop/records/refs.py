@@ -49,4 +49,5 @@ class PackedRefs(Mapping[Ref, ObjectID]):
 def use(repo: Repo) -> None:
     """Let a repository look packed refs up in git's file. One with reftables has no such file."""
     if type(repo.refs) is DiskRefsContainer:
-        repo.refs = Refs(repo.commondir(), logger=repo._write_reflog)  # what dulwich gives its own
+        # The same as dulwich gives its own: HEAD is the worktree's, all other refs are the repository's.
+        repo.refs = Refs(repo.commondir(), repo.controldir(), repo._write_reflog)

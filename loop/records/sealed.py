@@ -15,7 +15,6 @@ import glob
 import gzip
 import os
 import re
-import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import IO
 import msgspec
 
 from loop.errors import UNREADABLE, JournalError
-from loop.paths import write_whole
+from loop.paths import owner_only, write_whole
 
 LINE_MOST = 2**26
 """Bytes that a line may have: a candidate's source and a training's log have far less."""
@@ -53,9 +52,13 @@ def lines(journal: Path) -> Iterator[tuple[Path, bytes]]:
     """
     for part in parts(journal):
         try:
-            with open(part, "rb", opener=plain) as packed, gzip.open(packed) as file:
+            with open(part, "rb", opener=owner_only) as packed, gzip.open(packed) as file:
                 for line in bounded(file):
                     yield part, line
+        except (
+            FileNotFoundError
+        ):  # `undo` has just removed it: what follows tells whether something is missing
+            continue
         except (OSError, EOFError, zlib.error) as error:
             said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise JournalError(f"cannot read {part} ({said}): put it back, or start another --tag") from error
@@ -73,7 +76,7 @@ def seal(journal: Path) -> None:
 
     Raises OSError; whatever was done by then, no record is lost. Only the engine calls this.
     """
-    with open(journal, "rb", opener=plain) as file:
+    with open(journal, "rb", opener=owner_only) as file:
         first = number(file.readline(LINE_MOST))
         if first is None:
             raise OSError(errno.EINVAL, "its first line has no number", str(journal))
@@ -94,7 +97,7 @@ def undo(journal: Path) -> None:
 
     Only the engine calls this. Raises OSError.
     """
-    with contextlib.suppress(FileNotFoundError), open(journal, "rb", opener=plain) as file:
+    with contextlib.suppress(FileNotFoundError), open(journal, "rb", opener=owner_only) as file:
         first, found = number(file.readline(LINE_MOST)), parts(journal)
         if first is not None and found and int(found[-1].name.split(".")[1]) >= first:
             found[-1].unlink()
@@ -106,15 +109,6 @@ def bounded(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
         yield line
         if len(line) == LINE_MOST:
             return
-
-
-def plain(path: str, flags: int) -> int:
-    """An `opener` that opens plain files alone, and waits for no pipe. Raises OSError."""
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is something else")
-    return descriptor
 
 
 def _packed(file: IO[bytes]) -> Iterator[bytes]:

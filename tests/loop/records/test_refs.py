@@ -59,6 +59,13 @@ def test_moving_packed_refs(packed: Path) -> None:
     git(packed, "fsck", "--strict")
 
 
+def test_a_worktree_has_its_own_head_and_the_refs_of_all(packed: Path, tmp_path: Path) -> None:
+    git(packed, "worktree", "add", "-q", "--detach", str(tmp_path / "tree"), "HEAD~1")
+    repository = Repository.discover(tmp_path / "tree")
+    assert repository.head() == git(packed, "rev-parse", "HEAD~1").strip()
+    assert repository.resolve("refs/autoresearch/t/0003") == git(packed, "rev-parse", "HEAD").strip()
+
+
 def test_without_the_file_there_are_none(tmp_path: Path) -> None:
     assert dict(refs.Refs(tmp_path).get_packed_refs()) == {}
 
