@@ -78,7 +78,7 @@ class Repository:
         try:
             found = cls(folder)
             with contextlib.suppress(KeyError):  # before the first commit
-                DiskRefsContainer(found._repo.commondir()).get_packed_refs()
+                DiskRefsContainer(found._repo.commondir()).get_packed_refs()  # dulwich's own reads each line
                 found._repo[found._repo.head()]
         except (
             NotGitRepository,
