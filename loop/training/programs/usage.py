@@ -27,7 +27,8 @@ DEEP = 200
 MANY_THREADS = 50_000
 """So is one that has more threads, or nearly half of those that the machine can have (`most_threads`)."""
 MANY_OPENED = 200_000
-"""So is one that has more files open, counted for each process: that many cannot be measured soon enough."""
+"""So is one that has more files open, counted for each process: that many cannot be measured soon enough.
+They are looked at only when its memory or the disk is near its limit, as this takes long."""
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 """Bytes in a page of memory."""
