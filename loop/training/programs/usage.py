@@ -79,6 +79,7 @@ class Meter:
         self._free = free(limits["folders"])
         self._shmem = shmem()
         self._in_memory = in_memory(limits["folders"])
+        self._written_to_memory = on_disk(self._in_memory).size if limits["memory_gb"] else 0.0
         self._shared = leftovers.shared() if memory is None else set()
         self._tasks = tasks()
 
@@ -127,7 +128,7 @@ class Meter:
     def _in_shared_memory(self) -> float:
         """Bytes of files in shared memory: all of its own, or what has appeared in that of all programs; and
         of those in folders that are themselves in memory, as /tmp often is."""
-        size = on_disk(self._in_memory).size
+        size = on_disk(self._in_memory).size - self._written_to_memory
         if self._own is not None:
             found = os.fstatvfs(self._own)
             return size + float(found.f_blocks - found.f_bfree) * found.f_frsize
@@ -195,7 +196,12 @@ def in_memory(folders: list[str]) -> list[str]:
             if kind.startswith(("tmpfs ", "ramfs ")):
                 major, minor = mount.split()[2].split(":")
                 devices.add(os.makedev(int(major), int(minor)))
-    return [folder for folder in folders if os.path.isdir(folder) and os.stat(folder).st_dev in devices]
+    found = list[str]()
+    for folder in folders:
+        with contextlib.suppress(OSError):  # it may be gone by now
+            if stat.S_ISDIR((at := os.stat(folder)).st_mode) and at.st_dev in devices:
+                found.append(folder)
+    return found
 
 
 def resident(pids: list[int]) -> float:
