@@ -24,7 +24,7 @@ class Supervised:
     """One training in a temporary folder under a supervisor of its own."""
 
     def __init__(
-        self, folder: Path, code: str, program: list[str] = PROGRAM, **limits: float | str | list[str]
+        self, folder: Path, code: str, program: list[str] = PROGRAM, /, **limits: float | str | list[str]
     ) -> None:
         self.folder, self.files = folder, TrainingFolder(folder / "run")
         self.files.reset()
