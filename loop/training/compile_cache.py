@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from loop.config import Settings
-from loop.paths import RunPaths
+from loop.paths import RunPaths, write_whole
 from loop.records.shaped_file import copy_shaped, read_shaped
 from loop.records.training_folder import Spec, TrainingFolder
 from loop.training import supervisor
@@ -122,7 +122,8 @@ def take(paths: RunPaths, commit: str, scratch: Path, newest: int = NEWEST) -> N
         target.mkdir()
     os.utime(target)
     if not _first(paths):
-        (paths.compiled / FIRST).write_text(commit)
+        remove(paths.compiled / FIRST)  # what a candidate has put there may be a folder
+        write_whole(paths.compiled / FIRST, commit.encode())
     _thin(paths, newest)
 
 
@@ -153,7 +154,7 @@ def _copy(source: Path, target: Path) -> bool:
 def _first(paths: RunPaths) -> str:
     """The first commit. Candidates could write to the folder if this run had no judge before."""
     found = (read_shaped(paths.compiled / FIRST, 100) or b"").decode("utf-8", "replace")
-    return found if re.fullmatch("[0-9a-f]{40}", found) else ""
+    return found if re.fullmatch("[0-9a-f]{40}([0-9a-f]{24})?", found) else ""  # SHA-1 or SHA-256
 
 
 def _thin(paths: RunPaths, newest: int) -> None:

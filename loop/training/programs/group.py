@@ -1,9 +1,10 @@
 """The control group of a supervisor: the kernel's own list of all that it has started (cgroups(7)).
 
-A process that has left its parent and wiped its environment is still in the group that it was born in. Behind
-the fence it can neither leave that nor write to the kernel's tree of groups. So its group tells how many
-processes a training has and how much processor time even those have used that lived for a moment; all of them
-can be killed at once, also when their supervisor is dead.
+A process that has left its parent and wiped its environment is still in the group that it was born in. So its
+group tells how many processes a training has and how much processor time even those have used that lived for
+a moment; all of them can be killed at once, also when their supervisor is dead. A process can leave its group
+only by writing to the kernel's tree of groups, which Landlock refuses. Where there is no Landlock, root's
+processes can leave, and those of a user to whom that part of the tree is handed down.
 
 Only with version 2 of control groups, Linux 5.14 or newer, and where this user may make a group below its
 own: as root, in a part of the tree that systemd has handed down, in some containers. Elsewhere all of this
@@ -99,12 +100,13 @@ class Group:
         return 0.0
 
     def end(self) -> set[int]:
-        """Kill all its processes but this one, which leaves the group for it. Returns which there were."""
+        """Kill all its processes but this one, which leaves the group meanwhile. Returns which there were."""
         found = self.members()
         if self._at and found:
             with contextlib.suppress(OSError):
                 _write(self._above / "cgroup.procs", "0")
                 _write(self._at / "cgroup.kill", "1")
+                _write(self._at / "cgroup.procs", "0")  # what it starts next is to be born there, too
         return found
 
 

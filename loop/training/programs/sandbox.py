@@ -205,19 +205,24 @@ def limit(fence: dict[str, Any]) -> None:
 
     A core dump that goes to a program, as to systemd's, is kept at a limit of 0 too, but not at 1 (core(5)).
     Of the threads and the waiting signals that this user's programs may have together, a quarter is left to
-    the others, so that they can go on.
+    the others, so that they can go on. A limit that cannot be set stays as it is.
     """
-    with contextlib.suppress(ValueError, OSError):  # the limit in force may be 0 and cannot be raised
-        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+    _set_limit(resource.RLIMIT_CORE, 1, 1)  # refused where the limit in force is 0
     for name, limit in (("RTPRIO", 0), ("NICE", 0), ("NPROC", TASKS), ("SIGPENDING", SIGNALS)):
         if (kind := getattr(resource, f"RLIMIT_{name}", None)) is not None:  # macOS lacks some
             most = resource.getrlimit(kind)[1]
             share = limit if most == resource.RLIM_INFINITY else min(limit, most * 3 // 4)
-            resource.setrlimit(kind, (share, share))
+            _set_limit(kind, share, share)
     if fence["file_bytes"]:
         most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         size = fence["file_bytes"] if most == resource.RLIM_INFINITY else min(most, fence["file_bytes"])
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        _set_limit(resource.RLIMIT_FSIZE, size, size)
+
+
+def _set_limit(kind: int, soft: int, hard: int) -> None:
+    """Set a resource limit if this process may: gVisor, for one, refuses some of them to everybody."""
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(kind, (soft, hard))
 
 
 def drop_capabilities() -> None:
@@ -260,13 +265,17 @@ def _pass_on(passed: dict[str, int], channel: socket.socket | None) -> None:
     """Send file descriptors through a socket, and close them.
 
     The kernel refuses that while programs of this user have more of them on their way than the sender may
-    open. So from here on this process may open half as many: no training keeps the next one from its start.
+    open. So from here on this process may open a quarter less: no training keeps the next one from its start.
     """
     now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _set_limit(resource.RLIMIT_NOFILE, most, most)
     if channel and passed:
         socket.send_fds(channel, [" ".join(passed).encode()], list(passed.values()))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(now, most // 2), most // 2))
+    if most == resource.RLIM_INFINITY:
+        _set_limit(resource.RLIMIT_NOFILE, now, most)
+    else:
+        share = most * 3 // 4
+        _set_limit(resource.RLIMIT_NOFILE, min(now, share), share)
     for descriptor in passed.values():
         os.close(descriptor)
 

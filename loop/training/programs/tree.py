@@ -31,6 +31,10 @@ GIVE_UP_S = 60.0
 for its GPU. Nobody can end it, and whoever waited for that would wait for ever."""
 
 
+_hanging: set[int] = set()
+"""Those below this process that `end_all` no longer waits for, as they hang in the kernel."""
+
+
 class Ended(NamedTuple):
     """What became of processes that were to end."""
 
@@ -145,7 +149,7 @@ def end_all(asked: int = 0, end_more: Callable[[], set[int]] = set, patience_s: 
 
     As a subreaper, this process is an ancestor of all of them, so they have all ended when it has no children
     any more. Reading /proc alone would not do: it misses a process whose parent dies in that moment. After
-    `GIVE_UP_S` it no longer waits.
+    `GIVE_UP_S` it no longer waits. Where only such are left that it has given up before, `LEAVE_S` is enough.
     """
     codes, killed = dict[int, int](), set[int]()
     if asked:
@@ -159,6 +163,7 @@ def end_all(asked: int = 0, end_more: Callable[[], set[int]] = set, patience_s: 
             return Ended(codes, len(killed), [])
         if pid:
             codes[pid] = os.waitstatus_to_exitcode(status)
+            _hanging.discard(pid)
             continue
         if time.monotonic() > patience:
             killed |= end_more()
@@ -167,6 +172,9 @@ def end_all(asked: int = 0, end_more: Callable[[], set[int]] = set, patience_s: 
                     with contextlib.suppress(OSError):
                         os.kill(process, number)
                         killed.add(process)
-        if time.monotonic() > patience + GIVE_UP_S:
-            return Ended(codes, len(killed), descendants(os.getpid()))
+        if time.monotonic() > patience + (LEAVE_S if _hanging else GIVE_UP_S):
+            left = set(descendants(os.getpid()))
+            if left <= _hanging or time.monotonic() > patience + GIVE_UP_S:
+                _hanging.update(left)
+                return Ended(codes, len(killed), sorted(left))
         time.sleep(0.01)

@@ -27,7 +27,8 @@ DEEP = 200
 MANY_THREADS = 50_000
 """So is one that has more threads, or nearly half of those that the machine can have (`most_threads`)."""
 MANY_OPENED = 200_000
-"""So is one that has more files open, counted for each process: that many cannot be measured soon enough."""
+"""So is one that has more files open, counted for each process: that many cannot be measured soon enough.
+They are looked at only when its memory or the disk is near its limit, as this takes long."""
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 """Bytes in a page of memory."""
@@ -78,6 +79,7 @@ class Meter:
         self._free = free(limits["folders"])
         self._shmem = shmem()
         self._in_memory = in_memory(limits["folders"])
+        self._written_to_memory = on_disk(self._in_memory).size if limits["memory_gb"] else 0.0
         self._shared = leftovers.shared() if memory is None else set()
         self._tasks = tasks()
 
@@ -126,7 +128,7 @@ class Meter:
     def _in_shared_memory(self) -> float:
         """Bytes of files in shared memory: all of its own, or what has appeared in that of all programs; and
         of those in folders that are themselves in memory, as /tmp often is."""
-        size = on_disk(self._in_memory).size
+        size = on_disk(self._in_memory).size - self._written_to_memory
         if self._own is not None:
             found = os.fstatvfs(self._own)
             return size + float(found.f_blocks - found.f_bfree) * found.f_frsize
@@ -194,7 +196,12 @@ def in_memory(folders: list[str]) -> list[str]:
             if kind.startswith(("tmpfs ", "ramfs ")):
                 major, minor = mount.split()[2].split(":")
                 devices.add(os.makedev(int(major), int(minor)))
-    return [folder for folder in folders if os.path.isdir(folder) and os.stat(folder).st_dev in devices]
+    found = list[str]()
+    for folder in folders:
+        with contextlib.suppress(OSError):  # it may be gone by now
+            if stat.S_ISDIR((at := os.stat(folder)).st_mode) and at.st_dev in devices:
+                found.append(folder)
+    return found
 
 
 def resident(pids: list[int]) -> float:

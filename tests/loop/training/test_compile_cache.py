@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -162,6 +162,38 @@ def test_only_the_cache_of_a_commit_is_given(tmp_path: Path, first: str) -> None
     (paths.compiled / compile_cache.FIRST).write_text(first)
     compile_cache.give(paths, "c", tmp_path / "scratch")
     assert not (tmp_path / "scratch").exists()
+
+
+@pytest.mark.parametrize("length", [40, 64])
+def test_the_first_commits_cache_is_found_in_repositories_of_either_hash(tmp_path: Path, length: int) -> None:
+    paths, first = RunPaths(tmp_path, "t"), "a" * length
+    (tmp_path / "scratch/compiled").mkdir(parents=True)
+    (tmp_path / "scratch/compiled/kernel").touch()
+    compile_cache.take(paths, first, tmp_path / "scratch")
+    compile_cache.give(paths, "b" * length, tmp_path / "other")
+    assert [path.name for path in (tmp_path / "other/compiled").iterdir()] == ["kernel"]
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        lambda at, other: at.symlink_to(other),
+        lambda at, _: os.mkfifo(at),
+        lambda at, _: (at / "inner").mkdir(parents=True),
+    ],
+    ids=["link", "pipe", "folder"],
+)
+def test_what_a_candidate_left_instead_of_the_first_commits_name_is_replaced(
+    tmp_path: Path, left: Callable[[Path, Path], object]
+) -> None:
+    """It could while the run had no judge. A link was followed, and somebody else's file written."""
+    paths, other = RunPaths(tmp_path, "t"), tmp_path / "other"
+    paths.compiled.mkdir(parents=True)
+    other.write_text("precious")
+    left(paths.compiled / compile_cache.FIRST, other)
+    compile_cache.take(paths, "a" * 40, tmp_path / "scratch")
+    assert other.read_text() == "precious"
+    assert (paths.compiled / compile_cache.FIRST).read_text() == "a" * 40
 
 
 SHAPES = """

@@ -57,4 +57,4 @@ def test_of_what_a_user_may_have_something_is_left_to_his_other_programs() -> No
     words = ["-I", "-S", fenced.__file__, msgspec.json.encode(around).decode(), sys.executable, "-c", PRINTS]
     command = [sys.executable, "-c", LIMITED, sys.executable, *words]
     found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert found.stdout.split() == ["3000", "300", "1000", "0", "0"]
+    assert found.stdout.split() == ["3000", "300", "1500", "0", "0"]

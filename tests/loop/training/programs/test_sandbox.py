@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import re
+import resource
 import socket
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from loop.service.server import Server
 from loop.state import Experiment
 from loop.training import fence, supervisor
 from loop.training.fence import Support
+from loop.training.programs import sandbox
 from tests.conftest import TRAINER, git, make_repository
 from tests.loop.scripted import Bench, ScriptedAgent, until
 
@@ -306,6 +308,45 @@ async def fenced(tmp_path: Path, code: str, support: Support = SUPPORT) -> str:
     assert found is not None
     assert (found.outcome, found.reason) == ("finished", ""), files.end_of_log()
     return files.end_of_log()
+
+
+def test_a_limit_that_cannot_be_set_is_left_out_and_the_others_are_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """gVisor refuses some to everybody: every training ended there before its first line."""
+    done = list[int]()
+
+    def set_or_refuse(kind: int, limits: tuple[int, int]) -> None:
+        if kind == resource.RLIMIT_RTPRIO:
+            raise ValueError("not allowed to raise maximum limit")
+        if kind == resource.RLIMIT_NICE:
+            raise PermissionError
+        done.append(kind)
+
+    monkeypatch.setattr(resource, "setrlimit", set_or_refuse)
+    sandbox.limit({"file_bytes": 2**30})
+    names = ("CORE", "NPROC", "SIGPENDING", "FSIZE")
+    assert done == [getattr(resource, f"RLIMIT_{name}") for name in names]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((1024, 1024), (768, 768)),
+        ((4096, 4096), (3072, 3072)),
+        ((1024, 2**20), (1024, 3 * 2**18)),
+        ((1024, resource.RLIM_INFINITY), (1024, resource.RLIM_INFINITY)),
+    ],
+)
+def test_most_of_the_files_that_it_may_open_are_left_to_a_training(
+    monkeypatch: pytest.MonkeyPatch, before: tuple[int, int], after: tuple[int, int]
+) -> None:
+    """The workers that load its data open many; where there is no limit, none is made."""
+    done = list[tuple[int, int]]()
+    monkeypatch.setattr(resource, "getrlimit", lambda _: before)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: done.append(limits))
+    sandbox._pass_on({}, None)
+    assert done[-1] == after
 
 
 async def test_worker_processes_and_their_pipes_work_inside(tmp_path: Path) -> None:

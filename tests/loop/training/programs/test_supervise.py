@@ -23,7 +23,9 @@ from tests.loop.training.programs.supervising import PROGRAM, has_groups, until
 class Supervised:
     """One training in a temporary folder under a supervisor of its own."""
 
-    def __init__(self, folder: Path, code: str, **limits: float | str | list[str]) -> None:
+    def __init__(
+        self, folder: Path, code: str, program: list[str] = PROGRAM, /, **limits: float | str | list[str]
+    ) -> None:
         self.folder, self.files = folder, TrainingFolder(folder / "run")
         self.files.reset()
         command = str(limits.pop("command", sys.executable))
@@ -40,7 +42,7 @@ class Supervised:
         )
         self.spec = msgspec.structs.replace(spec, **limits)
         self.files.write_spec(self.spec)
-        self.process = subprocess.Popen(PROGRAM, stdin=subprocess.PIPE)
+        self.process = subprocess.Popen(program, stdin=subprocess.PIPE)
 
     def start(self) -> None:
         assert self.process.stdin is not None
@@ -174,13 +176,23 @@ def test_what_the_trainer_leaves_behind_is_ended_and_counted(start: Start) -> No
     assert (found.outcome, found.reason) == ("finished", "ended 1 process that it left behind")
 
 
-def test_what_it_leaves_behind_does_not_train_on(start: Start) -> None:
-    """It had two seconds more, which nobody counted."""
-    trains = "while True: print('step', flush=True); time.sleep(0.02)"
+PATIENT = """
+import runpy, sys
+sys.path.append(sys.argv[1])
+import tree
+tree.GRACE_S = 600
+runpy.run_path(sys.argv[1] + "/supervise.py", run_name="__main__")
+"""
+"""A supervisor that gives ten minutes to a trainer that it ends, instead of two seconds."""
+
+
+def test_what_it_leaves_behind_has_less_time_than_what_is_ended(tmp_path: Path) -> None:
+    """It could go on training, which nobody counts."""
+    program = [sys.executable, "-I", "-S", "-c", PATIENT, str(Path(tree.__file__).parent)]
     stubborn = "import os, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)"
-    found = start(f"{stubborn}\nos.fork() or exec({trains!r})\ntime.sleep(0.1)")
-    assert found.end().outcome == "finished"
-    assert found.files.end_of_log().count("step") < 50
+    found = Supervised(tmp_path, f"{stubborn}\nos.fork() or time.sleep(600)", program)
+    found.start()
+    assert found.end().reason == "ended 1 process that it left behind"
 
 
 def test_without_memory_the_kernel_ends_it_before_the_engine(start: Start) -> None:

@@ -79,18 +79,25 @@ open(f"{sys.argv[2]}/tasks", "w").write(str(frozen.pid))
 open(f"{sys.argv[2]}/freezer.state", "w").write("FROZEN")
 found = tree.end_all()
 print(found.stuck == [frozen.pid], found.killed)
+tree.GIVE_UP_S = 600
+other = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+found = tree.end_all()
+print(found.stuck == [frozen.pid], found.codes == {other.pid: -9})
 """
 
 
 @pytest.mark.skipif(not os.access(FREEZER / "tasks", os.W_OK), reason="nothing can be frozen here")
-def test_one_that_hangs_in_the_kernel_is_not_waited_for() -> None:
-    """A frozen process does not end when it is killed, like one in a driver that waits for its GPU."""
+def test_one_that_hangs_in_the_kernel_is_not_waited_for_and_the_second_time_at_once() -> None:
+    """A frozen process does not end when it is killed, like one in a driver that waits for its GPU.
+
+    A supervisor ends what a trainer has started, and later what its judge has started.
+    """
     group = FREEZER / f"test-{os.getpid()}"
     group.mkdir()
     try:
         words = [sys.executable, "-I", "-S", "-c", HANGS, str(Path(tree.__file__).parent), str(group)]
         found = subprocess.run(words, capture_output=True, text=True, check=True, timeout=20)
-        assert found.stdout.split() == ["True", "1"]
+        assert found.stdout.splitlines() == ["True 1", "True True"]
     finally:
         (group / "freezer.state").write_text("THAWED")
         until(lambda: not (group / "tasks").read_text())

@@ -97,6 +97,24 @@ def test_files_in_a_folder_that_is_in_memory_are_memory() -> None:
             assert meter.excess().endswith("GB of memory, limit 0.1 GB")
 
 
+def test_what_was_in_such_a_folder_before_is_not_what_it_uses() -> None:
+    """What compilers keep there is shared by all trainings, and grows with each of them."""
+    if not usage.in_memory(["/dev/shm"]):
+        pytest.skip("/dev/shm is on a disk here")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        Path(folder, "old").write_bytes(bytes(32 * MB))
+        meter = usage.Meter({**NO_LIMITS, "memory_gb": 0.05, "folders": [folder]})
+        assert meter._memory([]) < 8 * MB
+        Path(folder, "new").write_bytes(bytes(16 * MB))
+        assert 16 * MB <= meter._memory([]) < 24 * MB
+
+
+def test_a_folder_that_goes_while_it_is_looked_at_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its supervisor would have ended, and have written nothing of the training."""
+    monkeypatch.setattr(os.path, "isdir", lambda _: True)
+    assert usage.in_memory(["/no/such/folder"]) == []
+
+
 def test_a_process_that_cannot_be_looked_into_counts_all_the_same() -> None:
     code = "x = b'1' * (64 << 20)\nctypes.CDLL(None).prctl(4, 0, 0, 0, 0)"
     with running(code) as process:
