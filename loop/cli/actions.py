@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     """`run`: the engine in this process, with a line per step on standard output."""
     repository = Repository.discover(Path.cwd())
     try:
-        paths = which_run.to_start(arguments.tag, repository)
+        paths = which_run.to_run(arguments.tag, repository)
         alone = arguments.headless
         settings = trust.settings(
             repository, repository.head(), given(arguments), trust=arguments.trust, ask=not alone, must=alone

@@ -30,7 +30,7 @@ def attach_or_start(arguments: argparse.Namespace) -> int:
         raise UsageError("no terminal here: use `autoresearch-tui run --headless`")
     repository = Repository.discover(Path.cwd())
     running = None if arguments.tag else which_run.under_way(repository)
-    paths = running or which_run.to_start(arguments.tag, repository)
+    paths = running or which_run.to_run(arguments.tag, repository)
     flags = given(arguments)
     if not attaching.engine_runs(paths):
         # This also refuses wrong settings.

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
 from datetime import date
 from pathlib import Path
 
-from loop.errors import UsageError
+from loop import events as ev
+from loop.errors import JournalError, UsageError
+from loop.judging import limits
 from loop.paths import HOME, RunPaths, check_tag, new_tag, newest, tags
+from loop.records import journal
 from loop.records.repository import Repository
 from loop.service import attach
 
@@ -60,6 +65,46 @@ def to_start(tag: str | None, repository: Repository) -> RunPaths:
     known = tags(repository.root)
     name = check_tag(tag) if tag else new_tag(date.today(), {*known, *repository.tags()})
     return RunPaths(repository.root, name)
+
+
+def to_run(tag: str | None, repository: Repository) -> RunPaths:
+    """The run with this tag; without one the newest run if it is not over, else a new one. Says so.
+
+    Raises `UsageError` like `to_start`.
+    """
+    found = None if tag else to_go_on(repository)
+    if found is None:
+        return to_start(tag, repository)
+    print(f"autoresearch-tui: run {found.tag} goes on; --tag NAME begins another", file=sys.stderr)
+    return found
+
+
+def to_go_on(repository: Repository) -> RunPaths | None:
+    """The newest run, if its engine was stopped or died before the run was over; None otherwise.
+
+    HEAD must be where it began: with other code somebody wants another run. Raises `UsageError` when nothing
+    is committed yet, or when runs came with the repository.
+    """
+    head = repository.head()
+    _refuse_foreign_runs(repository)
+    known = tags(repository.root)
+    paths = RunPaths(repository.root, known[-1]) if known else None
+    return paths if paths and _is_unfinished(paths, head) else None
+
+
+def _is_unfinished(paths: RunPaths, head: str) -> bool:
+    """Whether a run began at the commit `head` and is not over. One that was imported never had an engine."""
+    base, has_begun, stopped = "", False, ""
+    with contextlib.suppress(JournalError):
+        for record in journal.each(paths.journal):
+            match record.event:
+                case ev.RunCreated():
+                    base = record.event.base
+                case ev.EngineStarted():
+                    has_begun, stopped = True, ""
+                case ev.EngineStopped(reason=reason):
+                    stopped = reason
+    return has_begun and base == head and not limits.is_over(stopped)
 
 
 def under_way(repository: Repository) -> RunPaths | None:

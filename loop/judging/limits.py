@@ -7,6 +7,15 @@ from itertools import islice, takewhile
 from loop.judging import goal
 from loop.state import RunState
 
+LIMITS = ("limit reached", "goal reached")
+"""How the reasons of limits that the human has set begin."""
+NO_BASELINE = "the baseline gave no"
+
+
+def is_over(reason: str) -> bool:
+    """Whether a run that has ended for this reason is over: to go on, it needs other limits or other code."""
+    return reason.startswith((*LIMITS, NO_BASELINE))
+
 
 def reached(state: RunState, now: float) -> str | None:
     """The limit that is reached, as a sentence; None when none is.
@@ -25,7 +34,7 @@ def _no_baseline(state: RunState) -> str | None:
     if state.incumbent is not None:
         return None
     judged = [e for e in state.experiments if e.judged]
-    return f"the baseline gave no {state.metric}: {judged[-1].reason}" if judged else None
+    return f"{NO_BASELINE} {state.metric}: {judged[-1].reason}" if judged else None
 
 
 def _limit(state: RunState, now: float) -> str | None:

@@ -51,7 +51,7 @@ class Journal:
         sealed.undo(path)
         seq = 0
         with _no_collection():
-            for record in _read(path):
+            for record in each(path):
                 take(record)
                 seq = record.seq
         opened = cls(path, seq)
@@ -131,7 +131,7 @@ def read(path: Path) -> list[ev.Record]:
     Raises `JournalError` when a line cannot be understood, or when records are missing.
     """
     with _no_collection():
-        return list(_read(path))
+        return list(each(path))
 
 
 def decode(line: bytes) -> ev.Record:
@@ -224,7 +224,7 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _read(path: Path) -> Iterator[ev.Record]:
+def each(path: Path) -> Iterator[ev.Record]:
     """The records of a journal one by one. Raises `JournalError` where one cannot be understood."""
     with contextlib.ExitStack() as stack:
         newest: Iterable[tuple[Path, bytes]] = ()

@@ -99,7 +99,7 @@ def _resume(engine: Engine) -> str:
     if engine.state.paused is None:
         raise Refused("not paused")
     reason = limits.reached(engine.state, time.time())
-    if reason and reason.startswith(("limit reached", "goal reached")):
+    if reason and reason.startswith(limits.LIMITS):
         raise Refused(f"{reason}; L sets other limits")
     engine.store.record(ev.Resumed())
     return "going on"

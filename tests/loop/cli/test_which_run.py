@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from loop import events as ev
 from loop.cli import which_run
 from loop.errors import UsageError
 from loop.paths import RunPaths
+from loop.records.journal import Journal
 from loop.records.repository import Repository
 from loop.service import attach
 from tests.conftest import git
@@ -62,6 +64,43 @@ def test_the_newest_run_under_way_is_found(here: Path) -> None:
         found = which_run.under_way(repository)
     assert found is not None
     assert found.tag == "two"
+    repository.close()
+
+
+def record(root: Path, tag: str, *events: ev.DurableEvent) -> None:
+    opened = Journal.open(RunPaths(root, tag).journal)
+    for event in events:
+        opened.append(event)
+    opened.close()
+
+
+def test_a_run_that_is_not_over_goes_on(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """After kill -9, a power cut, a stop by hand: the same command as before is enough."""
+    repository = Repository.discover(here)
+    assert which_run.to_go_on(repository) is None
+    base = repository.head()
+    record(here, "old", ev.RunCreated("old", str(here), base, "train.py", ["x"]))
+    assert which_run.to_go_on(repository) is None  # imported: it never had an engine
+    record(here, "old", ev.EngineStarted(1, "0", "claude"))
+    found = which_run.to_go_on(repository)
+    assert found is not None
+    assert found.tag == which_run.to_run(None, repository).tag == "old"
+    assert "run old goes on; --tag NAME begins another" in capsys.readouterr().err
+    assert which_run.to_run("mine", repository).tag == "mine"
+    for reason, goes_on in (
+        ("stopped by hand", True),
+        ("stopped by a signal", True),
+        ("10 crashes in a row", True),
+        ("limit reached: 100 experiments", False),
+        ("goal reached: val_bpb 0.9 is below 1", False),
+        ("the baseline gave no val_bpb: exit code 1", False),
+    ):
+        record(here, "old", ev.EngineStarted(1, "0", "claude"), ev.EngineStopped(reason))
+        assert (which_run.to_go_on(repository) is not None) == goes_on, reason
+    assert which_run.to_run(None, repository).tag == f"{date.today():%b%d}".lower()
+    record(here, "old", ev.EngineStarted(1, "0", "claude"))
+    git(here, "commit", "--allow-empty", "-m", "other code: another run is wanted")
+    assert which_run.to_go_on(repository) is None
     repository.close()
 
 
