@@ -381,7 +381,7 @@ def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
 
 
 def _runs_unfenced(settings: Settings) -> bool:
-    """Whether the file that agents edit prepares the data, or measures, or lies where this project's own judge
+    """Whether the file that agents edit prepares the data, measures, or lies where this project's own judge
     imports from. `answers_command` runs behind the fence, with the candidate's code."""
     commands = (settings.prepare_command, settings.judge_command)
     words = {os.path.normpath(word) for command in commands for word in command}
