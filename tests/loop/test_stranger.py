@@ -159,6 +159,13 @@ def test_a_memory_that_cannot_be_written_is_named(repository: Path, memory: Path
         stranger.remember(wishes(repository, memory), memory)
 
 
+def test_a_memory_that_cannot_be_replaced_leaves_no_draft(repository: Path, memory: Path) -> None:
+    (memory / "trusted.json").mkdir(parents=True)
+    with pytest.raises(UsageError, match="cannot use"):
+        stranger.remember(wishes(repository, memory), memory)
+    assert [path.name for path in memory.iterdir()] == ["trusted.json"]
+
+
 def test_a_flag_overrides_a_wish(repository: Path, memory: Path) -> None:
     asks(repository, 'sandbox = "off"\nbase_url = "http://evil/v1"\nagent = "codex"')
     found = wishes(
