@@ -22,7 +22,8 @@ pauses and a human has to look."""
 
 
 class Halt(Protocol):
-    """Has the run start nothing new. `failed`: there is something that a human has to mend."""
+    """A function that pauses the run: what goes on is finished, and nothing new is started. It is told the
+    reason, and with `failed` whether a human has to mend something."""
 
     def __call__(self, reason: str, *, failed: bool = True) -> None: ...
 
