@@ -22,8 +22,8 @@ pauses and a human has to look."""
 
 
 class Halt(Protocol):
-    """A function that pauses the run: what goes on is finished, and nothing new is started. It is told the
-    reason, and with `failed` whether a human has to mend something."""
+    """Keeps the engine from starting anything new: the run pauses, or ends where nobody looks at it. `failed`
+    says whether a human has to mend something."""
 
     def __call__(self, reason: str, *, failed: bool = True) -> None: ...
 
