@@ -381,9 +381,9 @@ def _check(settings: Settings, repository: Repository, commit: str) -> Settings:
 
 
 def _runs_unfenced(settings: Settings) -> bool:
-    """Whether the file that agents edit prepares the data or measures, or is a part of this project's own
-    judge: neither is behind the fence around candidates."""
-    commands = (settings.prepare_command, settings.judge_command, settings.answers_command)
+    """Whether the file that agents edit prepares the data, measures, or lies where this project's own judge
+    imports from. `answers_command` runs behind the fence, with the candidate's code."""
+    commands = (settings.prepare_command, settings.judge_command)
     words = {os.path.normpath(word) for command in commands for word in command}
     beside = JUDGE in words and settings.path.startswith("nanogpt/") and settings.path != OUR_TRAINER
     return beside or settings.path in words

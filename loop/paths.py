@@ -54,10 +54,14 @@ class RunPaths:
             raise UsageError(f"{self.results} is no plain file: move it away")
 
     def _links(self) -> Iterator[Path]:
-        """Links in the place of this run's own files and folders: none of ours is one."""
+        """Links in the place of this run's own files and folders: none of ours is one.
+
+        A link such as `.#notes.md` is a lock of Emacs, there as long as the notes are being edited.
+        """
         for folder in (self.folder, self.folder / "slots"):
             with contextlib.suppress(OSError), os.scandir(folder) as entries:
-                yield from (Path(entry.path) for entry in entries if entry.is_symlink())
+                links = (entry for entry in entries if entry.is_symlink())
+                yield from (Path(link.path) for link in links if not link.name.startswith(".#"))
 
     def create(self) -> None:
         """Make the folder, for this user alone, and invisible to git without touching the user's ignore file.

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 import shlex
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ import platformdirs
 
 from loop import config
 from loop.errors import UNREADABLE, UsageError, describe
+from loop.paths import write_whole
 from loop.records import named_files
 from loop.records.repository import Repository
 from loop.text import one_line
@@ -145,9 +144,7 @@ def remember(accepted: Wishes, folder: Path | None = None) -> None:
     known = {**_read(folder), str(accepted.root): [h for wish in accepted.agreed for h in wish.hashes]}
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("wb", dir=folder, delete=False) as file:  # has mode 0600
-            file.write(msgspec.json.format(msgspec.json.encode(known), indent=1))
-        os.replace(file.name, folder / "trusted.json")
+        write_whole(folder / "trusted.json", msgspec.json.format(msgspec.json.encode(known), indent=1))
     except OSError as error:
         raise UsageError(describe(error)) from error
 

@@ -47,7 +47,7 @@ class Guarded(Server):
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        secret = request.path.split("/")[1]
+        secret = request.path.removeprefix("/").partition("/")[0]  # `OPTIONS *` has no slash at all
         if not secrets.compare_digest(secret.encode(), self._token.encode()):  # the time tells nothing of it
             return await self._refuse(request)
         if self.host in LOCAL and _parts(f"//{request.host}").hostname not in LOCAL:

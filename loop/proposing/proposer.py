@@ -22,7 +22,8 @@ pauses and a human has to look."""
 
 
 class Halt(Protocol):
-    """Has the run start nothing new. `failed`: there is something that a human has to mend."""
+    """Keeps the engine from starting anything new: the run pauses, or ends where nobody looks at it. `failed`
+    says whether a human has to mend something."""
 
     def __call__(self, reason: str, *, failed: bool = True) -> None: ...
 

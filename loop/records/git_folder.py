@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,9 @@ NAMED_MOST = 20
 """How many files of settings may be included, and how many other folders of objects be named."""
 DEEPEST = 64
 """Folders in each other below one of these folders: names of branches have a few parts."""
+NO_LINKS = "`git worktree add` and `git clone` make none"
+OBJECTS = re.compile(r"[0-9a-f]{2}|info|pack|tmp_[^.]*")
+"""Names of what lies in a folder of objects."""
 UNREAD = re.compile(r"tmp_[^.]*")
 """Names of objects that git has not finished, or that it left when it was killed: nobody reads them."""
 
@@ -91,13 +95,37 @@ def _of_another(start: Path, git: Path, common: Path) -> Iterator[str]:
             named = git / os.fsdecode(_content(back).rstrip(b"\r\n"))
             if os.path.realpath(named.parent) != own:
                 yield f"{git} is of {named.parent} (`git worktree repair` mends a worktree that was moved)"
-        elif git.name == ".git":
-            yield f"{start} leads to the repository of {git.parent}"
+        elif git.name == ".git" and _working_tree(git) != own:
+            yield (
+                f"{start} leads to the repository of {git.parent} (if it is of this folder, "
+                f"`git config core.worktree {shlex.quote(own)}` says so)"
+            )
     if common != git and (git.parent.name != "worktrees" or common != git.parent.parent):
         yield f"{git}/commondir leads to {common}"
-    for name in ("objects", *FOLDERS):
+    for name in FOLDERS:
         if os.path.islink(common / name):
-            yield f"{common / name} is a link"
+            yield f"{common / name} is a link ({NO_LINKS})"
+    if os.path.islink(common / "objects"):
+        yield from _not_apart(common / "objects")
+
+
+def _working_tree(git: Path) -> str:
+    """The folder in which a folder of git's says that its files are; empty when it does not."""
+    settings = ConfigFile.from_file(io.BytesIO(_content(git / "config")), expand_includes=False)
+    with contextlib.suppress(KeyError):
+        return os.path.realpath(os.path.join(git, os.fsdecode(settings.get((b"core",), b"worktree"))))
+    return ""
+
+
+def _not_apart(objects: Path) -> Iterator[str]:
+    """A sentence if this link to a folder of objects, as on a larger disk, leads to something else, or into
+    another repository."""
+    target = Path(os.path.realpath(objects))
+    others = not target.is_dir() or any(not OBJECTS.fullmatch(entry.name) for entry in _entries(str(target)))
+    if os.path.lexists(target.parent / "HEAD"):
+        yield f"{objects} is a link into {target.parent} ({NO_LINKS})"
+    elif others:
+        yield f"{objects} is a link to {target}, which is no folder for objects alone (move them to one)"
 
 
 def _odd_below(top: Path, unread: re.Pattern[str] | None = None) -> Iterator[str]:

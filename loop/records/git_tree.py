@@ -25,8 +25,8 @@ from loop.text import one_line
 
 FILES_MOST = 200_000
 """Files and folders that a commit may have: the fence lets a training have as many files."""
-FOLDERS_MOST = 20_000
-"""Folders among them. To read one takes a while."""
+FOLDERS_MOST = 100_000
+"""Folders among them. To read one takes 70 us here, so that a bomb of them is refused after seven seconds."""
 PATH_MOST = 2000
 """Bytes of a path. The slot's own folder stands in front of it, and the system takes 4,096 together."""
 NAME_MOST = 255
@@ -45,23 +45,33 @@ def files(entries: Iterable[TreeEntry]) -> list[tuple[str, int, bytes]]:
     `entries` are the files and folders of a commit, a folder before what is in it.
     Raises `UsageError` when they cannot be written to a folder, or one of them would lead out of it.
     """
-    found, folders, links = list[tuple[str, int, bytes]](), {b""}, set[str]()
+    found, folders, links = list[tuple[str, int, bytes]](), {b""}, dict[str, bytes]()
     for count, entry in enumerate(entries):
         path, mode = entry.path or b"", entry.mode or 0
         if count > FILES_MOST or len(folders) > FOLDERS_MOST:
-            raise UsageError(f"this commit has more than {FILES_MOST:,} files or {FOLDERS_MOST:,} folders")
+            raise UsageError(
+                f"this commit has more than {FILES_MOST:,} files or {FOLDERS_MOST:,} folders: commit fewer, "
+                "data may lie outside the repository"
+            )
         if path and not (_can_be_written(path) and path.rpartition(b"/")[0] in folders):
-            shown = one_line(path.decode("utf-8", "replace"), 100)
-            raise UsageError(f"this commit holds {shown!r}, and nothing in a folder can have that path")
+            raise UsageError(f"this commit holds {_shown(path)}, and nothing in a folder can have that path")
         if stat.S_ISDIR(mode):
             folders.add(path)
         elif stat.S_IFMT(mode) != SUBMODULE and entry.sha:
             found.append((os.fsdecode(path), mode, entry.sha))
             if stat.S_ISLNK(mode):
-                links.add(_folded(path))
-    if links and (both := links & set(map(_folded, folders))):
-        raise UsageError(f"this commit holds {one_line(min(both), 100)!r} as a link and as a folder")
+                links[_folded(path)] = path
+    for folder in folders if links else ():
+        if link := links.get(_folded(folder)):
+            raise UsageError(
+                f"this commit holds a link {_shown(link)} and a folder {_shown(folder)}, which are one file "
+                "where capital letters do not count: give one of them another name"
+            )
     return found
+
+
+def _shown(path: bytes) -> str:
+    return repr(one_line(path.decode("utf-8", "replace"), 100))
 
 
 def _can_be_written(path: bytes) -> bool:
@@ -74,7 +84,8 @@ def _can_be_written(path: bytes) -> bool:
 
 
 def _folded(path: bytes) -> str:
-    """What is equal for names that are one file where the system does not tell capital letters apart."""
+    """The path with small letters alone, and each accent as a character of its own. A file system that does
+    not tell capital letters apart finds the same file for any two paths that are equal then."""
     return unicodedata.normalize("NFD", os.fsdecode(path)).casefold()
 
 

@@ -112,6 +112,14 @@ def test_a_folder_that_leads_elsewhere_is_refused(tmp_path: Path, link: str) -> 
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+def test_an_editor_that_has_the_notes_open_keeps_no_run_off(tmp_path: Path) -> None:
+    """Emacs marks a file that is being edited by a link that leads nowhere."""
+    paths = RunPaths(tmp_path, "t")
+    paths.create()
+    (paths.folder / ".#notes.md").symlink_to("somebody@machine.123:456")
+    paths.check()
+
+
 def test_no_file_is_written_where_a_link_leads(tmp_path: Path) -> None:
     (tmp_path / ".autoresearch").mkdir()
     (tmp_path / ".autoresearch/.gitignore").symlink_to(tmp_path / "mine")

@@ -81,7 +81,7 @@ def test_a_prepare_py_that_is_not_ours_is_asked_about(
     ]
 
 
-@pytest.mark.parametrize("name", ["judge.py", "proofs.py", "prepare.py"])
+@pytest.mark.parametrize("name", ["judge.py", "proofs.py", "answers.py", "prepare.py"])
 def test_what_runs_outside_the_fence_is_not_what_agents_edit(tmp_path: Path, memory: Path, name: str) -> None:
     """The judge runs from the candidate's commit: a candidate that may change it is behind no fence."""
     new_repository.create(tmp_path / "new")
@@ -93,6 +93,19 @@ def test_what_runs_outside_the_fence_is_not_what_agents_edit(tmp_path: Path, mem
     settings = config.load(repository, repository.head(), {"editable": ["nanogpt/evaluation.py"]}, {})
     repository.close()
     assert (settings.prepare_command, settings.judge_command) == ([], [])
+
+
+def test_what_answers_the_judge_behind_the_fence_may_be_what_agents_edit(
+    repository: Path, memory: Path
+) -> None:
+    asks(
+        repository,
+        'judge_command = ["judge"]\nanswers_command = ["{python}", "train.py", "--answer"]',
+    )
+    assert [wish.name for wish in wishes(repository, memory).open] == ["judge_command", "answers_command"]
+    asks(repository, 'judge_command = ["{python}", "train.py"]\nanswers_command = ["answers"]')
+    with pytest.raises(UsageError, match=r"`editable` train\.py runs outside the fence"):
+        wishes(repository, memory)
 
 
 def test_what_is_agreed_to_is_not_asked_again_and_what_is_new_is(repository: Path, memory: Path) -> None:
@@ -144,6 +157,13 @@ def test_a_memory_that_cannot_be_written_is_named(repository: Path, memory: Path
     memory.write_text("a file in its place")
     with pytest.raises(UsageError, match="cannot use"):
         stranger.remember(wishes(repository, memory), memory)
+
+
+def test_a_memory_that_cannot_be_replaced_leaves_no_draft(repository: Path, memory: Path) -> None:
+    (memory / "trusted.json").mkdir(parents=True)
+    with pytest.raises(UsageError, match="cannot use"):
+        stranger.remember(wishes(repository, memory), memory)
+    assert [path.name for path in memory.iterdir()] == ["trusted.json"]
 
 
 def test_a_flag_overrides_a_wish(repository: Path, memory: Path) -> None:

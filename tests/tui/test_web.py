@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
@@ -46,3 +48,14 @@ async def test_only_its_own_page_is_answered(path: str, headers: dict[str, str],
                 policy = answer.headers["Content-Security-Policy"].split("; ")
                 assert policy[-1] == f"connect-src 'self' ws://{host} wss://{host}"
                 assert f'"ws://{host}/{TOKEN}/ws"' in await answer.text()
+
+
+@pytest.mark.parametrize("line", ["OPTIONS *", "GET http://x", "GET http://x/", f"GET http://x/{TOKEN}/"])
+async def test_a_request_without_a_path_is_refused_like_any_other(line: str) -> None:
+    server = TestServer(await Guarded("true", token=TOKEN, host="127.0.0.1", port=0)._make_app())
+    async with server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(f"{line} HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n".encode())
+        answer = await reader.readline()
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 403")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE
@@ -55,7 +56,8 @@ async def program(command: Sequence[str], environ: Mapping[str, str], *, offline
         Path(project, "package.json").write_text("{}")  # else the projects of the folders above count
         code, out, said = await _output(asked, project, environ, package)
     if code:
-        raise AgentFailed(f"npx cannot get {package}: {why(said.decode('utf-8', 'replace'))}")
+        reason = f"{why(said.decode('utf-8', 'replace'))}{_passed_over(Path.cwd(), environ)}"
+        raise AgentFailed(f"npx cannot get {package}: {reason}")
     modules = Path(out.decode().strip().split(":")[0]).parent  # .../node_modules/.bin comes first
     return [str(_binary(modules, package)), *arguments]
 
@@ -108,6 +110,14 @@ def _binary(modules: Path, package: str) -> Path:
         return (modules / name / path).resolve(strict=True)
     except (OSError, ValueError, KeyError, StopIteration) as error:
         raise AgentFailed(f"{package} has no program to start ({error!r})") from error
+
+
+def _passed_over(here: Path, environ: Mapping[str, str]) -> str:
+    """What to do where a repository's `.npmrc`, in this folder or above it, may name the registry needed."""
+    folders = {here, *here.parents} - {Path(environ.get("HOME", "/"))}
+    if not any(os.path.exists(folder / ".npmrc") for folder in folders):
+        return ""
+    return "; the repository's .npmrc does not count: put its registry into ~/.npmrc or NPM_CONFIG_REGISTRY"
 
 
 def why(said: str) -> str:

@@ -111,6 +111,24 @@ def test_a_trusted_headless_run_prepares(hostile: Path) -> None:
     assert (hostile / "owned").exists()
 
 
+def test_data_that_was_prepared_beside_its_script_is_no_change(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As nanoGPT has it: data/x/prepare.py writes data/x/train.bin."""
+    (repository / "data").mkdir()
+    (repository / "data/prepare.py").write_text("open('data/train.bin', 'w').write('x')")
+    git(repository, "add", "data")
+    git(repository, "commit", "-qm", "data")
+    with (repository / "autoresearch.toml").open("a") as file:
+        file.write('prepare_command = ["{python}", "data/prepare.py"]\n')
+    monkeypatch.chdir(repository)
+    assert main(["prepare", "--trust"]) == 0
+    assert (repository / "data/train.bin").exists()
+    found = Repository.discover(repository)
+    assert trust.settings(found, found.head(), {}, must=True).prepare_command
+    found.close()
+
+
 def test_a_headless_run_of_a_trusted_repository_does_not_leave_out_what_has_changed(
     hostile: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

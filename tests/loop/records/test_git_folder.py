@@ -416,6 +416,52 @@ def test_a_worktree_a_submodule_and_a_git_folder_elsewhere_are_worked_in(
     Repository.discover(outer / "sub").close()
 
 
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_git_folder_apart_is_worked_in_once_it_names_its_files(
+    repository: Path, tmp_path: Path, linked: bool
+) -> None:
+    """As on a larger disk, by a link or by `git init --separate-git-dir`."""
+    (tmp_path / "big").mkdir()
+    there = (repository / ".git").rename(tmp_path / "big/.git")
+    if linked:
+        (repository / ".git").symlink_to(there)
+    else:
+        (repository / ".git").write_text(f"gitdir: {there}\n")
+    with pytest.raises(UsageError, match=f"`git config core.worktree {repository}` says so"):
+        Repository.discover(repository)
+    git(repository, "config", "core.worktree", str(tmp_path))
+    with pytest.raises(UsageError, match="leads to the repository of"):
+        Repository.discover(repository)
+    git(repository, "config", "core.worktree", str(repository))
+    found = Repository.discover(repository)
+    assert (found.root, found.resolve("HEAD")) == (repository, found.head())
+    found.close()
+
+
+def test_objects_on_a_larger_disk_are_used(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "big").mkdir()
+    objects = repository / ".git/objects"
+    there = objects.rename(tmp_path / "big/objects")
+    objects.symlink_to(there)
+    found = Repository.discover(repository)
+    assert found.commit(found.head(), "train.py", "X = 1", "it writes there, too")
+    found.close()
+    (there / "id_rsa").write_text("mine")
+    with pytest.raises(UsageError, match="no folder for objects alone"):
+        Repository.discover(repository)
+    shutil.rmtree(there)
+    with pytest.raises(UsageError):
+        Repository.discover(repository)
+
+
+def test_who_shares_objects_by_links_is_told_what_to_do(repository: Path, tmp_path: Path) -> None:
+    """As `git-new-workdir` did before there was `git worktree`."""
+    for how in ("refs", "objects"):
+        make_another(repository, tmp_path / how, how)
+        with pytest.raises(UsageError, match="`git worktree add` and `git clone` make none"):
+            Repository.discover(tmp_path / how)
+
+
 def test_a_folder_whose_name_is_no_text_is_refused_in_one_line(repository: Path, tmp_path: Path) -> None:
     """Its name could be written neither to the journal nor to the memory of what is trusted."""
     odd = tmp_path / os.fsdecode(b"odd\xff")

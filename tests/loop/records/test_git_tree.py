@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dulwich.objects import ObjectID, TreeEntry
 
 from loop.cli.__main__ import main
 from loop.errors import UsageError
@@ -123,6 +124,25 @@ def test_odd_files_of_a_commit_are_refused(
         opened.files(commit)
     opened.close()
     assert str(refused.value).isprintable()
+
+
+def test_what_is_refused_is_named_as_it_is_with_what_to_do(
+    objects: Objects, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = objects.tree((FILE, b"x", objects.train))
+    commit = objects.commit((LINK, "É".encode(), objects.put("blob", b"x")), (FOLDER, "é".encode(), inner))
+    opened = Repository.discover(repository)
+    with pytest.raises(UsageError, match=r"a link 'É' and a folder 'é', .* give one of them another name"):
+        opened.files(commit)
+    monkeypatch.setattr(git_tree, "FOLDERS_MOST", 1)
+    with pytest.raises(UsageError, match="1 folders: commit fewer, data may lie outside the repository"):
+        opened.files(commit)
+    opened.close()
+
+
+def test_a_commit_of_many_folders_is_none_too_large(repository: Path) -> None:
+    entries = [TreeEntry(b"%d" % i, 0o40000, ObjectID(b"1" * 40)) for i in range(21_000)]
+    assert git_tree.files(entries) == []
 
 
 @pytest.mark.parametrize("name", ["a folder above", "an absolute path", "a link and a path through it"])

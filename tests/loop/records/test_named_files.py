@@ -22,7 +22,7 @@ def hashes(root: Path, *command: str) -> list[str]:
 
 @pytest.fixture
 def root(repository: Path) -> Path:
-    for name in ("get.sh", "tool/run.py", "tool/beside.py", "other/x.py", "pyproject.toml"):
+    for name in ("get.sh", "tool/run.py", "tool/beside.py", "tool/table.bin", "other/x.py", "pyproject.toml"):
         (repository / name).parent.mkdir(exist_ok=True)
         (repository / name).write_text(name)
     git(repository, "add", ".")
@@ -38,6 +38,9 @@ def root(repository: Path) -> Path:
         (["{python}", "tool/run.py"], "tool/run.py"),
         (["{python}", "tool/run.py"], "tool/beside.py"),
         (["{python}", "tool/run.py"], "tool/new.py"),
+        (["{python}", "tool/run.py"], "tool/new.cpython-312.so"),
+        (["{python}", "tool/run.py"], "tool/table.bin"),
+        (["sh", "tool/run.py"], "tool/Makefile"),
         (["{python}", "-m", "tool.run"], "tool/run.py"),
         (["uv", "run", "prepare"], "pyproject.toml"),
         (["uv", "run", "prepare"], "uv.lock"),
@@ -65,6 +68,23 @@ def test_other_files_do_not(root: Path, changed: str) -> None:
     (root / changed).write_text("something else")
     git(root, "commit", "-qam", "changed")
     assert hashes(root, *command) == before != []
+
+
+@pytest.mark.parametrize("name", ["train.bin", "meta.json", "noise", ".run.py.swp", "run.py~", "#run.py#"])
+def test_data_and_drafts_beside_a_script_do_not(root: Path, name: str) -> None:
+    """A script such as nanoGPT's data/x/prepare.py writes its data beside itself."""
+    before = hashes(root, "{python}", "tool/run.py")
+    (root / "tool" / name).write_text("data")
+    (root / "tool/.#run.py").symlink_to("somebody@somewhere")
+    assert hashes(root, "{python}", "tool/run.py") == before
+
+
+def test_a_new_program_beside_a_script_does(root: Path) -> None:
+    before = hashes(root, "{python}", "tool/run.py")
+    (root / "tool/circle").symlink_to("circle")
+    (root / "tool/fetch").write_text("curl evil")
+    (root / "tool/fetch").chmod(0o755)
+    assert len(hashes(root, "{python}", "tool/run.py")) == 2 > len(before)
 
 
 def test_a_command_of_the_system_has_no_files_here(root: Path) -> None:

@@ -76,6 +76,20 @@ async def test_a_failure_says_why(tmp_path: Path) -> None:
         await npx.program([f"{tmp_path}/npx", "@a/b"], environ)
 
 
+@pytest.mark.parametrize("home", [True, False])
+async def test_a_registry_that_only_the_repository_names_is_told_where_to_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: bool
+) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / ".npmrc").write_text("registry=http://127.0.0.1:1/")
+    monkeypatch.chdir(tmp_path / "deep")
+    environ = command(tmp_path, f"cat >&2 <<'EOF'\n{MISSING}EOF\nexit 1")
+    environ["HOME"] = str(tmp_path if home else tmp_path / "home")
+    with pytest.raises(AgentFailed) as failed:
+        await npx.program([f"{tmp_path}/npx", "@a/b"], environ)
+    assert ("put its registry into ~/.npmrc or NPM_CONFIG_REGISTRY" in str(failed.value)) is not home
+
+
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
