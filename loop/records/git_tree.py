@@ -39,10 +39,11 @@ BROKEN = (
 """What dulwich raises where a file of git's holds something else than it should."""
 
 
-def files(entries: Iterable[TreeEntry]) -> list[tuple[str, int, bytes]]:
+def files(entries: Iterable[TreeEntry], *, ignores_case: bool) -> list[tuple[str, int, bytes]]:
     """Path, mode and object id of each file; submodules are left out.
 
-    `entries` are the files and folders of a commit, a folder before what is in it.
+    `entries` are the files and folders of a commit, a folder before what is in it. `ignores_case`: the file
+    system that they will be written to does not tell capital letters apart.
     Raises `UsageError` when they cannot be written to a folder, or one of them would lead out of it.
     """
     found, folders, links = list[tuple[str, int, bytes]](), {b""}, dict[str, bytes]()
@@ -60,12 +61,12 @@ def files(entries: Iterable[TreeEntry]) -> list[tuple[str, int, bytes]]:
         elif stat.S_IFMT(mode) != SUBMODULE and entry.sha:
             found.append((os.fsdecode(path), mode, entry.sha))
             if stat.S_ISLNK(mode):
-                links[_folded(path)] = path
+                links[_folded(path, ignores_case)] = path
     for folder in folders if links else ():
-        if link := links.get(_folded(folder)):
+        if link := links.get(_folded(folder, ignores_case)):
             raise UsageError(
                 f"this commit holds a link {_shown(link)} and a folder {_shown(folder)}, which are one file "
-                "where capital letters do not count: give one of them another name"
+                "here: give one of them another name"
             )
     return found
 
@@ -83,10 +84,11 @@ def _can_be_written(path: bytes) -> bool:
     )
 
 
-def _folded(path: bytes) -> str:
-    """The path with small letters alone, and each accent as a character of its own. A file system that does
-    not tell capital letters apart finds the same file for any two paths that are equal then."""
-    return unicodedata.normalize("NFD", os.fsdecode(path)).casefold()
+def _folded(path: bytes, ignores_case: bool) -> str:
+    """What is equal for paths that may be one file. File systems that tell capital letters apart may still
+    take an accented letter for the same as a letter and an accent: these are always equal here."""
+    apart = unicodedata.normalize("NFD", os.fsdecode(path))
+    return apart.casefold() if ignores_case else apart
 
 
 @contextlib.contextmanager

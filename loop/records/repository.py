@@ -153,7 +153,9 @@ class Repository:
         """
         with self._reading, git_tree.understood(commit, (KeyError,)):
             tree, store = self._commit(commit).tree, self._repo.object_store
-            return git_tree.files(iter_tree_contents(store, tree, include_trees=True))
+            entries = iter_tree_contents(store, tree, include_trees=True)
+            # Slots lie below this folder: where .git has a second name, so have their files.
+            return git_tree.files(entries, ignores_case=os.path.lexists(self.root / ".GIT"))
 
     def blob(self, sha: bytes) -> bytes:
         """The content of a file. Raises `UsageError` when it cannot be read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import zlib
 from collections.abc import Callable
@@ -23,13 +24,13 @@ class Objects:
     """Writes objects that git itself would not make."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
         self.train = self.put("blob", (root / "train.py").read_bytes())
 
     def put(self, kind: str, content: bytes) -> str:
         whole = f"{kind} {len(content)}".encode() + b"\0" + content
         name = hashlib.sha1(whole).hexdigest()
-        path = self._root / ".git/objects" / name[:2] / name[2:]
+        path = self.root / ".git/objects" / name[:2] / name[2:]
         path.parent.mkdir(exist_ok=True)
         if not path.exists():
             path.write_bytes(zlib.compress(whole))
@@ -44,8 +45,8 @@ class Objects:
         tree = self.tree(*entries, (FILE, b"train.py", self.train))
         who = "a <a@b> 1 +0000"
         made = self.put("commit", f"tree {tree}\nauthor {who}\ncommitter {who}\n\nx\n".encode())
-        branch = git(self._root, "symbolic-ref", "HEAD").strip()
-        (self._root / ".git" / branch).write_text(made + "\n")
+        branch = git(self.root, "symbolic-ref", "HEAD").strip()
+        (self.root / ".git" / branch).write_text(made + "\n")
         return made
 
 
@@ -82,8 +83,14 @@ def deep(o: Objects, out: Path) -> list[tuple[str, bytes, str]]:
     return [(FOLDER, b"d", tree)]
 
 
+def ignore_case(root: Path) -> None:
+    """As it looks where a file system does not tell capital letters apart."""
+    (root / ".GIT").mkdir(exist_ok=True)
+
+
 def linked(o: Objects, out: Path) -> list[tuple[str, bytes, str]]:
     """One of the two goes through the other where the file system does not tell capital letters apart."""
+    ignore_case(o.root)
     inner = o.tree((FILE, b"owned", o.train))
     return [(LINK, b"a", o.put("blob", bytes(out))), (FOLDER, b"A", inner)]
 
@@ -129,6 +136,7 @@ def test_odd_files_of_a_commit_are_refused(
 def test_what_is_refused_is_named_as_it_is_with_what_to_do(
     objects: Objects, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ignore_case(repository)
     inner = objects.tree((FILE, b"x", objects.train))
     commit = objects.commit((LINK, "É".encode(), objects.put("blob", b"x")), (FOLDER, "é".encode(), inner))
     opened = Repository.discover(repository)
@@ -140,9 +148,26 @@ def test_what_is_refused_is_named_as_it_is_with_what_to_do(
     opened.close()
 
 
+@pytest.mark.parametrize(
+    ("link", "folder", "refused"), [("Docs", "docs", False), ("\u00e9", "e\u0301", True)]
+)
+def test_a_link_beside_a_folder_in_small_letters_is_usual(
+    objects: Objects, repository: Path, link: str, folder: str, refused: bool
+) -> None:
+    """Where the file system tells them apart; an accent may be one file even there."""
+    inner = objects.tree((FILE, b"x", objects.train))
+    commit = objects.commit(
+        (LINK, link.encode(), objects.put("blob", b"docs")), (FOLDER, folder.encode(), inner)
+    )
+    opened = Repository.discover(repository)
+    with pytest.raises(UsageError) if refused else contextlib.nullcontext():
+        assert {path for path, *_ in opened.files(commit)} == {link, f"{folder}/x", "train.py"}
+    opened.close()
+
+
 def test_a_commit_of_many_folders_is_none_too_large(repository: Path) -> None:
     entries = [TreeEntry(b"%d" % i, 0o40000, ObjectID(b"1" * 40)) for i in range(21_000)]
-    assert git_tree.files(entries) == []
+    assert git_tree.files(entries, ignores_case=False) == []
 
 
 @pytest.mark.parametrize("name", ["a folder above", "an absolute path", "a link and a path through it"])
