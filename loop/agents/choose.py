@@ -36,14 +36,19 @@ HOW_TO = (
 )
 
 
+def check_name(name: str) -> None:
+    """Raise `UsageError` for a name that no agent has."""
+    if name not in NAMES:
+        raise UsageError(f"no agent {name!r}: choose one of {', '.join(NAMES)}")
+
+
 def resolve(settings: Settings, environ: Mapping[str, str]) -> tuple[str, str]:
     """The name of the agent that the settings ask for, never `auto`, and why it is that one.
 
     Raises `UsageError` for a name that no agent has.
     """
     name = settings.agent
-    if name not in NAMES:
-        raise UsageError(f"no agent {name!r}: choose one of {', '.join(NAMES)}")
+    check_name(name)
     if name != "auto":
         return name, "chosen by name"
     if environ.get("ANTHROPIC_API_KEY"):

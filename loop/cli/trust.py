@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from loop import config, stranger
+from loop.agents import choose
 from loop.errors import UsageError
 from loop.records.repository import Repository
 from loop.text import one_line
@@ -29,13 +30,16 @@ def settings(
     With `must` a repository that the user has trusted gets all that it asks for, or `UsageError` is raised: a
     night without what has changed in it would be lost.
     """
+    if "agent" in flags:
+        choose.check_name(flags["agent"])  # first: a name that is misspelled is nothing to be asked about
     found = stranger.wishes(repository, commit, flags, os.environ)
     if found.open and (trust or (ask and is_terminal() and _agreed(found))):
         found = found.accepted()
         _remember(found, must=not trust)
     if found.open and must and found.asked_before:
         names = ", ".join(wish.name for wish in found.open)
-        raise UsageError(f"changed since you agreed: {names} (of {found.root}); look, and start with --trust")
+        what = f"not agreed to yet, or changed since then: {names} (of {found.root})"
+        raise UsageError(f"{what}; look, and start with --trust")
     if found.open:
         print(f"autoresearch-tui: {one_line(found.ignored(), 2000)}", file=sys.stderr, flush=True)
     return config.load(repository, commit, flags, os.environ, found.names)

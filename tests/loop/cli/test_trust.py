@@ -136,8 +136,18 @@ def test_a_headless_run_of_a_trusted_repository_does_not_leave_out_what_has_chan
     with (hostile / "autoresearch.toml").open("a") as file:
         file.write("network = true\n")
     assert main(["run", "--headless", "--tag", "t", "--agent", "search"]) == 2
-    assert "changed since you agreed: network (of" in capsys.readouterr().err
+    assert "not agreed to yet, or changed since then: network (of" in capsys.readouterr().err
     assert not (hostile / ".autoresearch/t").exists()
+
+
+def test_a_misspelled_agent_is_said_before_anything_is_asked(
+    hostile: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load(hostile, trust=True)
+    with (hostile / "autoresearch.toml").open("a") as file:
+        file.write("network = true\n")
+    assert main(["run", "--headless", "--tag", "t", "--agent", "serch"]) == 2
+    assert "no agent 'serch'" in capsys.readouterr().err
 
 
 def test_a_headless_run_whose_data_cannot_be_prepared_ends_and_says_so(
