@@ -290,7 +290,9 @@ class Engine:
         return True
 
     def _has_started(self, step: agenda.Train) -> bool:
-        return any((t.n, t.training) == (step.n, step.training) for t in self.state.under_way)
+        """Whether this very step is under way: on another seat, its training is another step's."""
+        found = ((t.n, t.training, t.seat) for t in self.state.under_way)
+        return (step.n, step.training, step.seat) in found
 
     def _warn(self, e: Experiment, reason: str) -> None:
         if reason:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from loop import events as ev
 from loop import processes
-from loop.cli import status, trust, which_run
+from loop.cli import left_out, status, trust, which_run
 from loop.cli.flags import given
 from loop.errors import UsageError
 from loop.paths import RunPaths
@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         settings = trust.settings(
             repository, repository.head(), given(arguments), trust=arguments.trust, ask=not alone, must=alone
         )
+        left_out.tell(paths, repository, settings)
         lines = status.Lines(sys.stdout)
         return launch.run_engine(settings, paths, repository, headless=arguments.headless, say=lines.say)
     finally:

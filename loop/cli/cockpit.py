@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from loop.cli import trust, which_run
+from loop.cli import left_out, trust, which_run
 from loop.cli.flags import given
 from loop.cli.new_run import MachineRuns
 from loop.client import Connection, ConnectionLost, Runs
@@ -34,9 +34,11 @@ def attach_or_start(arguments: argparse.Namespace) -> int:
     flags = given(arguments)
     if not attaching.engine_runs(paths):
         # This also refuses wrong settings.
-        trust.settings(repository, repository.head(), flags, trust=arguments.trust, ask=True)
+        settings = trust.settings(repository, repository.head(), flags, trust=arguments.trust, ask=True)
+        is_warned = left_out.tell(paths, repository, settings)
         if warning := launch.logout_warning(os.environ):
             print(f"autoresearch-tui: {warning}", file=sys.stderr)
+        if is_warned or warning:
             time.sleep(WARNING_S)
     return _open(paths, lambda: launch.start_detached(paths, flags, trust=arguments.trust))
 

@@ -27,6 +27,7 @@ from msgspec import Struct
 
 from loop import __version__, config, stranger
 from loop.agents.choose import CLI_AGENTS, KEYS, model, place, resolve
+from loop.cli import left_out
 from loop.errors import UsageError
 from loop.paths import RunPaths
 from loop.records import foreign_files
@@ -81,6 +82,8 @@ def _repository(
 ) -> Iterator[Finding]:
     yield Finding("repository", "ok", f"{repository.root}, HEAD {repository.head()[:7]}")
     yield Finding("trains", "ok", f"{settings.path} with `{_shown(settings.train_command)}`")
+    for words in left_out.left_out(repository, settings):
+        yield Finding("left out", "none", words)
     there = bool(foreign_files.program(repository.root, settings.program))
     words = "the agent's instructions" if there else "none: agents get no instructions of yours"
     yield Finding(settings.program or "program", "ok" if there else "none", words)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from loop import config
+from loop.errors import UsageError
 from loop.service import launch
 from loop.setting import Setting
 
@@ -66,4 +67,6 @@ def given(arguments: argparse.Namespace) -> dict[str, Any]:
     file: Path | None = getattr(arguments, "flags_from", None)
     flags = {name: getattr(arguments, name, None) for name in config.described()}
     found = {name: value for name, value in flags.items() if value is not None}
+    if not found.get("budget_s", 1.0) > 0:  # 0 is "not set" in a file; nan is no number of seconds either
+        raise UsageError("--budget must be more than 0 seconds; without --budget the usual one counts")
     return {**launch.read_flags(file), **found} if file else found

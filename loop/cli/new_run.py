@@ -12,7 +12,7 @@ from typing import Any
 
 from loop import budget, config, stranger
 from loop.agents.choose import CLI_AGENTS, model, place, resolve
-from loop.cli import which_run
+from loop.cli import left_out, which_run
 from loop.client import Connection, Finding, NewRun, Refused, RunOverview
 from loop.errors import UsageError
 from loop.judging import goal
@@ -90,13 +90,14 @@ class MachineRuns:
             try:
                 settings = self._settings(repository, {})
                 asked = stranger.wishes(repository, repository.head(), {}, self._environ)
+                said = [asked.ignored(), *left_out.left_out(repository, settings)]
             finally:
                 repository.close()
             chosen, why = resolve(settings, self._environ)
         except UsageError as error:
             tell(Finding("root", "wrong", str(error)))
             return
-        tell(Finding("root", "none" if asked.open else "ok", asked.ignored()))
+        tell(Finding("root", "none" if any(said) else "ok", "; ".join(filter(None, said))))
         tell(Finding("auto", "ok", f"{chosen}: {why.split(',')[0]}"))
         own = model(chosen, settings, self._environ)
         tell(Finding("model", "ok", f"empty: {own or 'as the agent has it'}"))

@@ -48,6 +48,8 @@ def line(event: ev.AnyEvent) -> str | None:
             why = f" ({event.why})" if event.why else ""
             seat = f" on seat {event.seat}" if event.seat else ""  # a single one is number 0
             return f"#{event.n} training{seat}, seed {event.seed}{why}"
+        case ev.TrainingLost():
+            return f"#{event.n} training {event.training} was lost ({event.reason}): it starts again"
         case ev.TrainingFinished(value=float() as measured):
             return f"#{event.n} training {event.training} measured {measured:.6f}"
         case ev.Judged():

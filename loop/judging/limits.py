@@ -6,6 +6,7 @@ from itertools import islice, takewhile
 
 from loop.judging import goal
 from loop.state import RunState
+from loop.text import counted
 
 LIMITS = ("limit reached", "goal reached")
 """How the reasons of limits that the human has set begin."""
@@ -44,10 +45,10 @@ def _limit(state: RunState, now: float) -> str | None:
         return found
     most = limits.max_experiments
     if most is not None and len(state.experiments) >= most and (rows := state.rows) >= most:
-        return f"limit reached: {rows} experiments"
+        return f"limit reached: {counted(rows, 'experiment')}"
     hours = (now - state.engine_started_at) / 3600
     if limits.max_hours is not None and hours >= limits.max_hours:
-        return f"limit reached: {limits.max_hours:g} hours"
+        return f"limit reached: {limits.max_hours:g} hour{'' if limits.max_hours == 1 else 's'}"
     if limits.max_cost is not None and dollars is not None and dollars >= limits.max_cost:
         return f"limit reached: ${dollars:.2f} spent of ${limits.max_cost:.2f}"
     return None
@@ -63,5 +64,5 @@ def _trouble(state: RunState) -> str | None:
         newest = (e for e in reversed(state.experiments) if e.judged)
         crashes = list(islice(takewhile(lambda e: e.phase == "crash", newest), limits.max_crashes))
         if crashes and len(crashes) == limits.max_crashes:
-            return f"{len(crashes)} crashes in a row, the last: {crashes[0].reason}"
+            return f"{counted(len(crashes), 'crash')} in a row, the last: {crashes[0].reason}"
     return None

@@ -14,6 +14,7 @@ import struct
 import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from dulwich.errors import ChecksumMismatch, FileFormatException
 from dulwich.index import validate_path
@@ -69,6 +70,12 @@ def files(entries: Iterable[TreeEntry], *, ignores_case: bool) -> list[tuple[str
                 "here: give one of them another name"
             )
     return found
+
+
+def submodules(entries: Iterable[TreeEntry]) -> list[str]:
+    """The paths of the submodules among the first `FILES_MOST` files of a commit."""
+    found = (e.path or b"" for e in islice(entries, FILES_MOST) if stat.S_IFMT(e.mode or 0) == SUBMODULE)
+    return [os.fsdecode(path) for path in found]
 
 
 def _shown(path: bytes) -> str:

@@ -157,6 +157,12 @@ class Repository:
             # Slots lie below this folder: where .git has a second name, so have their files.
             return git_tree.files(entries, ignores_case=os.path.lexists(self.root / ".GIT"))
 
+    def submodules(self, commit: str) -> list[str]:
+        """Paths of the submodules of a commit, which `files` leaves out. Raises `UsageError` like it."""
+        with self._reading, git_tree.understood(commit, (KeyError,)):
+            entries = iter_tree_contents(self._repo.object_store, self._commit(commit).tree)
+            return git_tree.submodules(entries)
+
     def blob(self, sha: bytes) -> bytes:
         """The content of a file. Raises `UsageError` when it cannot be read."""
         with self._reading, git_tree.understood(sha.decode(), (KeyError,)):

@@ -137,7 +137,7 @@ class Simulation:
 
     def train(self, step: Train) -> Iterator[ev.DurableEvent]:
         s = self.state
-        if not any((t.n, t.training) == (step.n, step.training) for t in s.under_way):
+        if (step.n, step.training, step.seat) not in ((t.n, t.training, t.seat) for t in s.under_way):
             if step not in self.agenda():
                 return
             commit = s.experiment(step.n).commit

@@ -145,9 +145,9 @@ def test_a_candidate_approved_a_hundred_experiments_later_is_trained() -> None:
 
 def test_a_limit_ends_or_pauses_the_run() -> None:
     reached = ev.LimitsSet(ev.Limits(max_experiments=1))
-    assert after(reached)[0] == Stop("limit reached: 1 experiments")
+    assert after(reached)[0] == Stop("limit reached: 1 experiment")
     pausing = Rules(judging=ONCE.judging)
-    assert after(reached, rules=pausing)[0] == Pause("limit reached: 1 experiments")
+    assert after(reached, rules=pausing)[0] == Pause("limit reached: 1 experiment")
 
 
 def test_at_a_limit_nothing_new_is_begun_in_the_same_breath() -> None:
@@ -162,7 +162,7 @@ def test_crashes_in_a_row_pause_again_only_after_another_one() -> None:
     limits = ev.LimitsSet(ev.Limits(max_crashes=1))
     crash = [*proposed(2), ev.Judged(2, "crash", "c2", None, 0.0, "it broke"), ev.Logged(2), limits]
     pausing = Rules(judging=ONCE.judging)
-    assert after(*crash, rules=pausing)[0] == Pause("1 crashes in a row, the last: it broke")
+    assert after(*crash, rules=pausing)[0] == Pause("1 crash in a row, the last: it broke")
     assert after(*crash, ev.Paused("x", "engine"), ev.Resumed(), rules=pausing) == [Propose(3)]
 
 

@@ -49,6 +49,20 @@ async def test_the_human_s_word_stands_though_a_step_about_approval_was_under_wa
     assert found == phase
 
 
+async def test_a_training_that_another_seat_has_taken_meanwhile_is_left_to_it(repository: Path) -> None:
+    """Both would follow it, and record its end twice: after a merge in between it would have no number."""
+    bench = Bench(repository, ScriptedAgent(), budget_s=0.1)
+    await keep_baseline(bench)
+    await bench.engine.proposer.propose(2)
+    commit = bench.engine.state.experiment(2).commit
+    bench.store.record(ev.TrainingStarted(2, 1, commit, seed=1337, budget_s=0.1, seat=1))
+    await bench.engine._train(agenda.Train(2, 1, 1337, seat=0))
+    found = bench.events(ev.TrainingFinished)
+    await bench.engine.executor.close()
+    bench.close()
+    assert [(event.n, event.training) for event in found] == [(1, 1)]
+
+
 async def test_two_rows_at_once_leave_the_branch_on_the_incumbent(repository: Path) -> None:
     bench = Bench(repository, ScriptedAgent())
     await keep_baseline(bench)

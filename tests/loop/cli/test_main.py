@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from loop import __version__
+from loop import events as ev
+from loop.cli import __main__ as entry
 from loop.cli.__main__ import main
 from loop.paths import RunPaths
+from loop.records.journal import Journal
 from loop.service import attach
 from tests.conftest import git
 
@@ -40,8 +47,10 @@ def here(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--no-such-flag"], "unrecognized arguments: --no-such-flag"),
         (["dance"], "invalid choice: 'dance'"),
         (["run", "--budget", "soon"], "invalid float value: 'soon'"),
-        (["run", "--headless", "--budget", "-1"], "the budget (not set: 0) must be 0 or more"),
-        (["run", "--headless", "--budget", "nan"], "the budget (not set: 0) must be 0 or more"),
+        (["run", "--headless", "--budget", "0"], "--budget must be more than 0 seconds"),
+        (["run", "--headless", "--budget", "-4"], "--budget must be more than 0 seconds"),
+        (["run", "--headless", "--budget", "nan"], "--budget must be more than 0 seconds"),
+        (["noise", "--budget", "0"], "--budget must be more than 0 seconds"),
         (["run", "--headless", "--max-experiments", "0"], "--max-experiments must be more than 0"),
         (["run", "--headless", "--tag", "a/b"], "must be letters, digits"),
         (["run", "--headless", "--agent", "nobody"], "no agent 'nobody'"),
@@ -112,3 +121,31 @@ def test_a_read_only_folder_is_named(here: Path, capsys: pytest.CaptureFixture[s
     shutil.rmtree(here / ".autoresearch", ignore_errors=True)
     (here / ".autoresearch").write_text("")
     assert "cannot write" in fails(capsys, "run", "--headless", "--tag", "t")
+
+
+@pytest.mark.parametrize("words", [["logs"], ["status", "--json"]])
+def test_where_nobody_reads_on_it_ends_without_a_word(here: Path, words: list[str]) -> None:
+    """As in `logs | head -1`. Logs writes each line at once, status when it ends."""
+    journal = Journal.open(RunPaths(here, "t").journal)
+    journal.append(ev.RunCreated("t", str(here), "c" * 40, "train.py", []))
+    journal.close()
+    reader, writer = os.pipe()
+    os.close(reader)
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    environ.pop("PYTHONUNBUFFERED", None)
+    ended = subprocess.run(
+        [sys.executable, "-m", "loop.cli", *words], stdout=writer, stderr=subprocess.PIPE, env=environ
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_another_broken_pipe_is_not_hushed_up(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def break_off(_: argparse.Namespace) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(entry, "parse", lambda _: argparse.Namespace(action=break_off))
+    with pytest.raises(BrokenPipeError):
+        main([])

@@ -50,6 +50,10 @@ def test_what_does_not_count_and_who_else_trains_is_said(
     found = look(repository, {"PATH": "/nowhere"})
     assert found["root"].state == "none"
     assert found["root"].text.startswith("not trusted, so ignored: network")
+    (repository / "train.py").write_text("changed\n")
+    assert look(repository, {"PATH": "/nowhere"})["root"].text.endswith(
+        "; train.py has changes that are not committed: what is committed is trained"
+    )
     assert found["approve"].text == "as the repository asks: every candidate waits for you"
     assert found["workers"].text.startswith("shared with nov22, which runs:")
 

@@ -21,6 +21,7 @@ EVENTS: list[ev.AnyEvent] = [
     ev.ExperimentStarted(2, C),
     ev.CandidateCommitted(2, "d" * 40, C, "more heads"),
     ev.TrainingStarted(2, 1, "d" * 40, 1337, 300),
+    ev.TrainingLost(2, 1, 1, "its supervisor was killed"),
 ]
 
 
@@ -42,6 +43,7 @@ def test_the_headless_log_has_a_line_per_step() -> None:
         "#1 keep 1.250000: baseline",
         "#2 candidate ddddddd: more heads",
         "#2 training, seed 1337",
+        "#2 training 1 was lost (its supervisor was killed): it starts again",
     ]
 
 

@@ -86,7 +86,7 @@ async def test_a_human_edits_a_candidate_and_it_is_theirs(bench: Bench) -> None:
 async def test_a_reached_limit_is_not_resumed_before_it_is_raised(bench: Bench) -> None:
     await obey(bench.engine, ev.SetLimits("experiments 1"))
     await obey(bench.engine, ev.Pause())
-    with pytest.raises(Refused, match="limit reached: 1 experiments; L sets other limits"):
+    with pytest.raises(Refused, match="limit reached: 1 experiment; L sets other limits"):
         await obey(bench.engine, ev.Resume())
     await obey(bench.engine, ev.SetLimits("experiments 9"))
     assert await obey(bench.engine, ev.Resume()) == "going on"
