@@ -26,7 +26,7 @@ from tui.patch import patch, save
 from tui.screens.ask import Choose
 from tui.screens.run import RunScreen
 from tui.settings import Settings
-from tui.text import SYMBOLS, clock, improves, metric, plural, safe, short, signed, title
+from tui.text import SYMBOLS, clock, improves, metric, phase_now, plural, safe, short, signed, title
 
 LOADING = "loading ..."
 NOTHING = {"diff": "no commit: this was never finished", "log": "it never trained"}
@@ -91,7 +91,7 @@ class ExperimentScreen(RunScreen):
             return
         e = state.experiment(self.n)
         models = [model for model in state.models if model[0] == e.n]
-        made_of = (self.n, e.phase, e.commit, e.reason, len(e.trainings), state.incumbent, models)
+        made_of = (self.n, phase_now(e, state), e.commit, e.reason, len(e.trainings), state.incumbent, models)
         if made_of == self._shown:
             return
         self._shown = made_of
@@ -178,10 +178,11 @@ class ExperimentScreen(RunScreen):
 
 def summary(e: Experiment, state: RunState) -> Content:
     """About an experiment: verdict and figures, description, reason of the verdict, hypothesis."""
-    symbol, style = SYMBOLS[e.phase]
+    phase = phase_now(e, state)
+    symbol, style = SYMBOLS[phase]
     figures = [
         (f"{safe(state.tag)} #{e.n} ", "bold"),
-        (f"{symbol} {e.phase}", f"bold {style}"),
+        (f"{symbol} {phase}", f"bold {style}"),
         (f"   {safe(state.metric)} {metric(e.value)}", "$measure"),
         (compared(e, state), "$keep" if e.phase == "keep" else "$neutral"),
         ("   model kept" if any(n == e.n for n, _ in state.models) else "", "$keep"),
@@ -230,7 +231,9 @@ def trainings(e: Experiment, state: RunState) -> list[Item]:
         found.append(Item(Content.styled(f"{head}   budget {clock(training.budget_s)}", "bold")))
         ended = training.finished
         if ended is None:
-            found.append(Item(Content.styled("  under way", "$training")))
+            cut_off = state.stopped is not None
+            words = "  stopped with the engine: it starts again" if cut_off else "  under way"
+            found.append(Item(Content.styled(words, "$neutral" if cut_off else "$training")))
             continue
         measured = f"  {ended.outcome}   {metric(ended.value)}   {ended.memory_gb:.1f} GB"
         source = "as printed by the script"

@@ -162,6 +162,9 @@ def test_each_training_says_what_it_measured() -> None:
     assert "measured by the judge in" in text[1]
     assert "  exit code 1: no [memory]" in text
     assert text[-2:] == ["  under way", "3 trainings"]
+    script.add(ev.EngineStopped("stopped by hand"))
+    text = [item.body.plain for item in trainings(script.state.experiment(1), script.state)]
+    assert text[-2] == "  stopped with the engine: it starts again"
 
 
 def test_a_training_says_what_became_of_its_model() -> None:
