@@ -29,8 +29,6 @@ from tui.settings import Settings
 from tui.text import SYMBOLS, clock, improves, metric, phase_now, plural, safe, short, signed, title
 
 LOADING = "loading ..."
-NOTHING = {"diff": "no commit: this was never finished", "log": "it never trained"}
-"""What a panel says when its file is loaded and empty."""
 
 
 class ExperimentScreen(RunScreen):
@@ -77,7 +75,7 @@ class ExperimentScreen(RunScreen):
             with TabPane(name("curve"), id="tab-curve"):
                 yield Curves(id="past-curve")
             with TabPane(name("trainings"), id="tab-trainings"):
-                yield Lines(id="past-trainings", empty="it never trained")
+                yield Lines(id="past-trainings")
         yield KeyBar((*IN_EXPERIMENT, *ON_EVERY_SCREEN))
 
     def on_mount(self) -> None:
@@ -96,7 +94,10 @@ class ExperimentScreen(RunScreen):
             return
         self._shown = made_of
         self.query_one("#summary Static", Static).update(summary(e, state))
-        self.query_one("#past-trainings", Lines).show(trainings(e, state))
+        past = self.query_one("#past-trainings", Lines)
+        past.empty = nothing(e)["log"]
+        past.show(trainings(e, state))
+        self.refresh_bindings()
         if self._loaded != (self.n, e.phase, e.commit):
             self._loaded = (self.n, e.phase, e.commit)
             self.run_worker(self._load(self.n), exclusive=True, group="detail")
@@ -114,7 +115,7 @@ class ExperimentScreen(RunScreen):
 
     def _show_detail(self, detail: ExperimentDetail, other: ExperimentDetail | None) -> None:
         self._detail = detail
-        for name, empty in NOTHING.items():
+        for name, empty in nothing(self.link.state.experiment(detail.n)).items():
             self.query_one(f"#past-{name}", Lines).empty = empty
         self.lay_out_diff()
         self.diff.compare(detail.before, detail.after)
@@ -126,6 +127,13 @@ class ExperimentScreen(RunScreen):
         self.query_one("#past-curve", Curves).show(curves)
 
     # --- keys ---
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only what has a verdict and a value can be trained again, or have its verdict changed."""
+        if action in ("again", "override") and 1 <= self.n <= len(self.link.state.experiments):
+            e = self.link.state.experiment(self.n)
+            return e.judged and e.value is not None
+        return super().check_action(action, parameters)
 
     def action_walk(self, by: int) -> None:
         n = self.n + by
@@ -174,6 +182,19 @@ class ExperimentScreen(RunScreen):
 
         question = f"Change the verdict on #{n} to {status}?"
         self.app.push_screen(Choose(question, {"y": "yes; branch and results.tsv follow"}), answered)
+
+
+def nothing(e: Experiment) -> dict[str, str]:
+    """What the panels of diff and log say when their files are loaded and empty."""
+    diff = "no commit yet: the agent works on it"
+    if e.phase != "proposing":
+        diff = "no commit: this was never finished"
+    log = "it printed nothing"
+    if not e.trainings:
+        log = "it never trained" if e.judged or e.phase == "rejected" else "not trained yet: it waits"
+    elif e.phase == "training":
+        log = "it has printed nothing yet"
+    return {"diff": diff, "log": log}
 
 
 def summary(e: Experiment, state: RunState) -> Content:
