@@ -189,11 +189,12 @@ def row(
     symbol, style = SYMBOLS[phase]
     delta = "$keep" if e.phase == "keep" else "$neutral"
     reason = f"  ({safe(e.reason)})" if e.phase in ("crash", "rejected") and e.reason else ""
+    value = metric(e.value) if e.value is not None or e.phase == "discard" else ""
     idea = safe(e.description) if phase == "stopped" else title(e)  # nobody thinks about it any more
     cells: dict[str, Content] = {
         "n": _number(e, best, marked),
         "commit": Content.styled(f"{safe(e.commit)[:7]:7} ", "$neutral"),
-        "value": Content.styled(f"{metric(e.value) if e.value is not None else '':>7} ", "$measure"),
+        "value": Content.styled(f"{value:>7} ", "$measure"),
         "delta": Content.styled(f"{signed(e.delta):>8} ", delta),
         "evidence": Content.styled(f"{evidence(e):>10} ", "$neutral"),
         "memory": Content.styled(f"{e.memory_gb:>5.1f} GB " if e.memory_gb else " " * 9, "$neutral"),

@@ -123,6 +123,20 @@ async def test_the_reason_and_what_a_verdict_needs_are_there_at_every_width(cock
             assert len(NEEDED) < strip.size.width - 4
 
 
+async def test_a_discard_without_a_number_shows_a_dash(cockpit: Open) -> None:
+    connection = training()
+    connection.rows = ["abcdef0\t0.000000\t44.0\tdiscard\tstopped early", "abcdef1\t0.990000\t44.0\tkeep\tb"]
+    app = cockpit(connection)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        table = app.main.results
+        assert shown(table, -2).split()[:4] == ["·", "–", "✗", "discard"]
+        assert shown(table, -1).split()[:4] == ["·", "0.9900", "✓", "keep"]
+        connection.push(ev.Judged(7, "discard", commit(7), None, 60.0, "stopped early"))
+        await settle(pilot)
+        assert shown(table, 7).split()[:4] == ["7", "–", "✗", "discard"]
+
+
 async def test_nothing_trains_in_the_table_once_the_engine_has_stopped(cockpit: Open) -> None:
     script = Script().night(2).propose(3).train(3).propose(4).train(4)
     script.add(ev.TrainingFinished(4, 1, "finished", value=0.9), ev.ExperimentStarted(5, commit(4)))
