@@ -274,7 +274,7 @@ def lineage(experiments: list[Experiment], commit: str) -> list[Experiment]:
 
 
 def format_row(commit: str, value: float | None, memory_gb: float, status: str, description: str) -> str:
-    """A line of results.tsv without its newline. A crash's value is 0.000000; tabs and newlines become
-    spaces."""
+    """A line of results.tsv without its newline. A value of None is written as 0.000000; tabs and newlines
+    become spaces."""
     words = " ".join(clean(description).split())
     return f"{commit[:7]}\t{0.0 if value is None else value:.6f}\t{memory_gb:.1f}\t{status}\t{words}"

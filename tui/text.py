@@ -86,6 +86,12 @@ def signed(value: float | None) -> str:
     return "" if value is None else f"{value:+.4f}"
 
 
+def phase_now(e: Experiment, state: RunState) -> str:
+    """The experiment's phase; `stopped` when the engine has stopped in the middle of it."""
+    cut_off = state.stopped is not None and e.phase in ("proposing", "training", "judging")
+    return "stopped" if cut_off else e.phase
+
+
 def improves(e: Experiment, state: RunState) -> bool:
     """Whether its value is better than that of the incumbent which it is compared with."""
     return e.delta is not None and state.better(e.delta, 0.0)

@@ -34,7 +34,8 @@ class Row(NamedTuple):
     commit: str
     """Mostly the first 7 characters of a commit; autoresearch writes `baseline` for its first row."""
     val_bpb: float | None
-    """The metric; None for a crash, and where the column holds no finite number."""
+    """The metric; None for a crash, where the column holds no finite number, and for a discard with 0.000000:
+    that is how a training is written which was stopped before it had a number."""
     memory_gb: float | None
     """Peak memory; None where the column holds no finite number."""
     status: ev.Status
@@ -57,6 +58,8 @@ def parse(line: str) -> Row | None:
     if len(cells) < len(COLUMNS) or (status := STATUSES.get(cells[3])) is None:
         return None
     value = None if status == "crash" else _number(cells[1])
+    if status == "discard" and value == 0:
+        value = None
     return Row(cells[0], value, _number(cells[2]), status, cells[4])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from textual.content import Content
 
 from loop.state import RunState
+from tui.narrow import leave_out
 from tui.panels.training import Line
 from tui.text import clock, safe
 
@@ -12,6 +13,7 @@ STEPS = {"read": "$step", "propose": "$agent", "train": "$training", "judge": "$
 """The steps of an experiment in order, and their colours."""
 AFTER_TRAINING = ("evaluating", "judging")
 """Phases that a training names once its steps are done: the number is being measured."""
+BUDGET = "budget "
 
 
 class Flow(Line):
@@ -31,9 +33,7 @@ def flow(state: RunState, width: int) -> Content:
         for step, style in STEPS.items()
     )
     room = width - 2 - steps.cell_length - 3
-    parts = fixed(state)
-    while parts and len(_sentence(parts)) > room:
-        parts.pop()
+    parts = shortened(fixed(state), room)
     if not parts:
         return steps
     words = Content.styled(_sentence(parts), "$neutral")
@@ -64,10 +64,22 @@ def fixed(state: RunState) -> list[str]:
     found = [part.strip() for part in safe(about).split(", ") if part.strip()]
     if state.engine:
         why = f" ({safe(state.engine.budget_why)})" if state.engine.budget_why else ""
-        found.append(f"budget {clock(state.engine.budget_s)}{why}")
+        found.append(f"{BUDGET}{clock(state.engine.budget_s)}{why}")
     if state.tag:
         found.append(f"{safe(state.metric)} {'lower' if state.direction == 'min' else 'higher'} is better")
     return found
+
+
+def shortened(parts: list[str], room: int) -> list[str]:
+    """The parts that fit into `room` columns: the reason for the budget goes first, the budget goes last."""
+
+    def fits(chosen: list[str]) -> bool:
+        return len(_sentence(chosen)) <= room
+
+    if not fits(parts):
+        parts = [part.partition(" (")[0] if part.startswith(BUDGET) else part for part in parts]
+    left = leave_out(parts, fits, lambda part: not part.startswith(BUDGET))
+    return left if fits(left) else []
 
 
 def _sentence(parts: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textual.app import RenderResult
 from textual.color import Color
 from textual.content import Content
 from textual_plotext import PlotextPlot
@@ -12,6 +13,7 @@ from tui.ticks import LARGEST, ticks
 
 Points = tuple[tuple[int, str, float], ...]
 """Number, phase and value of each judged experiment."""
+EMPTY = "no value yet: each one becomes a point here"
 
 
 class Plot(PlotextPlot, can_focus=True):
@@ -40,6 +42,12 @@ class Plot(PlotextPlot, can_focus=True):
         super().notify_style_update()
         if self._state is not None:
             self.show_state(self._state)
+
+    def render(self) -> RenderResult:
+        """The picture; before there is a value a sentence, as an empty frame says nothing."""
+        if self._drawn is not None and not self._drawn[0]:
+            return Content.styled(EMPTY, "$neutral")
+        return super().render()
 
     def draw(self, points: Points, direction: str, metric: str) -> None:
         plt = self.plt

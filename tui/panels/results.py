@@ -14,7 +14,7 @@ from textual.widgets import Static
 from loop.state import Experiment, RunState
 from tui.filter import matches
 from tui.lines import Item, Lines
-from tui.text import SYMBOLS, cut, improves, metric, safe, signed, title
+from tui.text import SYMBOLS, cut, improves, metric, phase_now, safe, signed, title
 
 Order = Literal["newest first", "oldest first", "best first", "by status"]
 ORDERS: tuple[Order, ...] = ("newest first", "oldest first", "best first", "by status")
@@ -95,7 +95,7 @@ class Results(Lines):
         found.sort(key=_key(self.order, state.direction), reverse=self.order == "newest first")
         self.title = self._title(len(found), len(every))
         numbers = [e.n for e in found]
-        looks = [_look(e, why(e, state), e.n in self.marks, e.n == state.incumbent) for e in found]
+        looks = [_look(e, state, e.n in self.marks) for e in found]
         self._shown = found
         if numbers == self.numbers:
             self._repaint(looks)
@@ -114,8 +114,9 @@ class Results(Lines):
             self.refresh()
 
     def item(self, index: int) -> Item:
-        *_, words, marked, best = self._looks[index]
-        return Item(row(self._shown[index], words, _columns(self._width), best=best, marked=marked))
+        *_, phase, words, marked, best = self._looks[index]
+        columns = _columns(self._width)
+        return Item(row(self._shown[index], phase, words, columns, best=best, marked=marked))
 
     def reach(self, index: int) -> int:
         e = self._shown[index]
@@ -164,9 +165,10 @@ class Results(Lines):
         self.order = ORDERS[(ORDERS.index(self.order) + 1) % len(ORDERS)]
 
 
-def _look(e: Experiment, words: str, marked: bool, best: bool) -> Look:
+def _look(e: Experiment, state: RunState, marked: bool) -> Look:
     figures = (e.value, e.delta, e.stderr, len(e.values), e.memory_gb)
-    return (e.phase, e.commit, *figures, e.description, e.reason, words, marked, best)
+    words = (phase_now(e, state), why(e, state))
+    return (e.commit, *figures, e.description, e.reason, *words, marked, e.n == state.incumbent)
 
 
 def _columns(width: int) -> tuple[str, ...]:
@@ -179,21 +181,26 @@ def _columns(width: int) -> tuple[str, ...]:
     return ("n", "commit", "value", "delta", "evidence", "memory", "status", "why", "description")
 
 
-def row(e: Experiment, words: str, columns: tuple[str, ...], *, best: bool, marked: bool) -> Content:
-    """An experiment as one line, `words` say why; `best` marks the incumbent, `marked` what is compared."""
-    symbol, style = SYMBOLS[e.phase]
+def row(
+    e: Experiment, phase: str, words: str, columns: tuple[str, ...], *, best: bool, marked: bool
+) -> Content:
+    """An experiment as one line, with its phase and with `words` that say why; `best` marks the incumbent,
+    `marked` what is compared."""
+    symbol, style = SYMBOLS[phase]
     delta = "$keep" if e.phase == "keep" else "$neutral"
     reason = f"  ({safe(e.reason)})" if e.phase in ("crash", "rejected") and e.reason else ""
+    value = metric(e.value) if e.value is not None or e.phase == "discard" else ""
+    idea = safe(e.description) if phase == "stopped" else title(e)  # nobody thinks about it any more
     cells: dict[str, Content] = {
         "n": _number(e, best, marked),
         "commit": Content.styled(f"{safe(e.commit)[:7]:7} ", "$neutral"),
-        "value": Content.styled(f"{metric(e.value) if e.value is not None else '':>7} ", "$measure"),
+        "value": Content.styled(f"{value:>7} ", "$measure"),
         "delta": Content.styled(f"{signed(e.delta):>8} ", delta),
         "evidence": Content.styled(f"{evidence(e):>10} ", "$neutral"),
         "memory": Content.styled(f"{e.memory_gb:>5.1f} GB " if e.memory_gb else " " * 9, "$neutral"),
-        "status": Content.styled(f"{symbol} {e.phase:9} ", style),
+        "status": Content.styled(f"{symbol} {phase:9} ", style),
         "why": Content.styled(f"{cut(words, WHY):{WHY}} ", style if e.judged else "$measure"),
-        "description": Content.assemble(("★ " if best else "", "$keep"), title(e), (reason, "$neutral")),
+        "description": Content.assemble(("★ " if best else "", "$keep"), idea, (reason, "$neutral")),
     }
     return Content("").join(cells[name] for name in columns)
 
@@ -212,6 +219,8 @@ def why(e: Experiment, state: RunState) -> str:
         if e.short == "within noise" and improves(e, state):
             return "better, in noise"
         return "changed by you" if e.by_hand else safe(e.short)
+    if phase_now(e, state) == "stopped":
+        return "judged later" if e.phase == "judging" else "starts again"
     if e.phase == "waiting":
         return "you decide"
     if e.phase == "queued":

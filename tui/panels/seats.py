@@ -16,7 +16,7 @@ from textual.content import Content
 from textual.events import Click
 from textual.message import Message
 
-from loop.events import CurvePoint
+from loop.events import CurvePoint, TrainingStarted
 from loop.state import LiveView, RunState, SeatView
 from tui.panels.training import Line, loss_at
 from tui.text import safe, title
@@ -39,6 +39,12 @@ def count(state: RunState) -> int:
     return max([own, *(started.seat + 1 for started in state.under_way)])
 
 
+def training_on(state: RunState, seat: int) -> TrainingStarted | None:
+    """What trains on the seat; nothing does once the engine has stopped."""
+    found = (x for x in state.under_way if x.seat == seat and state.stopped is None)
+    return next(found, None)
+
+
 def name(state: RunState, seat: int, view: SeatView) -> str:
     """What the seat is called: its machine where there are several, else the number of its GPU or its own."""
     if view.place and len({v.place for v in state.live.seats.values()}) > 1:
@@ -49,7 +55,7 @@ def name(state: RunState, seat: int, view: SeatView) -> str:
 def label(state: RunState, seat: int, view: SeatView) -> Content:
     """Which seat it is and what trains there."""
     where = (f"{safe(name(state, seat, view))}  ", "$neutral")
-    started = next((x for x in state.under_way if x.seat == seat), None)
+    started = training_on(state, seat)
     if started is None:
         return Content.assemble(where, ("free", "$neutral"))
     again = f" again ({started.training})" if started.training > 1 else ""
@@ -146,7 +152,7 @@ class Seats(ItemGrid, can_focus=True):
     def _paint(self, state: RunState) -> None:
         first = self.seat // self.cells * self.cells
         last = min(first + self.cells, self._count)
-        busy = len(state.under_way)
+        busy = len(state.under_way) if state.stopped is None else 0
         page = f" · {first + 1} to {last}" if self.cells < self._count else ""
         self.border_title = Content(f"Seats · {busy} of {self._count} train{page}")
         budget_s = state.engine.budget_s if state.engine else 300.0
@@ -159,10 +165,9 @@ class Seats(ItemGrid, can_focus=True):
             cell.set_class(seat == self.seat, "selected")
             view = _view(state.live, seat)
             cell.query_one(".label", Line).show(label(state, seat, view))
-            training = any(started.seat == seat for started in state.under_way)
-            cell.query_one(".meter", Line).show(
-                meter(view, budget_s, self.reference) if training else Content("")
-            )
+            trains = training_on(state, seat) is not None
+            text = meter(view, budget_s, self.reference) if trains else Content("")
+            cell.query_one(".meter", Line).show(text)
 
     def select(self, seat: int) -> None:
         """Put the cursor on a seat."""

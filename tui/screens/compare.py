@@ -24,7 +24,7 @@ from tui.panels.footer import KeyBar
 from tui.panels.results import why
 from tui.screens.run import RunScreen
 from tui.settings import Settings
-from tui.text import SYMBOLS, cut, metric, safe, short, signed, title
+from tui.text import SYMBOLS, cut, metric, phase_now, safe, short, signed, title
 
 COLORS = ("orange", "cyan", "magenta", "green", "blue", "red", "yellow", "white")
 """Colours of the curves, in the order of the experiments."""
@@ -116,10 +116,11 @@ class CompareScreen(RunScreen):
 
 def _name(e: Experiment, state: RunState) -> Content:
     """One line about an experiment, for the head of the screen."""
-    symbol, style = SYMBOLS[e.phase]
+    phase = phase_now(e, state)
+    symbol, style = SYMBOLS[phase]
     return Content.assemble(
         (f"#{e.n:<5}", "bold"),
-        (f"{symbol} {e.phase:9} ", style),
+        (f"{symbol} {phase:9} ", style),
         (f"{metric(e.value):>7} {signed(e.delta):>8}  ", "$measure"),
         ("★ " if e.n == state.incumbent else "", "$keep"),
         title(e),

@@ -26,11 +26,9 @@ from tui.patch import patch, save
 from tui.screens.ask import Choose
 from tui.screens.run import RunScreen
 from tui.settings import Settings
-from tui.text import SYMBOLS, clock, improves, metric, plural, safe, short, signed, title
+from tui.text import SYMBOLS, clock, improves, metric, phase_now, plural, safe, short, signed, title
 
 LOADING = "loading ..."
-NOTHING = {"diff": "no commit: this was never finished", "log": "it never trained"}
-"""What a panel says when its file is loaded and empty."""
 
 
 class ExperimentScreen(RunScreen):
@@ -77,7 +75,7 @@ class ExperimentScreen(RunScreen):
             with TabPane(name("curve"), id="tab-curve"):
                 yield Curves(id="past-curve")
             with TabPane(name("trainings"), id="tab-trainings"):
-                yield Lines(id="past-trainings", empty="it never trained")
+                yield Lines(id="past-trainings")
         yield KeyBar((*IN_EXPERIMENT, *ON_EVERY_SCREEN))
 
     def on_mount(self) -> None:
@@ -91,12 +89,15 @@ class ExperimentScreen(RunScreen):
             return
         e = state.experiment(self.n)
         models = [model for model in state.models if model[0] == e.n]
-        made_of = (self.n, e.phase, e.commit, e.reason, len(e.trainings), state.incumbent, models)
+        made_of = (self.n, phase_now(e, state), e.commit, e.reason, len(e.trainings), state.incumbent, models)
         if made_of == self._shown:
             return
         self._shown = made_of
         self.query_one("#summary Static", Static).update(summary(e, state))
-        self.query_one("#past-trainings", Lines).show(trainings(e, state))
+        past = self.query_one("#past-trainings", Lines)
+        past.empty = nothing(e)["log"]
+        past.show(trainings(e, state))
+        self.refresh_bindings()
         if self._loaded != (self.n, e.phase, e.commit):
             self._loaded = (self.n, e.phase, e.commit)
             self.run_worker(self._load(self.n), exclusive=True, group="detail")
@@ -114,7 +115,7 @@ class ExperimentScreen(RunScreen):
 
     def _show_detail(self, detail: ExperimentDetail, other: ExperimentDetail | None) -> None:
         self._detail = detail
-        for name, empty in NOTHING.items():
+        for name, empty in nothing(self.link.state.experiment(detail.n)).items():
             self.query_one(f"#past-{name}", Lines).empty = empty
         self.lay_out_diff()
         self.diff.compare(detail.before, detail.after)
@@ -126,6 +127,13 @@ class ExperimentScreen(RunScreen):
         self.query_one("#past-curve", Curves).show(curves)
 
     # --- keys ---
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only what has a verdict and a value can be trained again, or have its verdict changed."""
+        if action in ("again", "override") and 1 <= self.n <= len(self.link.state.experiments):
+            e = self.link.state.experiment(self.n)
+            return e.judged and e.value is not None
+        return super().check_action(action, parameters)
 
     def action_walk(self, by: int) -> None:
         n = self.n + by
@@ -176,12 +184,26 @@ class ExperimentScreen(RunScreen):
         self.app.push_screen(Choose(question, {"y": "yes; branch and results.tsv follow"}), answered)
 
 
+def nothing(e: Experiment) -> dict[str, str]:
+    """What the panels of diff and log say when their files are loaded and empty."""
+    diff = "no commit yet: the agent works on it"
+    if e.phase != "proposing":
+        diff = "no commit: this was never finished"
+    log = "it printed nothing"
+    if not e.trainings:
+        log = "it never trained" if e.judged or e.phase == "rejected" else "not trained yet: it waits"
+    elif e.phase == "training":
+        log = "it has printed nothing yet"
+    return {"diff": diff, "log": log}
+
+
 def summary(e: Experiment, state: RunState) -> Content:
     """About an experiment: verdict and figures, description, reason of the verdict, hypothesis."""
-    symbol, style = SYMBOLS[e.phase]
+    phase = phase_now(e, state)
+    symbol, style = SYMBOLS[phase]
     figures = [
         (f"{safe(state.tag)} #{e.n} ", "bold"),
-        (f"{symbol} {e.phase}", f"bold {style}"),
+        (f"{symbol} {phase}", f"bold {style}"),
         (f"   {safe(state.metric)} {metric(e.value)}", "$measure"),
         (compared(e, state), "$keep" if e.phase == "keep" else "$neutral"),
         ("   model kept" if any(n == e.n for n, _ in state.models) else "", "$keep"),
@@ -230,7 +252,9 @@ def trainings(e: Experiment, state: RunState) -> list[Item]:
         found.append(Item(Content.styled(f"{head}   budget {clock(training.budget_s)}", "bold")))
         ended = training.finished
         if ended is None:
-            found.append(Item(Content.styled("  under way", "$training")))
+            cut_off = state.stopped is not None
+            words = "  stopped with the engine: it starts again" if cut_off else "  under way"
+            found.append(Item(Content.styled(words, "$neutral" if cut_off else "$training")))
             continue
         measured = f"  {ended.outcome}   {metric(ended.value)}   {ended.memory_gb:.1f} GB"
         source = "as printed by the script"

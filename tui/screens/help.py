@@ -52,9 +52,13 @@ LOOP = (
     ("log", "the verdict goes to results.tsv, kept or not; then again"),
 )
 WHY = (
-    ("Δ", "to the incumbent as it is known then: each of its trainings says more"),
+    (
+        "Δ",
+        "its value minus the incumbent's when it was judged; the incumbent's is the mean of its trainings, "
+        "and moves a little when it trains again",
+    ),
     ("within noise", "as far from the incumbent as two trainings of the same code may be"),
-    ("better, in noise", "the same; the number is better, but chance alone explains that"),
+    ("better, in noise", "the same, and its number is better; but chance alone explains that"),
     ("not sure enough", "better, but by too little to be believed"),
     ("12% fewer steps", "worse, and slower: it made fewer steps in the same time"),
     ("3.4 se better", "better by so many standard errors"),
@@ -102,7 +106,7 @@ def items(keys: Keys, fixed: str = "") -> list[Item]:
         Content(""),
         _heading("Why, in the table (the screen of an experiment says more)"),
     ]
-    found += [Content.assemble((f"  {word:<17}", "$measure"), text) for word, text in WHY]
+    found += [_line(word, text, "$measure", 19) for word, text in WHY]
     found += [Content(""), _heading("Symbols")]
     found += [
         Content.assemble("  ", (f"{symbol} {phase}", style)) for phase, (symbol, style) in SYMBOLS.items()
@@ -114,7 +118,7 @@ def _heading(text: str) -> Content:
     return Content.styled(text, "bold $agent")
 
 
-def _line(keys: str, text: str, style: str = "bold $measure") -> Content:
-    """Keys and what they do; a text that is too long for a row goes on below itself."""
-    rows = f"\n{'':14}".join(textwrap.wrap(text, TEXT, break_on_hyphens=False))
-    return Content.assemble((f"  {keys:<12}", style), rows)
+def _line(keys: str, text: str, style: str = "bold $measure", indent: int = 14) -> Content:
+    """Keys and what they do, which begins at column `indent`; what is too long for a row goes on below it."""
+    rows = f"\n{'':{indent}}".join(textwrap.wrap(text, TEXT + 14 - indent, break_on_hyphens=False))
+    return Content.assemble((f"  {keys:<{indent - 2}}", style), rows)

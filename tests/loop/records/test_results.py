@@ -48,6 +48,8 @@ def test_commits_that_look_like_numbers_stay_text_and_a_crash_has_no_value(tmp_p
         ("12e4567\t0.99\t44\tdiscard\t", ("12e4567", 0.99, 44.0, "discard", "")),
         ('0000123\t0.99\t1.0\tkeep\ta lone " quote', ("0000123", 0.99, 1.0, "keep", 'a lone " quote')),
         ("a1b2c3d\t0.000000\t0.0\tcrash\toom", ("a1b2c3d", None, 0.0, "crash", "oom")),
+        ("a1b2c3d\t0.000000\t9.0\tdiscard\tstopped", ("a1b2c3d", None, 9.0, "discard", "stopped")),
+        ("a1b2c3d\t0.000000\t9.0\tkeep\tall is known", ("a1b2c3d", 0.0, 9.0, "keep", "all is known")),
         ("a1b2c3d\tnan\tmuch\tdiscard\tidea", ("a1b2c3d", None, None, "discard", "idea")),
         ("a1b2c3d\tinf\t-inf\tkeep\tidea", ("a1b2c3d", None, None, "keep", "idea")),
         ("a1b2c3d\t0.9\t1.0\tkeep\tidea\tof\tmore", ("a1b2c3d", 0.9, 1.0, "keep", "idea")),

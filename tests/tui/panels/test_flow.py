@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from loop import events as ev
 from tests.tui.conftest import Open
 from tests.tui.pilot import SIZES, settle
@@ -41,6 +43,18 @@ def test_without_room_the_steps_stand_alone() -> None:
     assert flow(state, 120).plain.endswith("context 2,048 · budget 5:00")
     assert flow(state, 60).plain.strip().endswith("log")
     assert flow(state, 160).cell_length == 158
+
+
+def test_where_it_is_narrow_the_budget_stays_and_its_reason_goes() -> None:
+    state = Script().night(1).state
+    assert state.engine is not None
+    why = "short without a GPU; --budget 300 in a new run"
+    state.engine = msgspec.structs.replace(state.engine, budget_s=60.0, budget_why=why)
+    assert f"budget 1:00 ({why}) · val_bpb" in flow(state, 250).plain
+    assert flow(state, 120).plain.endswith("fixed: climbmix · vocabulary 8,192 · context 2,048 · budget 1:00")
+    assert flow(state, 80).plain.endswith("fixed: climbmix · budget 1:00")
+    assert flow(state, 70).plain.endswith("fixed: budget 1:00")
+    assert flow(Script().begin().state, 70).plain.endswith("fixed: budget 5:00")
 
 
 async def test_a_low_screen_does_without(cockpit: Open) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from loop import events as ev
 from tests.tui.conftest import Open
 from tests.tui.pilot import WIDE, settle
-from tests.tui.recorded import commit, training
-from tui.panels.plot import Plot, best_so_far, window
+from tests.tui.recorded import Recorded, Script, commit, training
+from tui.panels.plot import EMPTY, Plot, best_so_far, window
 
 
 def test_the_plot() -> None:
@@ -14,6 +14,18 @@ def test_the_plot() -> None:
     assert best_so_far(points) == [(1, 2.0), (3, 2.0), (3, 1.9), (4, 1.9)]
     low, high = window([1.0] * 19 + [9.0], "min")
     assert low < 1.0 < high < 2.0
+
+
+async def test_before_the_first_value_it_says_so(cockpit: Open) -> None:
+    connection = Recorded(Script().begin().propose(1).train(1).records)
+    async with cockpit(connection).run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        plot = pilot.app.screen.query_one(Plot)
+        assert EMPTY in plot.render_line(0).text
+        connection.push(ev.Judged(1, "keep", commit(1), 1.2, 60.0, "baseline"))
+        await settle(pilot)
+        assert EMPTY not in plot.render_line(0).text
+        assert "1.2" in "".join(plot.render_line(y).text for y in range(plot.size.height))
 
 
 async def test_it_is_drawn_again_only_when_a_value_came(cockpit: Open) -> None:

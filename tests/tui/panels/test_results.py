@@ -11,7 +11,7 @@ from textual.widgets import Static
 from loop import events as ev
 from tests.tui.conftest import Open, Snap
 from tests.tui.pilot import SIZES, WIDE, press, settle
-from tests.tui.recorded import Script, commit, night, training
+from tests.tui.recorded import Recorded, Script, commit, night, training
 from tui.panels.results import WHY, Results, evidence, headings, why
 from tui.panels.training import TrainingStrip
 from tui.text import cut
@@ -121,6 +121,52 @@ async def test_the_reason_and_what_a_verdict_needs_are_there_at_every_width(cock
             strip = app.screen.query_one(TrainingStrip)
             assert str(strip.border_subtitle) == f"[$measure]{NEEDED}[/$measure]"
             assert len(NEEDED) < strip.size.width - 4
+
+
+async def test_a_discard_without_a_number_shows_a_dash(cockpit: Open) -> None:
+    connection = training()
+    connection.rows = ["abcdef0\t0.000000\t44.0\tdiscard\tstopped early", "abcdef1\t0.990000\t44.0\tkeep\tb"]
+    app = cockpit(connection)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        table = app.main.results
+        assert shown(table, -2).split()[:4] == ["·", "–", "✗", "discard"]
+        assert shown(table, -1).split()[:4] == ["·", "0.9900", "✓", "keep"]
+        connection.push(ev.Judged(7, "discard", commit(7), None, 60.0, "stopped early"))
+        await settle(pilot)
+        assert shown(table, 7).split()[:4] == ["7", "–", "✗", "discard"]
+
+
+async def test_nothing_trains_in_the_table_once_the_engine_has_stopped(cockpit: Open) -> None:
+    script = Script().night(2).propose(3).train(3).propose(4).train(4)
+    script.add(ev.TrainingFinished(4, 1, "finished", value=0.9), ev.ExperimentStarted(5, commit(4)))
+    connection = Recorded(script.propose(6).records)
+    app = cockpit(connection)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        assert "● training" in shown(app.main.results, 3)
+        connection.push(ev.EngineStopped("stopped by hand"))
+        await settle(pilot)
+        table = app.main.results
+        assert "■ stopped   starts again" in shown(table, 3)
+        assert "■ stopped   judged later" in shown(table, 4)
+        assert shown(table, 5).split()[-4:] == ["■", "stopped", "starts", "again"]
+        assert "· queued    first in queue" in shown(table, 6)
+        status = str(app.screen.query_one("#status", Static).content)
+        assert "■ stopped" in status
+        assert "● training" not in status
+        assert app.screen.query_one(TrainingStrip).border_title == "Training"
+        app.main.action_open(3)
+        await settle(pilot)
+        assert "■ stopped" in str(app.screen.query_one("#summary Static", Static).content)
+        connection.push(ev.EngineStarted(1, "0.2.0", "claude", "m", 300.0))
+        await settle(pilot)
+        assert "● training" in str(app.screen.query_one("#summary Static", Static).content)
+
+
+def shown(table: Results, n: int) -> str:
+    """The row of an experiment as it stands on the screen."""
+    return table.render_line(table.numbers.index(n)).text.rstrip()
 
 
 def test_the_first_in_the_queue_is_told_from_the_others() -> None:

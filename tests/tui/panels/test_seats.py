@@ -11,7 +11,7 @@ from tests.tui.conftest import Open, Snap
 from tests.tui.pilot import SIZES, WIDE, press, settle
 from tests.tui.recorded import Recorded, fleet, training
 from tui.panels.seats import METER, Cell, Seats, count, meter, standing
-from tui.panels.training import TrainingStrip
+from tui.panels.training import Line, TrainingStrip
 
 
 def titles(app: object, name: str) -> str:
@@ -54,6 +54,15 @@ async def test_the_strip_and_the_stop_key_follow_the_cursor(cockpit: Open) -> No
         await pilot.press("down")
         await settle(pilot)
         assert titles(app, "#training") == "Training on seat 5", "nothing trains there"
+
+
+async def test_no_seat_trains_once_the_engine_has_stopped(cockpit: Open) -> None:
+    app = cockpit(fleet().add(ev.EngineStopped("stopped by hand")))
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        assert titles(app, "#seats").startswith("Seats · 0 of 8 train")
+        cells = [str(cell.query_one(".label", Line).content) for cell in app.screen.query(Cell)][:8]
+        assert all("free" in cell for cell in cells)
 
 
 async def test_a_click_chooses_a_seat_and_the_cursor_stays_on_the_grid(cockpit: Open) -> None:

@@ -12,7 +12,7 @@ from textual.widgets import Static
 from loop import events as ev
 from tests.tui.conftest import Open, Snap
 from tests.tui.pilot import SIZES, WIDE, press, settle
-from tests.tui.recorded import AFTER, Script, commit, night, queue, training
+from tests.tui.recorded import AFTER, Recorded, Script, commit, night, queue, training
 from tui.app import Cockpit
 from tui.lines import Lines
 from tui.screens.ask import Choose
@@ -162,6 +162,9 @@ def test_each_training_says_what_it_measured() -> None:
     assert "measured by the judge in" in text[1]
     assert "  exit code 1: no [memory]" in text
     assert text[-2:] == ["  under way", "3 trainings"]
+    script.add(ev.EngineStopped("stopped by hand"))
+    text = [item.body.plain for item in trainings(script.state.experiment(1), script.state)]
+    assert text[-2] == "  stopped with the engine: it starts again"
 
 
 def test_a_training_says_what_became_of_its_model() -> None:
@@ -220,7 +223,42 @@ async def test_what_is_not_loaded_yet_is_not_said_to_be_missing(
         assert [panel.empty for panel in panels] == ["loading ..."] * 2
         comes.set()
         await settle(pilot)
-        assert [panel.empty for panel in panels] == ["no commit: this was never finished", "it never trained"]
+        words = ["no commit: this was never finished", "it has printed nothing yet"]
+        assert [panel.empty for panel in panels] == words
+
+
+async def test_what_waits_is_not_said_never_to_train_and_is_not_trained_again(cockpit: Open) -> None:
+    script = Script().night(2).add(ev.ModeSet(True))
+    script.propose(3).propose(4).add(ev.ApprovalRequested(4), ev.Rejected(4, "no"))
+    script.propose(5).add(ev.ApprovalRequested(5), ev.ExperimentStarted(6, commit(2)))
+    connection = Recorded(script.records)
+    app = cockpit(connection)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        for n, words in (
+            (3, "not trained yet: it waits"),
+            (4, "it never trained"),
+            (5, "not trained yet: it waits"),
+            (6, "not trained yet: it waits"),
+        ):
+            app.main.action_open(n)
+            await settle(pilot)
+            screen = pilot.app.screen
+            assert screen.query_one("#past-trainings", Lines).empty == words
+            assert screen.query_one("#past-log", Lines).empty == words
+            assert "again" not in offered(app), n
+            await pilot.press("R", "escape")
+        app.main.action_open(2)
+        await settle(pilot)
+        assert "again" in offered(app)
+        await pilot.press("right_square_bracket")
+        assert "again" not in offered(app)
+        assert connection.sent == []
+
+
+def offered(app: Cockpit) -> set[str]:
+    """The actions that the keys of the screen can take now."""
+    return {active.binding.action for active in app.screen.active_bindings.values() if active.enabled}
 
 
 async def test_the_verdict_and_its_reason_can_be_read_whole_on_a_small_terminal(cockpit: Open) -> None:
