@@ -70,30 +70,31 @@ def to_start(tag: str | None, repository: Repository) -> RunPaths:
 def to_run(tag: str | None, repository: Repository) -> RunPaths:
     """The run with this tag; without one the newest run if it is not over, else a new one. Says so.
 
-    Raises `UsageError` like `to_start`.
+    HEAD must be where the newest run began: with other code somebody wants another run. Raises `UsageError`
+    like `to_start`.
     """
-    found = None if tag else to_go_on(repository)
-    if found is None:
-        return to_start(tag, repository)
-    print(f"autoresearch-tui: run {found.tag} goes on; --tag NAME begins another", file=sys.stderr)
-    return found
-
-
-def to_go_on(repository: Repository) -> RunPaths | None:
-    """The newest run, if its engine was stopped or died before the run was over; None otherwise.
-
-    HEAD must be where it began: with other code somebody wants another run. Raises `UsageError` when nothing
-    is committed yet, or when runs came with the repository.
-    """
-    head = repository.head()
-    _refuse_foreign_runs(repository)
+    new = to_start(tag, repository)
     known = tags(repository.root)
-    paths = RunPaths(repository.root, known[-1]) if known else None
-    return paths if paths and _is_unfinished(paths, head) else None
+    if tag or not known or not (base := _base_if_unfinished(RunPaths(repository.root, known[-1]))):
+        return new
+    if base == repository.head():
+        _say(f"run {known[-1]} goes on; --tag NAME begins another")
+        return RunPaths(repository.root, known[-1])
+    _say(
+        f"HEAD has moved since run {known[-1]} began, so a new run begins; --tag {known[-1]} goes on with it"
+    )
+    return new
 
 
-def _is_unfinished(paths: RunPaths, head: str) -> bool:
-    """Whether a run began at the commit `head` and is not over. One that was imported never had an engine."""
+def _say(words: str) -> None:
+    print(f"autoresearch-tui: {words}", file=sys.stderr, flush=True)
+
+
+def _base_if_unfinished(paths: RunPaths) -> str:
+    """The commit at which a run began whose engine was stopped, or died, before it was over.
+
+    Empty for one that is over, and for one that was imported: it never had an engine.
+    """
     base, has_begun, stopped = "", False, ""
     with contextlib.suppress(JournalError):
         for record in journal.each(paths.journal):
@@ -104,7 +105,7 @@ def _is_unfinished(paths: RunPaths, head: str) -> bool:
                     has_begun, stopped = True, ""
                 case ev.EngineStopped(reason=reason):
                     stopped = reason
-    return has_begun and base == head and not limits.is_over(stopped)
+    return base if has_begun and not limits.is_over(stopped) else ""
 
 
 def under_way(repository: Repository) -> RunPaths | None:

@@ -77,14 +77,14 @@ def record(root: Path, tag: str, *events: ev.DurableEvent) -> None:
 def test_a_run_that_is_not_over_goes_on(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """After kill -9, a power cut, a stop by hand: the same command as before is enough."""
     repository = Repository.discover(here)
-    assert which_run.to_go_on(repository) is None
-    base = repository.head()
-    record(here, "old", ev.RunCreated("old", str(here), base, "train.py", ["x"]))
-    assert which_run.to_go_on(repository) is None  # imported: it never had an engine
+    new = f"{date.today():%b%d}".lower()
+    assert which_run.to_run(None, repository).tag == new
+    created = ev.RunCreated("old", str(here), repository.head(), "train.py", ["x"])
+    record(here, "old", created)
+    assert which_run.to_run(None, repository).tag == new  # imported: it never had an engine
+    assert capsys.readouterr().err == ""
     record(here, "old", ev.EngineStarted(1, "0", "claude"))
-    found = which_run.to_go_on(repository)
-    assert found is not None
-    assert found.tag == which_run.to_run(None, repository).tag == "old"
+    assert which_run.to_run(None, repository).tag == "old"
     assert "run old goes on; --tag NAME begins another" in capsys.readouterr().err
     assert which_run.to_run("mine", repository).tag == "mine"
     for reason, goes_on in (
@@ -96,11 +96,20 @@ def test_a_run_that_is_not_over_goes_on(here: Path, capsys: pytest.CaptureFixtur
         ("the baseline gave no val_bpb: exit code 1", False),
     ):
         record(here, "old", ev.EngineStarted(1, "0", "claude"), ev.EngineStopped(reason))
-        assert (which_run.to_go_on(repository) is not None) == goes_on, reason
+        assert (which_run.to_run(None, repository).tag == "old") == goes_on, reason
+    repository.close()
+
+
+def test_with_other_code_a_new_run_begins_and_says_how_to_go_on_with_the_last(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = Repository.discover(here)
+    created = ev.RunCreated("old", str(here), repository.head(), "train.py", ["x"])
+    record(here, "old", created, ev.EngineStarted(1, "0", "claude"))
+    git(here, "commit", "--allow-empty", "-m", "other code")
     assert which_run.to_run(None, repository).tag == f"{date.today():%b%d}".lower()
-    record(here, "old", ev.EngineStarted(1, "0", "claude"))
-    git(here, "commit", "--allow-empty", "-m", "other code: another run is wanted")
-    assert which_run.to_go_on(repository) is None
+    said = "HEAD has moved since run old began, so a new run begins; --tag old goes on with it"
+    assert said in capsys.readouterr().err
     repository.close()
 
 
