@@ -207,6 +207,11 @@ class Experiment(Struct, omit_defaults=True, gc=False):
         return self.trainings[-1] if self.trainings else None
 
     @property
+    def last_ended(self) -> Training | None:
+        """Its last training that has ended, whether well or not."""
+        return next((t for t in reversed(self.trainings) if t.finished), None)
+
+    @property
     def values(self) -> list[float]:
         """The metric of each finished training of its commit; trainings from before a repair do not count."""
         return [

@@ -10,7 +10,7 @@ from statistics import median
 
 from loop.agents.base import ResearchContext
 from loop.events import Progress
-from loop.experiment import Experiment, Training
+from loop.experiment import Experiment
 
 SHARES = 10
 """The loss is told at so many equal shares of the budget."""
@@ -32,7 +32,7 @@ def report(context: ResearchContext, e: Experiment) -> str:
 
 def tokens_per_s(e: Experiment) -> float | None:
     """Tokens a second of its last finished training, from the summary that the trainer printed."""
-    training = _ended(e)
+    training = e.last_ended
     tokens = training.summary.get("total_tokens_M") if training else None
     end = training.finished if training else None
     if end is None or not isinstance(tokens, float) or end.training_seconds <= 0:
@@ -48,14 +48,9 @@ def short(count: float) -> str:
     return f"{count:.3g}"
 
 
-def _ended(e: Experiment) -> Training | None:
-    """Its last training that has ended."""
-    return next((t for t in reversed(e.trainings) if t.finished), None)
-
-
 def _time(e: Experiment) -> str:
     """Seconds and memory of the last training that has ended."""
-    training = _ended(e)
+    training = e.last_ended
     end = training.finished if training else None
     if end is None:
         return ""

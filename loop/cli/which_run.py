@@ -74,15 +74,19 @@ def to_run(tag: str | None, repository: Repository) -> RunPaths:
     like `to_start`.
     """
     new = to_start(tag, repository)
-    known = tags(repository.root)
-    if tag or not known or not (base := _base_if_unfinished(RunPaths(repository.root, known[-1]))):
+    known = [] if tag else tags(repository.root)
+    if not known:
         return new
+    newest = RunPaths(repository.root, known[-1])
+    base = _base_if_unfinished(newest)
     if base == repository.head():
-        _say(f"run {known[-1]} goes on; --tag NAME begins another")
-        return RunPaths(repository.root, known[-1])
-    _say(
-        f"HEAD has moved since run {known[-1]} began, so a new run begins; --tag {known[-1]} goes on with it"
-    )
+        _say(f"run {newest.tag} goes on; --tag NAME begins another")
+        return newest
+    if base:
+        _say(
+            f"HEAD has moved since run {newest.tag} began, so a new run begins; "
+            f"--tag {newest.tag} goes on with it"
+        )
     return new
 
 

@@ -76,9 +76,8 @@ def _config(state: RunState, e: Experiment, before: str, after: str) -> dict[str
 def _summary(state: RunState, e: Experiment) -> dict[str, str | float]:
     """What is known at the end; before the verdict nothing but the phase."""
     found: dict[str, str | float] = {"status": e.phase}
-    ended = next((t for t in reversed(e.trainings) if t.finished), None)
-    if ended is not None:
-        found |= {k: v for k, v in ended.summary.items() if k != state.metric and not _is_odd(v)}
+    if e.last_ended is not None:
+        found |= {k: v for k, v in e.last_ended.summary.items() if k != state.metric and not _is_odd(v)}
     if not e.judged:
         return found
     found |= {"reason": clean(e.reason), "trainings": len(e.values), "memory_gb": e.memory_gb}

@@ -156,7 +156,7 @@ def _rows(experiments: list[Experiment], state: RunState) -> list[tuple[str, lis
 
 def _summary(e: Experiment) -> dict[str, str]:
     """What the last finished training of an experiment printed at its end."""
-    ended = next((t for t in reversed(e.trainings) if t.finished), None)
+    ended = e.last_ended
     if ended is None:
         return {}
     return {safe(k): short(v) if isinstance(v, float) else safe(v) for k, v in ended.summary.items()}

@@ -100,7 +100,7 @@ class Group:
         return 0.0
 
     def end(self) -> set[int]:
-        """Kill all its processes but this one, which leaves the group meanwhile. Returns which there were."""
+        """Kill all its processes but this one, which leaves it meanwhile. Returns the ids of those killed."""
         found = self.members()
         if self._at and found:
             with contextlib.suppress(OSError):

@@ -24,7 +24,7 @@ import msgspec
 
 from loop.config import Settings
 from loop.errors import UsageError
-from loop.paths import RunPaths
+from loop.paths import RunPaths, owner_only
 from loop.records.repository import Repository
 from loop.records.shaped_file import read_shaped
 from loop.training.executor import Ended, Job, Lost, Machine, Show
@@ -297,12 +297,8 @@ class _Source:
 
     def _read(self, path: Path, offset: int) -> bytes:
         """Some bytes of a file that a candidate could have put there."""
-        with contextlib.suppress(OSError):
-            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                return os.pread(file, READ_BYTES, offset)
-            finally:
-                os.close(file)
+        with contextlib.suppress(OSError), open(path, "rb", opener=owner_only) as file:
+            return os.pread(file.fileno(), READ_BYTES, offset)
         return b""
 
     def _is_given_up(self) -> bool:

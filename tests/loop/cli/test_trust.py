@@ -129,25 +129,22 @@ def test_data_that_was_prepared_beside_its_script_is_no_change(
     found.close()
 
 
+@pytest.mark.parametrize(
+    ("agent", "said"),
+    [
+        ("search", "not agreed to yet, or changed since then: network (of"),
+        ("serch", "no agent 'serch'"),  # before anything is asked
+    ],
+)
 def test_a_headless_run_of_a_trusted_repository_does_not_leave_out_what_has_changed(
-    hostile: Path, capsys: pytest.CaptureFixture[str]
+    hostile: Path, capsys: pytest.CaptureFixture[str], agent: str, said: str
 ) -> None:
     load(hostile, trust=True)
     with (hostile / "autoresearch.toml").open("a") as file:
         file.write("network = true\n")
-    assert main(["run", "--headless", "--tag", "t", "--agent", "search"]) == 2
-    assert "not agreed to yet, or changed since then: network (of" in capsys.readouterr().err
+    assert main(["run", "--headless", "--tag", "t", "--agent", agent]) == 2
+    assert said in capsys.readouterr().err
     assert not (hostile / ".autoresearch/t").exists()
-
-
-def test_a_misspelled_agent_is_said_before_anything_is_asked(
-    hostile: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    load(hostile, trust=True)
-    with (hostile / "autoresearch.toml").open("a") as file:
-        file.write("network = true\n")
-    assert main(["run", "--headless", "--tag", "t", "--agent", "serch"]) == 2
-    assert "no agent 'serch'" in capsys.readouterr().err
 
 
 def test_a_headless_run_whose_data_cannot_be_prepared_ends_and_says_so(

@@ -166,14 +166,22 @@ async def test_a_client_that_does_not_read_loses_live_records_but_no_durable_one
     writer.close()
 
 
+async def connected(
+    serving: Server,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, server._Outbox]:
+    """A client that reads nothing by itself, and what the server keeps for it."""
+    reader, writer = await asyncio.open_unix_connection(str(serving.path), limit=1 << 16)
+    await until(lambda: serving._clients)
+    (client,) = serving._clients
+    return reader, writer, client
+
+
 async def test_a_client_that_asks_and_does_not_read_waits_and_fills_no_memory(
     bench: tuple[Bench, Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "LIVE_BACKLOG", 100_000)
-    reader, writer = await asyncio.open_unix_connection(str(bench[1].path), limit=1 << 16)
+    reader, writer, client = await connected(bench[1])
     writer.write(b"x\n" * 30_000)
-    await until(lambda: bench[1]._clients)
-    (client,) = bench[1]._clients
     await asyncio.sleep(0.3)  # the engine answers as many as it will: all of them are three megabytes
     assert 0 < client.backlog < server.LIVE_BACKLOG + 1000
     for _ in range(30_002):  # a greeting, the state, and all the answers
@@ -185,9 +193,7 @@ async def test_a_client_that_never_reads_is_dropped_at_last(
     bench: tuple[Bench, Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "BACKLOG_MOST", 100_000)
-    _, writer = await asyncio.open_unix_connection(str(bench[1].path), limit=1 << 16)
-    await until(lambda: bench[1]._clients)
-    (client,) = bench[1]._clients
+    _, writer, client = await connected(bench[1])
     for i in range(500):
         bench[0].engine.store.record(ev.Steered(f"{i:01000}"))
         await asyncio.sleep(0)
